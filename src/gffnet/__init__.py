@@ -1,0 +1,28 @@
+"""gffnet: scene parsing with Gated Fully Fusion and the Dense Feature Pyramid (Li et al., AAAI-20).
+
+Importing `gffnet` is cheap: torch is loaded when a name that needs it is first used.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+__version__ = version("gffnet")
+
+_HOME = {
+    "GatedFullyFusion": "gffnet.models.fusion.gated_fully_fusion",
+    "DenseFeaturePyramid": "gffnet.models.dense_pyramid",
+    "SceneParser": "gffnet.models.network",
+    "build_network": "gffnet.models.build",
+    "load_recipe": "gffnet.recipe",
+    "load": "gffnet.inference.predictor",
+}
+
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module on first use (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'gffnet' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

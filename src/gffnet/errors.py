@@ -1,0 +1,28 @@
+"""Errors that name the cause and the remedy.
+
+A `UserError` is a mistake its reader can mend: the command line prints it as one line and exits with code 2. A
+`RunFailed` is work that started well and could not be finished: exit code 1. Neither shows a traceback.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """Bad input: the message names the file or argument, its value, what is allowed and the remedy. Exit code 2."""
+
+
+class RunFailed(Exception):
+    """Work that failed on its way; the message says what is kept and how to go on. Exit code 1."""
+
+
+def nearest(word: str, allowed: Iterable[str]) -> str:
+    """` Did you mean 'x'?` for the allowed word nearest to `word`, or an empty string if none is near."""
+    close = get_close_matches(word, list(allowed), n=1, cutoff=0.5)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def unknown(what: str, word: str, allowed: Iterable[str]) -> UserError:
+    """The error for `word` which is none of the `allowed` values of `what`, with the nearest one named."""
+    names = sorted(allowed)
+    return UserError(f"{what} {word!r} is unknown.{nearest(word, names)} Allowed: {', '.join(names)}.")
