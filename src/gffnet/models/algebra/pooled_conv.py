@@ -1,0 +1,67 @@
+"""A 3x3 convolution over a map and a few pooled values that were resized to it.
+
+As written:   conv(concat(x, resize(p_1), ..., resize(p_n))),  p_i with i x i values a channel (pyramid pooling).
+As executed:  conv of `x` alone, plus what the pooled values add, worked out on the values themselves:
+
+    out[y, x] += Σ_rows Σ_columns  U_r[y + r - 1, i] · U_c[x + c - 1, j] · (w[:, r, c] · p[i, j])
+
+with `U` the bilinear matrices (`bilinear_matrix`), zero outside the map. `w · p` is one product of 1 + 4 + 9 + 36 = 50
+rows; the two matrices then spread it along the columns and along the rows. 38.7 GMAC become 0.2 for ResNet-101 at 512x512.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gffnet.models.algebra.forms import TwoForms
+from gffnet.models.algebra.resize import bilinear_matrix, resize
+
+
+class PooledConv2d(nn.Conv2d, TwoForms):
+    """A 3x3 convolution over a map of `width` channels and `branches` pooled maps of `branch_width` channels.
+
+    Parameters are those of a plain `nn.Conv2d(width + branches * branch_width, out_channels, 3)`.
+    """
+
+    def __init__(self, width: int, branch_width: int, branches: int, out_channels: int) -> None:
+        super().__init__(width + branches * branch_width, out_channels, 3, padding=1, bias=False)
+        self.widths = (width, *[branch_width] * branches)
+
+    def forward(
+        self, x: Float[Tensor, "b c h w"], pooled: Sequence[Float[Tensor, "b p _i _j"]]
+    ) -> Float[Tensor, "b out h w"]:
+        """The map and its pooled branches, coarse and of any size."""
+        size = (x.shape[-2], x.shape[-1])
+        if self.plain:
+            return super().forward(torch.cat([x, *[resize(p, size) for p in pooled]], dim=1))
+        own, *others = self.weight.split(self.widths, dim=1)
+        return F.conv2d(x, own, padding=1) + spread_conv(pooled, others, size)
+
+
+def spread_conv(
+    pooled: Sequence[Float[Tensor, "b p _i _j"]],
+    weights: Sequence[Float[Tensor, "out p 3 3"]],
+    size: tuple[int, int],
+) -> Float[Tensor, "b out h w"]:
+    """`Σ conv(resize(p, size), w)` over pairs of a coarse map and a 3x3 kernel, zero padding."""
+    height, width = size
+    rows, row_matrices = [], []
+    for p, weight in zip(pooled, weights, strict=True):
+        batch, channels, i, j = p.shape
+        out = weight.shape[0]
+        kernel = weight.permute(1, 2, 3, 0).reshape(channels, 9 * out)
+        taps = (p.permute(0, 2, 3, 1).reshape(batch, i * j, channels) @ kernel).reshape(batch, i, j, 3, 3, out)
+        taps = taps.permute(0, 3, 1, 4, 2, 5).reshape(batch, 3 * i, 3 * j, out)
+        rows.append(_three_taps(j, width, p) @ taps)
+        row_matrices.append(_three_taps(i, height, p))
+    spread = torch.cat(row_matrices, dim=1) @ torch.cat(rows, dim=1).flatten(2)
+    return spread.unflatten(2, (width, -1)).permute(0, 3, 1, 2)
+
+
+def _three_taps(source: int, target: int, like: Tensor) -> Float[Tensor, "target 3*source"]:
+    """Bilinear matrices read one place before, at, and one place after each target position, side by side."""
+    matrix = F.pad(bilinear_matrix(source, target, like), (0, 0, 1, 1))
+    return torch.cat([matrix[:target], matrix[1 : target + 1], matrix[2:]], dim=1)

@@ -1,0 +1,54 @@
+"""Pyramid pooling (Zhao et al., "Pyramid Scene Parsing Network", CVPR 2017).
+
+    p_b = H_1x1(pool_bxb(X_4)), b = 1 2 3 6, of C_4 / 4 channels each;      y_0 = H_3x3([X_4, p_1, p_2, p_3, p_6])
+
+with the pooled maps resized to that of `X_4`. Pooling is adaptive averaging, computed from the run-time size so that
+an exported network is right at every size. The pooled half of the 3x3 convolution acts on 50 values a channel; see
+`gffnet.models.algebra.pooled_conv`.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gffnet.models.algebra.pooled_conv import PooledConv2d
+from gffnet.models.algebra.resize import averaging_mask
+from gffnet.models.context.base import Context
+from gffnet.models.layers import ConvBlock, conv_block
+
+BINS = (1, 2, 3, 6)
+
+
+class PyramidPooling(Context):
+    """PSPNet's context module."""
+
+    def __init__(self, in_width: int, bins: tuple[int, ...] = BINS) -> None:
+        super().__init__(in_width)
+        branch = in_width // 4
+        self.bins = bins
+        self.branches = nn.ModuleList(conv_block(in_width, branch, 1) for _ in bins)
+        self.project = ConvBlock(PooledConv2d(in_width, branch, len(bins), self.width))
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
+        """(B, C_4, H, W) → (B, D, H, W)."""
+        pooled = [branch(p) for branch, p in zip(self.branches, adaptive_averages(x, self.bins), strict=True)]
+        out: Tensor = self.project(x, pooled)
+        return out
+
+
+def adaptive_averages(x: Float[Tensor, "b c h w"], bins: tuple[int, ...]) -> list[Float[Tensor, "b c _i _j"]]:
+    """Adaptive average pooling of `x` to each of the sizes (bin, bin), as two products for all bins together.
+
+    The products sum with exact zeros and ones and divide once, so that bfloat16 loses nothing in the weights.
+    """
+    height, width = x.shape[-2:]
+    row_masks, row_counts = zip(*[averaging_mask(b, height, x.device) for b in bins], strict=True)
+    column_masks, column_counts = zip(*[averaging_mask(b, width, x.device) for b in bins], strict=True)
+    rows = torch.cat(row_masks).to(x.dtype) @ x.permute(0, 2, 3, 1).flatten(2)
+    sums = torch.cat(column_masks).to(x.dtype) @ rows.unflatten(2, (width, -1))
+    out, first = [], 0
+    for b, tall, wide in zip(bins, row_counts, column_counts, strict=True):
+        cells = sums[:, first : first + b, first : first + b] / (tall[:, None, None] * wide[:, None])
+        out.append(cells.to(x.dtype).permute(0, 3, 1, 2))
+        first += b
+    return out
