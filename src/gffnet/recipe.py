@@ -91,7 +91,9 @@ class TrainingRecipe:
     """Exponent of the poly schedule `(1 - iteration / iterations) ** power`."""
     auxiliary_weight: float = 0.4
     init_from: str | None = None
-    """A run folder: its backbone and context are taken over, the rest starts fresh."""
+    """A run folder to start from."""
+    init: Literal["backbone_and_context", "all"] = "backbone_and_context"
+    """What `init_from` takes over; the rest starts fresh."""
     validate_every: int = 5000
     """Iterations between validations."""
     workers: int = 4
