@@ -1,0 +1,1 @@
+"""Backbones: an image in, the pyramid `X_1..X_4` out."""
