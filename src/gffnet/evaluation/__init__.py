@@ -1,0 +1,1 @@
+"""Data set x predictor → scores, with the protocol they were measured with."""

@@ -1,0 +1,1 @@
+"""From an image to a label map: precision, sliding window, scales, and every kind of MODEL."""

@@ -1,0 +1,1 @@
+"""Scores of label maps against labels: one matrix for a whole data set."""

@@ -1,5 +1,6 @@
 """From a recipe to a network. One row a variant: to add or to delete one, change its row here."""
 
+from gffnet.errors import UserError
 from gffnet.models.backbones.build import build_backbone
 from gffnet.models.context.base import Context
 from gffnet.models.context.dense_aspp import DenseASPP
@@ -41,8 +42,14 @@ def build_network(recipe: ModelRecipe, classes: int) -> SceneParser:
     Builds on the current default device: within `torch.device("meta")` it costs nothing.
 
     Raises:
-        UserError: an unknown backbone, weights that cannot be had, an output stride that the backbone cannot take.
+        UserError: an unknown backbone, weights that cannot be had, an output stride that the backbone cannot take, or
+            a dense pyramid without a fusion.
     """
+    if recipe.fusion == "none" and recipe.dense_pyramid != "none":
+        raise UserError(
+            f"model.dense_pyramid {recipe.dense_pyramid!r} needs fused maps, but model.fusion is 'none'. "
+            "Set model.fusion to one of " + ", ".join(FUSIONS) + ", or model.dense_pyramid to none."
+        )
     backbone = build_backbone(recipe.backbone)
     context = CONTEXTS[recipe.context](backbone.widths[-1])
     fusion, pyramid = None, None

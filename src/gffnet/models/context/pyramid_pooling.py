@@ -8,9 +8,11 @@ an exported network is right at every size. The pooled half of the 3x3 convoluti
 """
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from gffnet.models.algebra.forms import TwoForms
 from gffnet.models.algebra.pooled_conv import PooledConv2d
 from gffnet.models.algebra.resize import averaging_mask
 from gffnet.models.context.base import Context
@@ -19,7 +21,7 @@ from gffnet.models.layers import ConvBlock, conv_block
 BINS = (1, 2, 3, 6)
 
 
-class PyramidPooling(Context):
+class PyramidPooling(Context, TwoForms):
     """PSPNet's context module."""
 
     def __init__(self, in_width: int, bins: tuple[int, ...] = BINS) -> None:
@@ -31,7 +33,8 @@ class PyramidPooling(Context):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
         """(B, C_4, H, W) → (B, D, H, W)."""
-        pooled = [branch(p) for branch, p in zip(self.branches, adaptive_averages(x, self.bins), strict=True)]
+        averages = [F.adaptive_avg_pool2d(x, b) for b in self.bins] if self.plain else adaptive_averages(x, self.bins)
+        pooled = [branch(p) for branch, p in zip(self.branches, averages, strict=True)]
         out: Tensor = self.project(x, pooled)
         return out
 

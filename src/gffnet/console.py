@@ -1,0 +1,17 @@
+"""What the program tells the person at the terminal: progress and notices, all on standard error."""
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import track as rich_track
+
+T = TypeVar("T")
+
+screen = Console(stderr=True, highlight=False)
+"""Standard error; standard output is for results."""
+
+
+def track(items: Iterable[T], what: str, total: int | None = None) -> Iterable[T]:
+    """`items`, with a progress bar that says `what` while they are gone through."""
+    return rich_track(items, what, total=total, console=screen, transient=True)

@@ -1,0 +1,98 @@
+"""The model folder: `config.json` (network, classes, protocol) and `model.safetensors` (weights). No code in either."""
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from gffnet.errors import UserError
+from gffnet.models.build import build_network
+from gffnet.models.network import SceneParser
+from gffnet.recipe import EvaluationRecipe, ModelRecipe, from_mapping
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What a trained network is, besides its weights."""
+
+    model: ModelRecipe
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    dataset: str
+    recipe: str
+    """Name of the recipe that it was trained with."""
+    evaluation: EvaluationRecipe = field(default_factory=EvaluationRecipe)
+
+
+def save_model(folder: Path, network: SceneParser, config: ModelConfig) -> None:
+    """Write the model folder. Each file appears whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    _write(folder / WEIGHTS, safetensors.torch.save(weights))
+    text = json.dumps(dataclasses.asdict(config), indent=1)
+    _write(folder / CONFIG, text.encode())
+
+
+def load_model(model: str | Path) -> tuple[SceneParser, ModelConfig]:
+    """The network and the config of a MODEL: a run folder or a model folder.
+
+    Raises:
+        UserError: no such model, files missing, damaged, or not of one another.
+    """
+    folder = find_model(model)
+    config = _read_config(folder / CONFIG)
+    bare = dataclasses.replace(config.model.backbone, weights="none")
+    with torch.device("meta"):
+        network = build_network(dataclasses.replace(config.model, backbone=bare), len(config.classes))
+    path = folder / WEIGHTS
+    try:
+        weights = safetensors.torch.load_file(path)
+        network.load_state_dict(weights, assign=True)
+    except FileNotFoundError:
+        raise UserError(f"model {folder}: {WEIGHTS} is missing; a model folder has it beside {CONFIG}.") from None
+    except (safetensors.SafetensorError, OSError) as error:
+        raise UserError(f"model {path}: not a whole safetensors file ({error}); copy or train it again.") from None
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"model {path}: these weights are not of the network in {CONFIG}: {reason}") from None
+    return network.eval(), config
+
+
+def find_model(model: str | Path) -> Path:
+    """The model folder of a MODEL given as a run folder or as the model folder itself.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(model)
+    for folder in (path, path / "model"):
+        if (folder / CONFIG).is_file():
+            return folder
+    if not path.exists():
+        raise UserError(f"model {path} does not exist. Give a run folder, such as runs/camvid/gffnet_r18.")
+    raise UserError(f"model {path} holds no {CONFIG}, nor does {path / 'model'}: it is no run or model folder.")
+
+
+def _read_config(path: Path) -> ModelConfig:
+    """The config in a file, checked."""
+    try:
+        mapping: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return from_mapping(ModelConfig, mapping, str(path))
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
+        raise UserError(f"model config {path}: not valid: {error}") from None
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file under a temporary name and move it into place."""
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(data)
+    os.replace(part, path)

@@ -1,0 +1,54 @@
+"""Which device and which number format to compute in."""
+
+from typing import NamedTuple
+
+import torch
+
+from gffnet.errors import UserError
+
+
+class Precision(NamedTuple):
+    """A number format and why it was chosen."""
+
+    dtype: torch.dtype
+    reason: str
+
+
+def pick_device(device: str = "auto") -> torch.device:
+    """`auto`: an NVIDIA GPU where there is one, else the CPU; or any name that torch knows.
+
+    Raises:
+        UserError: no such device here.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from None
+    return torch.device(device)
+
+
+def pick_precision(name: str, device: torch.device) -> Precision:
+    """`float32`, `bfloat16`, or `auto`: bfloat16 where the hardware multiplies matrices of it natively, else float32."""
+    if name != "auto":
+        return Precision(getattr(torch, name), "as asked")
+    if device.type == "cuda":
+        native = torch.cuda.get_device_capability(device)[0] >= 8
+        return Precision(*_choice(native, "the GPU computes bfloat16 natively", "the GPU lacks native bfloat16"))
+    if device.type == "cpu":
+        if _cpu_has("_is_amx_tile_supported"):
+            return Precision(torch.bfloat16, "the CPU has AMX")
+        native = _cpu_has("_is_avx512_bf16_supported")
+        return Precision(*_choice(native, "the CPU has AVX-512 BF16", "the CPU lacks AMX and AVX-512 BF16"))
+    return Precision(torch.float32, f"the safe choice on {device.type}")
+
+
+def _choice(native: bool, yes: str, no: str) -> tuple[torch.dtype, str]:
+    return (torch.bfloat16, yes) if native else (torch.float32, no)
+
+
+def _cpu_has(feature: str) -> bool:
+    """Ask torch for a feature of the CPU; versions that cannot tell say no."""
+    ask = getattr(torch.cpu, feature, None)
+    return bool(ask and ask())

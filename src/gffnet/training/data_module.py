@@ -1,0 +1,45 @@
+"""Batches for training, single images for validation."""
+
+import os
+from typing import Any
+
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader
+
+from gffnet.data.stream import TrainingStream
+from gffnet.data.transforms import Augmentation
+from gffnet.recipe import Recipe
+
+
+class ParsingData(LightningDataModule):
+    """The training stream from an iteration on, and the validation split in order."""
+
+    def __init__(self, recipe: Recipe, train: Any, val: Any, first_iteration: int, on_cpu: bool) -> None:
+        """`train`, `val`: data sets; `first_iteration`: where a resumed run goes on; `on_cpu`: where training runs."""
+        super().__init__()
+        training = recipe.training
+        self.batch = training.batch
+        self.val = val
+        augmentation = Augmentation(training.crop, training.scales, training.jitter, training.flip, recipe.model.mean)
+        samples = training.iterations * training.batch
+        self.stream = TrainingStream(train, augmentation, recipe.seed, samples, first=first_iteration * training.batch)
+        # Training on the CPU wants the cores itself: one loading process for every two of them is enough.
+        cores = os.cpu_count() or 1
+        self.workers = min(training.workers, max(1, cores // 2) if on_cpu else cores)
+        self.pin = not on_cpu
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Batches of crops, in the order of the stream."""
+        return DataLoader(
+            self.stream,
+            self.batch,
+            shuffle=False,
+            drop_last=True,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=self.pin,
+        )
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """One whole image at a time."""
+        return DataLoader(self.val, batch_size=None, num_workers=0)
