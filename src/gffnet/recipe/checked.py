@@ -24,12 +24,12 @@ class Rule:
     holds: Callable[[Any], bool]
 
 
-def from_mapping(kind: type[T], mapping: Mapping[str, Any], source: str, prefix: str = "") -> T:
+def from_mapping(kind: type[T], mapping: object, source: str, prefix: str = "") -> T:
     """A dataclass such as `Recipe` or `ModelRecipe` from nested plain values, every key and value checked.
 
     Args:
         kind: the dataclass.
-        mapping: its values; a key that is left out keeps its default.
+        mapping: its values, as a YAML or JSON file held them; a key that is left out keeps its default.
         source: names their origin in errors.
         prefix: stands before the keys in errors, such as `model.`.
 

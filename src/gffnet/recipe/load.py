@@ -1,6 +1,6 @@
 """Recipes by name or from a file: YAML, `base`, overrides."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ def load_recipe(recipe: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     return recipe_from_mapping(mapping, str(recipe))
 
 
-def recipe_from_mapping(mapping: Mapping[str, Any], source: str) -> Recipe:
+def recipe_from_mapping(mapping: object, source: str) -> Recipe:
     """The recipe in nested plain values, checked; `source` names their origin in errors. Raises as `from_mapping`."""
     return from_mapping(Recipe, mapping, source)
 
