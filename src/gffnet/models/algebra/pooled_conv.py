@@ -61,7 +61,7 @@ def spread_conv(
     return spread.unflatten(2, (width, -1)).permute(0, 3, 1, 2)
 
 
-def _three_taps(source: int, target: int, like: Tensor) -> Float[Tensor, "target 3*source"]:
+def _three_taps(source: int, target: int, like: Tensor) -> Float[Tensor, "{target} 3*{source}"]:
     """Bilinear matrices read one place before, at, and one place after each target position, side by side."""
     matrix = F.pad(bilinear_matrix(source, target, like), (0, 0, 1, 1))
     return torch.cat([matrix[:target], matrix[1 : target + 1], matrix[2:]], dim=1)

@@ -17,7 +17,7 @@ def resize(x: Float[Tensor, "b c _h _w"], size: tuple[int, int]) -> Float[Tensor
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 
-def bilinear_matrix(source: int, target: int, like: Tensor) -> Float[Tensor, "target source"]:
+def bilinear_matrix(source: int, target: int, like: Tensor) -> Float[Tensor, "{target} {source}"]:
     """The matrix that resizes `source` values in a row to `target` values, as `resize` does along one axis.
 
     Target position `t` lies at `s = (t + 1/2) source / target - 1/2`, kept within the row, and takes a hat function
@@ -32,7 +32,7 @@ def bilinear_matrix(source: int, target: int, like: Tensor) -> Float[Tensor, "ta
 
 def averaging_mask(
     bins: int, length: int, device: torch.device
-) -> tuple[Bool[Tensor, "bins length"], Int[Tensor, "bins"]]:
+) -> tuple[Bool[Tensor, "{bins} {length}"], Int[Tensor, "{bins}"]]:
     """Which of `length` values fall into each of `bins` cells of adaptive average pooling, and how many they are.
 
     Cell `i` averages the values from `floor(i length / bins)` up to, not including, `ceil((i + 1) length / bins)`.
