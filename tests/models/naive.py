@@ -1,0 +1,149 @@
+"""The network's building blocks written out as a textbook has them, and means to compare with them.
+
+Everything here is reckoned from a module's parameters alone and never calls its `forward`.
+"""
+
+import copy
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from gffnet.models.algebra.forms import set_plain
+
+Size = tuple[int, int]
+
+
+def resize(x: Tensor, size: Iterable[int]) -> Tensor:
+    """Bilinear, `align_corners=False`."""
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def resized_cat(maps: Iterable[Tensor], size: Iterable[int]) -> Tensor:
+    """All maps resized to `size` and concatenated."""
+    size = tuple(size)
+    return torch.cat([resize(x, size) for x in maps], dim=1)
+
+
+def conv(module: nn.Conv2d, x: Tensor) -> Tensor:
+    """A convolution with the parameters of `module` that keeps the size of `x`."""
+    dilation = module.dilation[0]
+    return F.conv2d(
+        x, module.weight, module.bias, padding=dilation * (module.kernel_size[0] // 2), dilation=module.dilation
+    )
+
+
+def normalised(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """Batch normalisation with the running statistics."""
+    mean, var, weight, bias = (
+        v[None, :, None, None] for v in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    )
+    return (x - mean) / (var + norm.eps).sqrt() * weight + bias
+
+
+def block(module: nn.Module, x: Tensor) -> Tensor:
+    """Convolution, batch normalisation (running statistics), ReLU, with the parameters of a `ConvBlock`."""
+    return normalised(module.norm, conv(module.conv, x)).clamp(min=0)
+
+
+def blocks(modules: Iterable[nn.Module], x: Tensor) -> Tensor:
+    """One block after the other."""
+    for module in modules:
+        x = block(module, x)
+    return x
+
+
+def randomised(module: nn.Module, dtype: torch.dtype = torch.float64) -> nn.Module:
+    """`module` in evaluation and `dtype`, with no parameter or running statistic at a neutral value."""
+    module.to(dtype).eval()
+    with torch.no_grad():
+        for part in module.modules():
+            if isinstance(part, nn.BatchNorm2d):
+                part.running_mean.normal_(std=0.3)
+                part.running_var.uniform_(0.5, 2)
+                part.weight.uniform_(0.5, 1.5)
+                part.bias.normal_(mean=0.2, std=0.3)
+            elif isinstance(part, nn.Conv2d):
+                nn.init.normal_(part.weight, std=part.weight[0].numel() ** -0.5)
+                if part.bias is not None:
+                    nn.init.normal_(part.bias)
+    return module
+
+
+def random_maps(
+    widths: Sequence[int], sizes: Sequence[Size], batch: int = 2, dtype: torch.dtype = torch.float64
+) -> list[Tensor]:
+    """One random map a width and size."""
+    return [torch.randn(batch, width, *size, dtype=dtype) for width, size in zip(widths, sizes, strict=True)]
+
+
+def assert_equal(actual: Any, expected: Any, tolerance: float = 1e-10) -> None:
+    """Equal up to float64 rounding, shapes and types too."""
+    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
+
+
+def sides(largest: int = 9) -> st.SearchStrategy[Size]:
+    """Heights and widths of a map."""
+    return st.tuples(st.integers(1, largest), st.integers(1, largest))
+
+
+@st.composite
+def strided_sizes(draw: st.DrawFn, levels: int) -> list[Size]:
+    """The sizes of a backbone's maps, of one image of any size."""
+    height, width = draw(sides(70))
+    strides = draw(st.sampled_from([(4, 8, 8, 8, 8), (4, 8, 16, 16, 16), (4, 8, 16, 32, 32), (2, 4, 8, 16, 32)]))
+    return [(-(-height // stride), -(-width // stride)) for stride in strides[:levels]]
+
+
+@st.composite
+def pyramid_sizes(draw: st.DrawFn, least: int = 2, most: int = 5) -> list[Size]:
+    """The sizes of 2 to 5 maps: those of a backbone, all alike, or in no order at all."""
+    levels = draw(st.integers(least, most))
+    alike = sides().map(lambda size: [size] * levels)
+    in_no_order = st.lists(sides(), min_size=levels, max_size=levels)
+    return draw(st.one_of(strided_sizes(levels), alike, in_no_order))
+
+
+BACKBONE_SIZES: list[list[Size]] = [
+    [(13, 17), (7, 9), (7, 9), (7, 9)],
+    [(17, 13), (9, 7), (5, 4), (3, 2)],
+]
+"""Strides 4 8 8 8 and 4 8 16 32, odd."""
+
+
+def assert_forms_agree(module: nn.Module, run: Callable[[nn.Module], Any], inputs: Sequence[Tensor]) -> None:
+    """Values and gradients, to parameters and to `inputs`, of the plain form equal those of the cheap one."""
+    for x in inputs:
+        x.requires_grad_()
+    results = []
+    for plain in (True, False):
+        set_plain(module, plain)
+        outputs = run(module)
+        outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+        generator = torch.Generator().manual_seed(1)
+        total = sum((y * torch.randn(y.shape, generator=generator, dtype=y.dtype)).sum() for y in outputs)
+        wanted = [*inputs, *module.parameters()]
+        results.append((outputs, torch.autograd.grad(total, wanted, allow_unused=True)))
+    set_plain(module, False)
+    assert_equal(results[1], results[0])
+
+
+def bfloat16_errors(
+    module: nn.Module, run: Callable[[nn.Module, list[Tensor]], Any], inputs: list[Tensor]
+) -> list[float]:
+    """Root mean square error in bfloat16 of the cheap form and of the plain one, against the plain one in float64."""
+    errors = []
+    with torch.no_grad():
+        set_plain(module)
+        exact = run(module, inputs)
+        low = copy.deepcopy(module).bfloat16()
+        for plain in (False, True):
+            set_plain(low, plain)
+            got = run(low, [x.bfloat16() for x in inputs])
+            pairs = [(got, exact)] if isinstance(got, Tensor) else zip(got, exact, strict=True)
+            errors.append(torch.cat([(a.double() - b).square().flatten() for a, b in pairs]).mean().sqrt().item())
+        set_plain(module, False)
+    return errors
