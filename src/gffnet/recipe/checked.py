@@ -92,6 +92,6 @@ def _phrase(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return f"one of {', '.join(map(str, parts))}"
     if get_origin(hint) is tuple:
-        many = {int: "integers", float: "numbers"}[parts[0]]
-        return f"a list of {many}" if parts[-1] is ... else f"a list of two {many}"
+        many = {int: "integers", float: "numbers", str: "texts"}.get(parts[0], "lists")
+        return f"a list of {many}" if parts[-1] is ... else f"a list of {len(parts)} {many}"
     return {int: "an integer", float: "a number", bool: "true or false", str: "text"}[hint]

@@ -1,0 +1,74 @@
+"""The command line: parse, then run one subcommand.
+
+Exit codes: 0 done, 1 failed, 2 bad input (one line with cause and remedy, no traceback).
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+import gffnet
+from gffnet.commands import cost, data_streets, demo, evaluate, gates, predict, train
+from gffnet.commands.arguments import Parser
+from gffnet.errors import RunFailed, UserError
+
+COMMANDS: dict[str, ModuleType] = {
+    "demo": demo,
+    "train": train,
+    "evaluate": evaluate,
+    "predict": predict,
+    "gates": gates,
+    "cost": cost,
+}
+DATA_COMMANDS: dict[str, ModuleType] = {"streets": data_streets}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `gffnet` with the arguments `argv` (the process's own if None); returns the exit code."""
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("gffnet").setLevel(logging.INFO)
+    try:
+        arguments = make_parser().parse_args(argv)
+        arguments.run(arguments)
+    except UserError as error:
+        return _fail(error, 2)
+    except RunFailed as error:
+        return _fail(error, 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except BrokenPipeError:
+        # Whoever read our output has had enough. Keep Python from flushing into the closed pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def make_parser() -> Parser:
+    """The parser of all subcommands."""
+    parser = Parser(prog="gffnet", description="Scene parsing with Gated Fully Fusion (Li et al., AAAI-20).")
+    parser.add_argument("--version", action="version", version=f"gffnet {gffnet.__version__}")
+    _add_commands(parser, COMMANDS)
+    data = parser.commands.add_parser("data", help="data sets: " + ", ".join(DATA_COMMANDS), description="Data sets.")
+    _add_commands(data, DATA_COMMANDS)
+    return parser
+
+
+def _add_commands(parser: Parser, commands: dict[str, ModuleType]) -> None:
+    """Give a parser its subcommands."""
+    parser.commands = parser.add_subparsers(metavar="COMMAND", required=True, title="commands", parser_class=Parser)
+    for name, module in commands.items():
+        summary = module.SUMMARY
+        command = parser.commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+
+
+def _fail(reason: object, code: int) -> int:
+    """Say why on standard error; returns the exit code."""
+    print(f"error: {reason}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
