@@ -16,8 +16,8 @@ Four = tuple[int, int, int, int]
 class Backbone(nn.Module):
     """A network that turns `image (B, C, H, W)` into maps `X_l (B, C_l, H_l, W_l)`, l = 1..4, finest first.
 
-    The image is normalised already. The maps are NCHW, in channels-last memory where the image is. Parameters have the
-    names that timm gives them, so that every file of weights for the timm model fits.
+    The image is normalised already. `H_l = ceil(H / stride_l)`, `W_l` alike, for every size of the image. The maps are
+    NCHW in shape; where the image is channels-last in memory, the network stays so.
     """
 
     widths: Four
@@ -30,7 +30,7 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
     def load_timm(self, state: Mapping[str, Tensor]) -> None:
-        """Take over all parameters and buffers of the timm model without its classifier, under timm's names."""
+        """Take over `state`: all parameters and buffers of the timm model but its classifier's, under timm's names."""
         self.load_state_dict(dict(state))
 
 
@@ -42,11 +42,8 @@ def create(recipe: BackboneRecipe, pretrained: Path | None, **options: Any) -> A
         pretrained: the file of timm's own weights for it; None: random weights.
         options: further arguments of the timm model.
     """
-    overlay = None
-    if pretrained is not None:
-        # A file in the overlay would otherwise be taken for a plain state dict, whatever the hub's file is.
-        config = timm.get_pretrained_cfg(recipe.name)
-        overlay = {"file": str(pretrained), "custom_load": config is not None and config.custom_load}
+    # `custom_load` tells timm how to read another release of the weights than the hub's.
+    overlay = None if pretrained is None else {"file": str(pretrained), "custom_load": False}
     return timm.create_model(
         recipe.name,
         pretrained=pretrained is not None,
