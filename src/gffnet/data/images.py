@@ -1,0 +1,198 @@
+"""Image and label files, read and written with Pillow: the one place that knows file formats.
+
+Whatever a file holds, an image comes out as RGB, eight bits a channel, upright, and a label map as the ids that are
+stored. A file that cannot be read whole is one `UserError` that names it, the cause and the remedy.
+"""
+
+import secrets
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from PIL.Image import DecompressionBombError, DecompressionBombWarning, Transpose
+
+from gffnet.errors import UserError
+
+EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+"""What makes a file of a folder an image; a file that is named itself may have any extension."""
+
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+"""What to do to an image of each EXIF orientation; 1 is upright."""
+
+_STRETCHED = {"L;2": 85, "L;4": 17}
+"""Pillow stretches grey levels of 2 and 4 bits to 0..255, by these factors; ids must be taken back."""
+
+_SIXTEEN_BIT = {"I;16", "I;16L", "I;16B", "I;16N"}
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """The image as uint8 `(H, W, 3)`, RGB, its EXIF orientation applied.
+
+    Grey and palette images become RGB, an alpha channel is dropped, CMYK is converted, and of samples of 16 bits the
+    high byte is kept.
+
+    Raises:
+        UserError: the file cannot be read whole, is too large, or has samples of no known range (float, 32 bits).
+    """
+    image = _load(path)
+    image.info.pop("transparency", None)  # a transparent colour would otherwise become an alpha channel
+    image = image.transpose(_UPRIGHT[orientation]) if (orientation := _orientation(image)) in _UPRIGHT else image
+    if image.mode in _SIXTEEN_BIT or (image.mode == "I" and image.format in {"PNG", "PPM"}):
+        grey = (np.asarray(image).astype(np.int32) >> 8).astype(np.uint8)
+        return np.stack([grey] * 3, axis=-1)
+    if image.mode in {"I", "F"}:
+        kind = "float" if image.mode == "F" else "32-bit"
+        raise UserError(f"image {path}: {kind} samples have no known white level: save it with 8 or 16 bits a channel.")
+    if image.mode in {"RGBa", "La"}:  # colours multiplied by alpha
+        image = image.convert({"RGBa": "RGBA", "La": "LA"}[image.mode])
+    return np.array(image.convert("RGB"))
+
+
+def read_labels(path: Path) -> NDArray[Any]:
+    """The label map as stored, `(H, W)`: palette indices or grey levels; uint8, or int32 where a sample has more bits.
+
+    Raises:
+        UserError: the file cannot be read whole, is in colour, has an alpha channel, or is a JPEG.
+    """
+    image = _load(path)
+    if image.format == "JPEG":
+        raise UserError(f"label map {path}: JPEG changes grey levels, so its ids are lost: save label maps as PNG.")
+    if image.mode in {"1", "L", "P"}:
+        ids = np.asarray(image).astype(np.uint8)
+        return ids // np.uint8(_STRETCHED.get(image.info["rawmode"], 1))
+    if image.mode in _SIXTEEN_BIT or image.mode == "I":
+        return np.asarray(image).astype(np.int32)
+    raise UserError(
+        f"label map {path}: its pixels are {image.mode}, but colour masks are not id masks: one grey level or palette "
+        "index a pixel is needed. Convert its colours to class ids, or use the data set's id files."
+    )
+
+
+def write_image(path: Path, rgb: NDArray[np.uint8]) -> None:
+    """Write a uint8 `(H, W, 3)` image in the format of its extension; the file appears whole or not at all.
+
+    Raises:
+        UserError: the extension is no image format, or the file cannot be written.
+    """
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
+        raise ValueError(f"an image is uint8 (H, W, 3), got {rgb.dtype} {rgb.shape}")
+    kind = Image.registered_extensions().get(path.suffix.lower())
+    if kind not in Image.SAVE:
+        raise UserError(f"cannot write {path}: {path.suffix!r} is no image format. Use .png or .jpg.")
+    _write(path, lambda file: Image.fromarray(rgb).save(file, kind, quality=95))
+
+
+def write_labels(path: Path, labels: NDArray[Any]) -> None:
+    """Write ids `(H, W)` as a grey PNG of 8 bits, or 16 where an id is above 255; whole or not at all.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    if labels.ndim != 2 or labels.size == 0 or labels.dtype.kind not in "bui":
+        raise ValueError(f"a label map is (H, W) of integers, got {labels.dtype} {labels.shape}")
+    if labels.min() < 0 or labels.max() > 65535:
+        raise ValueError(f"a PNG holds ids 0..65535, got {labels.min()}..{labels.max()}")
+    grey = labels.astype(np.uint8 if labels.max() <= 255 else np.uint16)
+    _write(path, lambda file: Image.fromarray(grey).save(file, "PNG"))
+
+
+def image_files(inputs: Sequence[Path]) -> list[Path]:
+    """The files among `inputs`, and the images of its folders and their subfolders, sorted; each once, none hidden.
+
+    Raises:
+        UserError: an input does not exist, or a folder holds no image.
+    """
+    files: dict[Path, None] = {}
+    for given in map(Path, inputs):
+        if given.is_dir():
+            found = [path for path in given.rglob("*") if _is_image(path.relative_to(given)) and path.is_file()]
+            if not found:
+                raise UserError(f"folder {given} holds no image. Images end in {' '.join(EXTENSIONS)}.")
+            files.update(dict.fromkeys(sorted(found)))
+        elif given.exists():
+            files[given] = None
+        else:
+            raise UserError(f"{given} does not exist: give an image file or a folder of images.")
+    return list(files)
+
+
+def _is_image(path: Path) -> bool:
+    """Whether the name says image, and neither it nor a folder above it is hidden."""
+    return path.suffix.lower() in EXTENSIONS and not any(part.startswith(".") for part in path.parts)
+
+
+def _load(path: Path) -> Image.Image:
+    """The image, decoded whole; `info["rawmode"]` says how its samples are stored."""
+    try:
+        with path.open("rb") as file:
+            return _decode(file)
+    except UnidentifiedImageError:
+        empty = path.stat().st_size == 0
+        _unreadable(path, "the file is empty" if empty else "its content is no image", "copy or download it again")
+    except DecompressionBombError:
+        limit = f"{2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels"
+        _unreadable(path, f"its header claims more than {limit}", "cut it into tiles, or scale it down")
+    except FileNotFoundError:
+        _unreadable(path, "there is no such file", "check the path")
+    except IsADirectoryError:
+        _unreadable(path, "it is a folder", "name a file")
+    except PermissionError:
+        _unreadable(path, "permission denied", "make it readable for your user")
+    except Exception as error:  # Pillow's decoders raise nearly every built-in exception on damaged files
+        cause = " ".join(str(error).split()) or type(error).__name__
+        _unreadable(path, f"it is damaged or cut short ({cause})", "copy or download it again")
+
+
+def _decode(file: BinaryIO) -> Image.Image:
+    """The image in `file`, its pixels loaded."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DecompressionBombWarning)  # large is fine; Pillow refuses twice the size
+        image = Image.open(file)
+        if image.format == "PNG":  # Pillow fills up with zeros where the end of a PNG is missing: check all of it first
+            image.verify()
+            file.seek(0)
+            image = Image.open(file)
+        args = image.tile[0].args if image.tile else None
+        image.info["rawmode"] = args[0] if isinstance(args, tuple) and args else args
+        image.load()
+    return image
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 where there is none or the EXIF block is damaged."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # a damaged EXIF block does not make an image unreadable
+        return 1
+    return orientation if isinstance(orientation, int) else 1
+
+
+def _unreadable(path: Path, cause: str, remedy: str) -> NoReturn:
+    raise UserError(f"cannot read image {path}: {cause}. To go on, {remedy}.") from None
+
+
+def _write(path: Path, save: Callable[[BinaryIO], None]) -> None:
+    """Save to a new file beside `path`, then move it there."""
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with beside.open("xb") as file:
+            save(file)
+        beside.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}. Choose a folder with room for it.") from None
+    finally:
+        beside.unlink(missing_ok=True)
