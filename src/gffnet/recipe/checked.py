@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 from gffnet.errors import UserError, nearest
 
 T = TypeVar("T")
+COUNTS = {2: "two", 3: "three"}
 
 
 @dataclass(frozen=True)
@@ -93,5 +94,5 @@ def _phrase(hint: Any) -> str:
         return f"one of {', '.join(map(str, parts))}"
     if get_origin(hint) is tuple:
         many = {int: "integers", float: "numbers", str: "texts"}.get(parts[0], "lists")
-        return f"a list of {many}" if parts[-1] is ... else f"a list of {len(parts)} {many}"
+        return f"a list of {many}" if parts[-1] is ... else f"a list of {COUNTS[len(parts)]} {many}"
     return {int: "an integer", float: "a number", bool: "true or false", str: "text"}[hint]

@@ -1,0 +1,37 @@
+# make demo: set up, then run the main job end to end (demo/report.html)
+# make test: set up, then run the checks and the tests
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+INSTALL := $(RUN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test lint slow clean
+
+demo: $(VENV)/.installed
+	$(RUN)/gffnet demo --out demo
+
+test: lint
+	$(RUN)/python -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(RUN)/ruff check
+	$(RUN)/ruff format --check
+	$(RUN)/mypy
+
+slow: $(VENV)/.installed-dev
+	$(RUN)/python -m pytest -m slow
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gffnet needs Python 3.11 or newer; name one: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(INSTALL) --editable .
+	touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(INSTALL) --editable '.[dev]'
+	touch $@ $(VENV)/.installed
+
+clean:
+	rm -rf $(VENV) demo build dist src/*.egg-info

@@ -1,0 +1,68 @@
+"""What every benchmark here shares: interleaved timing, and a line that says what it ran on."""
+
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import timm
+import torch
+
+
+class Timing(NamedTuple):
+    """Seconds a call."""
+
+    median: float
+    low: float
+    high: float
+
+
+def interleaved(calls: dict[str, Callable[[], object]], runs: int, warm_up: int = 2) -> dict[str, list[float]]:
+    """Seconds of every call in every run, all calls once a run, so that a slow moment strikes them alike."""
+    for call in calls.values():
+        for _ in range(warm_up):
+            call()
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(runs):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def timing(seconds: list[float]) -> Timing:
+    """Median and range."""
+    return Timing(statistics.median(seconds), min(seconds), max(seconds))
+
+
+def ratios(seconds: list[float], base: list[float]) -> Timing:
+    """Median and range of the ratio run by run."""
+    return timing([a / b for a, b in zip(seconds, base, strict=True)])
+
+
+def machine() -> str:
+    """Processor, threads, versions and commit, in one line."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    ).stdout.strip()
+    cpu = next(
+        (line.split(":")[1].strip() for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")),
+        platform.processor(),
+    )
+    features = [name for name in ("amx_tile", "avx512_bf16", "avx512f", "avx2") if _cpu_flag(name)]
+    return (
+        f"{cpu} ({', '.join(features)}), {torch.get_num_threads()} threads, torch {torch.__version__}, "
+        f"timm {timm.__version__}, Python {platform.python_version()}, commit {commit or 'unknown'}"
+    )
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.is_file() else []
+
+
+def _cpu_flag(name: str) -> bool:
+    return any(line.startswith("flags") and name in line.split() for line in _lines(Path("/proc/cpuinfo")))
