@@ -1,8 +1,8 @@
 """The dense feature pyramid (DFP), Eq. (6): fused maps and context, densely connected from the top down.
 
 A pyramid takes the context map `y_0` (B, D, h, w) and the fused maps `X̃_1..X̃_L` (B, channels, H_l, W_l), finest first,
-and returns the maps that the head concatenates, topmost first. Where D is larger than `channels`, `y_0` is reduced by
-a 1x1 convolution first, so that the weights of a context module trained alone load unchanged.
+and returns the maps that the head concatenates, topmost first. Where D is not `channels`, `y_0` is brought to it by a
+1x1 convolution first, so that the weights of a context module trained alone load unchanged.
 """
 
 from typing import Literal
@@ -23,8 +23,8 @@ class FeaturePyramid(nn.Module):
         super().__init__()
         self.levels = levels
         self.widths = (channels,) * (levels + 1)
-        wider = context_width > channels
-        self.reduce_context = conv_block(context_width, channels, 1) if wider else nn.Identity()
+        same = context_width == channels
+        self.reduce_context = nn.Identity() if same else conv_block(context_width, channels, 1)
 
     def forward(self, context: Float[Tensor, "b d _h _w"], fused: Pyramid) -> list[Tensor]:
         """`y_0` and `X̃_1..X̃_L` → L + 1 maps of `channels`, topmost first."""
