@@ -11,6 +11,7 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import register_random, settings  # noqa: E402
 
+pytest.register_assert_rewrite("tests.models")
 torch.set_num_threads(1)
 
 settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=20)
