@@ -6,18 +6,18 @@ import numpy as np
 from numpy.random import Generator
 
 from gffnet.data.streets.camera import Floats
-from gffnet.data.streets.noise import hashed, sample, smooth, tile
+from gffnet.data.streets.noise import floats, hashed, sample, smooth, tile
 from gffnet.data.streets.panels import Texels, Texture
 
 
 def draw_wall(rng: Generator, height: float) -> Texture:
     """A garden or factory wall: brick, concrete panels, rubble or plaster, sometimes with graffiti."""
     bases = np.array([(150, 90, 70), (148, 146, 140), (126, 120, 110), (190, 180, 160), (108, 100, 92)])
-    base = np.float32(bases[int(rng.integers(len(bases)))] * rng.uniform(0.7, 1.15) + rng.normal(0, 6, 3))
+    base = floats(bases[int(rng.integers(len(bases)))] * rng.uniform(0.7, 1.15) + rng.normal(0, 6, 3))
     tall, long = [(0.09, 0.27), (0.9, 2.5), (0.3, 0.55), (9.0, 9.0)][int(rng.integers(4))]
     key = int(rng.integers(1 << 16))
     sprayed = float(rng.uniform(0.4, 1)) if rng.random() < 0.3 else 0.0
-    paint = np.float32(rng.uniform(30, 230, 3))
+    paint = floats(rng.uniform(30, 230, 3))
 
     def texture(u: Floats, v: Floats, blur: Floats) -> Texels:
         row = np.floor(v / tall)
@@ -42,7 +42,7 @@ def draw_fence(rng: Generator, height: float) -> Texture:
     """A fence: bars, mesh, planks or a barrier of the road works. Gaps take the class and show what is behind."""
     kind = ["bars", "mesh", "planks", "barrier"][int(rng.choice(4, p=[0.45, 0.25, 0.2, 0.1]))]
     tones: list[tuple[int, int, int]] = [(40, 44, 42), (52, 84, 62), (150, 154, 156), (120, 92, 66), (210, 208, 200)]
-    tone = np.float32(tones[int(rng.integers(len(tones)))])
+    tone = floats(tones[int(rng.integers(len(tones)))])
     pitch = float(rng.uniform(0.1, 0.2))
     post = float(rng.uniform(1.6, 3))
 
@@ -64,7 +64,7 @@ def draw_fence(rng: Generator, height: float) -> Texture:
                 * (0.85 + 0.3 * hashed(np.floor(u / 0.14).astype(np.int64), np.zeros(len(u), np.int64), 3))[:, None]
             )
         if kind == "barrier":
-            colour = np.where(((u % 0.9) < 0.45)[:, None], np.float32([196, 44, 36]), np.float32([232, 230, 226]))
+            colour = np.where(((u % 0.9) < 0.45)[:, None], floats([196, 44, 36]), floats([232, 230, 226]))
         return Texels(colour.astype(np.float32), 0, None, shows)
 
     return texture
@@ -73,7 +73,7 @@ def draw_fence(rng: Generator, height: float) -> Texture:
 def draw_hedge(rng: Generator, height: float) -> Texture:
     """A clipped or wild hedge."""
     key = float(rng.uniform(0, 512))
-    green = np.float32(np.array([58, 84, 40]) * rng.uniform(0.6, 1.4) + rng.normal(0, 6, 3))
+    green = floats(np.array([58, 84, 40]) * rng.uniform(0.6, 1.4) + rng.normal(0, 6, 3))
     wild = float(rng.uniform(0.03, 0.25))
 
     def texture(u: Floats, v: Floats, blur: Floats) -> Texels:

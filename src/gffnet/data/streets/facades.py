@@ -7,7 +7,7 @@ from numpy.random import Generator
 
 from gffnet.data.streets.camera import Floats
 from gffnet.data.streets.canvas import Mask
-from gffnet.data.streets.noise import hashed, sample, smooth, tile
+from gffnet.data.streets.noise import floats, hashed, sample, smooth, tile
 from gffnet.data.streets.panels import Texels
 
 Triple = tuple[float, float, float]
@@ -45,19 +45,19 @@ class Facade:
         roof_gap = v < self.height - 0.5
         inside = (across < 1) & (up < 1) & (above > 0) & roof_gap
         rim = (across < 1 + 0.16 / wide / self.bay * 2) & (up < 1 + 0.2 / tall / self.storey) & (above > 0) & roof_gap
-        colour = np.where((rim & ~inside)[:, None], np.float32(self.trim), wall)
+        colour = np.where((rim & ~inside)[:, None], floats(self.trim), wall)
         edge = inside & ((across > 1 - 0.14 / (wide * self.bay)) | (up > 1 - 0.16 / (tall * self.storey)))
         bars = inside & (across < 0.05) & (pick < 0.7)
         colour[inside] = self._panes(u[inside], v[inside], pick[inside], up[inside])
         colour[edge | bars] = self.frame
         lit = inside & ~edge & ~bars & ((pick * 7919) % 1 < self.lit)
         glow = np.where(lit, np.uint8(230), np.uint8(0))
-        colour[lit] = np.float32([255, 214, 150]) * (0.55 + 0.45 * pick[lit])[:, None]
+        colour[lit] = floats([255, 214, 150]) * (0.55 + 0.45 * pick[lit])[:, None]
         if self.balcony:
             rail = (b < 0.3) & (np.abs(a - 0.5) < 0.46) & (above > self.storey) & roof_gap
             rail &= hashed(column.astype(np.int64), column.astype(np.int64), self.key + 3) < self.balcony
             rail &= ((u * 7) % 1 < 0.45) | (b > 0.27) | (b < 0.05)
-            colour[rail] = np.float32(self.trim) * 0.5
+            colour[rail] = floats(self.trim) * 0.5
             glow[rail] = 0
         if self.ground:
             self._shops(colour, glow, u, v)
@@ -78,14 +78,14 @@ class Facade:
         value = np.where(band, value * 1.12, value)
         value = np.where(v < 0.6, value * 0.8, value)
         value = np.where(v > self.height - 0.45, value * 0.86, value)
-        return value[:, None] * np.float32(self.base)
+        return value[:, None] * floats(self.base)
 
     def _panes(self, u: Floats, v: Floats, pick: Floats, up: Floats) -> Floats:
         """Colour (N, 3) of window panes: dark rooms, curtains, blinds, the reflected sky."""
         reflected = smooth(tile(1.5, 2), u * 5 + 40 * pick, v * 5)
-        colour = np.float32(self.pane) * (0.8 + 0.5 * pick + 0.14 * reflected)[:, None]
+        colour = floats(self.pane) * (0.8 + 0.5 * pick + 0.14 * reflected)[:, None]
         curtain = (pick * 977 % 1 < 0.28) & ((v * 3 + pick * 5) % 3 > 1.2)
-        return np.where(curtain[:, None], np.float32([190, 186, 176]) * (0.7 + 0.3 * pick[:, None]), colour)
+        return np.where(curtain[:, None], floats([190, 186, 176]) * (0.7 + 0.3 * pick[:, None]), colour)
 
     def _shops(self, colour: Floats, glow: np.ndarray, u: Floats, v: Floats) -> None:
         """Paint shop windows, doors and name boards onto the ground floor, in place."""
@@ -96,15 +96,15 @@ class Facade:
         board: Mask = floor & within & (v > self.ground - 0.75) & (v < self.ground - 0.15)
         pane: Mask = floor & within & (v > 0.5) & (v < self.ground - 0.85) & ((u * 0.8 + pick) % 1 > 0.06)
         turn = np.stack([pick, (pick * 3.7) % 1, (pick * 9.1) % 1], axis=-1)
-        colour[board] = (np.float32(self.shop) * (0.4 + turn))[board]
+        colour[board] = (floats(self.shop) * (0.4 + turn))[board]
         letters = board & (hashed(np.floor(u * 4).astype(np.int64), np.floor(v * 5).astype(np.int64), self.key) < 0.4)
         letters &= (np.abs(v - self.ground + 0.45) < 0.16) & (np.abs(u / (2 * self.bay) - shop - 0.5) < 0.25)
-        colour[letters] = np.float32([238, 236, 228])
+        colour[letters] = floats([238, 236, 228])
         goods = smooth(tile(0.8, 3), u * 22, v * 22)[:, None]
-        colour[pane] = (np.float32(self.pane) * 0.9 + 45 * goods * turn)[pane]
+        colour[pane] = (floats(self.pane) * 0.9 + 45 * goods * turn)[pane]
         if self.lit:
             shining = pane & (pick < 0.4 + self.lit)
-            colour[shining] = (np.float32([225, 196, 150]) + 40 * goods * turn)[shining]
+            colour[shining] = (floats([225, 196, 150]) + 40 * goods * turn)[shining]
             glow[shining | (board & (pick > 0.5))] = 210
 
 

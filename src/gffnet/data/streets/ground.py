@@ -10,9 +10,10 @@ from gffnet.data.streets.camera import Floats
 from gffnet.data.streets.canvas import Canvas, Mask
 from gffnet.data.streets.labels import Label
 from gffnet.data.streets.layout import END, Layout, Side
+from gffnet.data.streets.noise import floats
 from gffnet.data.streets.pavement import Spot, draw_materials, grass, markings, paving, road
 
-REACH = 900.0
+REACH, HILLY_REACH = 900.0, 260.0
 
 
 class Zones(NamedTuple):
@@ -26,7 +27,7 @@ def paint_ground(canvas: Canvas, layout: Layout, rng: Generator) -> None:
     """Paint the ground wherever a ray meets it within reach."""
     materials = draw_materials(rng)
     depth = canvas.camera.ground_depth
-    hit = depth < REACH
+    hit = depth < (HILLY_REACH if canvas.camera.hill > 0 else REACH)
     z = depth[hit]
     x = canvas.camera.rays[0][hit] * z
     t = (x - layout.centre(z.astype(np.float64))).astype(np.float32)
@@ -41,7 +42,7 @@ def paint_ground(canvas: Canvas, layout: Layout, rng: Generator) -> None:
     on_road = zones.label == Label.ROAD
     if on_road.any():
         colour[on_road] = markings(colour[on_road], spot.at(on_road), layout, materials)
-    colour[zones.kerb] = colour[zones.kerb] * 0.4 + np.float32(materials.kerb) * 0.6
+    colour[zones.kerb] = colour[zones.kerb] * 0.4 + floats(materials.kerb) * 0.6
     canvas.rgb[hit] = np.clip(colour, 0, 255).astype(np.uint8)
     canvas.label[hit] = zones.label
     canvas.depth[hit] = z

@@ -105,7 +105,7 @@ def plan(rng: Generator) -> Layout:
     """Draw a street."""
     names: list[District] = ["city", "suburb", "park", "works"]
     district = names[int(rng.choice(4, p=[0.48, 0.22, 0.17, 0.13]))]
-    count = int(rng.choice([1, 2, 3], p=[0.5, 0.37, 0.13]))  # lanes a direction
+    count = int(rng.choice([1, 2, 3], p=[0.62, 0.3, 0.08]))  # lanes a direction
     width = float(rng.uniform(2.9, 3.7))
     one_way = count > 1 and rng.random() < 0.3
     median = None
@@ -142,11 +142,11 @@ def _crossings(rng: Generator) -> tuple[tuple[float, float], ...]:
 def _side(
     rng: Generator, sign: int, edge: float, district: District, crossings: tuple[tuple[float, float], ...]
 ) -> Side:
-    parking = float(rng.uniform(2.0, 2.5)) if rng.random() < (0.65 if district != "works" else 0.35) else 0.0
-    green = {"city": 0.2, "suburb": 0.4, "park": 0.55, "works": 0.35}[district]
+    parking = float(rng.uniform(2.0, 2.5)) if rng.random() < (0.5 if district != "works" else 0.3) else 0.0
+    green = {"city": 0.22, "suburb": 0.35, "park": 0.5, "works": 0.3}[district]
     strip = float(rng.uniform(0.8, 4.0)) if rng.random() < green else 0.0
     grass = bool(rng.random() < 0.85)
-    walk = float(rng.uniform(1.4, 4.5 if district == "city" else 2.8))
+    walk = float(rng.uniform(1.8, 6.5 if district == "city" else 4.0))
     gap = float(rng.uniform(0.1, 0.8))
     lots = _lots(rng, district, crossings)
     return Side(sign, edge + parking + gap, parking, strip, grass, walk, lots)
@@ -155,7 +155,7 @@ def _side(
 def _lots(rng: Generator, district: District, crossings: tuple[tuple[float, float], ...]) -> tuple[Lot, ...]:
     kinds = list(_LOTS[district])
     weights = np.array([_LOTS[district][kind] for kind in kinds])
-    tall = float(rng.uniform(9, 24)) if district == "city" else float(rng.uniform(4, 11))
+    tall = float(rng.uniform(12, 28)) if district == "city" else float(rng.uniform(5, 13))
     lots: list[Lot] = []
     z = float(rng.uniform(-14, -4))
     while z < END:

@@ -11,6 +11,8 @@ from gffnet.data.streets.camera import Points
 Weather = Literal["sunny", "overcast", "haze", "dusk", "night"]
 Triple = tuple[float, float, float]
 
+DUSKS: tuple[Triple, ...] = ((236, 182, 132), (214, 176, 170), (176, 172, 190), (226, 206, 150), (150, 160, 186))
+
 
 @dataclass(frozen=True)
 class Light:
@@ -56,7 +58,7 @@ def draw_light(rng: Generator) -> Light:
         "sunny": ((78, 128, 196), (188, 212, 232)),
         "overcast": ((186, 190, 196), (216, 218, 219)),
         "haze": ((198, 203, 206), (215, 215, 210)),
-        "dusk": ((82, 96, 138), (236, 182, 132)),
+        "dusk": ((82, 96, 138), DUSKS[int(rng.integers(len(DUSKS)))]),
         "night": ((13, 16, 30), (38, 36, 44)),
     }
     zenith, horizon = (_moved(colour, jitter * (0.25 if weather == "night" else 1)) for colour in skies[weather])

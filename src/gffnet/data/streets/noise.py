@@ -3,11 +3,16 @@
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float32]
 
 SIDE = 512
+
+
+def floats(values: ArrayLike) -> Floats:
+    """Anything array-like as float32."""
+    return np.asarray(values, dtype=np.float32)
 
 
 @cache

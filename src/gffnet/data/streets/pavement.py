@@ -8,7 +8,7 @@ from numpy.random import Generator
 from gffnet.data.streets.camera import Floats
 from gffnet.data.streets.canvas import Mask
 from gffnet.data.streets.layout import Layout
-from gffnet.data.streets.noise import hashed, sample, smooth, tile
+from gffnet.data.streets.noise import floats, hashed, sample, smooth, tile
 
 Triple = tuple[float, float, float]
 
@@ -91,7 +91,7 @@ def road(spot: Spot, materials: Materials) -> Floats:
     cell_z = np.floor(spot.z / 7 + hashed(cell_x.astype(np.int64), cell_x.astype(np.int64), 5))
     patch = hashed(cell_x.astype(np.int64), cell_z.astype(np.int64), materials.key)
     value = np.where(patch < 0.22 * materials.patches, value * (0.78 + 1.6 * patch), value)
-    return value[:, None] * np.float32(materials.road)
+    return value[:, None] * floats(materials.road)
 
 
 def _bricks(spot: Spot, long: float, deep: float, key: int, spread: float) -> Floats:
@@ -111,15 +111,15 @@ def paving(spot: Spot, materials: Materials) -> Floats:
     stain = smooth(tile(1.5, 4), spot.x * 12, spot.z * 12 + materials.key)
     fine = sample(tile(0.5, 1), spot.x * 50, spot.z * 50) * spot.sharp(0.04)
     value = value + 0.06 * stain + 0.04 * fine
-    return value[:, None] * np.float32(materials.walk)
+    return value[:, None] * floats(materials.walk)
 
 
 def grass(spot: Spot, materials: Materials) -> Floats:
     """Colour (N, 3) of lawns, dry grass, soil and gravel."""
     fine = sample(tile(0.2, 5), spot.x * 45, spot.z * 14) * spot.sharp(0.1)
     broad = smooth(tile(1.4, 6), spot.x * 7 + materials.key, spot.z * 7)
-    green = np.float32(materials.grass) * (1 + 0.17 * fine + 0.08 * broad)[:, None]
-    soil = np.float32([128, 112, 88]) * (1 + 0.1 * fine + 0.08 * broad)[:, None]
+    green = floats(materials.grass) * (1 + 0.17 * fine + 0.08 * broad)[:, None]
+    soil = floats([128, 112, 88]) * (1 + 0.1 * fine + 0.08 * broad)[:, None]
     mix = np.clip(0.5 + 0.6 * (broad + materials.dry), 0, 1)[:, None]
     return np.asarray(green + (soil - green) * mix, dtype=np.float32)
 
@@ -147,9 +147,9 @@ def markings(colour: Floats, spot: Spot, layout: Layout, materials: Materials) -
             on |= clear & (np.abs(spot.t * side.sign - (side.kerb - side.parking)) < 0.06)
     worn = smooth(tile(0.9, 7), spot.x * 25, spot.z * 25)
     strength = np.clip(materials.paint * (0.9 + 0.35 * worn), 0, 1) * on
-    white = np.float32([214, 190, 96] if materials.yellow else [222, 222, 218])
+    white = floats([214, 190, 96] if materials.yellow else [222, 222, 218])
     colour = colour + (white - colour) * strength[:, None]
     for middle in layout.rails:
         rail = np.abs(np.abs(spot.t - middle) - 0.72) < 0.06
-        colour[rail] = colour[rail] * 0.5 + np.float32([60, 58, 56]) * 0.5 + 25
+        colour[rail] = colour[rail] * 0.5 + floats([60, 58, 56]) * 0.5 + 25
     return colour

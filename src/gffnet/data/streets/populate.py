@@ -42,6 +42,7 @@ class Placer:
 
     def __init__(self, camera: Camera, layout: Layout, light: Light, rng: Generator) -> None:
         self.camera, self.layout, self.light, self.rng = camera, layout, light, rng
+        self.lamps: list[tuple[float, float, float]] = []
 
     def pose(self, t: float, z: float, heading: float | None = None) -> Pose:
         """The pose at distance t across, depth z; along the street when no heading is given."""
@@ -64,7 +65,7 @@ class Placer:
         """A vehicle for a lane and the room it takes ahead."""
         rng, light, eye = self.rng, self.light, self.camera.height
         kinds = ["car", "lorry", "bus", "motorcycle", "bicycle", "tram"]
-        weights = np.array([0.66, 0.09, 0.09, 0.07, 0.07, 0.7 if rails else 0.0])
+        weights = np.array([0.7, 0.04, 0.035, 0.09, 0.13, 0.4 if rails else 0.0])
         kind = kinds[int(rng.choice(6, p=weights / weights.sum()))]
         if kind == "car":
             return car(rng, light, pose, eye, lamps), 3.0
@@ -81,10 +82,10 @@ class Placer:
     def traffic(self) -> Iterator[Item]:
         """Vehicles in the lanes."""
         rng = self.rng
-        busy = float(rng.uniform(0.3, 1.6))
+        busy = float(rng.uniform(0.15, 1.2))
         for lane in self.layout.lanes:
             own = abs(self.layout.x(lane.t, 0.0)) < 1.6
-            z = float(rng.uniform(9, 40)) if own else float(rng.uniform(3, 28))
+            z = float(rng.uniform(10, 55)) if own else float(rng.uniform(4, 40))
             while z < 150:
                 pose = self.pose(lane.t + float(rng.normal(0, 0.2)), z, 0.0 if lane.direction > 0 else np.pi)
                 item, room = self.vehicle(pose, lane.t in self.layout.rails, self.light.dark)
@@ -117,8 +118,8 @@ class Placer:
         if not side.parking:
             return
         rng = self.rng
-        full = float(rng.uniform(0.3, 0.95))
-        z = float(rng.uniform(2.0, 9))
+        full = float(rng.uniform(0.2, 0.9))
+        z = float(rng.uniform(3.0, 18))
         facing = 0.0 if side.sign > 0 else np.pi
         while z < 130:
             if rng.random() < full and not self.layout.in_crossing(z, 6):
@@ -126,9 +127,9 @@ class Placer:
                 heading = facing + (np.pi if rng.random() < 0.12 else 0) + float(rng.normal(0, 0.02))
                 pose = self.pose(t, z, heading)
                 kind = rng.random()
-                if kind < 0.92:
+                if kind < 0.95:
                     yield car(rng, self.light, pose, self.camera.height, False)
-                elif kind < 0.96:
+                elif kind < 0.965:
                     yield lorry(rng, self.light, pose._replace(z=z + 2), self.camera.height, False)
                     z += 5
                 else:
@@ -145,6 +146,7 @@ class Placer:
             while z < 150:
                 if not layout.in_crossing(z, 1):
                     yield lamp_post(rng, self._upright(kerb, z), -side.sign, self.light.dark)
+                    self.lamps.append((layout.x(kerb - side.sign * 1.5, z), 6.5, z))
                 z += gap
         z = float(rng.uniform(4, 16))
         while z < 120:
@@ -165,16 +167,16 @@ class Placer:
         """Street trees, and the trees and bushes of lots."""
         rng, layout = self.rng, self.layout
         bare = bool(rng.random() < 0.12)
-        if rng.random() < (0.75 if side.strip else 0.35):
+        if rng.random() < (0.85 if side.strip else 0.5):
             z = float(rng.uniform(4, 20))
             t = side.sign * (side.kerb + max(side.strip / 2, 0.8))
-            gap, height = float(rng.uniform(6, 15)), float(rng.uniform(5, 12))
+            gap, height = float(rng.uniform(5, 13)), float(rng.uniform(5.5, 14))
             while z < 150:
                 if not layout.in_crossing(z, 2) and rng.random() < 0.85:
                     yield tree(rng, self.light, self._upright(t, z), height * float(rng.uniform(0.8, 1.2)), bare)
                 z += gap * float(rng.uniform(0.8, 1.2))
         for lot in side.lots:
-            count = {"trees": 4, "garden": 2, "hedge": 1, "open": 1, "wall": 1, "fence": 1}.get(lot.kind, 0)
+            count = {"trees": 5, "garden": 3, "hedge": 2, "open": 2, "wall": 2, "fence": 2}.get(lot.kind, 0)
             for _ in range(int(rng.integers(0, count + 1)) + (lot.kind == "trees") * 2):
                 z = float(rng.uniform(max(lot.z0, 5.0), max(lot.z1, 6.0)))
                 t = side.sign * (side.frontage + float(rng.uniform(1.0, 2.5 if lot.kind == "garden" else 9)))
@@ -199,7 +201,7 @@ class Placer:
     def parked_cycles(self, side: Side) -> Iterator[Item]:
         """Bicycles in racks and against walls, scooters."""
         rng = self.rng
-        for _ in range(int(rng.poisson(0.9))):
+        for _ in range(int(rng.poisson(1.5))):
             z = float(rng.uniform(5, 45))
             along = rng.random() < 0.4
             t = side.frontage - 0.5 if rng.random() < 0.6 else side.kerb + 0.7

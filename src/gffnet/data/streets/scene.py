@@ -6,14 +6,15 @@ import numpy as np
 from numpy.random import Generator
 
 from gffnet.data.streets.barriers import BARRIERS
-from gffnet.data.streets.buildings import paint_building, paint_skyline
+from gffnet.data.streets.buildings import paint_building, paint_second_row, paint_skyline
 from gffnet.data.streets.camera import Camera
 from gffnet.data.streets.canvas import SAMPLES, Bytes, Canvas
-from gffnet.data.streets.finish import develop
+from gffnet.data.streets.finish import photograph
 from gffnet.data.streets.ground import paint_ground
 from gffnet.data.streets.labels import Label
 from gffnet.data.streets.layout import Layout, plan
 from gffnet.data.streets.light import Light, draw_light
+from gffnet.data.streets.lighting import Surfaces, illuminate
 from gffnet.data.streets.panels import facing, paint_panel
 from gffnet.data.streets.populate import Placer
 from gffnet.data.streets.shadows import cast_shadows
@@ -43,15 +44,18 @@ def render_street(seed: int | tuple[int, ...], size: tuple[int, int] = (512, 102
     camera = _camera(plans, size)
     layout, light = plan(plans), draw_light(plans)
     canvas = Canvas.empty(camera)
-    items = sorted(Placer(camera, layout, light, plans).items(), key=lambda item: -item.depth)
+    placer = Placer(camera, layout, light, plans)
+    items = sorted(placer.items(), key=lambda item: -item.depth)
     paint_sky(canvas, light, looks)
     paint_ground(canvas, layout, looks)
-    cast_shadows(canvas, items, light)
     paint_skyline(canvas, layout, light, looks)
+    paint_second_row(canvas, layout, light, looks)
     _paint_lots(canvas, layout, light, looks)
     for item in items:
         item.paint(canvas)
-    return Street(*develop(canvas, light, marks))
+    surfaces = Surfaces.of(camera, *canvas.pixels())
+    colour = illuminate(surfaces, camera, layout, light, cast_shadows(camera, items, light), placer.lamps)
+    return Street(photograph(colour, light, marks), surfaces.label)
 
 
 def check_size(size: tuple[int, int]) -> None:
@@ -66,7 +70,7 @@ def _camera(rng: Generator, size: tuple[int, int]) -> Camera:
     wide = float(rng.uniform(0.75, 1.3)) * (2 * rows * columns) ** 0.5
     height = float(rng.uniform(1.15, 1.7)) if rng.random() < 0.85 else float(rng.uniform(1.8, 2.5))
     pitch, roll = float(rng.normal(0.035, 0.025)), float(rng.normal(0, 0.012))
-    hill = float(rng.uniform(-0.00012, 0.00025)) if rng.random() < 0.5 else 0.0
+    hill = float(rng.uniform(-0.00012, 0.00016)) if rng.random() < 0.5 else 0.0
     return Camera((rows * SAMPLES, columns * SAMPLES), wide * SAMPLES, height, pitch, roll, hill)
 
 

@@ -1,50 +1,81 @@
-"""Shadows on the ground: cast by the sun, and the darkness under and around things."""
+"""Shadows on the ground: cast by things in the sun, dappled under trees, and the darkness under and around things."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from gffnet.data.streets.camera import Points, clip_near
-from gffnet.data.streets.canvas import FAR, Canvas
-from gffnet.data.streets.labels import Label
+from gffnet.data.streets.camera import Camera, Floats, Points, clip_near
+from gffnet.data.streets.canvas import SAMPLES
 from gffnet.data.streets.light import Light
 from gffnet.data.streets.populate import Item
+from gffnet.data.streets.trees import Tree
 
 
-def cast_shadows(canvas: Canvas, items: Sequence[Item], light: Light) -> None:
-    """Darken the ground (the canvas shows nothing else yet) where items keep off the sun or the sky."""
-    rows, columns = canvas.camera.size
-    sunny = Image.new("L", (columns // 2, rows // 2))
-    close = Image.new("L", (columns // 2, rows // 2))
+class Shadows(NamedTuple):
+    """Per pixel (H, W), 0..1: how much of the sun things block, how much leaves block, how much of the sky is hidden."""
+
+    sun: Floats
+    leaves: Floats
+    close: Floats
+
+
+def cast_shadows(camera: Camera, items: Sequence[Item], light: Light) -> Shadows:
+    """Shadows that the items cast onto the ground plane, wherever it is seen."""
+    rows, columns = camera.size
+    masks = [Image.new("L", (columns // SAMPLES, rows // SAMPLES)) for _ in range(3)]
+    sun, leaves, close = (_Pen(camera, mask) for mask in masks)
+    away = -np.array([light.sun[0], light.sun[2]]) / max(light.sun[1], 0.05)
     for item in items:
         corners = item.footprint.corners()
+        if isinstance(item, Tree):
+            if light.strength > 0.05:
+                sun.fill(_hull(_both(_grown(corners, 0.08), away * item.height * 0.5)), 255)
+                leaves.fill(_crown(item, away), int(235 * item.solid))
+            close.fill(_grown(corners, 0.3), 70)
+            continue
         if item.footprint.length > 0.25:
-            _ground_polygon(canvas, close, _grown(corners, 1.06), int(150 * item.solid))
-        if light.strength > 0.05 and light.sun[1] > 0.05:
-            shift = -np.array([light.sun[0], light.sun[2]]) / light.sun[1] * item.height
-            if item.solid < 0.95 and item.height > 3:
-                moved = corners + shift * 0.7
-                _ground_polygon(canvas, sunny, _grown(moved, 0.8), int(220 * item.solid))
-                shift *= 0.8
-                corners = _grown(corners, 0.1)
-            _ground_polygon(canvas, sunny, _hull(np.concatenate([corners, corners + shift])), int(255 * item.solid))
-    soft = ImageFilter.GaussianBlur(columns / 2200)
-    lost = light.strength * light.sun[1]
-    shade = 1 - lost * np.asarray(sunny.filter(soft), np.float32) / 255
-    shade = shade * (1 - np.asarray(close.filter(soft), np.float32) / 255 * np.float32(0.8))
-    fine = np.repeat(np.repeat(shade, 2, 0), 2, 1)
-    ground = (canvas.depth < FAR) & (canvas.label != Label.SKY)
-    canvas.rgb[ground] = (canvas.rgb[ground] * fine[ground][:, None]).astype(np.uint8)
+            close.fill(_grown(corners, 1.15), int(90 * item.solid))
+            close.fill(_grown(corners, 0.98), int(190 * item.solid))
+        elif item.height < 2.2:
+            close.fill(_grown(corners, 1.3), 90)
+        if light.strength > 0.05:
+            sun.fill(_hull(_both(corners, away * item.height)), int(255 * item.solid))
+    soft = ImageFilter.GaussianBlur(columns / 3000)
+    s, leafy, c = (np.asarray(mask.filter(soft), np.float32) / np.float32(255) for mask in masks)
+    return Shadows(s, leafy, c)
 
 
-def _ground_polygon(canvas: Canvas, image: Image.Image, corners: Points, value: int) -> None:
-    """Draw a polygon of ground points (N, 2) as X, Z onto a half-size mask."""
-    heights = canvas.camera.ground(corners[:, 1])
-    points = clip_near(np.stack([corners[:, 0], heights, corners[:, 1]], axis=1), 1.0)
-    if len(points) > 2:
-        outline = canvas.camera.project(points) / 2
-        ImageDraw.Draw(image).polygon([(x, y) for x, y in outline.tolist()], fill=value)
+class _Pen:
+    """Draws polygons of ground points onto a mask of the image's size."""
+
+    def __init__(self, camera: Camera, mask: Image.Image) -> None:
+        self.camera, self.draw = camera, ImageDraw.Draw(mask)
+
+    def fill(self, corners: Points, value: int) -> None:
+        """Fill the polygon of ground points (N, 2), given as X and Z."""
+        heights = self.camera.ground(corners[:, 1])
+        points = clip_near(np.stack([corners[:, 0], heights, corners[:, 1]], axis=1), 1.0)
+        if len(points) > 2:
+            outline = self.camera.project(points) / SAMPLES
+            self.draw.polygon([(x, y) for x, y in outline.tolist()], fill=value)
+
+
+def _crown(tree: Tree, away: Points) -> Points:
+    """Outline (N, 2) of the crown's shadow: an ellipse drawn out away from the sun."""
+    wide = tree.footprint.width * 1.1
+    angle = np.linspace(0, 2 * np.pi, 21)[:-1]
+    middle = np.array([tree.pose.x, tree.pose.z]) + away * tree.height * 0.65
+    circle = np.stack([np.cos(angle), np.sin(angle)], axis=1) * wide
+    along = away / max(float(np.linalg.norm(away)), 1e-6)
+    drawn = circle + np.outer(circle @ along, along) * 0.35 * float(np.linalg.norm(away))
+    ragged = 1 + 0.18 * np.sin(angle * 5 + tree.key) + 0.1 * np.sin(angle * 9 + 2 * tree.key)
+    return np.asarray(middle + drawn * ragged[:, None])
+
+
+def _both(corners: Points, shift: Points) -> Points:
+    return np.concatenate([corners, corners + shift])
 
 
 def _grown(corners: Points, factor: float) -> Points:
@@ -54,10 +85,10 @@ def _grown(corners: Points, factor: float) -> Points:
 
 def _hull(points: Points) -> Points:
     """Convex hull (monotone chain) of points (N, 2)."""
-    ordered = sorted(map(tuple, points.tolist()))
+    ordered = sorted((float(x), float(y)) for x, y in points)
     halves = []
     for sequence in (ordered, ordered[::-1]):
-        chain: list[tuple[float, ...]] = []
+        chain: list[tuple[float, float]] = []
         for point in sequence:
             while len(chain) > 1 and _turn(chain[-2], chain[-1], point) <= 0:
                 chain.pop()
@@ -66,5 +97,5 @@ def _hull(points: Points) -> Points:
     return np.array(halves[0] + halves[1])
 
 
-def _turn(a: tuple[float, ...], b: tuple[float, ...], c: tuple[float, ...]) -> float:
+def _turn(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]) -> float:
     return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])

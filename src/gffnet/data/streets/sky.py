@@ -6,7 +6,7 @@ from numpy.random import Generator
 from gffnet.data.streets.canvas import Canvas
 from gffnet.data.streets.labels import Label
 from gffnet.data.streets.light import Light
-from gffnet.data.streets.noise import smooth, tile
+from gffnet.data.streets.noise import floats, smooth, tile
 
 
 def paint_sky(canvas: Canvas, light: Light, rng: Generator) -> None:
@@ -14,7 +14,7 @@ def paint_sky(canvas: Canvas, light: Light, rng: Generator) -> None:
     rx, ry = (ray[::2, ::2] for ray in canvas.camera.rays)
     up = np.clip(ry, 0, None)
     climb = (1 - np.exp(-up * np.float32(rng.uniform(1.5, 4))))[..., None]
-    zenith, horizon = np.float32(light.zenith), np.float32(light.horizon)
+    zenith, horizon = floats(light.zenith), floats(light.horizon)
     colour = horizon + (zenith - horizon) * climb
     cover = float({"sunny": rng.uniform(-1.6, 0.5), "dusk": rng.uniform(-1, 0.5)}.get(light.weather, 0.3))
     over = 90 / (up + np.float32(0.07))
@@ -24,11 +24,11 @@ def paint_sky(canvas: Canvas, light: Light, rng: Generator) -> None:
     )
     amount = np.clip(0.5 + 0.6 * (clouds + cover), 0, 1)[..., None] * np.clip(up * 8, 0, 1)[..., None]
     white = {"sunny": 245.0, "overcast": 232.0, "haze": 222.0, "dusk": 205.0, "night": 34.0}[light.weather]
-    grey = white * np.float32([1, 0.99, 0.98]) * (0.93 + 0.05 * clouds[..., None])
+    grey = white * floats([1, 0.99, 0.98]) * (0.93 + 0.05 * clouds[..., None])
     colour = colour + (grey - colour) * amount * np.float32(rng.uniform(0.4, 0.95))
     if light.sun[2] > 0.2 and light.weather != "night":
         towards = (rx * light.sun[0] + ry * light.sun[1] + light.sun[2]) / np.sqrt(rx**2 + ry**2 + 1)
-        colour = colour + np.exp((towards[..., None] - 1) * 60) * np.float32([90, 75, 50])
+        colour = colour + np.exp((towards[..., None] - 1) * 60) * floats([90, 75, 50])
     texels = np.clip(colour, 0, 255).astype(np.uint8)
     rows, columns = canvas.camera.size
     canvas.rgb[:] = np.repeat(np.repeat(texels, 2, 0), 2, 1)[:rows, :columns]

@@ -9,7 +9,7 @@ from gffnet.data.streets.canvas import Canvas
 from gffnet.data.streets.labels import Label
 from gffnet.data.streets.light import Light
 from gffnet.data.streets.mesh import Face, Footprint, Pose, Thing, paint_thing
-from gffnet.data.streets.noise import smooth, tile
+from gffnet.data.streets.noise import floats, smooth, tile
 
 Triple = tuple[float, float, float]
 
@@ -72,7 +72,7 @@ class Tree:
         size = 0.05 * canvas.camera.focal / z
         lit = 0.45 + 0.55 * np.clip((b - bottom) / (top - bottom), 0, 1) + self.sunlit * (a / (right - left))
         value = lit * (1 + 0.17 * clump + min(1.0, size) * 0.2 * leaf)
-        colour = np.float32(self.green) * value[..., None]
+        colour = floats(self.green) * value[..., None]
         colour[..., 0] += 9 * clump
         canvas.paint(box, mask, np.clip(colour, 0, 255).astype(np.uint8), Label.VEGETATION, np.float32(z))
 
