@@ -158,8 +158,8 @@ def _load(path: Path) -> Image.Image:
 
 def _decode(file: BinaryIO) -> Image.Image:
     """The image in `file`, its pixels loaded."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DecompressionBombWarning)  # large is fine; Pillow refuses twice the size
+    # Pillow warns of large images, and refuses those of twice that size.
+    with warnings.catch_warnings(action="ignore", category=DecompressionBombWarning):
         image = Image.open(file)
         if image.format == "PNG":  # Pillow fills up with zeros where the end of a PNG is missing: check all of it first
             image.verify()
@@ -173,10 +173,11 @@ def _decode(file: BinaryIO) -> Image.Image:
 
 def _orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 where there is none or the EXIF block is damaged."""
-    try:
-        orientation = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # a damaged EXIF block does not make an image unreadable
-        return 1
+    with warnings.catch_warnings(action="ignore"):
+        try:
+            orientation = image.getexif().get(_ORIENTATION, 1)
+        except Exception:  # a damaged EXIF block does not make an image unreadable
+            return 1
     return orientation if isinstance(orientation, int) else 1
 
 
@@ -189,10 +190,12 @@ def _write(path: Path, save: Callable[[BinaryIO], None]) -> None:
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("xb") as file:
-            save(file)
-        beside.replace(path)
+        try:
+            with beside.open("xb") as file:
+                save(file)
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}. Choose a folder with room for it.") from None
-    finally:
-        beside.unlink(missing_ok=True)
+        cause = error.strerror or error
+        raise UserError(f"cannot write {path}: {cause}. Choose a folder that has room and may be written.") from None

@@ -6,7 +6,7 @@ from typing import Any
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
-from gffnet.data.stream import TrainingStream
+from gffnet.data.stream import TrainingStream, collate
 from gffnet.data.transforms import Augmentation
 from gffnet.recipe import Recipe
 
@@ -21,8 +21,8 @@ class ParsingData(LightningDataModule):
         self.batch = training.batch
         self.val = val
         augmentation = Augmentation(training.crop, training.scales, training.jitter, training.flip, recipe.model.mean)
-        samples = training.iterations * training.batch
-        self.stream = TrainingStream(train, augmentation, recipe.seed, samples, first=first_iteration * training.batch)
+        self.stream = TrainingStream(train, augmentation, recipe.seed, training.iterations * training.batch)
+        self.first = first_iteration * training.batch
         # Training on the CPU wants the cores itself: one loading process for every two of them is enough.
         cores = os.cpu_count() or 1
         self.workers = min(training.workers, max(1, cores // 2) if on_cpu else cores)
@@ -33,8 +33,8 @@ class ParsingData(LightningDataModule):
         return DataLoader(
             self.stream,
             self.batch,
-            shuffle=False,
-            drop_last=True,
+            sampler=range(self.first, len(self.stream)),
+            collate_fn=collate,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=self.pin,

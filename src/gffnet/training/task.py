@@ -4,8 +4,10 @@ from typing import Any
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
+from gffnet.data.stream import Batch
 from gffnet.inference.model_folder import ModelConfig
 from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import Predictor
@@ -41,14 +43,14 @@ class ParsingTask(LightningModule):
         logits = network.decode(pyramid, network.context(pyramid[-1]), size).logits
         return parsing_loss(logits, labels), parsing_loss(self.auxiliary(pyramid[2], size), labels)
 
-    def training_step(self, batch: dict[str, Any], index: int) -> dict[str, Tensor]:
+    def training_step(self, batch: Batch, index: int) -> dict[str, Tensor]:
         """One iteration."""
-        images = batch["image"].contiguous(memory_format=torch.channels_last)
-        main, auxiliary = self.losses(images, batch["labels"])
+        images = batch.image.contiguous(memory_format=torch.channels_last)
+        main, auxiliary = self.losses(images, batch.labels)
         loss = main + self.training_recipe.auxiliary_weight * auxiliary
         return {"loss": loss, "main": main.detach(), "auxiliary": auxiliary.detach()}
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """SGD, its rate scaled by the poly schedule after every iteration."""
         recipe = self.training_recipe
         new = [module for name, module in self.network.named_children() if name != "backbone"]

@@ -53,6 +53,9 @@ class Body:
             shade = self.shade(0.0, float(normal[1]), float(normal[2]))
             colour = tinted(self.paint, one.tone * shade) if one.tone else self.glass(float(normal[1]))
             strips.append((float(np.linalg.norm(self.viewer - middle)), points, colour))
+            if not one.tone:  # a pane within its frame
+                strips[-1] = (strips[-1][0], points, tinted(self.paint, 0.9 * shade))
+                strips.append((strips[-1][0] - 1e-3, _inset(points, 0.1), colour))
         for _, points, colour in sorted(strips, key=lambda strip: -strip[0]):
             self.face(points, colour)
         side = self.side
@@ -101,6 +104,13 @@ class Body:
             self.face([(-half, 0.02, end), (half, 0.02, end), (half, up, end), (-half, up, end)], (18, 18, 20))
         side = self.side * half
         self.face([(side, 0.02, -length), (side, 0.02, length), (side, up, length), (side, up, -length)], (18, 18, 20))
+
+
+def _inset(points: list[tuple[float, float, float]], share: float) -> list[tuple[float, float, float]]:
+    """A quadrilateral drawn in towards its middle."""
+    corners = np.array(points)
+    shrunk = corners + (corners.mean(0) - corners) * share
+    return [(float(a), float(b), float(c)) for a, b, c in shrunk]
 
 
 def tinted(colour: tuple[float, float, float], factor: float) -> Colour:

@@ -11,7 +11,7 @@ from gffnet.data.streets.layout import END, Layout, Lot, Side
 from gffnet.data.streets.light import Light
 from gffnet.data.streets.mesh import Face, Footprint, Thing, paint_thing
 from gffnet.data.streets.noise import floats, sample, smooth, tile
-from gffnet.data.streets.panels import Ends, Texels, Texture, facing, paint_panel
+from gffnet.data.streets.panels import Ends, Texels, Texture, facing, length, paint_panel
 
 
 def paint_building(canvas: Canvas, layout: Layout, side: Side, lot: Lot, light: Light, rng: Generator) -> None:
@@ -101,10 +101,10 @@ def _background(canvas: Canvas, ends: Ends, share: float, height: float, light: 
         facade = draw_facade(rng, height, height > 9, light.dark)
         paint_panel(canvas, ends, base, base + height, facade, Label.BUILDING, shade)
     else:
-        paint_panel(canvas, ends, base, base + height, _wood(rng, height), Label.VEGETATION, 0.4 + 0.6 * shade)
+        paint_panel(canvas, ends, base, base + height, _wood(rng, height, length(ends)), Label.VEGETATION, 0.4 + 0.6 * shade)
 
 
-def _wood(rng: Generator, height: float) -> Texture:
+def _wood(rng: Generator, height: float, long: float) -> Texture:
     """A row of trees seen from afar."""
     key = float(rng.uniform(0, 512))
     green = np.array([66, 84, 46]) * rng.uniform(0.6, 1.3) + rng.normal(0, 6, 3)
@@ -114,7 +114,8 @@ def _wood(rng: Generator, height: float) -> Texture:
         leaves = sample(tile(0.7, 9), u * 14 + key, v * 14)
         clumps = smooth(tile(1.2, 10), u * 9 + key, v * 9)
         value = (1 + 0.16 * leaves + 0.16 * clumps) * np.clip(0.45 + 0.6 * v / np.float32(height), 0, 1)
-        return Texels(value[:, None] * floats(green), 0, v < height * (0.72 + 0.14 * crowns))
+        taper = np.sqrt(np.clip(np.minimum(u, np.float32(long) - u) / 2.5 + 0.1 * clumps, 0, 1))
+        return Texels(value[:, None] * floats(green), 0, v < height * taper * (0.72 + 0.14 * crowns))
 
     return texture
 

@@ -40,6 +40,7 @@ def car(rng: Generator, light: Light, pose: Pose, eye: float, lamps: bool) -> Th
     body = Body(pose, light, Label.CAR, paint, eye)
     end, roof0, roof1 = long / 2, -long / 2 + trunk + rear, long / 2 - hood - screen
     body.underside(end - 0.15, half - 0.08, 0.35)
+    _mirrors(body, end - hood - 0.12, waist, half, False)
     body.extrude(
         [
             Edge(-end + 0.06, 0.28, half - 0.05, 0.75), Edge(-end, 0.45, half), Edge(-end, 0.72, half, 0.95),
@@ -54,6 +55,7 @@ def car(rng: Generator, light: Light, pose: Pose, eye: float, lamps: bool) -> Th
     for ahead in (-end + 0.75, end - 0.8):
         body.wheel(ahead, 0.31 if name != "suv" else 0.36, half + 0.01)
     _ends(rng, body, end, waist, half, lamps)
+    _mirrors(body, end - hood - 0.12, waist, half, True)
     return Thing(body.faces, pose.footprint(end, half), tall)
 
 
@@ -74,25 +76,48 @@ def _windows(
     body.on_side(
         [(middle + 0.05, low), (front, low), (roof1 - 0.02, high), (middle + 0.05, high)], half, dark, roof=lean
     )
-    seam = tinted(body.paint, 0.55)
-    body.on_side(rectangle(middle - 0.02, 0.35, middle + 0.01, waist), half, seam)
-    body.on_side(rectangle(-end + 0.9, 0.27, end - 0.9, 0.36), half, tinted(body.paint, 0.35))
-    body.on_side(rectangle(middle - 0.3, waist - 0.12, middle - 0.12, waist - 0.08), half + 0.01, seam)
+    side = body.shade(body.side, 0.1, 0.0)
+    seam = tinted(body.paint, 0.5 * side)
+    body.on_side(rectangle(-end + 0.12, 0.28, end - 0.12, 0.5), half, tinted(body.paint, 0.72 * side))
+    body.on_side(rectangle(-end + 0.1, waist - 0.06, end - hood, waist - 0.02), half, tinted(body.paint, 1.18 * side))
+    for at in (middle, front - 0.1, rear + 0.3):
+        body.on_side(rectangle(at - 0.015, 0.35, at + 0.015, waist), half + 0.005, seam)
+    body.on_side(rectangle(-end + 0.9, 0.22, end - 0.9, 0.34), half + 0.005, (22, 22, 24))
+    body.on_side(rectangle(middle - 0.3, waist - 0.15, middle - 0.12, waist - 0.11), half + 0.01, seam)
+
+
+def _mirrors(body: Body, front: float, waist: float, half: float, near: bool) -> None:
+    """The mirror on the camera's side (`near`), which is painted last, or the others, painted first."""
+    for sign in (-1, 1):
+        if near == (sign == body.side and abs(body.viewer[0]) > half):
+            inner, outer = sign * (half - 0.02), sign * (half + 0.2)
+            low, high = waist + 0.02, waist + 0.17
+            corners = [(inner, low, front), (outer, low, front), (outer, high, front), (inner, high, front)]
+            body.face(corners, tinted(body.paint, 0.6))
 
 
 def _ends(rng: Generator, body: Body, end: float, waist: float, half: float, lamps: bool) -> None:
-    """Lamps, plates, grille and bumper."""
+    """Lamps, plates, grille and bumpers."""
     night = 3 if lamps else 0
-    red: Colour = (226, 40, 30) if lamps else (140, 22, 22)
+    red: Colour = (236, 44, 32) if lamps else (128, 20, 22)
     white: Colour = (255, 250, 226) if lamps else (206, 212, 216)
-    wide = float(rng.uniform(0.16, 0.34))
-    low = waist - float(rng.uniform(0.22, 0.3))
+    wide, tall, style = float(rng.uniform(0.16, 0.4)), float(rng.uniform(0.12, 0.2)), int(rng.integers(3))
+    low = waist - (0.42 if style == 1 else float(rng.uniform(0.22, 0.3)))
+    back, front = -end - 0.01, end + 0.01
+    face = body.shade(0, 0.2, -1)
+    body.on_end(False, back, rectangle(-half + 0.06, 0.3, half - 0.06, 0.48), tinted(body.paint, 0.7 * face))
+    body.on_end(False, back, rectangle(-half + 0.12, 0.27, half - 0.12, 0.36), (30, 30, 32))
+    if style == 2:
+        body.on_end(False, back, rectangle(-half + 0.1, waist - 0.2, half - 0.1, waist - 0.13), tinted(red, 0.7), night)
+    body.on_end(True, front, rectangle(-half + 0.08, 0.26, half - 0.08, 0.42), (36, 36, 38))
     for sign in (-1, 1):
         edge = sign * (half - 0.05)
-        body.on_end(False, -end - 0.01, rectangle(edge, low, edge - sign * wide, waist - 0.06), red, night)
-        body.on_end(True, end, rectangle(edge, 0.58, edge - sign * wide, 0.72), white, night)
-    plate: Colour = (226, 226, 220)
-    body.on_end(False, -end - 0.01, rectangle(-0.26, 0.52, 0.26, 0.63), plate)
-    body.on_end(False, -end - 0.01, rectangle(-half + 0.1, 0.3, half - 0.1, 0.4), (40, 40, 42))
-    body.on_end(True, end + 0.01, rectangle(-half + 0.4, 0.52, half - 0.4, 0.68), (30, 30, 32))
-    body.on_end(True, end + 0.02, rectangle(-0.26, 0.36, 0.26, 0.46), plate)
+        inner = edge - sign * (0.16 if style == 1 else wide)
+        body.on_end(False, back, rectangle(edge, low, inner, waist - 0.05), red, night)
+        lamp = [(edge, 0.6), (inner, 0.56), (inner, 0.56 + tall), (edge, 0.62 + tall)]
+        body.on_end(True, front, lamp, white, night)
+    plate: Colour = (222, 222, 216) if rng.random() < 0.8 else (226, 196, 60)
+    body.on_end(False, back - 0.01, rectangle(-0.26, 0.5, 0.26, 0.61), plate)
+    body.on_end(True, front, rectangle(-half + 0.42, 0.52, half - 0.42, 0.68), (28, 28, 30))
+    body.on_end(True, front + 0.01, rectangle(-half + 0.42, 0.6, half - 0.42, 0.625), (130, 132, 134))
+    body.on_end(True, front + 0.02, rectangle(-0.26, 0.34, 0.26, 0.44), plate)

@@ -100,11 +100,14 @@ class Facade:
         letters = board & (hashed(np.floor(u * 4).astype(np.int64), np.floor(v * 5).astype(np.int64), self.key) < 0.4)
         letters &= (np.abs(v - self.ground + 0.45) < 0.16) & (np.abs(u / (2 * self.bay) - shop - 0.5) < 0.25)
         colour[letters] = floats([238, 236, 228])
-        goods = smooth(tile(0.8, 3), u * 22, v * 22)[:, None]
-        colour[pane] = (floats(self.pane) * 0.9 + 45 * goods * turn)[pane]
+        shelf = hashed(np.floor(u * 2.2).astype(np.int64), np.floor(v * 1.6).astype(np.int64), self.key + 1)
+        goods = np.stack([shelf, (shelf * 7.3) % 1, (shelf * 13.7) % 1], axis=-1) * (0.4 + 0.6 * pick[:, None])
+        mirrored = smooth(tile(1.5, 3), u * 6, v * 6)[:, None]
+        inside = floats(self.pane) * (0.8 + 0.2 * mirrored) + 55 * goods * (shelf > 0.35)[:, None] * (v < 2.2)[:, None]
+        colour[pane] = inside[pane]
         if self.lit:
             shining = pane & (pick < 0.4 + self.lit)
-            colour[shining] = (floats([225, 196, 150]) + 40 * goods * turn)[shining]
+            colour[shining] = (floats((215, 186, 140)) * (0.5 + 0.6 * goods))[shining]
             glow[shining | (board & (pick > 0.5))] = 210
 
 

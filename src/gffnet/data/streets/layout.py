@@ -128,7 +128,7 @@ def plan(rng: Generator) -> Layout:
     own = ego[int(rng.integers(len(ego)))].t + float(rng.normal(0, 0.35))
     bend = float(rng.normal(0, 0.0009)) if rng.random() < 0.75 else float(rng.normal(0, 0.003))
     wave = (float(rng.uniform(0, 2.5)), float(rng.uniform(0.01, 0.035)), float(rng.uniform(0, 6.3)))
-    slope = float(rng.normal(0, 0.05)) - wave[0] * wave[1] * float(np.cos(wave[2]))
+    slope = float(rng.normal(0, 0.05 if rng.random() < 0.85 else 0.25)) - wave[0] * wave[1] * float(np.cos(wave[2]))
     return Layout(district, -own, slope, bend, wave, sides, tuple(lanes), crossings, median, rails)
 
 

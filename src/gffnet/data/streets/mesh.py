@@ -11,9 +11,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from gffnet.data.streets.camera import NEAR, Camera, Floats, Points, clip_near
-from gffnet.data.streets.canvas import Box, Canvas
+from gffnet.data.streets.canvas import Box, Bytes, Canvas
+from gffnet.data.streets.noise import floats, smooth, tile
 
 Colour = tuple[int, int, int]
+KEEP = 63  # label of faces that give colour only, such as wires
 
 
 class Face(NamedTuple):
@@ -51,6 +53,7 @@ class Thing:
     footprint: Footprint
     height: float
     solid: float = 1.0  # how dark its shadow is, 0..1
+    gloss: float = 0.06  # how strongly folds, dirt or reflections vary its brightness
 
     @property
     def depth(self) -> float:
@@ -107,8 +110,27 @@ def paint_thing(canvas: Canvas, thing: Thing) -> None:
     code = texels[..., 3]
     depth = _box_depth(canvas.camera.rays[0][box], thing.footprint)
     mask = canvas.visible(box, code > 0, depth)
-    if mask.any():
-        canvas.paint(box, mask, texels[..., :3], code & 63, depth, (code >> 6) * 85)
+    if not mask.any():
+        return
+    kept = code & KEEP == KEEP
+    rgb = _worn(texels[..., :3], box, thing, canvas.camera) if bottom - top > 12 else texels[..., :3]
+    if kept.any():
+        canvas.rgb[box][mask & kept] = rgb[mask & kept]
+        mask &= ~kept
+    canvas.paint(box, mask, rgb, code & np.uint8(KEEP), depth, (code >> 6) * np.uint8(85))
+
+
+def _worn(rgb: Bytes, box: Box, thing: Thing, camera: Camera) -> Bytes:
+    """Colours (h, w, 3) with folds, dirt and reflections that stick to the thing, and its lower parts darker."""
+    rows, columns = (np.arange(part.start, part.stop, dtype=np.float32) for part in box)
+    z = max(thing.footprint.corners()[:, 1].min(), 1.0)
+    texel = np.float32(z / camera.focal)  # metres a sample
+    x, y = columns[None, :] * texel, rows[:, None] * texel
+    key = np.float32(17 * thing.footprint.x + 5 * thing.height)
+    spots = smooth(tile(1.2, 14), x * 22 + y * 0 + key, y * 40 + x * 0)
+    rise = (y[-1] - y) / max(thing.height, 0.5)
+    value = 1 + thing.gloss * spots + (np.clip(rise, 0, 1) - 0.55) * 0.24
+    return np.asarray(np.clip(rgb * floats(value)[..., None], 0, 255), dtype=np.uint8)
 
 
 def _shape(camera: Camera, face: Face) -> tuple[Points, float, Face] | None:

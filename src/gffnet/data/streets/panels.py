@@ -41,7 +41,7 @@ def paint_panel(
     if found is None:
         return
     _, box = found
-    long = float(np.hypot(x1 - x0, z1 - z0))
+    long = length(ends)
     ex, ez = (x1 - x0) / long, (z1 - z0) / long
     rx, ry = (ray[box] for ray in canvas.camera.rays)
     speed = rx * np.float32(ez) - np.float32(ex)
@@ -71,10 +71,16 @@ def paint_panel(
     canvas.glow[box][places] = glow
 
 
+def length(ends: Ends) -> float:
+    """Metres between the ends."""
+    (x0, z0), (x1, z1) = ends
+    return float(np.hypot(x1 - x0, z1 - z0))
+
+
 def facing(ends: Ends) -> tuple[float, float, float]:
     """Unit normal of the panel above these ends, on the side of the camera."""
     (x0, z0), (x1, z1) = ends
-    long = float(np.hypot(x1 - x0, z1 - z0)) or 1.0
+    long = length(ends) or 1.0
     nx, nz = (z1 - z0) / long, (x0 - x1) / long
     turn = -1.0 if nx * x0 + nz * z0 > 0 else 1.0
     return nx * turn, 0.0, nz * turn

@@ -32,7 +32,7 @@ def clothes(rng: Generator, shade: float) -> Clothes:
 
     skin = np.array(SKIN[int(rng.integers(len(SKIN)))]) * shade
     r, g, b = np.clip(skin, 0, 250).astype(int).tolist()
-    top = dyed(25, 190, 40) if rng.random() < 0.75 else dyed(60, 200, 80)
+    top = dyed(22, 170, 22) if rng.random() < 0.8 else dyed(60, 180, 48)
     return Clothes(top, dyed(20, 120, 18), dyed(15, 110, 10), (r, g, b), dyed(15, 120, 14))
 
 
@@ -81,7 +81,7 @@ def person(rng: Generator, light: Light, pose: Pose) -> Thing:
         stroke(bag, _dark(wear.shoes, 1.4), 0.12)
     if light.wet > 0.4 and rng.random() < 0.4:
         _umbrella(rng, pose, tall, label, faces)
-    return Thing(faces, pose.footprint(0.2, 0.2), tall)
+    return Thing(faces, pose.footprint(0.2, 0.2), tall, 1.0, 0.12)
 
 
 def rider(rng: Generator, light: Light, pose: Pose, seat: float, reach: float, bent: float) -> list[Face]:

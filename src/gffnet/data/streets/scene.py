@@ -15,6 +15,7 @@ from gffnet.data.streets.labels import Label
 from gffnet.data.streets.layout import Layout, plan
 from gffnet.data.streets.light import Light, draw_light
 from gffnet.data.streets.lighting import Surfaces, illuminate
+from gffnet.data.streets.noise import floats
 from gffnet.data.streets.panels import facing, paint_panel
 from gffnet.data.streets.populate import Placer
 from gffnet.data.streets.shadows import cast_shadows
@@ -53,6 +54,8 @@ def render_street(seed: int | tuple[int, ...], size: tuple[int, int] = (512, 102
     _paint_lots(canvas, layout, light, looks)
     for item in items:
         item.paint(canvas)
+    if plans.random() < 0.35:
+        _paint_bonnet(canvas, light, plans)
     surfaces = Surfaces.of(camera, *canvas.pixels())
     colour = illuminate(surfaces, camera, layout, light, cast_shadows(camera, items, light), placer.lamps)
     return Street(photograph(colour, light, marks), surfaces.label)
@@ -72,6 +75,21 @@ def _camera(rng: Generator, size: tuple[int, int]) -> Camera:
     pitch, roll = float(rng.normal(0.035, 0.025)), float(rng.normal(0, 0.012))
     hill = float(rng.uniform(-0.00012, 0.00016)) if rng.random() < 0.5 else 0.0
     return Camera((rows * SAMPLES, columns * SAMPLES), wide * SAMPLES, height, pitch, roll, hill)
+
+
+def _paint_bonnet(canvas: Canvas, light: Light, rng: Generator) -> None:
+    """The own car's bonnet at the lower edge."""
+    rows, columns = canvas.camera.size
+    high, flat, aside = float(rng.uniform(0.02, 0.1)), float(rng.uniform(1.5, 5)), float(rng.uniform(-0.15, 0.15))
+    tone = float(rng.uniform(15, 190))
+    x = np.arange(columns) / columns - 0.5 - aside
+    edge = rows * (1 - high * np.clip(1 - flat * x**2, 0, 1))
+    y = np.arange(rows)[:, None] + 0.5
+    mask = y > edge[None, :]
+    depth = np.clip((y - edge[None, :]) / (rows * high), 0, 1)[..., None]
+    sheen = floats(light.horizon) * (0.15 + 0.35 * (1 - depth)) + tone * (0.4 + 0.3 * depth)
+    whole = (slice(0, rows), slice(0, columns))
+    canvas.paint(whole, mask, np.clip(sheen, 0, 255).astype(np.uint8), Label.EGO_VEHICLE, 1.2)
 
 
 def _paint_lots(canvas: Canvas, layout: Layout, light: Light, rng: Generator) -> None:

@@ -101,7 +101,7 @@ def _options(recipe: BackboneRecipe) -> Options:
     if recipe.output_stride not in allowed:
         raise UserError(
             f"backbone {recipe.name!r} has no output stride {recipe.output_stride}: timm cannot dilate it so. Set "
-            f"model.backbone.output_stride to {' or '.join([*map(str, allowed), 'null'])} (null: its own, {own[-1]})."
+            f"model.backbone.output_stride to {' or '.join([*map(str, allowed), 'null'])}; null is its own, {own[-1]}."
         )
     _check(recipe, _sketch(recipe, dilated[recipe.output_stride]))
     return dilated[recipe.output_stride]
