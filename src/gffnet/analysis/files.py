@@ -1,0 +1,23 @@
+"""Files that appear whole or not at all."""
+
+import secrets
+from pathlib import Path
+
+from gffnet.errors import UserError
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write to a new file beside `path`, then move it there; the folder is made.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_bytes(data)
+        beside.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}. Choose a folder with room for it.") from None
+    finally:
+        beside.unlink(missing_ok=True)

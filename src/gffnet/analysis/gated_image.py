@@ -1,0 +1,121 @@
+"""An image whose gates can be looked at and closed, encoded once.
+
+    X̃_l = (1 + G_l) · X_l + (1 - G_l) · Σ_{i≠l} G_i · X_i            Eq. (5)
+
+Where gate `G_l` is open (1) level `l` sends its map to the others, where it is closed (0) it receives theirs. Closing
+a gate means to fuse again with `G_l` at zero everywhere. Images are taken whole, at one scale, so that there is one
+gate map a level; sliding windows and multi-scale averages have many.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, UInt8
+from torch import Tensor
+
+from gffnet.errors import UserError
+from gffnet.inference.predictor import Encoded, Predictor
+from gffnet.models.algebra.resize import resize
+from gffnet.models.build import FUSIONS
+from gffnet.models.fusion.base import GatedFusion
+from gffnet.recipe import load_recipe, recipe_names
+from gffnet.types import Gates
+
+
+@dataclass(frozen=True, eq=False)
+class GateResult:
+    """The learned gates of an image, and what the network sees with them."""
+
+    maps: tuple[Float32[np.ndarray, "h w"], ...]
+    """`G_1..G_L` in [0, 1], finest first, at the size of the image; the mean over channels where each has its own."""
+    prediction: UInt8[np.ndarray, "h w"]
+
+
+@dataclass(frozen=True, eq=False)
+class Closing:
+    """What the network sees with some gates at a constant."""
+
+    levels: tuple[int, ...]
+    """The levels whose gates were set, 1 the finest."""
+    prediction: UInt8[np.ndarray, "h w"]
+    changed: Bool[np.ndarray, "h w"]
+    """Where the prediction differs from the one with the learned gates."""
+
+    @property
+    def share(self) -> float:
+        """Share of changed pixels."""
+        return float(self.changed.mean())
+
+
+class GatedImage:
+    """An image that went through the backbone once, to be fused with its gates as learned or as edited."""
+
+    def __init__(self, predictor: Predictor, image: UInt8[np.ndarray, "h w c"]) -> None:
+        """Encode `image`.
+
+        Raises:
+            UserError: the model's fusion has no gates.
+        """
+        self._predictor = predictor
+        self._encoded, self._gates = _encode(predictor, image)
+        self.learned = GateResult(
+            maps=tuple(gate_map(gate, self._encoded.size) for gate in self._gates),
+            prediction=self._predict(self._gates),
+        )
+
+    def close(self, levels: Sequence[int], value: float = 0.0) -> Closing:
+        """Fuse with the gates of `levels` at `value`.
+
+        Raises:
+            UserError: there is no such level, or no such gate value.
+        """
+        check_levels(levels, len(self._gates))
+        if not 0 <= value <= 1:
+            raise UserError(f"gate value {value} is outside 0..1: 0 closes a gate, 1 opens it.")
+        edited = [
+            torch.full_like(gate, value) if level in levels else gate for level, gate in enumerate(self._gates, start=1)
+        ]
+        prediction = self._predict(edited)
+        return Closing(tuple(sorted(set(levels))), prediction, prediction != self.learned.prediction)
+
+    def _predict(self, gates: Gates) -> UInt8[np.ndarray, "h w"]:
+        logits = self._predictor.decode(self._encoded, gates)
+        labels: np.ndarray = logits[0].max(0).indices.to(torch.uint8).cpu().numpy()
+        return labels
+
+
+def gate_map(gate: Tensor, size: tuple[int, int]) -> Float32[np.ndarray, "h w"]:
+    """A gate `(1, 1 or C, h, w)` as a map of `size`: the mean over channels, resized bilinearly."""
+    resized = resize(gate.float().mean(1, keepdim=True), size)
+    result: np.ndarray = resized[0, 0].clamp(0, 1).cpu().numpy()
+    return result
+
+
+def check_levels(levels: Sequence[int], count: int) -> None:
+    """Whether `levels` are among 1..`count`.
+
+    Raises:
+        UserError: one is not.
+    """
+    for level in levels:
+        if not 1 <= level <= count:
+            allowed = ", ".join(str(known) for known in range(1, count + 1))
+            raise UserError(f"gate level {level} does not exist. This model has levels {allowed}; 1 is the finest.")
+
+
+def _encode(predictor: Predictor, image: np.ndarray) -> tuple[Encoded, Gates]:
+    """The encoded image and its gates."""
+    if predictor.network.fusion is not None:
+        encoded = predictor.encode(image)
+        if encoded.gates is not None:
+            return encoded, encoded.gates
+    config = predictor.config
+    gated = [name for name, kind in FUSIONS.items() if issubclass(kind, GatedFusion)]
+    recipes = [name for name in recipe_names() if load_recipe(name).model.fusion in gated]
+    related = [name for name in recipes if name.startswith(f"{config.dataset}/")] or recipes
+    raise UserError(
+        f"model {config.recipe!r} has no gates: its fusion is {config.model.fusion!r}. "
+        f"Fusions with gates are {' and '.join(gated)}; recipes that have them: {', '.join(related)}."
+    )
