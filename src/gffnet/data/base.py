@@ -83,14 +83,13 @@ class Dataset(torch.utils.data.Dataset[Sample]):
         return Sample(torch.from_numpy(image).permute(2, 0, 1).contiguous(), torch.from_numpy(labels), self.name(index))
 
     def _to_train_ids(self, ids: NDArray[Any], label_file: Path) -> NDArray[np.uint8]:
-        if ids.dtype != np.uint8:
-            ids = np.where((ids >= 0) & (ids <= 255), ids, 256)
-        train_ids: NDArray[np.int16] = self._train_ids[ids]
+        known = ids if ids.dtype == np.uint8 else np.where((ids >= 0) & (ids <= 255), ids, 256)
+        train_ids: NDArray[np.int16] = self._train_ids[known]
         if train_ids.min() < 0:
             row, column = np.argwhere(train_ids < 0)[0]
             raise UserError(
                 f"label map {label_file}: value {ids[row, column]} at row {row}, column {column} is no label id: they "
-                f"are {self._legal}. {(train_ids < 0).sum()} pixels are wrong: restore the file from the release."
+                f"are {self._legal}. {(train_ids < 0).sum()} of its {ids.size} pixels are wrong: restore the file."
             )
         return train_ids.astype(np.uint8)
 

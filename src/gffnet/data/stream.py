@@ -1,7 +1,7 @@
 """The stream of training samples: item k is the same whoever asks for it, and whenever."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ _ORDER, _VIEW = 0, 1
 """Which random numbers: the order of an epoch, or the view of an item."""
 
 
+@runtime_checkable
 class Samples(Protocol):
     """A data set, or a part of one."""
 

@@ -1,5 +1,6 @@
 """Vehicle bodies: a side profile extruded across, narrower towards the roof, with windows, wheels and lamps."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -41,7 +42,7 @@ class Body:
     def extrude(self, profile: list[Edge]) -> None:
         """Add the strips of a profile given clockwise from its rear lower corner, then the visible side."""
         strips: list[tuple[float, list[tuple[float, float, float]], Colour]] = []
-        for one, two in zip(profile[:-1], profile[1:], strict=True):
+        for one, two in pairwise(profile):
             normal = np.array([0.0, two.ahead - one.ahead, one.up - two.up])
             middle = np.array([0.0, (one.up + two.up) / 2, (one.ahead + two.ahead) / 2])
             if float(normal @ (self.viewer - middle)) <= 0:

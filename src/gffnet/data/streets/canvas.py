@@ -68,12 +68,12 @@ class Canvas:
 
     def pixels(self) -> tuple[Floats, Bytes, Floats, Floats]:
         """Per pixel: mean colour (H, W, 3) float32, class (H, W), mean inverse depth and mean glow (0..1), (H, W)."""
-        nearness = 1 / np.minimum(self.depth, np.float32(FAR))
+        nearness = np.asarray(1 / np.minimum(self.depth, np.float32(FAR)), dtype=np.float32)
         return (
             reduce_mean(self.rgb.astype(np.float32)),
             reduce_labels(self.label),
             reduce_mean(nearness),
-            reduce_mean(self.glow.astype(np.float32)) / 255,
+            reduce_mean(self.glow.astype(np.float32) / np.float32(255)),
         )
 
 

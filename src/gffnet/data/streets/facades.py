@@ -50,7 +50,9 @@ class Facade:
         bars = inside & (across < 0.05) & (pick < 0.7)
         colour[inside] = self._panes(u[inside], v[inside], pick[inside], up[inside])
         colour[edge | bars] = self.frame
-        lit = inside & ~edge & ~bars & ((pick * 7919) % 1 < self.lit)
+        door = (level == 0) & (above < 2.3) & (np.abs(a - 0.5) * self.bay < 0.55) & (pick < 0.3) & (self.ground == 0)
+        colour[door] = floats(self.trim)[None] * (0.35 + 0.5 * pick[door, None])
+        lit = inside & ~door & ~edge & ~bars & ((pick * 7919) % 1 < self.lit)
         glow = np.where(lit, np.uint8(230), np.uint8(0))
         colour[lit] = floats([255, 214, 150]) * (0.55 + 0.45 * pick[lit])[:, None]
         if self.balcony:
@@ -78,7 +80,7 @@ class Facade:
         value = np.where(band, value * 1.12, value)
         value = np.where(v < 0.6, value * 0.8, value)
         value = np.where(v > self.height - 0.45, value * 0.86, value)
-        return value[:, None] * floats(self.base)
+        return floats(value[:, None] * floats(self.base))
 
     def _panes(self, u: Floats, v: Floats, pick: Floats, up: Floats) -> Floats:
         """Colour (N, 3) of window panes: dark rooms, curtains, blinds, the reflected sky."""

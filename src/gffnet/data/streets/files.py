@@ -20,15 +20,15 @@ class Job(NamedTuple):
 
     out: Path
     split: str
-    index: int
+    number: int
     size: tuple[int, int]
     seed: int
 
     def path(self, folder: str, suffix: str) -> Path:
         """Where the scene's image (`leftImg8bit`) or labels (`gtFine`) belong."""
         cities = CITIES[self.split]
-        city = cities[self.index % len(cities)]
-        name = f"{city}_{self.index // len(cities):06d}_{self.index:06d}_{suffix}.png"
+        city = cities[self.number % len(cities)]
+        name = f"{city}_{self.number // len(cities):06d}_{self.number:06d}_{suffix}.png"
         return self.out / folder / self.split / city / name
 
 
@@ -65,7 +65,8 @@ def _run(jobs: list[Job], workers: int) -> Iterator[None]:
     """Do the jobs, yielding after each one done."""
     if workers == 1:
         for job in jobs:
-            yield write_scene(job)
+            write_scene(job)
+            yield
         return
     with ProcessPoolExecutor(workers) as pool:
         waiting = iter(jobs)
@@ -74,12 +75,13 @@ def _run(jobs: list[Job], workers: int) -> Iterator[None]:
             future = next(as_completed(running))
             running.remove(future)
             running |= {pool.submit(write_scene, job) for job in islice(waiting, 1)}
-            yield future.result()
+            future.result()
+            yield
 
 
 def write_scene(job: Job) -> None:
     """Render and write one scene."""
-    street = render_street((job.seed, SPLITS[job.split], job.index), job.size)
+    street = render_street((job.seed, SPLITS[job.split], job.number), job.size)
     _save(street.image, job.path("leftImg8bit", "leftImg8bit"))
     _save(street.label_ids, job.path("gtFine", "gtFine_labelIds"))
 
@@ -89,4 +91,4 @@ def _save(pixels: "Image.SupportsArrayInterface", path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     Image.fromarray(pixels).save(temporary, format="PNG")
-    os.replace(temporary, path)
+    temporary.replace(path)

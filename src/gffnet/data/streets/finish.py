@@ -30,7 +30,7 @@ def _lens(colour: Floats, light: Light, rng: Generator) -> Floats:
     colour = colour * dark[..., None] * (floats(light.tint) * np.float32(light.exposure * metered))
     radius = float(rng.uniform(0, 0.8)) * columns / 1024
     soft = Image.fromarray(np.clip(colour, 0, 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(radius))
-    return floats(soft)
+    return np.asarray(soft, np.float32)
 
 
 def _sensor(colour: Floats, light: Light, rng: Generator) -> Bytes:
@@ -43,4 +43,4 @@ def _sensor(colour: Floats, light: Light, rng: Generator) -> Bytes:
     grain = rng.standard_normal(colour.shape[:2], dtype=np.float32)[..., None]
     tinge = rng.standard_normal(colour.shape, dtype=np.float32)
     level = level + (0.7 * grain + 0.6 * tinge) * np.float32(strength) * np.sqrt(0.3 + level / 160)
-    return np.clip(level + 0.5, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(level + 0.5, 0, 255), dtype=np.uint8)

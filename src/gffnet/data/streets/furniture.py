@@ -147,7 +147,7 @@ def bollard(rng: Generator, pose: Pose) -> Thing:
     return Thing([post(rng, pose, tall, 0.055)], pose.footprint(0.1, 0.1), tall, 0.5)
 
 
-def bin_(rng: Generator, pose: Pose) -> Thing:
+def litter_bin(rng: Generator, pose: Pose) -> Thing:
     """A litter bin or a cabinet, which Cityscapes calls static."""
     tall, wide = float(rng.uniform(0.8, 1.3)), float(rng.uniform(0.25, 0.45))
     r, g, b = (np.array(GREYS[int(rng.integers(len(GREYS)))]) * rng.uniform(0.5, 1.1)).astype(int).tolist()

@@ -47,10 +47,8 @@ def lorry(rng: Generator, light: Light, pose: Pose, eye: float, lamps: bool) -> 
     for ahead in (-front + 1.1, -front + 2.2, front - 0.9):
         body.wheel(ahead, 0.48, half + 0.01, (110, 110, 112))
     _lamps(body, front, half, 0.75, lamps)
-    first, last = (box, body) if body.viewer[2] > split else (body, box)
-    wheels = [face for face in body.faces]
-    faces = box.faces + wheels if first is box else wheels + last.faces
-    return Thing(faces, pose.footprint(front, half), tall)
+    ahead = bool(body.viewer[2] > split)
+    return Thing(box.faces + body.faces if ahead else body.faces + box.faces, pose.footprint(front, half), tall)
 
 
 def bus(rng: Generator, light: Light, pose: Pose, eye: float, lamps: bool) -> Thing:

@@ -81,6 +81,7 @@ class Layout:
     crossings: tuple[tuple[float, float], ...]
     median: tuple[float, float, bool] | None  # middle line, half width, grass
     rails: tuple[float, ...]  # middle lines of tram tracks
+    stop: float | None = None  # depth at which the street meets the houses of a street across
 
     def centre(self, z: Points | float) -> Points:
         """X of the road's middle line at depth z."""
@@ -121,6 +122,7 @@ def plan(rng: Generator) -> Layout:
     if district != "suburb" and median is None and rng.random() < 0.3:
         rails = tuple(lane.t for lane in lanes if abs(abs(lane.t) - width / 2) < 0.1)
     crossings = _crossings(rng)
+    stop = crossings[-1][1] + 2.8 if crossings and rng.random() < 0.3 else None
     right = max(lane.t for lane in lanes) + width / 2
     left = max(0.0, -min(lane.t for lane in lanes) + width / 2) if not one_way else 0.0
     sides = (_side(rng, -1, left, district, crossings), _side(rng, 1, right, district, crossings))
@@ -129,11 +131,11 @@ def plan(rng: Generator) -> Layout:
     bend = float(rng.normal(0, 0.0009)) if rng.random() < 0.75 else float(rng.normal(0, 0.003))
     wave = (float(rng.uniform(0, 2.5)), float(rng.uniform(0.01, 0.035)), float(rng.uniform(0, 6.3)))
     slope = float(rng.normal(0, 0.05 if rng.random() < 0.85 else 0.25)) - wave[0] * wave[1] * float(np.cos(wave[2]))
-    return Layout(district, -own, slope, bend, wave, sides, tuple(lanes), crossings, median, rails)
+    return Layout(district, -own, slope, bend, wave, sides, tuple(lanes), crossings, median, rails, stop)
 
 
 def _crossings(rng: Generator) -> tuple[tuple[float, float], ...]:
-    starts = [float(rng.uniform(9, 45))] if rng.random() < 0.55 else []
+    starts = [float(rng.uniform(9, 45))] if rng.random() < 0.62 else []
     if rng.random() < 0.6:
         starts.append((starts[-1] + 35 if starts else 30) + float(rng.uniform(10, 60)))
     return tuple((start, start + float(rng.uniform(6, 13))) for start in starts)

@@ -34,8 +34,8 @@ class Surfaces:
     def of(cls, camera: Camera, colour: Floats, label: Bytes, nearness: Floats, glow: Floats) -> "Surfaces":
         """Surfaces as the canvas gives them."""
         rx, ry = (ray[::SAMPLES, ::SAMPLES] for ray in camera.rays)
-        depth = 1 / np.maximum(nearness, np.float32(1e-4))
-        return cls(colour, label, depth, glow, rx * depth, np.float32(camera.height) + ry * depth, ry)
+        depth = floats(1 / np.maximum(nearness, 1e-4))
+        return cls(colour, label, depth, glow, floats(rx * depth), floats(camera.height + ry * depth), ry)
 
     @property
     def ground(self) -> Mask:

@@ -5,9 +5,11 @@ footprint (an upright box) is nearer than what is there.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw
 
 from gffnet.data.streets.camera import NEAR, Camera, Floats, Points, clip_near
@@ -42,7 +44,8 @@ class Footprint(NamedTuple):
         signs = np.array([(1, 1), (1, -1), (-1, -1), (-1, 1)], float)
         ahead = np.array([np.sin(self.heading), np.cos(self.heading)])
         aside = np.array([np.cos(self.heading), -np.sin(self.heading)])
-        return np.array([self.x, self.z]) + signs[:, :1] * self.length * ahead + signs[:, 1:] * self.width * aside
+        middle = np.array([self.x, self.z])
+        return np.asarray(middle + signs[:, :1] * self.length * ahead + signs[:, 1:] * self.width * aside)
 
 
 @dataclass
@@ -73,7 +76,7 @@ class Pose(NamedTuple):
     z: float
     heading: float = 0.0
 
-    def world(self, points: Points | list[tuple[float, float, float]]) -> Points:
+    def world(self, points: ArrayLike) -> Points:
         """Local points (N, 3) as (right, up, ahead) to world points (N, 3)."""
         right, up, ahead = np.asarray(points, float).T
         sin, cos = np.sin(self.heading), np.cos(self.heading)
@@ -117,7 +120,7 @@ def paint_thing(canvas: Canvas, thing: Thing) -> None:
     if kept.any():
         canvas.rgb[box][mask & kept] = rgb[mask & kept]
         mask &= ~kept
-    canvas.paint(box, mask, rgb, code & np.uint8(KEEP), depth, (code >> 6) * np.uint8(85))
+    canvas.paint(box, mask, rgb, code & np.uint8(KEEP), depth, np.asarray((code >> 6) * 85, np.uint8))
 
 
 def _worn(rgb: Bytes, box: Box, thing: Thing, camera: Camera) -> Bytes:
@@ -151,7 +154,7 @@ def _draw(draw: ImageDraw.ImageDraw, outline: Points, width: float, ink: tuple[i
         x, y = outline[0].tolist()
         draw.ellipse((x - width, y - width, x + width, y + width), fill=ink)
     else:
-        for (x0, y0), (x1, y1) in zip(outline[:-1].tolist(), outline[1:].tolist(), strict=True):
+        for (x0, y0), (x1, y1) in pairwise(outline.tolist()):
             _stroke(draw, x0, y0, x1, y1, width, ink)
 
 

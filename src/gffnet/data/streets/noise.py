@@ -21,16 +21,16 @@ def tile(roughness: float, key: int = 0) -> Floats:
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence((7919, key))))
     white = rng.standard_normal((SIDE, SIDE))
     if roughness == 0:
-        return white.astype(np.float32)
+        return floats(white)
     frequency = np.hypot(np.fft.fftfreq(SIDE)[:, None], np.fft.rfftfreq(SIDE)[None, :]) * SIDE
     frequency[0, 0] = np.inf
     field = np.fft.irfft2(np.fft.rfft2(white) * np.maximum(frequency, 2.0) ** -roughness, s=(SIDE, SIDE))
-    return (field / field.std()).astype(np.float32)
+    return floats(field / field.std())
 
 
 def sample(field: Floats, x: Floats, y: Floats) -> Floats:
     """Values of a tile at positions x, y (any equal shapes, in texels, wrapping), nearest."""
-    return field[y.astype(np.int32) & (SIDE - 1), x.astype(np.int32) & (SIDE - 1)]
+    return floats(field[y.astype(np.int32) & (SIDE - 1), x.astype(np.int32) & (SIDE - 1)])
 
 
 def smooth(field: Floats, x: Floats, y: Floats) -> Floats:
@@ -40,11 +40,11 @@ def smooth(field: Floats, x: Floats, y: Floats) -> Floats:
     i, j = left.astype(np.int32) & (SIDE - 1), top.astype(np.int32) & (SIDE - 1)
     i2, j2 = (i + 1) & (SIDE - 1), (j + 1) & (SIDE - 1)
     upper = field[j, i] * (1 - fx) + field[j, i2] * fx
-    return np.asarray(upper * (1 - fy) + (field[j2, i] * (1 - fx) + field[j2, i2] * fx) * fy, dtype=np.float32)
+    return floats(upper * (1 - fy) + (field[j2, i] * (1 - fx) + field[j2, i2] * fx) * fy)
 
 
 def hashed(a: NDArray[np.int64], b: NDArray[np.int64], key: int) -> Floats:
     """A value in [0, 1) for every pair of integers, the same for the same pair and key."""
     mixed = (a * 73856093) ^ (b * 19349663) ^ np.int64(key * 83492791)
     mixed = (mixed ^ (mixed >> 13)) * 1274126177
-    return ((mixed ^ (mixed >> 16)) & 0xFFFF).astype(np.float32) / np.float32(65536)
+    return floats(((mixed ^ (mixed >> 16)) & 0xFFFF) / 65536)

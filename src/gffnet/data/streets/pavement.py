@@ -1,5 +1,6 @@
 """Textures of the ground: asphalt and cobbles, paving slabs, grass and gravel, painted markings."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -46,6 +47,8 @@ class Materials(NamedTuple):
     yellow: bool
     dash: tuple[float, float]
     key: int
+    cycle_lane: bool
+    cycle_tint: Triple
 
 
 def draw_materials(rng: Generator) -> Materials:
@@ -71,6 +74,8 @@ def draw_materials(rng: Generator) -> Materials:
         bool(rng.random() < 0.18),
         (float(rng.uniform(2, 6)), float(rng.uniform(4, 12))),
         int(rng.integers(1 << 16)),
+        bool(rng.random() < 0.2),
+        [(150.0, 62.0, 50.0), (62.0, 118.0, 84.0), (150.0, 110.0, 100.0)][int(rng.integers(3))],
     )
 
 
@@ -89,9 +94,12 @@ def road(spot: Spot, materials: Materials) -> Floats:
     value = np.where(crack & (spot.blur < 0.12), value * 0.75, value)
     cell_x = np.floor(spot.t / 2.3)
     cell_z = np.floor(spot.z / 7 + hashed(cell_x.astype(np.int64), cell_x.astype(np.int64), 5))
+    lid = np.hypot(spot.t / 2.3 - cell_x - 0.5, (spot.z / 7 - np.floor(spot.z / 7) - 0.5) * 3) < 0.15
+    lid &= hashed(cell_x.astype(np.int64), np.floor(spot.z / 7).astype(np.int64), materials.key + 1) < 0.07
+    value = np.where(lid, value * 0.62, value)
     patch = hashed(cell_x.astype(np.int64), cell_z.astype(np.int64), materials.key)
     value = np.where(patch < 0.22 * materials.patches, value * (0.78 + 1.6 * patch), value)
-    return value[:, None] * floats(materials.road)
+    return floats(value[:, None] * floats(materials.road))
 
 
 def _bricks(spot: Spot, long: float, deep: float, key: int, spread: float) -> Floats:
@@ -111,7 +119,7 @@ def paving(spot: Spot, materials: Materials) -> Floats:
     stain = smooth(tile(1.5, 4), spot.x * 12, spot.z * 12 + materials.key)
     fine = sample(tile(0.5, 1), spot.x * 50, spot.z * 50) * spot.sharp(0.04)
     value = value + 0.06 * stain + 0.04 * fine
-    return value[:, None] * floats(materials.walk)
+    return floats(value[:, None] * floats(materials.walk))
 
 
 def grass(spot: Spot, materials: Materials) -> Floats:
@@ -138,13 +146,19 @@ def markings(colour: Floats, spot: Spot, layout: Layout, materials: Materials) -
         on |= (spot.z > z0 - 6.2) & (spot.z < z0 - 5.8) & (spot.t > 0) & (spot.t < half[1])
     dash, gap = materials.dash
     edges = sorted({lane.t for lane in layout.lanes})
-    for one, two in zip(edges[:-1], edges[1:], strict=True):
+    for one, two in pairwise(edges):
         line = np.abs(spot.t - (one + two) / 2) < 0.07
         solid = one * two < 0 and materials.yellow
         on |= clear & line & (solid | (spot.z % (dash + gap) < dash))
     for side in layout.sides:
         if side.parking:
             on |= clear & (np.abs(spot.t * side.sign - (side.kerb - side.parking)) < 0.06)
+    if materials.cycle_lane:
+        outer = min(side.kerb - side.parking for side in layout.sides)
+        band = (np.abs(np.abs(spot.t) - outer + 0.85) < 0.75) & clear
+        tint = floats(materials.cycle_tint)
+        colour[band] = colour[band] * 0.35 + tint * (colour[band].mean(1, keepdims=True) / 110 * 0.65)
+        on |= clear & (np.abs(np.abs(spot.t) - outer + 1.6) < 0.06)
     worn = smooth(tile(0.9, 7), spot.x * 25, spot.z * 25)
     strength = np.clip(materials.paint * (0.9 + 0.35 * worn), 0, 1) * on
     white = floats([214, 190, 96] if materials.yellow else [222, 222, 218])

@@ -1,12 +1,14 @@
 """One street scene: drawn from a seed, painted, photographed."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.random import Generator
 
+from gffnet.data.streets.background import paint_end, paint_second_row, paint_skyline
 from gffnet.data.streets.barriers import BARRIERS
-from gffnet.data.streets.buildings import paint_building, paint_second_row, paint_skyline
+from gffnet.data.streets.buildings import paint_building
 from gffnet.data.streets.camera import Camera
 from gffnet.data.streets.canvas import SAMPLES, Bytes, Canvas
 from gffnet.data.streets.finish import photograph
@@ -17,8 +19,9 @@ from gffnet.data.streets.light import Light, draw_light
 from gffnet.data.streets.lighting import Surfaces, illuminate
 from gffnet.data.streets.noise import floats
 from gffnet.data.streets.panels import facing, paint_panel
-from gffnet.data.streets.populate import Placer
+from gffnet.data.streets.populate import populate
 from gffnet.data.streets.shadows import cast_shadows
+from gffnet.data.streets.site import Site
 from gffnet.data.streets.sky import paint_sky
 
 LEAST = (64, 128)
@@ -45,19 +48,20 @@ def render_street(seed: int | tuple[int, ...], size: tuple[int, int] = (512, 102
     camera = _camera(plans, size)
     layout, light = plan(plans), draw_light(plans)
     canvas = Canvas.empty(camera)
-    placer = Placer(camera, layout, light, plans)
-    items = sorted(placer.items(), key=lambda item: -item.depth)
+    site = Site(camera, layout, light, plans)
+    items = populate(site)
     paint_sky(canvas, light, looks)
     paint_ground(canvas, layout, looks)
     paint_skyline(canvas, layout, light, looks)
     paint_second_row(canvas, layout, light, looks)
+    paint_end(canvas, layout, light, looks)
     _paint_lots(canvas, layout, light, looks)
     for item in items:
         item.paint(canvas)
     if plans.random() < 0.35:
         _paint_bonnet(canvas, light, plans)
     surfaces = Surfaces.of(camera, *canvas.pixels())
-    colour = illuminate(surfaces, camera, layout, light, cast_shadows(camera, items, light), placer.lamps)
+    colour = illuminate(surfaces, camera, layout, light, cast_shadows(camera, items, light), site.lamps)
     return Street(photograph(colour, light, marks), surfaces.label)
 
 
@@ -72,7 +76,7 @@ def _camera(rng: Generator, size: tuple[int, int]) -> Camera:
     rows, columns = size
     wide = float(rng.uniform(0.75, 1.3)) * (2 * rows * columns) ** 0.5
     height = float(rng.uniform(1.15, 1.7)) if rng.random() < 0.85 else float(rng.uniform(1.8, 2.5))
-    pitch, roll = float(rng.normal(0.035, 0.025)), float(rng.normal(0, 0.012))
+    pitch, roll = float(rng.normal(0.05, 0.028)), float(rng.normal(0, 0.012))
     hill = float(rng.uniform(-0.00012, 0.00016)) if rng.random() < 0.5 else 0.0
     return Camera((rows * SAMPLES, columns * SAMPLES), wide * SAMPLES, height, pitch, roll, hill)
 
@@ -80,7 +84,7 @@ def _camera(rng: Generator, size: tuple[int, int]) -> Camera:
 def _paint_bonnet(canvas: Canvas, light: Light, rng: Generator) -> None:
     """The own car's bonnet at the lower edge."""
     rows, columns = canvas.camera.size
-    high, flat, aside = float(rng.uniform(0.02, 0.1)), float(rng.uniform(1.5, 5)), float(rng.uniform(-0.15, 0.15))
+    high, flat, aside = float(rng.uniform(0.015, 0.07)), float(rng.uniform(1.5, 5)), float(rng.uniform(-0.15, 0.15))
     tone = float(rng.uniform(15, 190))
     x = np.arange(columns) / columns - 0.5 - aside
     edge = rows * (1 - high * np.clip(1 - flat * x**2, 0, 1))
@@ -100,14 +104,14 @@ def _paint_lots(canvas: Canvas, layout: Layout, light: Light, rng: Generator) ->
         if kind == "garden" or kind == "building":
             paint_building(canvas, layout, side, lot, light, rng)
         if kind == "garden" or (kind == "building" and lot.setback > 2):
-            kind = ("wall", "fence", "hedge", "open")[int(rng.integers(4))]  # type: ignore[assignment]
+            kind = ("wall", "fence", "hedge", "open")[int(rng.integers(4))]
         if kind not in BARRIERS:
             continue
         t = side.sign * (side.frontage + 0.1)
         height = float(rng.uniform(0.8, 2.6))
         step = np.linspace(lot.z0, lot.z1, max(2, int((lot.z1 - lot.z0) / 8) + 1)).tolist()
         texture = BARRIERS[kind](rng, height)
-        for z0, z1 in zip(step[:-1], step[1:], strict=True):
+        for z0, z1 in pairwise(step):
             ends = ((layout.x(t, z0), z0), (layout.x(t, z1), z1))
             base = float(canvas.camera.ground(max(z0, 0.0)))
             paint_panel(canvas, ends, base - 0.1, base + height, texture, labels[kind], light.shade(facing(ends)))

@@ -9,12 +9,12 @@ from PIL import Image, ImageDraw, ImageFilter
 from gffnet.data.streets.camera import Camera, Floats, Points, clip_near
 from gffnet.data.streets.canvas import SAMPLES
 from gffnet.data.streets.light import Light
-from gffnet.data.streets.populate import Item
+from gffnet.data.streets.site import Item
 from gffnet.data.streets.trees import Tree
 
 
 class Shadows(NamedTuple):
-    """Per pixel (H, W), 0..1: how much of the sun things block, how much leaves block, how much of the sky is hidden."""
+    """Per pixel (H, W), 0..1: how much of the sun things and leaves block, how much of the sky is hidden."""
 
     sun: Floats
     leaves: Floats

@@ -17,7 +17,7 @@ def paint_sky(canvas: Canvas, light: Light, rng: Generator) -> None:
     zenith, horizon = floats(light.zenith), floats(light.horizon)
     colour = horizon + (zenith - horizon) * climb
     cover = float({"sunny": rng.uniform(-1.6, 0.5), "dusk": rng.uniform(-1, 0.5)}.get(light.weather, 0.3))
-    over = 90 / (up + np.float32(0.07))
+    over = floats(90 / (up + np.float32(0.07)))
     shift = rng.uniform(0, 512, 2).astype(np.float32)
     clouds = smooth(tile(1.6), rx * over + shift[0], over + shift[1]) + 0.4 * smooth(
         tile(1.1, 1), rx * over * 4, over * 4 + shift[1]

@@ -74,7 +74,7 @@ class Tree:
         value = lit * (1 + 0.17 * clump + min(1.0, size) * 0.2 * leaf)
         colour = floats(self.green) * value[..., None]
         colour[..., 0] += 9 * clump
-        canvas.paint(box, mask, np.clip(colour, 0, 255).astype(np.uint8), Label.VEGETATION, np.float32(z))
+        canvas.paint(box, mask, np.clip(colour, 0, 255).astype(np.uint8), Label.VEGETATION, z)
 
 
 def tree(rng: Generator, light: Light, pose: Pose, height: float, bare: bool, bush: bool = False) -> Tree:
