@@ -1,0 +1,61 @@
+"""Pictures inside a page: data URIs of images no wider than a page needs them."""
+
+import base64
+import io
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Integer, UInt8
+from PIL import Image
+from PIL.Image import Resampling
+
+from gffnet.analysis.figures import colour_table
+from gffnet.data.colour import Palette, colourise
+
+WIDEST = 640
+"""Width in pixels that larger pictures are reduced to."""
+
+
+class Picture(NamedTuple):
+    """What an `<img>` needs: its source, and its size, so that a page does not jump while it is laid out."""
+
+    uri: str
+    width: int
+    height: int
+
+
+def photo(rgb: UInt8[np.ndarray, "h w 3"]) -> Picture:
+    """A photograph as JPEG, its colours at full resolution so that thin marks stay bright."""
+    return _embedded(_shrunk(Image.fromarray(rgb), Resampling.LANCZOS), "JPEG", quality=85, subsampling=0)
+
+
+def label_picture(labels: Integer[np.ndarray, "h w"], palette: Palette) -> Picture:
+    """A label map as PNG with the palette of its classes: sharp edges, few bytes."""
+    colours = colourise(np.arange(256, dtype=np.uint8)[None], palette)[0]
+    return _indexed(Image.fromarray(labels.astype(np.uint8)), colours, Resampling.NEAREST)
+
+
+def gate_picture(gate: Float[np.ndarray, "h w"]) -> Picture:
+    """A gate map as PNG with the colours of gates, in 256 steps."""
+    return _indexed(Image.fromarray(np.rint(255 * gate).astype(np.uint8)), colour_table(), Resampling.BILINEAR)
+
+
+def _indexed(image: Image.Image, colours: UInt8[np.ndarray, "256 3"], resampling: Resampling) -> Picture:
+    """A grey image whose levels stand for colours."""
+    small = _shrunk(image, resampling)
+    small.putpalette(colours.tobytes())
+    return _embedded(small, "PNG", optimize=True)
+
+
+def _shrunk(image: Image.Image, resampling: Resampling) -> Image.Image:
+    """The image at most `WIDEST` wide."""
+    if image.width <= WIDEST:
+        return image
+    return image.resize((WIDEST, max(1, round(image.height * WIDEST / image.width))), resampling)
+
+
+def _embedded(image: Image.Image, kind: str, **options: int) -> Picture:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    text = base64.b64encode(buffer.getvalue()).decode()
+    return Picture(f"data:image/{kind.lower()};base64,{text}", image.width, image.height)
