@@ -1,0 +1,358 @@
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from PIL import Image
+
+from gffnet.data import images
+from gffnet.data.images import image_files, read_image, read_labels, write_image, write_labels
+from gffnet.errors import UserError
+from tests.data.trees import picture, raw_png, save
+
+RGB = picture(0, (9, 14))
+GREY = RGB[:, :, 0]
+
+
+def as_file(path: Path, image: Image.Image, **options: object) -> Path:
+    image.save(path, **options)
+    return path
+
+
+# Images: whatever the file holds, RGB with eight bits a channel comes out.
+
+
+@pytest.mark.parametrize("extension", ["png", "bmp", "tif", "ppm", "webp"])
+def test_rgb(tmp_path: Path, extension: str) -> None:
+    path = as_file(tmp_path / f"a.{extension}", Image.fromarray(RGB), lossless=True)
+    read = read_image(path)
+    np.testing.assert_array_equal(read, RGB)
+    assert read.dtype == np.uint8
+    assert read.flags.writeable
+
+
+def test_grey(tmp_path: Path) -> None:
+    np.testing.assert_array_equal(read_image(save(tmp_path / "a.png", GREY)), np.stack([GREY] * 3, -1))
+
+
+def test_one_bit(tmp_path: Path) -> None:
+    read = read_image(as_file(tmp_path / "a.png", Image.fromarray(GREY > 99)))
+    np.testing.assert_array_equal(read[:, :, 2], np.where(GREY > 99, 255, 0))
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_alpha_is_dropped(tmp_path: Path, mode: str) -> None:
+    image = Image.fromarray(RGB).convert(mode[:-1])
+    expected = np.asarray(image.convert("RGB"))
+    image.putalpha(Image.fromarray(GREY))
+    np.testing.assert_array_equal(read_image(as_file(tmp_path / "a.png", image)), expected)
+
+
+@pytest.mark.parametrize("transparency", [None, 3, bytes(range(16))])
+def test_palette(tmp_path: Path, transparency: int | bytes | None) -> None:
+    colours = picture(1, (1, 16))[0]
+    image = Image.new("P", (14, 9))
+    image.putdata((GREY % 16).ravel().tolist())
+    image.putpalette(colours.ravel().tolist())
+    options = {} if transparency is None else {"transparency": transparency}
+    np.testing.assert_array_equal(read_image(as_file(tmp_path / "a.png", image, **options)), colours[GREY % 16])
+
+
+@pytest.mark.parametrize("extension", ["png", "tif"])
+def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path: Path, extension: str) -> None:
+    path = save(tmp_path / f"a.{extension}", GREY.astype(np.uint16) * 257)
+    np.testing.assert_array_equal(read_image(path), np.stack([GREY] * 3, -1))
+
+
+def test_sixteen_bit_grey_ppm(tmp_path: Path) -> None:
+    path = tmp_path / "a.pgm"
+    path.write_bytes(b"P5 14 9 65535\n" + (GREY.astype(">u2") * 257).tobytes())
+    np.testing.assert_array_equal(read_image(path), np.stack([GREY] * 3, -1))
+
+
+def test_sixteen_bit_rgb(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(raw_png(14, 9, 16, 2, [row.tobytes() for row in RGB.astype(">u2") * 257]))
+    np.testing.assert_array_equal(read_image(path), RGB)
+
+
+def test_cmyk(tmp_path: Path) -> None:
+    cmyk = np.random.default_rng(0).integers(0, 256, (9, 14, 4), dtype=np.uint8)
+    path = as_file(tmp_path / "a.tif", Image.frombytes("CMYK", (14, 9), cmyk.tobytes()))
+    ink = cmyk.astype(float)
+    expected = (255 - ink[:, :, :3]) * (255 - ink[:, :, 3:]) / 255
+    assert np.abs(read_image(path) - expected).max() <= 1
+
+
+def test_cmyk_jpeg(tmp_path: Path) -> None:
+    image = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
+    assert np.abs(read_image(as_file(tmp_path / "a.jpg", image)).astype(int) - (255, 0, 0)).max() <= 3
+
+
+@pytest.mark.parametrize("pixels", [GREY.astype(np.int32), GREY.astype(np.float32)])
+def test_samples_without_a_white_level(tmp_path: Path, pixels: np.ndarray) -> None:
+    with pytest.raises(UserError, match=r"a\.tif: (32-bit|float) samples have no known white level: save it with"):
+        read_image(save(tmp_path / "a.tif", pixels))
+
+
+SIDES = {  # EXIF: the side of the scene that the first stored row, and the first stored column, lies at
+    1: ("top", "left"),
+    2: ("top", "right"),
+    3: ("bottom", "right"),
+    4: ("bottom", "left"),
+    5: ("left", "top"),
+    6: ("right", "top"),
+    7: ("right", "bottom"),
+    8: ("left", "bottom"),
+}
+
+
+@pytest.mark.parametrize("extension", ["png", "webp", "tif"])
+@pytest.mark.parametrize("orientation", SIDES)
+def test_exif_orientation(tmp_path: Path, orientation: int, extension: str) -> None:
+    first_row, first_column = SIDES[orientation]
+    upright = RGB.transpose(1, 0, 2) if first_row in {"left", "right"} else RGB
+    upright = upright[::-1] if "bottom" in {first_row, first_column} else upright
+    upright = upright[:, ::-1] if "right" in {first_row, first_column} else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = as_file(tmp_path / f"a.{extension}", Image.fromarray(RGB), exif=exif, lossless=True)
+    np.testing.assert_array_equal(read_image(path), upright)
+
+
+def test_exif_orientation_of_sixteen_bits(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = as_file(tmp_path / "a.png", Image.fromarray(GREY.astype(np.uint16) * 257), exif=exif)
+    np.testing.assert_array_equal(read_image(path)[:, :, 0], np.rot90(GREY, -1))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("exif", [b"Exif\0\0nonsense", b"Exif\0\0II*\0\xff\xff\xff\xff"])
+def test_damaged_exif_is_no_obstacle(tmp_path: Path, exif: bytes) -> None:
+    path = as_file(tmp_path / "a.png", Image.fromarray(RGB), exif=exif)
+    np.testing.assert_array_equal(read_image(path), RGB)
+
+
+# Files that cannot be read.
+
+
+def encoded(extension: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture(0, (70, 90))).save(buffer, extension)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("read", [read_image, read_labels])
+@given(share=st.floats(0, 0.999))
+def test_png_cut_anywhere(tmp_path_factory: pytest.TempPathFactory, read: object, share: float) -> None:
+    whole = encoded("png")
+    check_unreadable(tmp_path_factory.mktemp("cut") / "a.png", whole[: int(share * len(whole))], read)
+
+
+@pytest.mark.parametrize("missing", range(5, 30))
+def test_png_without_its_last_bytes(tmp_path: Path, missing: int) -> None:
+    check_unreadable(tmp_path / "a.png", encoded("png")[:-missing], read_image)
+
+
+@pytest.mark.parametrize("missing", range(1, 5))
+def test_png_that_lacks_only_its_last_checksum_is_whole(tmp_path: Path, missing: int) -> None:
+    (tmp_path / "a.png").write_bytes(encoded("png")[:-missing])
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), picture(0, (70, 90)))
+
+
+@pytest.mark.parametrize("at", [20, 100, 5000, -20])
+def test_png_with_a_changed_byte(tmp_path: Path, at: int) -> None:
+    content = bytearray(encoded("png"))
+    content[at] ^= 0x10
+    check_unreadable(tmp_path / "a.png", bytes(content), read_image)
+
+
+@pytest.mark.parametrize("extension", ["jpeg", "tiff", "bmp", "webp", "ppm"])
+@pytest.mark.parametrize("share", [0, 0.01, 0.3, 0.7, 0.95])
+def test_other_formats_cut(tmp_path: Path, extension: str, share: float) -> None:
+    whole = encoded(extension)
+    check_unreadable(tmp_path / f"a.{extension}", whole[: int(share * len(whole))], read_image)
+
+
+def check_unreadable(path: Path, content: bytes, read: object) -> None:
+    path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        read(path)
+    message = str(caught.value)
+    assert message.startswith(f"cannot read image {path}: ")
+    assert message.endswith("To go on, copy or download it again.")
+    assert "\n" not in message
+
+
+def test_empty_file(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    with pytest.raises(UserError, match="the file is empty"):
+        read_image(tmp_path / "a.png")
+
+
+def test_text_file(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(UserError, match="its content is no image"):
+        read_image(tmp_path / "a.png")
+
+
+def test_huge_header(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(raw_png(60_000, 60_000, 8, 0, []))
+    with pytest.raises(UserError, match=r"its header claims more than 178,956,970 pixels. To go on, cut it into tiles"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_large_image_is_read_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert read_image(save(tmp_path / "a.png", GREY)).shape == (9, 14, 3)
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.png: there is no such file. To go on, check the path"):
+        read_image(tmp_path / "none.png")
+    with pytest.raises(UserError, match="it is a folder"):
+        read_image(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="this user may read every file")
+def test_forbidden_file(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", GREY).chmod(0)
+    with pytest.raises(UserError, match="permission denied"):
+        read_image(tmp_path / "a.png")
+
+
+# Label maps: the ids as they are stored.
+
+
+@given(st.integers(1, 255), st.randoms())
+def test_ids_of_eight_bits(tmp_path_factory: pytest.TempPathFactory, top: int, random: object) -> None:
+    ids = np.array([[random.randint(0, top) for _ in range(5)] for _ in range(4)], np.uint8)
+    read = read_labels(save(tmp_path_factory.mktemp("ids") / "a.png", ids))
+    np.testing.assert_array_equal(read, ids)
+    assert read.dtype == np.uint8
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_ids_of_few_bits_are_not_stretched(tmp_path: Path, bits: int) -> None:
+    ids = np.random.default_rng(0).integers(0, 2**bits, (6, 8), dtype=np.uint8)
+    unpacked = (ids[:, :, None] >> np.arange(bits)[::-1]) & 1
+    path = tmp_path / "a.png"
+    path.write_bytes(raw_png(8, 6, bits, 0, [np.packbits(row.ravel()).tobytes() for row in unpacked]))
+    np.testing.assert_array_equal(read_labels(path), ids)
+
+
+@pytest.mark.parametrize("colours", [2, 4, 16, 256])
+def test_palette_gives_indices(tmp_path: Path, colours: int) -> None:
+    ids = np.random.default_rng(0).integers(0, colours, (6, 8), dtype=np.uint8)
+    image = Image.new("P", (8, 6))
+    image.putdata(ids.ravel().tolist())
+    image.putpalette(picture(2, (1, colours)).ravel().tolist())
+    np.testing.assert_array_equal(read_labels(as_file(tmp_path / "a.png", image, transparency=1)), ids)
+
+
+def test_ids_of_sixteen_bits(tmp_path: Path) -> None:
+    ids = np.array([[0, 255, 256], [1000, 26001, 65535]], np.uint16)
+    read = read_labels(save(tmp_path / "a.png", ids))
+    np.testing.assert_array_equal(read, ids)
+    assert read.dtype == np.int32
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
+def test_colour_masks_are_refused(tmp_path: Path, mode: str) -> None:
+    with pytest.raises(UserError, match=f"its pixels are {mode}, but colour masks are not id masks"):
+        read_labels(as_file(tmp_path / "a.png", Image.fromarray(RGB).convert(mode)))
+
+
+def test_jpeg_masks_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="JPEG changes grey levels"):
+        read_labels(save(tmp_path / "a.jpg", GREY))
+
+
+# Writing.
+
+
+@given(arrays(np.int64, array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.integers(0, 65535)))
+def test_labels_round_trip(tmp_path_factory: pytest.TempPathFactory, labels: np.ndarray) -> None:
+    path = tmp_path_factory.mktemp("labels") / "deep" / "a.png"
+    write_labels(path, labels)
+    np.testing.assert_array_equal(read_labels(path), labels)
+    with Image.open(path) as image:
+        assert (image.format, image.mode) == ("PNG", "L" if labels.max() <= 255 else "I;16")
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("labels", [np.array([[-1]]), np.array([[65536]]), np.zeros((2, 2, 3), int), np.ones((2, 2))])
+def test_no_label_map(tmp_path: Path, labels: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"ids 0\.\.65535|of integers"):
+        write_labels(tmp_path / "a.png", labels)
+    assert not list(tmp_path.iterdir())
+
+
+def test_image_round_trip(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", RGB)
+    write_image(tmp_path / "a.png", RGB[::-1])  # replaces
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), RGB[::-1])
+    write_image(tmp_path / "b.JPG", np.full((16, 16, 3), (200, 10, 10), np.uint8))
+    assert np.abs(read_image(tmp_path / "b.JPG").astype(int) - (200, 10, 10)).max() <= 3
+
+
+def test_unknown_format(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"'\.mask' is no image format. Use \.png or \.jpg"):
+        write_image(tmp_path / "a.mask", RGB)
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_image(tmp_path / "a.png", RGB)
+
+    def full(self: Image.Image, file: io.BytesIO, *args: object, **options: object) -> None:
+        file.write(b"\x89PNG")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(images.Image.Image, "save", full)
+    with pytest.raises(
+        UserError, match=r"cannot write .*a\.png: No space left on device\. Choose a folder that has room"
+    ):
+        write_image(tmp_path / "a.png", RGB[::-1])
+    monkeypatch.undo()
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), RGB)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_writing_below_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write"):
+        write_labels(tmp_path / "file" / "a.png", GREY)
+
+
+# Listing.
+
+
+def test_image_files(tmp_path: Path) -> None:
+    names = ["b.png", "a.JPG", "deep/c.tif", "deep/er/d.webp", ".hidden.png", ".cache/e.png", "notes.txt", "f.png.part"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    odd = tmp_path / "notes.txt"  # named itself: taken as it is
+    found = image_files([odd, tmp_path, tmp_path / "b.png"])
+    relative = [path.relative_to(tmp_path).as_posix() for path in found]
+    assert relative == ["notes.txt", "a.JPG", "b.png", "deep/c.tif", "deep/er/d.webp"]
+    assert image_files([]) == []
+
+
+def test_folders_within_a_hidden_one_are_listed(tmp_path: Path) -> None:
+    path = save(tmp_path / ".store" / "a.png", GREY)
+    assert image_files([tmp_path / ".store"]) == [path]
+
+
+def test_missing_input_and_empty_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="none does not exist: give an image file or a folder"):
+        image_files([tmp_path / "none"])
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(UserError, match=r"holds no image. Images end in \.bmp \.jpeg"):
+        image_files([tmp_path])

@@ -1,0 +1,166 @@
+import os
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, Subset
+
+from gffnet.data.base import Sample
+from gffnet.data.camvid import CamVid
+from gffnet.data.stream import Batch, TrainingStream, collate
+from gffnet.data.transforms import Augmentation
+from gffnet.errors import UserError
+from tests.data.trees import camvid_tree, real
+
+VIEW = Augmentation(crop=(10, 14), scales=(0.75, 2.0), jitter=10, flip=True, mean=(124.0, 116.0, 104.0))
+
+
+@pytest.fixture(scope="module")
+def camvid(tmp_path_factory: pytest.TempPathFactory) -> CamVid:
+    return CamVid(camvid_tree(tmp_path_factory.mktemp("camvid"), train=5), "train")
+
+
+class Counted:
+    """A data set of `n` flat images that writes down every reading, in whichever process."""
+
+    def __init__(self, log: Path, n: int = 4, sides: Iterable[int] = (10,)) -> None:
+        self.log, self.n, self.sides = log, n, tuple(sides)
+        log.touch()
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, index: int) -> Sample:
+        with self.log.open("a") as file:
+            file.write(f"{os.getpid()} {index}\n")
+        side = self.sides[index % len(self.sides)]
+        return Sample(torch.zeros(3, side, side, dtype=torch.uint8), torch.zeros(side, side).byte(), str(index))
+
+    def readings(self) -> list[str]:
+        return self.log.read_text().splitlines()
+
+
+def same(a: Sample | Batch, b: Sample | Batch) -> bool:
+    return torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) and a[2] == b[2]
+
+
+def test_every_epoch_visits_every_sample_once_in_an_order_of_its_own(camvid: CamVid) -> None:
+    stream = TrainingStream(camvid, VIEW, seed=0, length=200)
+    epochs = [tuple(stream.index(k) for k in range(start, start + 5)) for start in range(0, 200, 5)]
+    assert all(sorted(epoch) == [0, 1, 2, 3, 4] for epoch in epochs)
+    assert len(set(epochs)) > 25  # of 120
+    firsts = Counter(epoch[0] for epoch in epochs)
+    assert set(firsts) == {0, 1, 2, 3, 4}
+    assert [stream[k].name for k in range(5)] == [camvid.name(index) for index in epochs[0]]
+
+
+def test_an_item_depends_on_seed_and_number_alone(camvid: CamVid) -> None:
+    forwards = TrainingStream(camvid, VIEW, seed=7, length=30)
+    items = [forwards[k] for k in range(30)]
+    backwards = TrainingStream(camvid, VIEW, seed=7, length=1000, cache_bytes=0)
+    assert all(same(backwards[k], items[k]) for k in reversed(range(30)))
+    other = TrainingStream(camvid, VIEW, seed=8, length=30)
+    assert not any(torch.equal(other[k].image, items[k].image) for k in range(30))
+
+
+def test_no_view_comes_twice(camvid: CamVid) -> None:
+    stream = TrainingStream(camvid, VIEW, seed=0, length=100)
+    assert len({stream[k].image.numpy().tobytes() for k in range(100)}) == 100
+
+
+def test_large_seeds_do_not_run_into_item_numbers(camvid: CamVid) -> None:
+    """(seed, k) as one list of 32-bit words would make these two the same."""
+    one = TrainingStream(camvid, VIEW, seed=5, length=10)
+    two = TrainingStream(camvid, VIEW, seed=5 + (1 << 32), length=10)
+    assert not any(torch.equal(one[k].image, two[k].image) for k in range(10))
+
+
+def batches(stream: TrainingStream, start: int = 0, **options: object) -> list[Batch]:
+    loader = DataLoader(stream, batch_size=4, sampler=range(start, len(stream)), collate_fn=collate, **options)
+    return list(loader)
+
+
+@pytest.mark.parametrize(("workers", "method"), [(1, "fork"), (2, "fork"), (2, "spawn")])
+def test_workers_change_nothing(camvid: CamVid, workers: int, method: str) -> None:
+    stream = TrainingStream(camvid, VIEW, seed=1, length=24)
+    stream[0]  # something is cached already
+    alone = batches(TrainingStream(camvid, VIEW, seed=1, length=24))
+    together = batches(stream, num_workers=workers, multiprocessing_context=method)
+    assert len(alone) == len(together) == 6
+    assert all(map(same, alone, together))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_resumed_stream_goes_on_where_it_was(camvid: CamVid, workers: int) -> None:
+    whole = batches(TrainingStream(camvid, VIEW, seed=1, length=24))
+    rest = batches(TrainingStream(camvid, VIEW, seed=1, length=24), start=12, num_workers=workers)
+    assert len(rest) == 3
+    assert all(map(same, whole[3:], rest))
+
+
+def test_batch(camvid: CamVid) -> None:
+    batch = batches(TrainingStream(camvid, VIEW, seed=1, length=4))[0]
+    assert (batch.image.shape, batch.image.dtype) == ((4, 3, 10, 14), torch.uint8)
+    assert (batch.labels.shape, batch.labels.dtype) == ((4, 10, 14), torch.uint8)
+    assert all(name.startswith("train_00") for name in batch.names)
+
+
+@pytest.mark.parametrize("k", [-1, 10, 11])
+def test_items_beyond_the_length(camvid: CamVid, k: int) -> None:
+    stream = TrainingStream(camvid, VIEW, seed=0, length=10)
+    assert len(stream) == 10
+    with pytest.raises(IndexError, match=f"item {k} of a stream of 10"):
+        stream[k]
+
+
+def test_a_part_of_a_data_set(camvid: CamVid) -> None:
+    stream = TrainingStream(Subset(camvid, [3, 1]), VIEW, seed=0, length=8)
+    assert Counter(stream[k].name for k in range(8)) == {"train_001": 4, "train_003": 4}
+
+
+# The cache: 4 samples of 10x10 pixels take 1600 bytes.
+
+
+@pytest.mark.parametrize(("cache_bytes", "readings"), [(1600, 4), (1599, 20), (0, 20)])
+def test_cache(tmp_path: Path, cache_bytes: int, readings: int) -> None:
+    dataset = Counted(tmp_path / "log")
+    stream = TrainingStream(dataset, VIEW, seed=0, length=20, cache_bytes=cache_bytes)
+    for k in range(20):
+        stream[k]
+    assert len(dataset.readings()) == readings
+
+
+@pytest.mark.parametrize(("cache_bytes", "once"), [(3200, True), (3199, False)])
+def test_all_workers_together_keep_to_the_limit(tmp_path: Path, cache_bytes: int, once: bool) -> None:
+    dataset = Counted(tmp_path / "log")
+    stream = TrainingStream(dataset, VIEW, seed=0, length=40, cache_bytes=cache_bytes)
+    batches(stream, num_workers=2, multiprocessing_context="fork")
+    most = max(Counter(dataset.readings()).values())
+    assert most == 1 if once else most > 1
+
+
+def test_samples_of_many_sizes_keep_to_the_limit(tmp_path: Path) -> None:
+    stream = TrainingStream(Counted(tmp_path / "log", 10, range(1, 11)), VIEW, 0, 100, cache_bytes=2000)
+    for k in range(100):
+        stream[k]
+    kept = [sample.image.nbytes + sample.labels.nbytes for sample in stream._cache.values()]
+    assert 0 < sum(kept) <= 2000
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_errors_stay_one_line(tmp_path: Path, workers: int) -> None:
+    dataset = CamVid(camvid_tree(tmp_path), "train")
+    dataset.files[2][0].write_bytes(b"")
+    with pytest.raises(UserError) as caught:
+        batches(TrainingStream(dataset, VIEW, seed=0, length=5), num_workers=workers)
+    assert str(caught.value) == (
+        f"cannot read image {dataset.files[2][0]}: the file is empty. To go on, copy or download it again."
+    )
+
+
+def test_camvid_fits_into_the_cache() -> None:
+    dataset = CamVid(real("CamVid"), "train+val")
+    sample = dataset[0]
+    assert (sample.image.nbytes + sample.labels.nbytes) * len(dataset) * 3 < 2**30

@@ -1,0 +1,184 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from gffnet.data.transforms import Augmentation
+
+MEAN = (123.675, 116.28, 103.53)
+PLAIN = Augmentation(crop=(32, 40), scales=(1.0, 1.0), jitter=0, flip=False, mean=MEAN)
+
+
+def variant(**changes: object) -> Augmentation:
+    return Augmentation(**{**PLAIN.__dict__, **changes})
+
+
+def flat(height: int, width: int, level: int = 128) -> tuple[Tensor, Tensor]:
+    return torch.full((3, height, width), level, dtype=torch.uint8), torch.zeros(height, width, dtype=torch.uint8)
+
+
+def ramps(height: int, width: int) -> tuple[Tensor, Tensor]:
+    """An image whose first two channels are row and column, and labels that are the row."""
+    row = torch.arange(height, dtype=torch.uint8)[:, None].expand(height, width)
+    column = torch.arange(width, dtype=torch.uint8)[None].expand(height, width)
+    return torch.stack([row, column, row]), row.clone()
+
+
+@given(
+    size=st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    crop=st.tuples(st.integers(1, 50), st.integers(1, 50)),
+    scales=st.tuples(st.floats(0.1, 3), st.floats(0.1, 3)).map(lambda ends: (min(ends), max(ends))),
+    seed=st.integers(0, 2**32),
+)
+def test_every_view_has_the_size_of_the_crop(size: tuple, crop: tuple, scales: tuple, seed: int) -> None:
+    image = torch.randint(0, 256, (3, *size), dtype=torch.uint8)
+    labels = torch.randint(0, 19, size, dtype=torch.uint8)
+    before = image.clone(), labels.clone()
+    augmentation = variant(crop=crop, scales=scales, jitter=10, flip=True)
+    view, view_labels = augmentation(image, labels, np.random.default_rng(seed))
+    assert (view.shape, view_labels.shape) == ((3, *crop), crop)
+    assert (view.dtype, view_labels.dtype) == (torch.uint8, torch.uint8)
+    assert set(view_labels.unique().tolist()) <= {*range(19), 255}
+    assert torch.equal(image, before[0])
+    assert torch.equal(labels, before[1])
+    assert view.untyped_storage().nbytes() == view.nbytes  # nothing but the view goes to another process
+
+
+@given(seed=st.integers(0, 2**32), height=st.integers(20, 50), width=st.integers(20, 50))
+def test_without_scaling_labels_follow_the_image_exactly(seed: int, height: int, width: int) -> None:
+    image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
+    view, labels = variant(flip=True)(image, image[1].clamp(max=254), np.random.default_rng(seed))
+    inside = labels < 255
+    assert torch.equal(view[1].clamp(max=254)[inside], labels[inside])
+    assert inside.sum() == min(height, 32) * min(width, 40)
+
+
+@pytest.mark.parametrize("scale", [0.5, 0.55, 0.75, 1.37, 2.0, 3.0])
+def test_scaled_labels_stay_on_the_image(scale: float) -> None:
+    """On a ramp the image shows where each pixel came from; the labels must come from there, without a shift."""
+    image, labels = ramps(240, 250)
+    for augmentation in (
+        variant(scales=(scale,) * 2, crop=(90, 90)),
+        variant(scales=(scale,) * 2, crop=(90, 90), flip=True),
+    ):
+        shifts = []
+        for seed in range(12):
+            view, view_labels = augmentation(image, labels, np.random.default_rng(seed))
+            shifts.append((view_labels.double() - view[0].double())[5:-5])
+        shift = torch.stack(shifts)
+        assert shift.abs().max() <= 0.5 + 0.5  # nearest, and the image's rounding
+        assert shift.mean().abs() < 0.07
+
+
+def test_columns_are_scaled_as_rows_are() -> None:
+    image, labels = ramps(200, 200)
+    augmentation = variant(scales=(1.37, 1.37), crop=(90, 90))
+    view, rows = augmentation(image, labels, np.random.default_rng(1))
+    _, columns = augmentation(image, labels.T.contiguous(), np.random.default_rng(1))
+    assert (view[0].double() - rows).abs().max() <= 1
+    assert (view[1].double() - columns).abs().max() <= 1
+
+
+def test_scaling_down_averages() -> None:
+    """A fine chessboard becomes grey, not black or white: resampling is antialiased."""
+    board = ((torch.arange(160)[:, None] + torch.arange(160)) % 2 * 255).to(torch.uint8).expand(3, 160, 160)
+    view, _ = variant(scales=(0.25, 0.25))(board, board[0], np.random.default_rng(0))
+    assert (view[:, 1:31, 1:39].double() - 127.5).abs().max() < 20
+
+
+def test_scales_are_uniform() -> None:
+    image, labels = flat(400, 2)
+    augmentation = variant(scales=(0.5, 2.0), crop=(800, 4))
+    scales = []
+    for seed in range(1000):
+        _, view = augmentation(image, labels, np.random.default_rng(seed))
+        scales.append((view == 0).any(1).sum().item() / 400)
+    shares = (np.sort(scales) - 0.5) / 1.5
+    distance = np.abs(shares - (np.arange(1000) + 0.5) / 1000).max()
+    assert distance < 1.63 / math.sqrt(1000)  # Kolmogorov, 1 %
+    assert 0.5 <= min(scales) < 0.51
+    assert 1.99 < max(scales) <= 2.0
+
+
+@pytest.mark.parametrize(("height", "width"), [(60, 70), (12, 10)])
+def test_crop_positions_are_uniform(height: int, width: int) -> None:
+    """Where the image is larger than the crop, and where it lies within it."""
+    image, labels = ramps(height, width)
+    places = np.zeros((abs(height - 32) + 1, abs(width - 40) + 1))
+    for seed in range(4000):
+        view, view_labels = PLAIN(image, labels, np.random.default_rng(seed))
+        row, column = (int(axis[0]) for axis in torch.nonzero(view_labels < 255, as_tuple=True))
+        places[(row, column) if height < 32 else (int(view[0, 0, 0]), int(view[1, 0, 0]))] += 1
+    for counts in (places.sum(0), places.sum(1)):
+        expected, freedom = 4000 / len(counts), len(counts) - 1
+        assert ((counts - expected) ** 2 / expected).sum() < freedom + 4 * math.sqrt(2 * freedom)
+
+
+def test_half_of_the_views_are_mirrored() -> None:
+    image, labels = ramps(32, 40)
+    mirrored = 0
+    for seed in range(1000):
+        plain, _ = PLAIN(image, labels, np.random.default_rng(seed))
+        view, view_labels = variant(flip=True)(image, image[1], np.random.default_rng(seed))
+        assert torch.equal(plain, image)
+        assert torch.equal(view, image) or torch.equal(view, image.flip(-1))
+        assert torch.equal(view[1], view_labels)
+        mirrored += not torch.equal(view, image)
+    assert 430 < mirrored < 570
+
+
+def test_colour_shifts() -> None:
+    """Each channel its own, whole, the same for all pixels; -10..10 alike often, whatever the other channels do."""
+    image, labels = flat(32, 40)
+    shifts = []
+    for seed in range(2000):
+        view, _ = variant(jitter=10)(image, labels, np.random.default_rng(seed))
+        assert (view == view[:, :1, :1]).all()
+        shifts.append((view[:, 0, 0].int() - 128).tolist())
+    counts = np.stack([np.bincount(np.array(channel) + 10, minlength=21) for channel in zip(*shifts, strict=True)])
+    assert counts.shape == (3, 21)
+    assert (((counts - 2000 / 21) ** 2 / (2000 / 21)).sum(1) < 20 + 4 * math.sqrt(40)).all()
+    assert np.abs(np.corrcoef(np.array(shifts).T) - np.eye(3)).max() < 0.08
+
+
+@pytest.mark.parametrize(("level", "allowed"), [(3, range(14)), (250, range(240, 256))])
+def test_colours_are_clipped(level: int, allowed: range) -> None:
+    image, labels = flat(32, 40, level)
+    views = [variant(jitter=10)(image, labels, np.random.default_rng(seed))[0] for seed in range(200)]
+    assert set(torch.stack(views).unique().tolist()) == set(allowed)
+
+
+def test_padding_has_the_mean_colour_whatever_the_shift() -> None:
+    image, labels = flat(20, 25)
+    for seed in range(20):
+        view, view_labels = variant(jitter=10)(image, labels, np.random.default_rng(seed))
+        outside = view_labels == 255
+        assert outside.sum() == 32 * 40 - 20 * 25
+        assert torch.equal(view[:, outside], torch.tensor([[124], [116], [104]]).expand(3, int(outside.sum())).byte())
+
+
+def test_the_same_numbers_make_the_same_view() -> None:
+    image = torch.randint(0, 256, (3, 50, 60), dtype=torch.uint8)
+    augmentation = variant(scales=(0.75, 2.0), jitter=10, flip=True)
+    first, second = (augmentation(image, image[0], np.random.default_rng(3)) for _ in range(2))
+    other = augmentation(image, image[0], np.random.default_rng(4))
+    assert all(map(torch.equal, first, second))
+    assert not torch.equal(first[0], other[0])
+
+
+@pytest.mark.parametrize("changes", [{}, {"scales": (0.5, 2.0)}, {"crop": (10, 10)}, {"jitter": 10}])
+def test_one_setting_does_not_change_what_the_others_draw(changes: dict) -> None:
+    """A generator gives every setting its own numbers: with the flip turned off, the same crops are cut."""
+    image, labels = ramps(60, 80)
+    base = {"flip": False, "scales": (1.0, 1.0), "jitter": 0, "crop": (32, 40)}
+    mirrored = variant(**{**base, "flip": True})
+    for seed in range(30):
+        plain = variant(**base)(image, labels, np.random.default_rng(seed))[0]
+        changed = variant(**{**base, **changes})(image, labels, np.random.default_rng(seed))[0]
+        both = variant(**{**base, **changes, "flip": True})(image, labels, np.random.default_rng(seed))[0]
+        is_mirrored = torch.equal(mirrored(image, labels, np.random.default_rng(seed))[0], plain.flip(-1))
+        assert torch.equal(both, changed.flip(-1) if is_mirrored else changed)
