@@ -41,6 +41,7 @@ PAPER = {
     "pascal_context/gffnet_r50": ["51.0"],
     "pascal_context/pspnet_r101": ["47.8"],
     "pascal_context/pspnet_r50": ["—"],
+    "streets/demo": ["—"],
     "streets/gffnet_r18": ["—"],
     "streets/pspnet_r18": ["—"],
 }

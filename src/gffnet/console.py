@@ -1,9 +1,11 @@
 """What the program tells the person at the terminal: progress and notices, all on standard error."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
+from rich.progress import Progress
 from rich.progress import track as rich_track
 
 T = TypeVar("T")
@@ -15,3 +17,11 @@ screen = Console(stderr=True, highlight=False)
 def track(items: Iterable[T], what: str, total: int | None = None) -> Iterable[T]:
     """`items`, with a progress bar that says `what` while they are gone through."""
     return rich_track(items, what, total=total, console=screen, transient=True)
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar that says `what`, moved on by calling what it yields with (done, total)."""
+    with Progress(console=screen, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

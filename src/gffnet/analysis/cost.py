@@ -28,7 +28,7 @@ def costs(recipes: Sequence[tuple[str, Recipe]], size: tuple[int, int]) -> list[
     """
     rows: list[dict[str, Any]] = []
     for name, recipe in recipes:
-        row = {"recipe": name, "height": size[0], "width": size[1], **cost(recipe, size)}
+        row: dict[str, Any] = {"recipe": name, "height": size[0], "width": size[1], **cost(recipe, size)}
         first = rows[0] if rows else row
         row["params_increase_percent"] = 100 * (row["params"] / first["params"] - 1)
         row["macs_increase_percent"] = 100 * (row["macs"] / first["macs"] - 1)

@@ -20,12 +20,12 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: Namespace) -> None:
     """Write the scenes, and say where they are."""
-    from gffnet.console import screen
+    from gffnet.console import progress, screen
     from gffnet.data.streets import write_streets
 
     try:
-        with screen.status("drawing street scenes"):
-            write_streets(arguments.out, arguments.train, arguments.val, arguments.size, arguments.seed)
+        with progress("drawing street scenes") as step:
+            write_streets(arguments.out, arguments.train, arguments.val, arguments.size, arguments.seed, progress=step)
     except ValueError as error:
         raise UserError(str(error)) from None
     screen.print(f"{arguments.train} + {arguments.val} scenes: --root {arguments.out}")

@@ -68,12 +68,14 @@ def build_fusion(recipe: ModelRecipe, widths: tuple[int, ...]) -> Fusion:
     """The fusion of `recipe` for maps of `widths`, finest first, the context map last."""
     kind = FUSIONS[recipe.fusion]
     taken = widths if kind.takes_context else widths[:-1]
-    options = {"gate_channels": recipe.gate_channels} if issubclass(kind, GatedFusion) else {}
-    return kind(taken, **options)
+    if issubclass(kind, GatedFusion):
+        return kind(taken, gate_channels=recipe.gate_channels)
+    return kind(taken)
 
 
 def build_pyramid(recipe: ModelRecipe, context_width: int, levels: int, channels: int) -> FeaturePyramid:
     """The pyramid of `recipe` over `levels` fused maps of `channels` and a context map of `context_width`."""
     kind = PYRAMIDS[recipe.dense_pyramid]
-    options = {} if kind is FeaturePyramid else {"kernel": recipe.pyramid_kernel}
-    return kind(context_width, levels, channels, **options)
+    if issubclass(kind, DenseFeaturePyramid | LiteralDensePyramid):
+        return kind(context_width, levels, channels, kernel=recipe.pyramid_kernel)
+    return kind(context_width, levels, channels)

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gffnet.models.algebra.concat_conv import ConcatConv2d
+from gffnet.models.algebra.resize import size_of
 from gffnet.models.layers import ConvBlock, conv_block
 from gffnet.types import Pyramid
 
@@ -52,7 +53,7 @@ class DenseFeaturePyramid(FeaturePyramid):
         """`y_0` and `X̃_1..X̃_L` → `[y_0, ..., y_L]`, each of `channels`, at the resolution of its level."""
         y = [self.reduce_context(context)]
         for block, x in zip(self.blocks, reversed(fused), strict=True):
-            y.append(block([*y, x], tuple(x.shape[-2:])))
+            y.append(block([*y, x], size_of(x)))
         return y
 
 
@@ -74,7 +75,6 @@ class LiteralDensePyramid(FeaturePyramid):
     def forward(self, context: Float[Tensor, "b d _h _w"], fused: Pyramid) -> list[Tensor]:
         """`y_0` and `X̃_1..X̃_L` → `[y_0, ..., y_L, X̃_1]`, all but `y_0` at the finest resolution."""
         finest = fused[0]
-        size = (finest.shape[-2], finest.shape[-1])
         preceding = [self.reduce_context(context), *reversed(fused[1:])]
-        y = [block(preceding[: i + 1], size) for i, block in enumerate(self.blocks)]
+        y = [block(preceding[: i + 1], size_of(finest)) for i, block in enumerate(self.blocks)]
         return [preceding[0], *y, finest]

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from gffnet.models.algebra.concat_conv import ConcatConv2d
 from gffnet.models.algebra.resize import resize
+from gffnet.models.layers import start_small
 from gffnet.types import Pyramid
 
 
@@ -22,8 +23,7 @@ class Head(nn.Module):
         super().__init__()
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = ConcatConv2d(widths, classes, 1, bias=True)
-        nn.init.normal_(self.classifier.weight, std=0.01)
-        nn.init.zeros_(self.classifier.bias)
+        start_small(self.classifier)
 
     def forward(self, maps: Pyramid, size: tuple[int, int]) -> Float[Tensor, "b k h w"]:
         """Maps (B, C_i, H_i, W_i) → logits (B, K, *size)."""

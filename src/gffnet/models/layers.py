@@ -34,6 +34,13 @@ class ConvBlock(nn.Module):
         return F.relu(self.norm(self.conv(*inputs)), inplace=True)
 
 
+def start_small(conv: nn.Conv2d) -> None:
+    """Initial weights of a gate or a classifier, which no normalisation follows: normal with 0.01, bias 0."""
+    nn.init.normal_(conv.weight, std=0.01)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+
+
 def conv_block(in_channels: int, out_channels: int, kernel: int, dilation: int = 1) -> ConvBlock:
     """A `ConvBlock` around a plain convolution that keeps the size of its map."""
     padding = dilation * (kernel // 2)

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
+from gffnet.models.algebra.resize import size_of
 from gffnet.models.backbones.base import Backbone
 from gffnet.models.context.base import Context
 from gffnet.models.dense_pyramid import FeaturePyramid
@@ -44,7 +45,7 @@ class SceneParser(nn.Module):
         """Image, uint8 or float in 0..255, (B, C, H, W) → logits (B, K, H, W) and the gates (finest first)."""
         pyramid = self.backbone(self.normalise(image))  # X_1..X_4
         context = self.context(pyramid[-1])  # y_0
-        return self.decode(pyramid, context, (image.shape[-2], image.shape[-1]))
+        return self.decode(pyramid, context, size_of(image))
 
     def normalise(self, image: Num[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """`(image - mean) / std` per channel, reckoned in float32 or finer, in the dtype of the weights."""

@@ -8,7 +8,7 @@ from torch import nn
 
 def poly(iteration: int, iterations: int, power: float) -> float:
     """The factor on the learning rate, `(1 - iteration / iterations) ** power`; 0 from the last iteration on."""
-    return max(0.0, 1 - iteration / iterations) ** power
+    return float(max(0.0, 1 - iteration / iterations) ** power)
 
 
 def parameter_groups(

@@ -12,6 +12,7 @@ from gffnet.inference.model_folder import ModelConfig
 from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import Predictor
 from gffnet.metrics.confusion import ConfusionMatrix, Scores
+from gffnet.models.algebra.resize import size_of
 from gffnet.models.network import SceneParser
 from gffnet.recipe import TrainingRecipe
 from gffnet.training.auxiliary import AuxiliaryHead
@@ -38,7 +39,7 @@ class ParsingTask(LightningModule):
 
     def losses(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The main and the auxiliary loss of a batch: images (B, C, H, W), labels (B, H, W)."""
-        network, size = self.network, (images.shape[-2], images.shape[-1])
+        network, size = self.network, size_of(images)
         pyramid = network.backbone(network.normalise(images))
         logits = network.decode(pyramid, network.context(pyramid[-1]), size).logits
         return parsing_loss(logits, labels), parsing_loss(self.auxiliary(pyramid[2], size), labels)

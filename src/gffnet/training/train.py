@@ -67,7 +67,7 @@ def train(recipe: Recipe, name: str, root: Path | None, out: Path, resume: bool 
     Raises:
         UserError: data, weights or run folder are not as they should be.
     """
-    checkpoint = _checkpoint(out, resume)
+    checkpoint = _checkpoint(out, recipe, resume)
     _quiet_lightning()
     device = pick_device()
     precision = pick_precision(recipe.precision, device)
@@ -95,14 +95,33 @@ def train(recipe: Recipe, name: str, root: Path | None, out: Path, resume: bool 
     return out
 
 
-def _checkpoint(out: Path, resume: bool) -> Path | None:
-    """The checkpoint to go on from, if any; refuses to write over a run that is there."""
+def _checkpoint(out: Path, recipe: Recipe, resume: bool) -> Path | None:
+    """The checkpoint to go on from, if any; refuses to write over a run, or to go on with another recipe's."""
     last = out / "checkpoints" / "last.ckpt"
-    if resume:
-        return last if last.is_file() else None
-    if last.is_file() or (out / "model").exists():
+    if not last.is_file() and not (out / "model").exists():
+        return None
+    if not resume:
         raise UserError(f"--out {out} holds a run already. Go on with it by --resume, or name another folder.")
-    return None
+    stored = yaml.safe_load((out / "recipe.yaml").read_text(encoding="utf-8"))
+    changed = differences(stored, recipe.to_mapping())
+    if changed:
+        raise UserError(
+            f"--out {out} holds a run of another recipe: it differs in {', '.join(changed)}. "
+            "Resume with the recipe and --set of that run, or name another folder."
+        )
+    return last if last.is_file() else None
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """Dotted keys of the values in which two nested mappings differ."""
+    found = []
+    for key in sorted(old.keys() | new.keys()):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(prefix + key)
+    return found
 
 
 def _trainer(recipe: Recipe, out: Path, dtype: torch.dtype, device: torch.device, progress: bool) -> Trainer:

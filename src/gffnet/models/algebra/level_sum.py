@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gffnet.models.algebra.forms import TwoForms
-from gffnet.models.algebra.resize import resize
+from gffnet.models.algebra.resize import resize, size_of
 
 
 class LevelSum(TwoForms):
@@ -31,7 +31,7 @@ class LevelSum(TwoForms):
         self, maps: Sequence[Tensor], level: int, ready: dict[tuple[tuple[int, ...], tuple[int, int]], Tensor]
     ) -> Tensor:
         """The sum at one level; `ready` keeps what other levels of the same size can use again."""
-        size = (maps[level].shape[-2], maps[level].shape[-1])
+        size = size_of(maps[level])
         groups: dict[object, tuple[int, ...]] = {}
         for i, x in enumerate(maps):
             if i != level or not self.others_only:

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gffnet.models.algebra.forms import TwoForms
-from gffnet.models.algebra.resize import bilinear_matrix, resize
+from gffnet.models.algebra.resize import bilinear_matrix, resize, size_of
 
 
 class PooledConv2d(nn.Conv2d, TwoForms):
@@ -30,15 +30,14 @@ class PooledConv2d(nn.Conv2d, TwoForms):
         super().__init__(width + branches * branch_width, out_channels, 3, padding=1, bias=False)
         self.widths = (width, *[branch_width] * branches)
 
-    def forward(
+    def forward(  # type: ignore[override]  # a convolution of several maps
         self, x: Float[Tensor, "b c h w"], pooled: Sequence[Float[Tensor, "b p _i _j"]]
     ) -> Float[Tensor, "b out h w"]:
         """The map and its pooled branches, coarse and of any size."""
-        size = (x.shape[-2], x.shape[-1])
         if self.plain:
-            return super().forward(torch.cat([x, *[resize(p, size) for p in pooled]], dim=1))
+            return super().forward(torch.cat([x, *[resize(p, size_of(x)) for p in pooled]], dim=1))
         own, *others = self.weight.split(self.widths, dim=1)
-        return F.conv2d(x, own, padding=1) + spread_conv(pooled, others, size)
+        return F.conv2d(x, own, padding=1) + spread_conv(pooled, others, size_of(x))
 
 
 def spread_conv(
@@ -58,7 +57,7 @@ def spread_conv(
         rows.append(_three_taps(j, width, p) @ taps)
         row_matrices.append(_three_taps(i, height, p))
     spread = torch.cat(row_matrices, dim=1) @ torch.cat(rows, dim=1).flatten(2)
-    return spread.unflatten(2, (width, -1)).permute(0, 3, 1, 2)
+    return spread.reshape(len(spread), height, width, -1).permute(0, 3, 1, 2)
 
 
 def _three_taps(source: int, target: int, like: Tensor) -> Float[Tensor, "{target} 3*{source}"]:

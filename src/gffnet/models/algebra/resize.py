@@ -12,9 +12,14 @@ from torch import Tensor
 
 def resize(x: Float[Tensor, "b c _h _w"], size: tuple[int, int]) -> Float[Tensor, "b c h w"]:
     """`x` resized bilinearly to `size` (height, width); `x` itself where it has that size."""
-    if x.shape[-2:] == torch.Size(size):
+    if size_of(x) == tuple(size):
         return x
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
+def size_of(x: Tensor) -> tuple[int, int]:
+    """Height and width of a map."""
+    return x.shape[-2], x.shape[-1]
 
 
 def bilinear_matrix(source: int, target: int, like: Tensor) -> Float[Tensor, "{target} {source}"]:

@@ -77,18 +77,19 @@ def load_weights(backbone: Backbone, recipe: BackboneRecipe, state: State, path:
     plain, classifier = _reference(recipe)
     expected = plain.state_dict()
     state = _translated(_unprefixed(state, expected))
-    state = {name: value for name, value in state.items() if name not in classifier}
     own = backbone.state_dict()
     if state.keys() == own.keys() and not _differences(own, state).any():
         backbone.load_state_dict(state)
         return
+    found = []
     for candidate in (state, _updated(state, plain)):
-        fitted = _adapted(candidate, recipe)
-        if not _differences(expected, fitted).any():
+        fitted = _adapted({name: value for name, value in candidate.items() if name not in classifier}, recipe)
+        found.append(_differences(expected, fitted))
+        if not found[-1].any():
             counters = {name: torch.tensor(0) for name in expected if name.endswith(COUNTER)}
             backbone.load_timm({**counters, **fitted})
             return
-    raise _misfit(recipe, path, _differences(expected, _adapted(state, recipe)), lookalike(state))
+    raise _misfit(recipe, path, found[0], lookalike(state))
 
 
 class Differences(NamedTuple):

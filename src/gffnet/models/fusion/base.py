@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from gffnet.models.layers import conv_block
+from gffnet.models.layers import conv_block, start_small
 from gffnet.types import Gates, Pyramid
 
 
@@ -65,10 +65,10 @@ class GatedFusion(Fusion):
         """`gate_channels`: `one` gate value a position, as the paper has it, or `each` channel its own."""
         super().__init__(widths, channels)
         gates = 1 if gate_channels == "one" else channels
-        self.gate_convs = nn.ModuleList(nn.Conv2d(width, gates, 1) for width in widths)
-        for conv in self.gate_convs:
-            nn.init.normal_(conv.weight, std=0.01)
-            nn.init.zeros_(conv.bias)
+        convs = [nn.Conv2d(width, gates, 1) for width in widths]
+        for conv in convs:
+            start_small(conv)
+        self.gate_convs = nn.ModuleList(convs)
 
     def gates(self, maps: Pyramid) -> Gates:
         """`G_l` (B, 1, H_l, W_l) in [0, 1], or (B, channels, H_l, W_l)."""

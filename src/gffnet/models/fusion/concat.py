@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from gffnet.models.algebra.concat_conv import ConcatConv2d
+from gffnet.models.algebra.resize import size_of
 from gffnet.models.fusion.base import Fusion
 from gffnet.models.layers import ConvBlock
 from gffnet.types import Gates, Pyramid
@@ -24,4 +25,4 @@ class Concat(Fusion):
 
     def mix(self, reduced: Pyramid, gates: Gates | None) -> list[Tensor]:
         """Eq. (2)."""
-        return [project(reduced, tuple(x.shape[-2:])) for project, x in zip(self.projections, reduced, strict=True)]
+        return [project(reduced, size_of(x)) for project, x in zip(self.projections, reduced, strict=True)]

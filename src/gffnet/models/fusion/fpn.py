@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from gffnet.models.algebra.resize import resize
+from gffnet.models.algebra.resize import resize, size_of
 from gffnet.models.fusion.base import Fusion
 from gffnet.types import Gates, Pyramid
 
@@ -20,5 +20,5 @@ class FPN(Fusion):
         """Eq. (4), from the top down."""
         mixed = [reduced[-1]]
         for x in reversed(reduced[:-1]):
-            mixed.append(x + resize(mixed[-1], tuple(x.shape[-2:])))
+            mixed.append(x + resize(mixed[-1], size_of(x)))
         return mixed[::-1]

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from gffnet.models.algebra.resize import resize
+from gffnet.models.algebra.resize import resize, size_of
 from gffnet.models.fusion.base import GatedFusion
 from gffnet.types import Gates, Pyramid
 
@@ -23,6 +23,6 @@ class GatedFPN(GatedFusion):
         mixed = [reduced[-1]]
         for level in reversed(range(len(reduced) - 1)):
             x, gate = reduced[level], gates[level]
-            received = resize(gates[level + 1] * mixed[-1], tuple(x.shape[-2:]))
+            received = resize(gates[level + 1] * mixed[-1], size_of(x))
             mixed.append(torch.addcmul((1 + gate) * x, 1 - gate, received))
         return mixed[::-1]

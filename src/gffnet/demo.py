@@ -1,0 +1,94 @@
+"""The main job end to end, offline and on a CPU, in minutes.
+
+Draw street scenes, train a small GFFNet on them from scratch, score it on scenes it has not seen, look at its gates,
+and write one page about it all. A demo that was interrupted goes on where it stopped; one that is done is shown again.
+"""
+
+import os
+import platform
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import gffnet
+from gffnet.analysis.cost import costs
+from gffnet.analysis.gates import close_gates, gate_maps
+from gffnet.analysis.report import Example, Report, write_report
+from gffnet.console import progress, screen
+from gffnet.data.base import Sample
+from gffnet.data.build import open_dataset
+from gffnet.data.streets import write_streets
+from gffnet.evaluation.evaluate import evaluate, write_scores
+from gffnet.inference.predictor import Predictor, load
+from gffnet.recipe import Recipe, load_recipe
+from gffnet.training.history import HISTORY, read_history
+from gffnet.training.train import train
+
+RECIPE = "streets/demo"
+TRAIN_SCENES, VAL_SCENES, SIZE = 240, 40, (128, 256)
+EXAMPLES = 6
+
+
+def demo(out: Path) -> Path:
+    """Run the demo into the folder `out`; returns the path of the report.
+
+    Raises:
+        UserError: `out` holds a run of another recipe.
+    """
+    start = time.perf_counter()
+    scenes = out / "streets"
+    if not (scenes / "leftImg8bit" / "val").is_dir():
+        with progress("drawing street scenes") as step:
+            write_streets(scenes, TRAIN_SCENES, VAL_SCENES, SIZE, progress=step)
+    recipe = load_recipe(RECIPE)
+    run = train(recipe, RECIPE, scenes, out / "run", resume=True)
+    predictor = load(run)
+    val = open_dataset("streets", scenes, "val")
+    scores = evaluate(predictor, val, "val", recipe.evaluation)
+    write_scores(out / "scores.json", scores)
+    screen.print(f"mIoU {scores['miou']:.1%} on {len(val)} unseen scenes")
+    spread = np.linspace(0, len(val) - 1, EXAMPLES).astype(int)
+    report = Report(
+        title="GFFNet on procedural street scenes",
+        summary=_summary(recipe, predictor, time.perf_counter() - start),
+        history=read_history(run / HISTORY),
+        scores=scores,
+        examples=[example(predictor, val[i]) for i in spread],
+        classes=val.classes.names,
+        palette=val.classes.palette,
+        cost=costs([(name, load_recipe(name)) for name in ("streets/pspnet_r18", "streets/gffnet_r18")], SIZE),
+    )
+    write_report(out / "report.html", report)
+    return out / "report.html"
+
+
+def example(predictor: Predictor, sample: Sample) -> Example:
+    """What the report shows of one image: prediction, gates, and what closing each gate changes."""
+    image = sample.image.permute(1, 2, 0).numpy()
+    result = gate_maps(predictor, image)
+    closings = [close_gates(predictor, image, [level]) for level in range(1, len(result.maps) + 1)]
+    return Example(
+        name=sample.name,
+        image=image,
+        labels=sample.labels.numpy(),
+        prediction=result.prediction,
+        gates=result.maps,
+        closed=[(closing.levels[0], closing.changed, closing.share) for closing in closings],
+    )
+
+
+def _summary(recipe: Recipe, predictor: Predictor, seconds: float) -> list[tuple[str, str]]:
+    """What the reader of the report should know first."""
+    training = recipe.training
+    dtype = str(predictor.precision.dtype).removeprefix("torch.")
+    return [
+        ("Recipe", RECIPE),
+        ("Scenes", f"{TRAIN_SCENES} to train on, {VAL_SCENES} to score on, {SIZE[1]} x {SIZE[0]} pixels"),
+        ("Training", f"from scratch, {training.iterations} iterations of {training.batch} crops"),
+        ("Precision", f"{dtype}: {predictor.precision.reason}"),
+        ("Machine", f"{platform.machine()}, {os.cpu_count()} cores, device {predictor.device}"),
+        ("Time", f"{seconds / 60:.1f} minutes for all of it"),
+        ("Versions", f"gffnet {gffnet.__version__}, torch {torch.__version__}, Python {platform.python_version()}"),
+    ]
