@@ -1,0 +1,286 @@
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from gffnet.errors import UserError
+from gffnet.models.backbones.build import build_backbone
+from gffnet.models.backbones.weights import read_weights
+from gffnet.recipe import BackboneRecipe
+
+State = dict[str, Tensor]
+
+SMALL = "test_resnet"
+"""A ResNet of half a million parameters."""
+
+
+def state(name: str = SMALL, classes: int = 7) -> State:
+    return timm.create_model(name, num_classes=classes).state_dict()
+
+
+def loaded(path: Path, name: str = SMALL, stride: int | None = None, channels: int = 3) -> State:
+    return build_backbone(BackboneRecipe(name, str(path), stride, channels)).state_dict()
+
+
+def check(found: State, expected: State, classifier: str = "fc.") -> None:
+    expected = {name: value for name, value in expected.items() if not name.startswith(classifier)}
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
+
+
+def prefixed(prefix: str) -> Callable[[State], State]:
+    return lambda state: {prefix + name: value for name, value in state.items()}
+
+
+FORMS: dict[str, Callable[[State], Any]] = {
+    "bare": lambda state: state,
+    "state_dict": lambda state: {"state_dict": state, "epoch": 3, "best": 0.8},
+    "model": lambda state: {"model": state, "optimizer": {"lr": 0.1}},
+    "backbone": lambda state: {"backbone": state},
+    "nested": lambda state: {"state_dict": {"model": state}},
+    "distributed": prefixed("module."),
+    "distributed backbone": prefixed("module.backbone."),
+    "encoder": prefixed("encoder."),
+    "with a head": lambda state: {**prefixed("backbone.")(state), "decode_head.conv.weight": torch.zeros(3)},
+    "wrapped and prefixed": lambda state: {"state_dict": prefixed("model.backbone.")(state)},
+    "without counters": lambda state: {n: v for n, v in state.items() if not n.endswith("num_batches_tracked")},
+}
+
+
+class TestForms:
+    @pytest.mark.parametrize("form", FORMS)
+    def test_what_torch_saves(self, tmp_path: Path, form: str) -> None:
+        path, original = tmp_path / "weights.pth", state()
+        torch.save(FORMS[form](original), path)
+        check(loaded(path), original)
+
+    @pytest.mark.parametrize("suffix", [".pt", ".bin", ".ckpt"])
+    def test_its_other_names(self, tmp_path: Path, suffix: str) -> None:
+        path, original = tmp_path / f"weights{suffix}", state()
+        torch.save(original, path)
+        check(loaded(path), original)
+
+    def test_half_precision(self, tmp_path: Path) -> None:
+        path, original = tmp_path / "weights.pth", {n: v.half() for n, v in state().items() if v.is_floating_point()}
+        torch.save(original, path)
+        found = loaded(path)
+        check({name: found[name] for name in original if name in found}, {n: v.float() for n, v in original.items()})
+
+    @pytest.mark.parametrize("form", ["bare", "distributed", "with a head", "without counters"])
+    def test_safetensors(self, tmp_path: Path, form: str) -> None:
+        path, original = tmp_path / "weights.safetensors", state()
+        safetensors.torch.save_file(FORMS[form](original), path)
+        check(loaded(path), original)
+
+    def test_the_old_format_of_torch(self, tmp_path: Path) -> None:
+        path, original = tmp_path / "weights.pth", state()
+        torch.save(original, path, _use_new_zipfile_serialization=False)
+        check(loaded(path), original)
+
+
+class TestNames:
+    def test_torchvisions_resnet(self, tmp_path: Path) -> None:
+        path, original = tmp_path / "resnet18.pth", torchvision.models.resnet18().state_dict()
+        torch.save(original, path)
+        check(loaded(path, "resnet18", 8), original)
+
+    def test_torchvisions_densenet_under_its_old_names(self, tmp_path: Path) -> None:
+        path, original = tmp_path / "densenet121.pth", torchvision.models.densenet121().state_dict()
+        old = {re.sub(r"(denselayer\d+\.(?:norm|conv))(\d)", r"\1.\2", name): value for name, value in original.items()}
+        assert "features.denseblock1.denselayer1.norm.1.weight" in old
+        torch.save({n: v for n, v in old.items() if not n.endswith("num_batches_tracked")}, path)
+        check(loaded(path, "densenet121", 8), original, "classifier.")
+
+    @pytest.mark.parametrize(
+        ("name", "stride"),
+        [("convnext_atto", 8), ("mobilenetv3_small_050", None), ("regnetx_002", 16), ("xception41", 8)],
+    )
+    def test_timm_pyramids(self, tmp_path: Path, name: str, stride: int | None) -> None:
+        """Their parameters change their names when timm takes the features out; what they compute does not."""
+        path, whole = tmp_path / "weights.pth", timm.create_model(name).eval()
+        torch.save(whole.state_dict(), path)
+        reference = timm.create_model(
+            name, features_only=True, pretrained=True, pretrained_cfg_overlay={"file": str(path), "custom_load": False}
+        )
+        backbone = build_backbone(BackboneRecipe(name, str(path), stride))
+        check(backbone.net.state_dict(), reference.state_dict(), "none")
+
+    def test_swin_and_its_older_names(self, tmp_path: Path) -> None:
+        """timm moved the down-sampling of Swin from the end of a stage to the start of the next."""
+        name, path = "swin_tiny_patch4_window7_224", tmp_path / "weights.pth"
+        today = state(name, 1000)
+        old = {
+            re.sub(r"layers\.(\d)\.downsample", lambda m: f"layers.{int(m[1]) - 1}.downsample", n): today[n]
+            for n in today
+        }
+        old = {n.replace("head.fc.", "head."): v for n, v in old.items()}
+        torch.save(old, path)
+        found = loaded(path, name)
+        for parameter in ("layers.1.downsample.reduction.weight", "layers.3.blocks.1.mlp.fc2.weight"):
+            assert torch.equal(found[f"net.{parameter.replace('.', '_', 1)}"], today[parameter])
+
+    @pytest.mark.parametrize("name", ["convnext_atto", SMALL])
+    def test_a_backbones_own_names(self, tmp_path: Path, name: str) -> None:
+        original = build_backbone(BackboneRecipe(name, "none", None)).state_dict()
+        path = tmp_path / "weights.safetensors"
+        safetensors.torch.save_file({f"backbone.{n}": v for n, v in original.items()}, path)
+        check(loaded(path, name), original)
+
+
+class TestInputChannels:
+    @pytest.mark.parametrize("channels", [1, 6])
+    @pytest.mark.parametrize("name", ["resnet18", "test_convnext"])
+    def test_the_first_convolution_is_adapted(self, tmp_path: Path, channels: int, name: str) -> None:
+        """Grey images through the adapted network answer as through the original."""
+        path = tmp_path / "weights.pth"
+        torch.save(state(name), path)
+        three, other = (build_backbone(BackboneRecipe(name, str(path), None, n)).eval() for n in (3, channels))
+        grey = torch.randn(1, 1, 64, 64)
+        with torch.no_grad():
+            for x, y in zip(three(grey.repeat(1, 3, 1, 1)), other(grey.repeat(1, channels, 1, 1)), strict=True):
+                torch.testing.assert_close(x, y, rtol=1e-3, atol=1e-4)
+
+    def test_four_channels_repeat_the_first(self, tmp_path: Path) -> None:
+        path, original = tmp_path / "weights.pth", state("resnet18")
+        torch.save(original, path)
+        found, three = loaded(path, "resnet18", channels=4)["conv1.weight"], original["conv1.weight"]
+        torch.testing.assert_close(found, 0.75 * torch.cat([three, three[:, :1]], dim=1))
+
+    def test_a_file_with_the_right_number_is_taken_as_it_is(self, tmp_path: Path) -> None:
+        path, original = tmp_path / "weights.pth", timm.create_model(SMALL, in_chans=4).state_dict()
+        torch.save(original, path)
+        check(loaded(path, channels=4), original)
+
+    def test_another_number_does_not_fit(self, tmp_path: Path) -> None:
+        path = tmp_path / "weights.pth"
+        torch.save(timm.create_model("resnet18", in_chans=4).state_dict(), path)
+        message = error(path, "resnet18", 5)
+        assert "1 of another shape (conv1.weight is 64x4x7x7, not 64x5x7x7)" in message
+
+
+def error(path: Path, name: str = SMALL, channels: int = 3) -> str:
+    with pytest.raises(UserError) as caught:
+        loaded(path, name, channels=channels)
+    message = str(caught.value)
+    assert message.startswith(f"weights file {path}")
+    assert "\n" not in message
+    return message
+
+
+def shapes(name: str, classes: int) -> State:
+    """A state dict without content, which takes no room in a file."""
+    with torch.device("meta"):
+        sizes = {key: value.shape for key, value in state(name, classes).items()}
+    return {key: torch.zeros(()).expand(size) for key, size in sizes.items()}
+
+
+class TestMisfits:
+    def test_another_depth(self, tmp_path: Path) -> None:
+        torch.save(shapes("resnet18", 1000), tmp_path / "weights.pth")
+        message = error(tmp_path / "weights.pth", "resnet50")
+        assert "does not fit backbone 'resnet50'" in message
+        assert re.search(r"\d+ missing \(layer1.0.conv3.weight, .*, \.\.\.\)", message)
+        assert "of another shape (layer1.0.conv1.weight is 64x64x3x3, not 64x64x1x1" in message
+        assert "It seems to hold resnet18: set model.backbone.name=resnet18" in message
+
+    def test_a_deeper_network_is_not_cut_short(self, tmp_path: Path) -> None:
+        """All of ResNet-50 is in ResNet-101, under the same names and in the same shapes."""
+        torch.save(shapes("resnet101", 0), tmp_path / "weights.pth")
+        message = error(tmp_path / "weights.pth", "resnet50")
+        assert re.search(r": \d+ unexpected \(layer3.6", message)
+        assert "It seems to hold resnet101" in message
+
+    def test_another_family(self, tmp_path: Path) -> None:
+        torch.save(shapes("densenet121", 1000), tmp_path / "weights.pth")
+        assert "It seems to hold densenet121" in error(tmp_path / "weights.pth", "resnet50")
+
+    def test_nothing_known(self, tmp_path: Path) -> None:
+        torch.save({"a": torch.zeros(3), "b": torch.zeros(())}, tmp_path / "weights.pth")
+        message = error(tmp_path / "weights.pth")
+        assert "2 unexpected (a, b). Give one of test_resnet." in message
+
+    def test_a_missing_parameter(self, tmp_path: Path) -> None:
+        incomplete = state()
+        del incomplete["layer4.0.bn1.weight"]
+        torch.save(incomplete, tmp_path / "weights.pth")
+        assert ": 1 missing (layer4.0.bn1.weight). Give" in error(tmp_path / "weights.pth")
+
+    def test_names_that_timm_would_translate_but_are_wrong(self, tmp_path: Path) -> None:
+        torch.save({"patch_embed.proj.weight": torch.zeros(3)}, tmp_path / "weights.pth")
+        assert "does not fit" in error(tmp_path / "weights.pth", "swin_tiny_patch4_window7_224")
+
+
+class Runs:
+    """An object that runs code when it is unpickled the ordinary way."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.file),)
+
+
+class TestFilesThatAreNone:
+    def test_missing(self, tmp_path: Path) -> None:
+        assert "does not exist" in error(tmp_path / "weights.pth")
+        assert "does not exist" in error(tmp_path)
+
+    def test_a_misspelt_word(self) -> None:
+        assert "Did you mean 'imagenet'?" in error(Path("imagnet"))
+
+    def test_another_kind(self, tmp_path: Path) -> None:
+        (tmp_path / "weights.npz").write_bytes(b"numbers")
+        assert "must end with .safetensors, .pth" in error(tmp_path / "weights.npz")
+
+    @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+    @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
+    def test_cut_off(self, tmp_path: Path, suffix: str, share: float) -> None:
+        path, original = tmp_path / f"weights{suffix}", state()
+        safetensors.torch.save_file(original, path) if suffix == ".safetensors" else torch.save(original, path)
+        content = path.read_bytes()
+        path.write_bytes(content[: int(share * len(content))])
+        message = error(path)
+        assert "is damaged, or no checkpoint" in message or "is no checkpoint" in message
+
+    @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+    @pytest.mark.parametrize(
+        "content", [b"<html>404</html>", b"version https://git-lfs", b"hello", bytes(64), b"PK\3\4rest"]
+    )
+    def test_no_checkpoint(self, tmp_path: Path, suffix: str, content: bytes) -> None:
+        path = tmp_path / f"weights{suffix}"
+        path.write_bytes(content)
+        message = error(path)
+        assert "no checkpoint" in message
+        assert "weights_only" not in message
+
+    @pytest.mark.parametrize(
+        "content", [torch.zeros(3), {}, {"epoch": 3}, [torch.zeros(3)], {"state_dict": {"lr": 0.1}}]
+    )
+    def test_no_state_dict(self, tmp_path: Path, content: Any) -> None:
+        torch.save(content, tmp_path / "weights.pth")
+        assert "holds no state dict" in error(tmp_path / "weights.pth")
+
+    @pytest.mark.parametrize("modern", [True, False])
+    def test_no_file_runs_code(self, tmp_path: Path, modern: bool) -> None:
+        path, trace = tmp_path / "weights.pth", tmp_path / "it ran"
+        torch.save({"state_dict": state(), "hidden": Runs(trace)}, path, _use_new_zipfile_serialization=modern)
+        assert "could run code" in error(path)
+        assert not trace.exists()
+
+    def test_a_whole_module(self, tmp_path: Path) -> None:
+        torch.save(nn.Linear(2, 2), tmp_path / "weights.pth")
+        assert "Save the weights alone" in error(tmp_path / "weights.pth")
+
+
+def test_read_weights_keeps_the_names_of_the_file(tmp_path: Path) -> None:
+    torch.save({"model": {"module.a": torch.ones(2)}}, tmp_path / "weights.pth")
+    assert list(read_weights(tmp_path / "weights.pth")) == ["module.a"]
