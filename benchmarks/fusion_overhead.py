@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from harness import interleaved, machine, ratios, timing
 from torch import Tensor
 
 from gffnet.commands.arguments import size
@@ -22,6 +21,7 @@ from gffnet.models.algebra.forms import set_plain
 from gffnet.models.build import build_network
 from gffnet.models.network import SceneParser
 from gffnet.recipe import load_recipe
+from harness import Timing, interleaved, machine, ratios, timing
 
 CLASSES = 19
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -63,16 +63,17 @@ def measure(backbone: str, name: str, dtype: torch.dtype, size: tuple[int, int],
         "|---|---|---|---|---|---|",
     ]
     for call, values in seconds.items():
-        t, plain, own = (
-            timing(values),
-            ratios(values, seconds["pspnet plain"]),
-            ratios(values, seconds["pspnet executed"]),
-        )
+        t = timing(values)
+        of_plain, of_ours = (ratios(values, seconds[f"pspnet {form}"]) for form in ("plain", "executed"))
         lines.append(
             f"| {' | '.join(call.split())} | {1e3 * t.median:.0f} | {1e3 * t.low:.0f}-{1e3 * t.high:.0f} "
-            f"| {plain.median:.3f} ({plain.low:.3f}-{plain.high:.3f}) | {own.median:.3f} ({own.low:.3f}-{own.high:.3f}) |"
+            f"| {_spread(of_plain)} | {_spread(of_ours)} |"
         )
     return [*lines, "", *parts(networks["gffnet"], image, runs)]
+
+
+def _spread(ratio: Timing) -> str:
+    return f"{ratio.median:.3f} ({ratio.low:.3f}-{ratio.high:.3f})"
 
 
 def parts(net: SceneParser, image: Tensor, runs: int) -> list[str]:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 
 from gffnet.console import track
 from gffnet.errors import UserError
+from gffnet.files import write_whole
 from gffnet.inference.predictor import Predictor
 from gffnet.metrics.confusion import ConfusionMatrix
 from gffnet.recipe import EvaluationRecipe
@@ -62,7 +62,4 @@ def evaluate(predictor: Predictor, dataset: Any, split: str, protocol: Evaluatio
 
 def write_scores(path: Path, scores: dict[str, Any]) -> None:
     """Write scores as JSON, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    write_whole(path, (json.dumps(scores, indent=1) + "\n").encode())

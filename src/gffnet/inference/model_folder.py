@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import safetensors.torch
 import torch
 
 from gffnet.errors import UserError
+from gffnet.files import write_whole
 from gffnet.models.build import build_network
 from gffnet.models.network import SceneParser
 from gffnet.recipe import EvaluationRecipe, ModelRecipe, from_mapping
@@ -35,11 +35,9 @@ class ModelConfig:
 
 def save_model(folder: Path, network: SceneParser, config: ModelConfig) -> None:
     """Write the model folder. Each file appears whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
     weights = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-    _write(folder / WEIGHTS, safetensors.torch.save(weights))
-    text = json.dumps(dataclasses.asdict(config), indent=1)
-    _write(folder / CONFIG, text.encode())
+    write_whole(folder / WEIGHTS, safetensors.torch.save(weights))
+    write_whole(folder / CONFIG, json.dumps(dataclasses.asdict(config), indent=1).encode())
 
 
 def load_model(model: str | Path) -> tuple[SceneParser, ModelConfig]:
@@ -89,10 +87,3 @@ def _read_config(path: Path) -> ModelConfig:
         return from_mapping(ModelConfig, mapping, str(path))
     except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
         raise UserError(f"model config {path}: not valid: {error}") from None
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name and move it into place."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(data)
-    os.replace(part, path)

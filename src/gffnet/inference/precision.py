@@ -30,7 +30,7 @@ def pick_device(device: str = "auto") -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> Precision:
-    """`float32`, `bfloat16`, or `auto`: bfloat16 where the hardware multiplies matrices of it natively, else float32."""
+    """`float32`, `bfloat16`, or `auto`: bfloat16 where the hardware computes it natively, else float32."""
     if name != "auto":
         return Precision(getattr(torch, name), "as asked")
     if device.type == "cuda":

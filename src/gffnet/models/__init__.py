@@ -1,0 +1,1 @@
+"""The network of the paper: backbones, contexts, fusions, pyramids, head."""

@@ -32,7 +32,9 @@ class ConcatConv2d(nn.Conv2d, TwoForms):
         super().__init__(sum(widths), out_channels, kernel, padding=kernel // 2, bias=bias)
         self.widths = tuple(widths)
 
-    def forward(self, maps: Sequence[Float[Tensor, "b _c _h _w"]], size: tuple[int, int]) -> Float[Tensor, "b out h w"]:
+    def forward(  # type: ignore[override]  # a convolution of several maps
+        self, maps: Sequence[Float[Tensor, "b _c _h _w"]], size: tuple[int, int]
+    ) -> Float[Tensor, "b out h w"]:
         """`maps` of the given widths, any resolutions; the result has `size` (height, width)."""
         if self.plain:
             return super().forward(torch.cat([resize(x, size) for x in maps], dim=1))
@@ -72,7 +74,7 @@ def upsampled_conv(
 
 
 def _shifted_sum(taps: Sequence[Tensor], size: tuple[int, int], dim: int) -> Tensor:
-    """Three maps resized to `size` and summed, the first read one place before, the last one place after, along `dim`."""
+    """The sum of three maps resized to `size`: the first read one place before, the last one place after, in `dim`."""
     before, centre, after = (resize(tap, size) for tap in taps)
     length = size[dim - 2]
     pad = (1, 0) if dim == 3 else (0, 0, 1, 0)

@@ -5,8 +5,9 @@ As executed:  conv of `x` alone, plus what the pooled values add, worked out on 
 
     out[y, x] += Σ_rows Σ_columns  U_r[y + r - 1, i] · U_c[x + c - 1, j] · (w[:, r, c] · p[i, j])
 
-with `U` the bilinear matrices (`bilinear_matrix`), zero outside the map. `w · p` is one product of 1 + 4 + 9 + 36 = 50
-rows; the two matrices then spread it along the columns and along the rows. 38.7 GMAC become 0.2 for ResNet-101 at 512x512.
+with `U` the bilinear matrices (`bilinear_matrix`), zero outside the map. `w · p` is a product of 1 + 4 + 9 + 36 = 50
+rows; the two matrices then spread it along the columns and along the rows. For ResNet-101 at 512x512, 38.7 GMAC become
+0.2.
 """
 
 from collections.abc import Sequence

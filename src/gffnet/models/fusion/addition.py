@@ -13,7 +13,8 @@ class Addition(Fusion):
     """Element-wise sum of all levels, Eq. (3):  X̃_l = Σ_i X_i.
 
     Every map is reduced to `channels` and resized to level l before it is added; levels that share a resolution are
-    summed first, since bilinear resizing is linear. `Pyramid` of L maps (B, C_i, H_i, W_i) → L maps (B, channels, H_i, W_i).
+    summed first, since bilinear resizing is linear. `Pyramid` of L maps (B, C_i, H_i, W_i) → L maps
+    (B, channels, H_i, W_i).
     """
 
     def __init__(self, widths: Sequence[int], channels: int = 256) -> None:

@@ -17,7 +17,7 @@ from gffnet.types import Gates, Pyramid
 
 
 class Fusion(nn.Module):
-    """Fuses L maps of given widths, finest first, into L maps of `channels` at the resolutions of the maps that came."""
+    """L maps of given widths, finest first → L fused maps of `channels`, at the resolutions of those that came."""
 
     takes_context: ClassVar[bool] = False
     """Whether the context map `y_0` joins the pyramid as its topmost map; its fused map then replaces `y_0`."""

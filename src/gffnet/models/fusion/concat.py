@@ -15,7 +15,8 @@ class Concat(Fusion):
     """Concatenation of all levels, Eq. (2):  X̃_l = H_l([X_1, ..., X_L]).
 
     Every map is reduced to `channels` and resized to level l; `H_l` is a 1x1 convolution back to `channels`, so that
-    the refinement is that of the other fusions. `Pyramid` of L maps (B, C_i, H_i, W_i) → L maps (B, channels, H_i, W_i).
+    the refinement is that of the other fusions. `Pyramid` of L maps (B, C_i, H_i, W_i) → L maps
+    (B, channels, H_i, W_i).
     """
 
     def __init__(self, widths: Sequence[int], channels: int = 256) -> None:
