@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gffnet.models.algebra.resize import averaging_mask, bilinear_matrix, resize
+from gffnet.models.algebra.resize import averaging_mask, bilinear_matrix, resize, size_of
 from tests.models.naive import assert_equal, sides
 
 
@@ -29,6 +29,10 @@ def test_resize_is_bilinear_between_four_neighbours(source, size):
     rows = x[0, 0].tolist()
     expected = [[bilinear_value(rows, i, j, size) for j in range(size[1])] for i in range(size[0])]
     assert_equal(resize(x, size)[0, 0], torch.tensor(expected, dtype=torch.float64))
+
+
+def test_size_is_height_and_width():
+    assert size_of(torch.zeros(2, 3, 5, 7)) == (5, 7)
 
 
 def test_a_map_of_the_size_asked_for_comes_back_as_it_is():
