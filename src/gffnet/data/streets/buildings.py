@@ -1,5 +1,7 @@
 """Buildings: boxes with textured facades on both visible sides, flat or pitched roofs."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.random import Generator
 
@@ -28,9 +30,11 @@ def paint_building(canvas: Canvas, layout: Layout, side: Side, lot: Lot, light: 
     c, d = (layout.x(front + deep, z1), z1), (layout.x(front + deep, z0), z0)
     facade = draw_facade(rng, height, not garden and layout.district == "city", light.dark)
     ends: list[Ends] = [(a, b), (a, d), (b, c)]
-    for pair in ends:
+    blank = rng.random() < 0.5
+    for index, pair in enumerate(ends):
+        texture = replace(facade, window=(0.0, 0.0), ground=0.0, balcony=0.0) if blank and index else facade
         paint_panel(canvas, pair, base - 1, base, facade, Label.BUILDING, 0.7 * light.shade(facing(pair)))
-        paint_panel(canvas, pair, base, base + height, facade, Label.BUILDING, light.shade(facing(pair)))
+        paint_panel(canvas, pair, base, base + height, texture, Label.BUILDING, light.shade(facing(pair)))
     if garden or rng.random() < 0.45:
         _roof(canvas, (a, b, c, d), base + height, float(rng.uniform(1.5, 4.5)), light, rng)
 

@@ -40,7 +40,9 @@ class Camera:
         x, y = right / z * self.focal, y / z * self.focal
         cos, sin = np.cos(self.roll), np.sin(self.roll)
         rows, columns = self.size
-        return np.stack([columns / 2 + x * cos - y * sin, rows / 2 + x * sin + y * cos], axis=1)
+        found = np.empty((len(points), 2))
+        found[:, 0], found[:, 1] = columns / 2 + x * cos - y * sin, rows / 2 + x * sin + y * cos
+        return found
 
     @cached_property
     def rays(self) -> tuple[Floats, Floats]:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.random import Generator
 
 from gffnet.data.streets.camera import Floats
-from gffnet.data.streets.canvas import Mask
+from gffnet.data.streets.canvas import Bytes, Mask
 from gffnet.data.streets.noise import floats, hashed, sample, smooth, tile
 from gffnet.data.streets.panels import Texels
 
@@ -35,7 +35,16 @@ class Facade:
 
     def __call__(self, u: Floats, v: Floats, blur: Floats) -> Texels:
         """Appearance at u metres along and v metres up; blur is the metres that a sample covers."""
-        wall = self._wall(u, v, blur)
+        colour = self._wall(u, v, blur)
+        glow = np.zeros(u.shape, np.uint8)
+        if self.window[0]:
+            self._openings(colour, glow, u, v)
+        if self.ground:
+            self._shops(colour, glow, u, v)
+        return Texels(colour, glow)
+
+    def _openings(self, colour: Floats, glow: Bytes, u: Floats, v: Floats) -> None:
+        """Paint windows, doors and balconies, in place."""
         above = v - self.ground
         column, level = np.floor(u / self.bay), np.floor(above / self.storey)
         a, b = u / self.bay - column, above / self.storey - level
@@ -45,7 +54,7 @@ class Facade:
         roof_gap = v < self.height - 0.5
         inside = (across < 1) & (up < 1) & (above > 0) & roof_gap
         rim = (across < 1 + 0.16 / wide / self.bay * 2) & (up < 1 + 0.2 / tall / self.storey) & (above > 0) & roof_gap
-        colour = np.where((rim & ~inside)[:, None], floats(self.trim), wall)
+        colour[rim & ~inside] = self.trim
         edge = inside & ((across > 1 - 0.14 / (wide * self.bay)) | (up > 1 - 0.16 / (tall * self.storey)))
         bars = inside & (across < 0.05) & (pick < 0.7)
         colour[inside] = self._panes(u[inside], v[inside], pick[inside], up[inside])
@@ -53,7 +62,7 @@ class Facade:
         door = (level == 0) & (above < 2.3) & (np.abs(a - 0.5) * self.bay < 0.55) & (pick < 0.3) & (self.ground == 0)
         colour[door] = floats(self.trim)[None] * (0.35 + 0.5 * pick[door, None])
         lit = inside & ~door & ~edge & ~bars & ((pick * 7919) % 1 < self.lit)
-        glow = np.where(lit, np.uint8(230), np.uint8(0))
+        glow[lit] = 230
         colour[lit] = floats([255, 214, 150]) * (0.55 + 0.45 * pick[lit])[:, None]
         if self.balcony:
             rail = (b < 0.3) & (np.abs(a - 0.5) < 0.46) & (above > self.storey) & roof_gap
@@ -61,9 +70,6 @@ class Facade:
             rail &= ((u * 7) % 1 < 0.45) | (b > 0.27) | (b < 0.05)
             colour[rail] = floats(self.trim) * 0.5
             glow[rail] = 0
-        if self.ground:
-            self._shops(colour, glow, u, v)
-        return Texels(colour, glow)
 
     def _wall(self, u: Floats, v: Floats, blur: Floats) -> Floats:
         """Colour (N, 3) of the bare wall: plaster, brick courses, streaks of rain, a plinth."""
@@ -89,7 +95,7 @@ class Facade:
         curtain = (pick * 977 % 1 < 0.28) & ((v * 3 + pick * 5) % 3 > 1.2)
         return np.where(curtain[:, None], floats([190, 186, 176]) * (0.7 + 0.3 * pick[:, None]), colour)
 
-    def _shops(self, colour: Floats, glow: np.ndarray, u: Floats, v: Floats) -> None:
+    def _shops(self, colour: Floats, glow: Bytes, u: Floats, v: Floats) -> None:
         """Paint shop windows, doors and name boards onto the ground floor, in place."""
         shop = np.floor(u / (2 * self.bay))
         pick = hashed(shop.astype(np.int64), shop.astype(np.int64), self.key + 9)

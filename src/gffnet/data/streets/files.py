@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from gffnet.data.streets.canvas import Bytes
 from gffnet.data.streets.scene import check_size, render_street
 
 CITIES = {"train": ("aldervik", "brunnau", "castelmar", "dornfels", "eskeby"), "val": ("falkenmoor", "grauhaven")}
@@ -86,7 +87,7 @@ def write_scene(job: Job) -> None:
     _save(street.label_ids, job.path("gtFine", "gtFine_labelIds"))
 
 
-def _save(pixels: "Image.SupportsArrayInterface", path: Path) -> None:
+def _save(pixels: Bytes, path: Path) -> None:
     """Write a PNG under a temporary name, then rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

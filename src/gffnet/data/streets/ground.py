@@ -69,6 +69,10 @@ def classify(layout: Layout, t: Floats, z: Floats) -> Zones:
         label[(away < half) & (away > half - 0.16)] = Label.SIDEWALK
     for z0, z1 in layout.crossings:
         _cross_street(layout, label, kerb, t, z, z0, z1)
+    if layout.stop is not None:
+        end = layout.crossings[-1][1]
+        label[z > end] = Label.SIDEWALK
+        kerb |= (z > end) & (z < end + 0.16)
     return Zones(label, kerb)
 
 

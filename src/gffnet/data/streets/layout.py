@@ -17,17 +17,17 @@ LotKind = Literal["building", "garden", "wall", "fence", "hedge", "trees", "open
 END = 190.0
 
 _LOTS: dict[District, dict[LotKind, float]] = {
-    "city": {"building": 0.86, "wall": 0.03, "fence": 0.03, "trees": 0.04, "open": 0.04},
+    "city": {"building": 0.8, "wall": 0.06, "fence": 0.05, "trees": 0.05, "open": 0.04},
     "suburb": {
         "building": 0.26,
         "garden": 0.34,
-        "wall": 0.08,
-        "fence": 0.09,
+        "wall": 0.11,
+        "fence": 0.13,
         "hedge": 0.12,
         "trees": 0.08,
         "open": 0.03,
     },
-    "park": {"building": 0.14, "garden": 0.04, "wall": 0.1, "fence": 0.15, "hedge": 0.12, "trees": 0.32, "open": 0.13},
+    "park": {"building": 0.14, "garden": 0.04, "wall": 0.13, "fence": 0.19, "hedge": 0.12, "trees": 0.32, "open": 0.13},
     "works": {"building": 0.36, "wall": 0.24, "fence": 0.2, "trees": 0.1, "open": 0.1},
 }
 
@@ -119,8 +119,8 @@ def plan(rng: Generator) -> Layout:
         back = max(1, count - int(rng.random() < 0.2))
         lanes += [Lane(-half - width * (i + 0.5), -1) for i in range(back)]
     rails: tuple[float, ...] = ()
-    if district != "suburb" and median is None and rng.random() < 0.3:
-        rails = tuple(lane.t for lane in lanes if abs(abs(lane.t) - width / 2) < 0.1)
+    if rng.random() < (0.2 if district == "suburb" else 0.42):
+        rails = tuple(lane.t for lane in lanes if abs(abs(lane.t) - width / 2 - half) < 0.1)
     crossings = _crossings(rng)
     stop = crossings[-1][1] + 2.8 if crossings and rng.random() < 0.3 else None
     right = max(lane.t for lane in lanes) + width / 2

@@ -53,7 +53,7 @@ def walkers(site: Site, side: Side) -> Iterator[Item]:
 def parked_cycles(site: Site, side: Side) -> Iterator[Item]:
     """Bicycles in racks and against walls, scooters."""
     rng = site.rng
-    for _ in range(int(rng.poisson(1.6))):
+    for _ in range(int(rng.poisson(2.2))):
         z = float(rng.uniform(5, 45))
         along = rng.random() < 0.4
         t = side.frontage - 0.5 if rng.random() < 0.6 else side.kerb + 0.7

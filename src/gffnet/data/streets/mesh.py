@@ -4,12 +4,12 @@ A thing is painted onto a small patch, its shapes in the order given, and the pa
 footprint (an upright box) is nearer than what is there.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw
 
 from gffnet.data.streets.camera import NEAR, Camera, Floats, Points, clip_near
@@ -28,6 +28,14 @@ class Face(NamedTuple):
     label: int
     glow: int = 0  # 0..3, thirds of full
     radius: float = 0.0
+
+
+class Shape(NamedTuple):
+    """A face in the picture: its outline (N, 2) in samples and its half width in samples (0: a polygon)."""
+
+    outline: Points
+    width: float
+    face: Face
 
 
 class Footprint(NamedTuple):
@@ -76,7 +84,7 @@ class Pose(NamedTuple):
     z: float
     heading: float = 0.0
 
-    def world(self, points: ArrayLike) -> Points:
+    def world(self, points: Points | Sequence[tuple[float, float, float]]) -> Points:
         """Local points (N, 3) as (right, up, ahead) to world points (N, 3)."""
         right, up, ahead = np.asarray(points, float).T
         sin, cos = np.sin(self.heading), np.cos(self.heading)
@@ -94,11 +102,11 @@ class Pose(NamedTuple):
 
 def paint_thing(canvas: Canvas, thing: Thing) -> None:
     """Paint a thing's faces where they are nearer than what is on the canvas."""
-    shapes = [shape for face in thing.faces if (shape := _shape(canvas.camera, face)) is not None]
+    shapes = _shapes(canvas.camera, thing.faces)
     if not shapes:
         return
-    everything = np.concatenate([outline for outline, _, _ in shapes])
-    pad = max(width for _, width, _ in shapes)
+    everything = np.concatenate([shape.outline for shape in shapes])
+    pad = max(shape.width for shape in shapes)
     (left, top), (right, bottom) = everything.min(0) - pad, everything.max(0) + pad
     box = canvas.box(left, top, right, bottom)
     if box is None:
@@ -136,14 +144,29 @@ def _worn(rgb: Bytes, box: Box, thing: Thing, camera: Camera) -> Bytes:
     return np.asarray(np.clip(rgb * floats(value)[..., None], 0, 255), dtype=np.uint8)
 
 
-def _shape(camera: Camera, face: Face) -> tuple[Points, float, Face] | None:
-    """Outline in samples, half width in samples (0: a polygon) and the face; None when it is behind the camera."""
-    if not face.radius:
-        clipped = clip_near(face.points)
-        return (camera.project(clipped), 0.0, face) if len(clipped) > 2 else None
-    if face.points[:, 2].min() < NEAR:
-        return None
-    return camera.project(face.points), camera.focal * face.radius / float(face.points[:, 2].mean()), face
+def _shapes(camera: Camera, faces: Sequence[Face]) -> list[Shape]:
+    """The faces in view, in order."""
+    if not faces:
+        return []
+    everything = np.concatenate([face.points for face in faces])
+    if everything[:, 2].min() < NEAR:
+        return [shape for face in faces if (shape := _clipped(camera, face)) is not None]
+    outlines = np.split(camera.project(everything), np.cumsum([len(face.points) for face in faces])[:-1])
+    return [Shape(outline, _width(camera, face), face) for outline, face in zip(outlines, faces, strict=True)]
+
+
+def _clipped(camera: Camera, face: Face) -> Shape | None:
+    """A face that may reach behind the camera; None when nothing of it is ahead."""
+    if face.radius:
+        return (
+            None if face.points[:, 2].min() < NEAR else Shape(camera.project(face.points), _width(camera, face), face)
+        )
+    clipped = clip_near(face.points)
+    return Shape(camera.project(clipped), 0.0, face) if len(clipped) > 2 else None
+
+
+def _width(camera: Camera, face: Face) -> float:
+    return camera.focal * face.radius / float(face.points[len(face.points) // 2, 2])
 
 
 def _draw(draw: ImageDraw.ImageDraw, outline: Points, width: float, ink: tuple[int, int, int, int]) -> None:

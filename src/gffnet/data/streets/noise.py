@@ -1,17 +1,18 @@
 """Tileable noise fields, looked up by position."""
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
 SIDE = 512
 
 
-def floats(values: ArrayLike) -> Floats:
-    """Anything array-like as float32."""
+def floats(values: NDArray[np.generic] | Sequence[float] | float) -> Floats:
+    """Numbers as float32."""
     return np.asarray(values, dtype=np.float32)
 
 

@@ -39,16 +39,15 @@ class Materials(NamedTuple):
     worn: float
     patches: float
     walk: Triple
-    slab: tuple[float, float]
+    slab: tuple[float, float] | None  # None: asphalt
     kerb: Triple
     grass: Triple
     dry: float
     paint: float
     yellow: bool
     dash: tuple[float, float]
+    cycle: Triple | None  # colour of the cycle lane's surface
     key: int
-    cycle_lane: bool
-    cycle_tint: Triple
 
 
 def draw_materials(rng: Generator) -> Materials:
@@ -58,24 +57,26 @@ def draw_materials(rng: Generator) -> Materials:
     warm = float(rng.normal(0, 4))
     stone = float(rng.uniform(95, 175))
     red = float(rng.choice([0, 8, 30], p=[0.5, 0.35, 0.15]))
+    plain = bool(rng.random() < 0.3)  # sidewalks of asphalt, as the road
+    if plain:
+        stone, red = level + float(rng.normal(8, 10)), 0.0
     green = np.array([88, 106, 52]) * rng.uniform(0.65, 1.25) + rng.normal(0, 7, 3)
-    slab = (float(rng.choice([0.3, 0.5, 1.0])), float(rng.choice([0.3, 0.5, 0.75])))
+    tints = [(150.0, 62.0, 50.0), (62.0, 118.0, 84.0), (150.0, 110.0, 100.0)]
     return Materials(
-        (level + warm, level, level - warm + 3),
-        kind,
-        float(rng.uniform(0, 1)),
-        float(rng.uniform(0, 1)),
-        (stone + red, stone - red * 0.2, stone - 4 - red * 0.6),
-        slab,
-        (stone + 25, stone + 24, stone + 20),
-        (float(green[0]), float(green[1]), float(green[2])),
-        float(rng.uniform(-1.2, 0.9)),
-        float(rng.uniform(0.25, 1)),
-        bool(rng.random() < 0.18),
-        (float(rng.uniform(2, 6)), float(rng.uniform(4, 12))),
-        int(rng.integers(1 << 16)),
-        bool(rng.random() < 0.2),
-        [(150.0, 62.0, 50.0), (62.0, 118.0, 84.0), (150.0, 110.0, 100.0)][int(rng.integers(3))],
+        road=(level + warm, level, level - warm + 3),
+        road_kind=kind,
+        worn=float(rng.uniform(0, 1)),
+        patches=float(rng.uniform(0, 1)),
+        walk=(stone + red, stone - red * 0.2, stone - 4 - red * 0.6),
+        slab=None if plain else (float(rng.choice([0.3, 0.5, 1.0])), float(rng.choice([0.3, 0.5, 0.75]))),
+        kerb=(stone + 25, stone + 24, stone + 20),
+        grass=(float(green[0]), float(green[1]), float(green[2])),
+        dry=float(rng.uniform(-1.2, 0.9)),
+        paint=float(rng.uniform(0.25, 1)),
+        yellow=bool(rng.random() < 0.18),
+        dash=(float(rng.uniform(2, 6)), float(rng.uniform(4, 12))),
+        cycle=tints[int(rng.integers(3))] if rng.random() < 0.2 else None,
+        key=int(rng.integers(1 << 16)),
     )
 
 
@@ -114,8 +115,9 @@ def _bricks(spot: Spot, long: float, deep: float, key: int, spread: float) -> Fl
 
 def paving(spot: Spot, materials: Materials) -> Floats:
     """Colour (N, 3) of sidewalks: slabs with joints, stains."""
-    long, deep = materials.slab
-    value = _bricks(spot, long, deep, materials.key, 0.07)
+    value = np.ones(spot.t.shape, np.float32)
+    if materials.slab:
+        value = _bricks(spot, *materials.slab, materials.key, 0.07)
     stain = smooth(tile(1.5, 4), spot.x * 12, spot.z * 12 + materials.key)
     fine = sample(tile(0.5, 1), spot.x * 50, spot.z * 50) * spot.sharp(0.04)
     value = value + 0.06 * stain + 0.04 * fine
@@ -153,10 +155,10 @@ def markings(colour: Floats, spot: Spot, layout: Layout, materials: Materials) -
     for side in layout.sides:
         if side.parking:
             on |= clear & (np.abs(spot.t * side.sign - (side.kerb - side.parking)) < 0.06)
-    if materials.cycle_lane:
+    if materials.cycle:
         outer = min(side.kerb - side.parking for side in layout.sides)
         band = (np.abs(np.abs(spot.t) - outer + 0.85) < 0.75) & clear
-        tint = floats(materials.cycle_tint)
+        tint = floats(materials.cycle)
         colour[band] = colour[band] * 0.35 + tint * (colour[band].mean(1, keepdims=True) / 110 * 0.65)
         on |= clear & (np.abs(np.abs(spot.t) - outer + 1.6) < 0.06)
     worn = smooth(tile(0.9, 7), spot.x * 25, spot.z * 25)

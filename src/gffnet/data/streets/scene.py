@@ -108,7 +108,7 @@ def _paint_lots(canvas: Canvas, layout: Layout, light: Light, rng: Generator) ->
         if kind not in BARRIERS:
             continue
         t = side.sign * (side.frontage + 0.1)
-        height = float(rng.uniform(0.8, 2.6))
+        height = float(rng.uniform(0.9, 3.1 if kind == "wall" else 2.5))
         step = np.linspace(lot.z0, lot.z1, max(2, int((lot.z1 - lot.z0) / 8) + 1)).tolist()
         texture = BARRIERS[kind](rng, height)
         for z0, z1 in pairwise(step):

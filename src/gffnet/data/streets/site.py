@@ -1,7 +1,7 @@
 """Where things can be put: poses by distance across and depth, and what every thing in the street offers."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from numpy.random import Generator
 
@@ -12,6 +12,7 @@ from gffnet.data.streets.light import Light
 from gffnet.data.streets.mesh import Footprint, Pose
 
 
+@runtime_checkable
 class Item(Protocol):
     """Anything that stands in the street; `solid` is how dark its shadow is, 0..1."""
 

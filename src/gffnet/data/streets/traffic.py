@@ -12,7 +12,7 @@ from gffnet.data.streets.mesh import Pose
 from gffnet.data.streets.people import person
 from gffnet.data.streets.site import Item, Site
 
-KINDS = {"car": 0.68, "lorry": 0.05, "bus": 0.045, "motorcycle": 0.095, "bicycle": 0.13}
+KINDS = {"car": 0.68, "lorry": 0.05, "bus": 0.06, "motorcycle": 0.095, "bicycle": 0.15}
 
 
 def vehicle(site: Site, pose: Pose, rails: bool = False) -> tuple[Item, float]:
