@@ -1,0 +1,111 @@
+"""The house rules that discipline forgets: layers, twins, sizes. A rule that fails names what breaks it."""
+
+import ast
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from importlinter.cli import lint_imports
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "gffnet"
+MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
+
+WITHOUT_TWIN = {
+    "__init__.py": "nothing but names",
+    "base.py": "a contract, tested through all who keep it",
+    "types.py": "declarations: nothing in them runs",
+}
+"""File names that need no test of their own, and why."""
+
+TESTED_AS_ONE = {
+    "recipe": "test_recipe.py",
+}
+"""Packages whose modules are tested through what the package offers, and by which test."""
+
+LONGEST_MODULE, LONGEST_FUNCTION = 250, 50
+LONGER: dict[str, str] = {}
+"""Modules that may be longer, and why."""
+
+
+def test_imports_go_one_way(capsys):
+    status = lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True, no_logo=True)
+    assert status == 0, capsys.readouterr().out
+
+
+def test_every_part_of_the_package_has_its_layer():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    named = {name.strip(" ()") for layer in contracts[0]["layers"] for name in layer.split("|")}
+    parts = {
+        f"gffnet.{path.stem}" for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    parts -= {"gffnet.__init__", "gffnet.__main__"}
+    assert sorted(named ^ parts) == [], "in the layers contract or in the package, but not in both"
+
+
+def test_every_module_has_a_twin_test():
+    missing = [f"{path} → tests/{twin(path)}" for path in MODULES if not has_twin(path)]
+    assert missing == [], f"{len(missing)} modules without a test of their own:\n" + "\n".join(missing)
+
+
+def twin(path: Path) -> Path:
+    """The test of a module, below tests/."""
+    return path.with_name(f"test_{path.name}")
+
+
+def has_twin(path: Path) -> bool:
+    """Whether a module has its test, or needs none."""
+    if path.name in WITHOUT_TWIN:
+        return True
+    names = [twin(path), *(Path(test) for package, test in TESTED_AS_ONE.items() if path.is_relative_to(package))]
+    return any((ROOT / "tests" / name).exists() for name in names)
+
+
+def test_no_module_is_too_long():
+    lengths = {str(path): len((PACKAGE / path).read_text().splitlines()) for path in MODULES}
+    too_long = {path: n for path, n in lengths.items() if n > LONGEST_MODULE and path not in LONGER}
+    assert too_long == {}
+    assert all(lengths.get(path, 0) > LONGEST_MODULE for path in LONGER), "an exemption that nothing needs"
+
+
+def test_no_function_is_too_long():
+    too_long = {}
+    for path in MODULES:
+        for node in ast.walk(ast.parse((PACKAGE / path).read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                if length > LONGEST_FUNCTION:
+                    too_long[f"{path}:{node.lineno} {node.name}"] = length
+    assert too_long == {}
+
+
+def test_nothing_is_called_utils():
+    assert [str(path) for path in MODULES if path.stem in {"utils", "util", "helpers", "misc", "common"}] == []
+
+
+@pytest.mark.parametrize("family", ["models/fusion", "models/context"])
+def test_siblings_never_import_each_other(family):
+    package = "gffnet." + family.replace("/", ".")
+    crossings = [
+        f"{path} imports {name}"
+        for path in MODULES
+        if path.parent == Path(family)
+        for name in imported(path)
+        if name.startswith(f"{package}.") and name.split(".")[len(package.split("."))] != "base"
+    ]
+    assert crossings == []
+
+
+def test_lightning_lives_in_training_only():
+    users = {path.parts[0] for path in MODULES if any(name.split(".")[0] == "lightning" for name in imported(path))}
+    assert users <= {"training"}
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Names of the modules that a module imports, wherever in it."""
+    for node in ast.walk(ast.parse((PACKAGE / path).read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            yield node.module
