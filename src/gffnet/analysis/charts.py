@@ -6,10 +6,10 @@ from math import ceil, floor, isfinite, log10
 from typing import NamedTuple
 
 WIDTH, HEIGHT = 520, 300
-LEFT, RIGHT, TOP, BOTTOM = 58, 14, 14, 46
+LEFT, RIGHT, TOP, BOTTOM = 58, 28, 14, 46
 """Margins around the plot, in the same units."""
 
-MOST_POINTS = 240
+MOST_POINTS = 120
 """Longer curves are drawn as the means of so many equal pieces."""
 
 

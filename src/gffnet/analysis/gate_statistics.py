@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Integer, Real, UInt8
+from jaxtyping import Float, Integer, UInt8
 
 from gffnet.analysis.gated_image import Closing, GateResult
 
@@ -48,6 +48,32 @@ def closing_statistics(closing: Closing, learned: GateResult, classes: Sequence[
     }
 
 
+def gate_rows(
+    images: Sequence[tuple[np.ndarray, Sequence[np.ndarray], Sequence[tuple[int, np.ndarray, float]]]],
+) -> list[dict[str, Any]]:
+    """One row a level over several images of (prediction, gate maps, (level, changed pixels, share) of every closing).
+
+    Keys: `level`; `gate`: its mean, near (the first ring) and far (the last) from boundaries; `open`: the share of
+    pixels above one half; `changed`: the share that closing it alone changes, near, far. `None`: nothing to count.
+    """
+    rows = []
+    rings = [boundary_rings(prediction) for prediction, _, _ in images]
+    for level in range(1, max((len(maps) for _, maps, _ in images), default=0) + 1):
+        gates = [(m[level - 1], ring) for (_, m, _), ring in zip(images, rings, strict=True) if level <= len(m)]
+        changed = [
+            (c, ring) for (_, _, all_), ring in zip(images, rings, strict=True) for k, c, _ in all_ if k == level
+        ]
+        rows.append(
+            {
+                "level": level,
+                "gate": _all_near_far(gates),
+                "open": _all_near_far([(gate > 0.5, ring) for gate, ring in gates])[0],
+                "changed": _all_near_far(changed),
+            }
+        )
+    return rows
+
+
 def boundary_rings(labels: UInt8[np.ndarray, "h w"]) -> Integer[np.ndarray, "h w"]:
     """The ring, an index into `RING_NAMES`, of every pixel: by its chessboard distance to the nearest other class.
 
@@ -61,7 +87,7 @@ def boundary_rings(labels: UInt8[np.ndarray, "h w"]) -> Integer[np.ndarray, "h w
     return ring.numpy()
 
 
-def means(values: Real[np.ndarray, "h w"] | np.ndarray, groups: Integer[np.ndarray, "h w"], count: int) -> list[Any]:
+def means(values: np.ndarray, groups: Integer[np.ndarray, "..."], count: int) -> list[float | None]:
     """Mean of `values` over the pixels of each group `0..count-1`; `None` for a group without pixels."""
     sums = np.bincount(groups.ravel(), values.ravel().astype(np.float64), count)
     pixels = np.bincount(groups.ravel(), minlength=count)
@@ -76,6 +102,15 @@ def _by_class_and_distance(
         "by_class": {name: mean for name, mean in by_class if mean is not None},
         "by_distance": dict(zip(RING_NAMES, means(values, rings, len(RING_NAMES)), strict=True)),
     }
+
+
+def _all_near_far(maps: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[float | None]:
+    """Mean over all pixels of maps with their rings, over the first ring, and over the last."""
+    if not maps:
+        return [None] * 3
+    values, rings = (np.concatenate([pair[i].ravel() for pair in maps]) for i in (0, 1))
+    by_ring = means(values, rings, len(RING_NAMES))
+    return [float(values.mean(dtype=np.float64)), by_ring[0], by_ring[-1]]
 
 
 def _greatest(x: Float[torch.Tensor, "1 1 h w"], radius: int) -> Float[torch.Tensor, "1 1 h w"]:

@@ -5,12 +5,12 @@ import io
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Integer, UInt8
+from jaxtyping import Bool, Float, Integer, UInt8
 from PIL import Image
 from PIL.Image import Resampling
 
 from gffnet.analysis.figures import colour_table
-from gffnet.data.colour import Palette, colourise
+from gffnet.data.colour import MARK, Palette, colourise, highlight
 
 WIDEST = 640
 """Width in pixels that larger pictures are reduced to."""
@@ -25,8 +25,20 @@ class Picture(NamedTuple):
 
 
 def photo(rgb: UInt8[np.ndarray, "h w 3"]) -> Picture:
-    """A photograph as JPEG, its colours at full resolution so that thin marks stay bright."""
-    return _embedded(_shrunk(Image.fromarray(rgb), Resampling.LANCZOS), "JPEG", quality=85, subsampling=0)
+    """A photograph as JPEG."""
+    return _embedded(_shrunk(Image.fromarray(rgb), Resampling.LANCZOS), "JPEG", quality=85)
+
+
+def marked_picture(rgb: UInt8[np.ndarray, "h w 3"], mask: Bool[np.ndarray, "h w"]) -> Picture:
+    """The pixels of `mask` marked over the dark image, as PNG: marks stay sharp, the image needs few shades.
+
+    Where it is reduced, a pixel is marked if a quarter of it is, so that thin marks stay.
+    """
+    shades = np.array(_shrunk(Image.fromarray(highlight(rgb, np.zeros_like(mask))), Resampling.LANCZOS))[..., 0] // 4
+    cover = np.array(_shrunk(Image.fromarray(mask.astype(np.uint8) * 255), Resampling.BOX))
+    colours = np.repeat(np.arange(256, dtype=np.uint8)[:, None] * 4, 3, axis=1)
+    colours[255] = MARK
+    return _indexed(Image.fromarray(np.where(cover >= 64, np.uint8(255), shades)), colours, Resampling.NEAREST)
 
 
 def label_picture(labels: Integer[np.ndarray, "h w"], palette: Palette) -> Picture:
@@ -36,8 +48,10 @@ def label_picture(labels: Integer[np.ndarray, "h w"], palette: Palette) -> Pictu
 
 
 def gate_picture(gate: Float[np.ndarray, "h w"]) -> Picture:
-    """A gate map as PNG with the colours of gates, in 256 steps."""
-    return _indexed(Image.fromarray(np.rint(255 * gate).astype(np.uint8)), colour_table(), Resampling.BILINEAR)
+    """A gate map as PNG with the colours of gates, in 64 steps, which is a third of the bytes of 256."""
+    small = np.asarray(_shrunk(Image.fromarray(gate.astype(np.float32)), Resampling.BILINEAR))
+    steps = np.rint(63 * small.clip(0, 1)).astype(np.uint8)
+    return _indexed(Image.fromarray(steps), colour_table()[np.arange(256) * 255 // 63 % 256], Resampling.NEAREST)
 
 
 def _indexed(image: Image.Image, colours: UInt8[np.ndarray, "256 3"], resampling: Resampling) -> Picture:

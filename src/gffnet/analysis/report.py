@@ -15,9 +15,10 @@ from jaxtyping import Bool, Float, UInt8
 
 from gffnet.analysis.charts import Chart, Line, draw
 from gffnet.analysis.figures import colour_table
-from gffnet.analysis.files import write_whole
-from gffnet.analysis.pictures import gate_picture, label_picture, photo
-from gffnet.data.colour import MARK, Palette, highlight, legend
+from gffnet.analysis.gate_statistics import gate_rows
+from gffnet.analysis.pictures import gate_picture, label_picture, marked_picture, photo
+from gffnet.data.colour import MARK, Palette, legend
+from gffnet.files import write_whole
 
 ClosedGate = tuple[int, Bool[np.ndarray, "h w"], float]
 """A level, where closing its gate changes the prediction, and the share of such pixels."""
@@ -88,6 +89,7 @@ def _content(report: Report) -> dict[str, Any]:
         "examples": [_example(example, report.palette) for example in report.examples],
         "legend": legend(report.classes, report.palette),
         "gate_levels": levels,
+        "gate_rows": gate_rows([(e.prediction, e.gates, e.closed or ()) for e in report.examples if e.gates]),
         "gate_colours": ", ".join("#{:02x}{:02x}{:02x}".format(*c) for c in colour_table()[:: 255 // 15]),
         "mark": "#{:02x}{:02x}{:02x}".format(*MARK),
         "cost": report.cost,
@@ -104,7 +106,8 @@ def _key_figures(scores: Mapping[str, Any], baseline: Mapping[str, Any], name: s
             remark = f"{100 * (value - other):+.1f} points over {name}" if isinstance(other, (int, float)) else ""
             figures.append((label, f"{value:.1%}", remark))
     if "images_per_second" in scores:
-        figures.append(("speed", f"{scores['images_per_second']:.2g} images/s", "evaluation, reading files included"))
+        speed = f"{scores['images_per_second']:.3g}"
+        figures.append(("images per second", speed, "evaluation, reading files included"))
     return figures
 
 
@@ -143,6 +146,8 @@ def _class_rows(report: Report, scores: Mapping[str, Any], baseline: Mapping[str
 def _protocol(scores: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What the scores were measured with, and on how much."""
     rows = {**scores.get("protocol", {}), **{key: scores[key] for key in ("images", "pixels") if key in scores}}
+    if rows.get("crop") is None:
+        rows.pop("overlap", None)  # of windows, of which there are none
     return [(key.replace("_", " "), _readable(key, value)) for key, value in rows.items()]
 
 
@@ -171,7 +176,7 @@ def _example(example: Example, palette: Palette) -> dict[str, Any]:
         wrong = known & (example.labels != example.prediction)
         share = float(wrong.sum() / max(int(known.sum()), 1))
         caption = f"wrong: {share:.1%}"
-        seen.append((caption, f"Wrongly classified pixels of {name}, {share:.1%}.", photo(highlight(image, wrong))))
+        seen.append((caption, f"Wrongly classified pixels of {name}, {share:.1%}.", marked_picture(image, wrong)))
     gates = [
         (level, float(gate.mean()), f"Gate map G_{level} of {name}: mean {gate.mean():.2f}.", gate_picture(gate))
         for level, gate in enumerate(example.gates or (), start=1)
@@ -181,7 +186,7 @@ def _example(example: Example, palette: Palette) -> dict[str, Any]:
             level,
             share,
             f"Pixels of {name} that change with G_{level} closed: {share:.1%}.",
-            photo(highlight(image, changed)),
+            marked_picture(image, changed),
         )
         for level, changed, share in example.closed or ()
     ]
