@@ -1,0 +1,130 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from gffnet.analysis.gated_image import GatedImage, gate_map
+from gffnet.analysis.gates import close_gates, gate_maps
+from gffnet.errors import UserError
+from tests.analysis import tiny
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return tiny.predictor()
+
+
+@pytest.fixture(scope="module")
+def image():
+    return tiny.image(7)
+
+
+def test_maps_are_the_gates_resized_bilinearly(predictor, image):
+    gates = predictor.encode(image).gates
+    result = gate_maps(predictor, image)
+    assert len(result.maps) == 4
+    for gate, found in zip(gates, result.maps, strict=True):
+        expected = F.interpolate(gate, size=image.shape[:2], mode="bilinear", align_corners=False)[0, 0].numpy()
+        assert found.dtype == np.float32
+        assert found.std() > 0.01, "a map without structure would test nothing"
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
+def test_prediction_is_that_of_the_whole_network(predictor, image):
+    result = gate_maps(predictor, image)
+    assert result.prediction.dtype == np.uint8
+    assert len(np.unique(result.prediction)) > 1
+    assert (result.prediction == predictor.predict(image)).mean() > 0.999
+
+
+def test_a_gate_a_channel_is_shown_as_the_mean_over_channels(image):
+    predictor = tiny.predictor(gate_channels="each")
+    gates = predictor.encode(image).gates
+    assert gates[0].shape[1] == 256
+    expected = F.interpolate(gates[0].mean(1, keepdim=True), size=image.shape[:2], mode="bilinear")[0, 0].numpy()
+    np.testing.assert_allclose(gate_maps(predictor, image).maps[0], expected, rtol=0, atol=1e-6)
+
+
+def test_gates_in_bfloat16_are_shown_in_float32():
+    gate = torch.rand(1, 1, 3, 4, dtype=torch.bfloat16)
+    found = gate_map(gate, (6, 8))
+    np.testing.assert_allclose(found, F.interpolate(gate.float(), size=(6, 8), mode="bilinear")[0, 0].numpy())
+    assert found.dtype == np.float32
+
+
+def test_gated_fpn_has_a_gate_for_the_context_map(image):
+    gated = GatedImage(tiny.predictor("camvid/pspnet_r18_gated_fpn"), image)
+    assert len(gated.learned.maps) == 5
+    assert gated.close([5]).levels == (5,)
+
+
+def test_closing_no_gate_changes_nothing(predictor, image):
+    closing = close_gates(predictor, image, [])
+    assert np.array_equal(closing.prediction, gate_maps(predictor, image).prediction)
+    assert not closing.changed.any()
+    assert closing.share == 0
+    encoded = predictor.encode(image)
+    assert torch.equal(predictor.decode(encoded, list(encoded.gates)), predictor.decode(encoded))
+
+
+@pytest.mark.parametrize("levels", [[1], [4], [2, 3], [1, 2, 3, 4]])
+def test_closing_is_a_forward_pass_with_gates_that_answer_zero(predictor, image, levels):
+    forced = copy.deepcopy(predictor.network)
+    with torch.no_grad():
+        for level in levels:
+            forced.fusion.gate_convs[level - 1].weight.zero_()
+            forced.fusion.gate_convs[level - 1].bias.fill_(-1e4)
+        logits, gates = forced(torch.from_numpy(image).permute(2, 0, 1)[None])
+    assert all(not gates[level - 1].any() for level in levels)
+
+    encoded = predictor.encode(image)
+    edited = [torch.zeros_like(g) if i in levels else g for i, g in enumerate(encoded.gates, start=1)]
+    found = predictor.decode(encoded, edited)
+    torch.testing.assert_close(found, logits, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(found, predictor.decode(encoded), atol=1e-2), "closing must do something"
+
+    closing = close_gates(predictor, image, levels)
+    assert closing.levels == tuple(levels)
+    assert np.array_equal(closing.prediction, found[0].argmax(0).numpy())
+    assert np.array_equal(closing.changed, closing.prediction != gate_maps(predictor, image).prediction)
+
+
+def test_one_opens_a_gate(predictor, image):
+    encoded = predictor.encode(image)
+    edited = [torch.ones_like(encoded.gates[0]), *encoded.gates[1:]]
+    expected = predictor.decode(encoded, edited)[0].argmax(0).numpy()
+    assert np.array_equal(close_gates(predictor, image, [1], value=1.0).prediction, expected)
+
+
+def test_an_image_is_encoded_once(predictor, image, monkeypatch):
+    calls = []
+    encode = predictor.encode
+    monkeypatch.setattr(predictor, "encode", lambda x: calls.append(1) or encode(x))
+    gated = GatedImage(predictor, image)
+    shares = [gated.close([level]).share for level in range(1, 5)]
+    assert len(calls) == 1
+    assert shares == [close_gates(predictor, image, [level]).share for level in range(1, 5)]
+
+
+@pytest.mark.parametrize("level", [0, 5, -1])
+def test_a_level_that_does_not_exist(predictor, image, level):
+    with pytest.raises(UserError, match=rf"gate level {level} does not exist.*levels 1, 2, 3, 4"):
+        close_gates(predictor, image, [1, level])
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.5, float("nan")])
+def test_a_value_that_no_gate_has(predictor, image, value):
+    with pytest.raises(UserError, match=r"outside 0\.\.1"):
+        close_gates(predictor, image, [1], value)
+
+
+@pytest.mark.parametrize("recipe", ["camvid/pspnet_r18", "camvid/pspnet_r18_addition"])
+def test_a_model_without_gates(recipe, image):
+    predictor = tiny.predictor(recipe)
+    fusion = predictor.config.model.fusion
+    with pytest.raises(UserError, match=rf"model '{recipe}' has no gates: its fusion is '{fusion}'") as caught:
+        gate_maps(predictor, image)
+    assert "camvid/gffnet_r18, camvid/pspnet_r18_gated_fpn, camvid/pspnet_r18_gff" in str(caught.value)
+    assert "cityscapes" not in str(caught.value)

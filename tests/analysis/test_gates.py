@@ -1,0 +1,100 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gffnet.analysis.figures import colour_table
+from gffnet.analysis.gates import close_gates, gate_maps, result_folders, write_gates
+from gffnet.data.images import read_image, write_image
+from gffnet.errors import RunFailed, UserError
+from tests.analysis import tiny
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return tiny.predictor()
+
+
+@pytest.fixture
+def files(tmp_path):
+    paths = [tmp_path / "a" / "street.png", tmp_path / "b" / "street.png"]
+    for seed, path in enumerate(paths):
+        write_image(path, tiny.image(seed))
+    return paths
+
+
+def test_everything_is_written(predictor, files, tmp_path):
+    out = tmp_path / "out"
+    stats = write_gates(predictor, files, out, close=[2, 1])
+    assert sorted(p.name for p in out.iterdir()) == ["street", "street-2"]
+    for folder, path, numbers in zip((out / "street", out / "street-2"), files, stats, strict=True):
+        names = sorted(p.name for p in folder.iterdir())
+        assert names == [
+            *("closed.png", "g1.png", "g2.png", "g3.png", "g4.png", "gates.npz", "gates.png", "stats.json"),
+        ]
+        assert json.loads((folder / "stats.json").read_text()) == numbers
+        assert numbers["image"] == str(path)
+        image = read_image(path)
+        result = gate_maps(predictor, image)
+        with np.load(folder / "gates.npz") as arrays:
+            for level, gate in enumerate(result.maps, start=1):
+                np.testing.assert_allclose(arrays[f"g{level}"], gate, atol=1e-3)
+                colours = colour_table()[np.rint(255 * gate).astype(int)]
+                assert np.array_equal(read_image(folder / f"g{level}.png"), colours)
+        assert [level["mean"] for level in numbers["levels"]] == pytest.approx([gate.mean() for gate in result.maps])
+        assert numbers["closing"]["levels"] == [1, 2]
+        assert numbers["closing"]["changed_share"] == close_gates(predictor, image, [1, 2]).share
+        for figure in ("gates.png", "closed.png"):
+            assert len(np.unique(np.asarray(Image.open(folder / figure)))) > 50
+
+
+def test_without_closing_nothing_is_said_of_it(predictor, files, tmp_path):
+    out = tmp_path / "out"
+    write_gates(predictor, files[:1], out, close=[1])
+    (numbers,) = write_gates(predictor, files[:1], out)
+    assert numbers["closing"] is None
+    assert not (out / "street" / "closed.png").exists()
+
+
+def test_a_gate_a_channel_and_five_levels(files, tmp_path):
+    predictor = tiny.predictor("camvid/pspnet_r18_gated_fpn", gate_channels="each")
+    (numbers,) = write_gates(predictor, files[:1], tmp_path / "out", [5])
+    assert len(numbers["levels"]) == 5
+    assert (tmp_path / "out" / "street" / "g5.png").exists()
+
+
+def test_folders_never_collide(tmp_path):
+    paths = [tmp_path / name for name in ("x/s.png", "y/s.png", "z/s-2.png", "x/s.png", "x/s.jpg")]
+    folders = result_folders(paths, tmp_path)
+    assert list(folders) == [*paths[:3], paths[4]]
+    assert [folder.name for folder in folders.values()] == ["s", "s-3", "s-2", "s-4"]
+
+
+def test_a_model_without_gates_or_level_writes_nothing(predictor, files, tmp_path):
+    with pytest.raises(UserError, match="has no gates"):
+        write_gates(tiny.predictor("camvid/pspnet_r18"), files, tmp_path / "out")
+    with pytest.raises(UserError, match="gate level 9"):
+        write_gates(predictor, files, tmp_path / "out", [9])
+    assert not (tmp_path / "out").exists()
+
+
+def test_unreadable_images_are_left_out_and_told(predictor, files, tmp_path, capsys):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"broken\.png"):
+        write_gates(predictor, [broken], tmp_path / "out")
+    with pytest.raises(RunFailed, match="1 of 2 images"):
+        write_gates(predictor, [broken, files[0]], tmp_path / "out")
+    assert (tmp_path / "out" / "street" / "stats.json").exists()
+    assert "broken.png" in capsys.readouterr().err.replace("\n", "")
+
+
+def test_a_place_that_cannot_be_written_to(predictor, files, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        write_gates(predictor, files[:1], tmp_path / "file")
+
+
+def test_no_images_no_results(predictor, tmp_path):
+    assert write_gates(predictor, [], tmp_path / "out") == []

@@ -1,0 +1,40 @@
+"""Networks small enough to be run many times, with gates that differ from place to place."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+
+from gffnet.data.catalog import CAMVID
+from gffnet.inference.model_folder import ModelConfig
+from gffnet.inference.precision import Precision
+from gffnet.inference.predictor import Predictor
+from gffnet.models.build import build_network
+from gffnet.recipe import load_recipe
+
+HEIGHT, WIDTH = 62, 94
+CLASSES = CAMVID.names
+
+
+def image(seed: int = 0, size: tuple[int, int] = (HEIGHT, WIDTH)) -> np.ndarray:
+    """Coarse random blocks under fine noise, so that gates and predictions vary over several scales."""
+    random = np.random.default_rng(seed)
+    blocks = np.kron(random.integers(0, 220, (8, 12, 3)), np.ones((8, 8, 1)))[: size[0], : size[1]]
+    return (blocks + random.integers(0, 36, blocks.shape)).astype(np.uint8)
+
+
+def predictor(recipe: str = "camvid/gffnet_r18", **changes: Any) -> Predictor:
+    """An untrained network of a recipe, its statistics settled on a few images."""
+    torch.manual_seed(1)
+    model = dataclasses.replace(load_recipe(recipe).model, **changes)
+    network = build_network(model, len(CLASSES))
+    with torch.no_grad():
+        for convolution in getattr(network.fusion, "gate_convs", []):
+            convolution.weight.normal_(std=0.3)
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = 1.0
+        network.train()(torch.stack([torch.from_numpy(image(seed)).permute(2, 0, 1) for seed in range(2)]))
+    config = ModelConfig(model, CLASSES, CAMVID.palette, "camvid", recipe)
+    return Predictor(network, config, torch.device("cpu"), Precision(torch.float32, "for tests"))
