@@ -14,12 +14,12 @@ import numpy as np
 from jaxtyping import UInt8
 
 from gffnet.analysis.figures import closing_figure, gate_colours, gates_figure
-from gffnet.analysis.files import write_whole
 from gffnet.analysis.gate_statistics import closing_statistics, gate_statistics
 from gffnet.analysis.gated_image import Closing, GatedImage, GateResult
 from gffnet.console import screen, track
 from gffnet.data.images import read_image, write_image
 from gffnet.errors import RunFailed, UserError
+from gffnet.files import write_whole
 from gffnet.inference.predictor import Predictor
 
 __all__ = ["Closing", "GateResult", "GatedImage", "close_gates", "gate_maps", "write_gates"]
