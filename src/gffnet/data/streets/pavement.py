@@ -156,11 +156,13 @@ def markings(colour: Floats, spot: Spot, layout: Layout, materials: Materials) -
         if side.parking:
             on |= clear & (np.abs(spot.t * side.sign - (side.kerb - side.parking)) < 0.06)
     if materials.cycle:
-        outer = min(side.kerb - side.parking for side in layout.sides)
-        band = (np.abs(np.abs(spot.t) - outer + 0.85) < 0.75) & clear
-        tint = floats(materials.cycle)
-        colour[band] = colour[band] * 0.35 + tint * (colour[band].mean(1, keepdims=True) / 110 * 0.65)
-        on |= clear & (np.abs(np.abs(spot.t) - outer + 1.6) < 0.06)
+        band = np.zeros(spot.t.shape, bool)
+        for side in layout.sides:
+            inwards = side.kerb - side.parking - spot.t * side.sign
+            band |= clear & (np.abs(inwards - 0.85) < 0.75)
+            on |= clear & (np.abs(inwards - 1.6) < 0.06)
+        level = colour[band].mean(1, keepdims=True) / 110
+        colour[band] = colour[band] * 0.35 + floats(materials.cycle) * level * 0.65
     worn = smooth(tile(0.9, 7), spot.x * 25, spot.z * 25)
     strength = np.clip(materials.paint * (0.9 + 0.35 * worn), 0, 1) * on
     white = floats([214, 190, 96] if materials.yellow else [222, 222, 218])
