@@ -52,6 +52,13 @@ def test_alpha_is_dropped(tmp_path: Path, mode: str) -> None:
     np.testing.assert_array_equal(read_image(as_file(tmp_path / "a.png", image)), expected)
 
 
+@pytest.mark.filterwarnings("error")
+def test_grey_with_a_transparent_level(tmp_path: Path) -> None:
+    path = as_file(tmp_path / "a.png", Image.fromarray(GREY), transparency=int(GREY[0, 0]))
+    np.testing.assert_array_equal(read_image(path), np.stack([GREY] * 3, -1))
+
+
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("transparency", [None, 3, bytes(range(16))])
 def test_palette(tmp_path: Path, transparency: int | bytes | None) -> None:
     colours = picture(1, (1, 16))[0]
@@ -78,6 +85,12 @@ def test_sixteen_bit_rgb(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(raw_png(14, 9, 16, 2, [row.tobytes() for row in RGB.astype(">u2") * 257]))
     np.testing.assert_array_equal(read_image(path), RGB)
+
+
+def test_sixteen_bits_are_the_same_level_in_grey_and_in_colour(tmp_path: Path) -> None:
+    deep = np.random.default_rng(0).integers(0, 65536, (9, 14), dtype=np.uint16)
+    (tmp_path / "a.png").write_bytes(raw_png(14, 9, 16, 2, [np.repeat(row, 3).tobytes() for row in deep.astype(">u2")]))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), read_image(save(tmp_path / "b.png", deep)))
 
 
 def test_cmyk(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import os
+import pickle
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -130,6 +131,17 @@ def test_cache(tmp_path: Path, cache_bytes: int, readings: int) -> None:
     for k in range(20):
         stream[k]
     assert len(dataset.readings()) == readings
+
+
+def test_the_cache_stays_behind_when_a_stream_is_sent_to_a_worker(camvid: CamVid) -> None:
+    stream = TrainingStream(camvid, VIEW, seed=0, length=5)
+    stream.index(0)
+    before = len(pickle.dumps(stream))
+    items = [stream[k] for k in range(5)]
+    sent = pickle.dumps(stream)
+    assert len(sent) == before
+    assert all(same(pickle.loads(sent)[k], items[k]) for k in range(5))
+    assert len(stream._cache) == 5
 
 
 @pytest.mark.parametrize(("cache_bytes", "once"), [(3200, True), (3199, False)])

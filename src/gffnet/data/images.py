@@ -48,7 +48,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         UserError: the file cannot be read whole, is too large, or has samples of no known range (float, 32 bits).
     """
     image = _load(path)
-    image.info.pop("transparency", None)  # a transparent colour would otherwise become an alpha channel
+    image.info.pop("transparency", None)  # Pillow warns where a conversion drops it
     image = image.transpose(_UPRIGHT[orientation]) if (orientation := _orientation(image)) in _UPRIGHT else image
     if image.mode in _SIXTEEN_BIT or (image.mode == "I" and image.format in {"PNG", "PPM"}):
         grey = (np.asarray(image).astype(np.int32) >> 8).astype(np.uint8)
