@@ -1,0 +1,74 @@
+"""The page docs/modules.md: its blocks run, and its numbers are true."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models.segmentation import fcn_resnet50
+
+PAGE = (Path(__file__).parents[2] / "docs" / "modules.md").read_text()
+SECTIONS = {part.splitlines()[0]: part for part in PAGE.split("\n## ")[1:]}
+WITH_CODE = [title for title, part in SECTIONS.items() if "```python" in part]
+
+
+def run(title: str) -> dict:
+    """Run the blocks of a section one after the other; what they leave defined."""
+    names: dict = {"__name__": "docs.modules"}
+    for block in re.findall(r"```python\n(.*?)```", SECTIONS[title], flags=re.DOTALL):
+        exec(compile(block, f"docs/modules.md, {title}", "exec"), names)
+    return names
+
+
+def section_on(library: str) -> str:
+    """The title of the one section that plugs into `library`."""
+    (title,) = (title for title in WITH_CODE if library in title)
+    return title
+
+
+@pytest.mark.parametrize("title", WITH_CODE)
+def test_the_blocks_run_and_print_what_they_say(title, capsys):
+    run(title)
+    said = [re.findall(r"\(.*\)", line.split("  # ")[1]) for line in SECTIONS[title].splitlines() if "print(" in line]
+    printed = re.findall(r"\([\d, ]+\)", capsys.readouterr().out)
+    assert printed == [shape for line in said for group in line for shape in re.findall(r"\([\d, ]+\)", group)]
+
+
+@pytest.mark.parametrize("library", ["torchvision", "segmentation_models_pytorch"])
+def test_training_reaches_every_parameter_of_the_plugged_networks(library):
+    network = run(section_on(library))["network"]
+    logits = network(torch.randn(2, 3, 64, 96))
+    (logits * torch.randn_like(logits)).sum().backward()
+    assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_a_closed_gate_changes_every_level():
+    names = run("Gated Fully Fusion")
+    for before, after in zip(names["fused"], names["without_first"], strict=True):
+        assert not torch.allclose(before, after)
+
+
+def test_the_added_fusion_keeps_the_contract():
+    contract = run("Add a fusion")["TestMaximum"]()
+    contract.test_equals_its_equation(plain=False)
+    contract.test_shapes([(9, 7), (5, 4), (5, 4), (3, 2)])
+    contract.test_training_reaches_every_parameter()
+
+
+def test_the_costs_in_the_table():
+    section = section_on("torchvision")
+    gated = run(section)["GatedFCN"]
+    with torch.device("meta"):
+        networks = [
+            fcn_resnet50(weights=None, weights_backbone=None, num_classes=19),
+            gated(classes=19),
+            gated(classes=19, channels=128),
+        ]
+        rows = []
+        for network in networks:
+            with FlopCounterMode(display=False) as counter, torch.no_grad():
+                network.eval()(torch.zeros(1, 3, 512, 512))
+            parameters = sum(p.numel() for p in network.parameters())
+            rows.append((f"{parameters / 1e6:.2f}", f"{counter.get_total_flops() / 2e9:.1f}"))
+    assert re.findall(r"\| ([\d.]+) \| ([\d.]+) \|", SECTIONS[section]) == rows
