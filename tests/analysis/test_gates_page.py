@@ -1,0 +1,28 @@
+"""The page docs/gates.md: its Python runs."""
+
+import re
+from pathlib import Path
+
+import torch
+
+from gffnet.data.images import write_image
+from gffnet.inference.model_folder import save_model
+from tests.analysis import tiny
+
+PAGE = (Path(__file__).parents[2] / "docs" / "gates.md").read_text(encoding="utf-8")
+
+
+def test_the_blocks_run(tmp_path, monkeypatch, capsys):
+    predictor = tiny.predictor()
+    save_model(tmp_path / "runs/streets/gffnet_r18/model", predictor.network, predictor.config)
+    write_image(tmp_path / "photo.jpg", tiny.image())
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL):
+        exec(compile(block, "docs/gates.md", "exec"), names)
+    printed = capsys.readouterr().out.splitlines()
+    assert [line[:9] for line in printed] == [f"G_{level}: mean" for level in (1, 2, 3, 4)]
+    assert names["labels"].shape == (tiny.HEIGHT, tiny.WIDTH)
+    encoded = names["encoded"]
+    assert not torch.equal(encoded.gates[0], names["gates"][0]), "the gates of the encoded image stay as they are"
+    assert len(encoded.gates[0].unique()) > 2
