@@ -4,9 +4,9 @@ Whatever a file holds, an image comes out as RGB, eight bits a channel, upright,
 stored. A file that cannot be read whole is one `UserError` that names it, the cause and the remedy.
 """
 
-import secrets
+import io
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.Image import DecompressionBombError, DecompressionBombWarning, Transpose
 
 from gffnet.errors import UserError
+from gffnet.files import write_whole
 
 EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """What makes a file of a folder an image; a file that is named itself may have any extension."""
@@ -92,7 +93,7 @@ def write_image(path: Path, rgb: NDArray[np.uint8]) -> None:
     kind = Image.registered_extensions().get(path.suffix.lower())
     if kind not in Image.SAVE:
         raise UserError(f"cannot write {path}: {path.suffix!r} is no image format. Use .png or .jpg.")
-    _write(path, lambda file: Image.fromarray(rgb).save(file, kind, quality=95))
+    write_whole(path, _encoded(Image.fromarray(rgb), kind, quality=95))
 
 
 def write_labels(path: Path, labels: NDArray[Any]) -> None:
@@ -106,7 +107,7 @@ def write_labels(path: Path, labels: NDArray[Any]) -> None:
     if labels.min() < 0 or labels.max() > 65535:
         raise ValueError(f"a PNG holds ids 0..65535, got {labels.min()}..{labels.max()}")
     grey = labels.astype(np.uint8 if labels.max() <= 255 else np.uint16)
-    _write(path, lambda file: Image.fromarray(grey).save(file, "PNG"))
+    write_whole(path, _encoded(Image.fromarray(grey), "PNG"))
 
 
 def image_files(inputs: Sequence[Path]) -> list[Path]:
@@ -185,17 +186,8 @@ def _unreadable(path: Path, cause: str, remedy: str) -> NoReturn:
     raise UserError(f"cannot read image {path}: {cause}. To go on, {remedy}.") from None
 
 
-def _write(path: Path, save: Callable[[BinaryIO], None]) -> None:
-    """Save to a new file beside `path`, then move it there."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with beside.open("xb") as file:
-                save(file)
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
-    except OSError as error:
-        cause = error.strerror or error
-        raise UserError(f"cannot write {path}: {cause}. Choose a folder that has room and may be written.") from None
+def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    """The content of a file that holds `image`."""
+    content = io.BytesIO()
+    image.save(content, kind, **options)
+    return content.getvalue()
