@@ -39,7 +39,7 @@ _STRETCHED = {"L;2": 85, "L;4": 17}
 _SIXTEEN_BIT = {"I;16", "I;16L", "I;16B", "I;16N"}
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
+def read_image(path: str | Path) -> NDArray[np.uint8]:
     """The image as uint8 `(H, W, 3)`, RGB, its EXIF orientation applied.
 
     Grey and palette images become RGB, an alpha channel is dropped, CMYK is converted, and of samples of 16 bits the
@@ -48,6 +48,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Raises:
         UserError: the file cannot be read whole, is too large, or has samples of no known range (float, 32 bits).
     """
+    path = Path(path)
     image = _load(path)
     image.info.pop("transparency", None)  # Pillow warns where a conversion drops it
     image = image.transpose(_UPRIGHT[orientation]) if (orientation := _orientation(image)) in _UPRIGHT else image
@@ -62,12 +63,13 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     return np.array(image.convert("RGB"))
 
 
-def read_labels(path: Path) -> NDArray[Any]:
+def read_labels(path: str | Path) -> NDArray[Any]:
     """The label map as stored, `(H, W)`: palette indices or grey levels; uint8, or int32 where a sample has more bits.
 
     Raises:
         UserError: the file cannot be read whole, is in colour, has an alpha channel, or is a JPEG.
     """
+    path = Path(path)
     image = _load(path)
     if image.format == "JPEG":
         raise UserError(f"label map {path}: JPEG changes grey levels, so its ids are lost: save label maps as PNG.")

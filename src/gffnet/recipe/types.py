@@ -90,6 +90,8 @@ class TrainingRecipe:
     jitter: Natural = 10
     """Colour jitter in grey levels: one uniform shift in [-jitter, jitter] per channel and image."""
     flip: bool = True
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """The paper's SGD, or AdamW, which learns faster in short runs from scratch; `momentum` is of SGD alone."""
     learning_rate: Positive = 1e-2
     new_layers_multiplier: Positive = 10.0
     """Learning rate of everything but the backbone, as a multiple."""

@@ -52,13 +52,17 @@ class ParsingTask(LightningModule):
         return {"loss": loss, "main": main.detach(), "auxiliary": auxiliary.detach()}
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """SGD, its rate scaled by the poly schedule after every iteration."""
+        """The optimiser, its rate scaled by the poly schedule after every iteration."""
         recipe = self.training_recipe
         new = [module for name, module in self.network.named_children() if name != "backbone"]
         groups = parameter_groups(
             self.network.backbone, [*new, self.auxiliary], recipe.learning_rate, recipe.new_layers_multiplier
         )
-        optimizer = torch.optim.SGD(groups, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+        optimizer: torch.optim.Optimizer
+        if recipe.optimizer == "sgd":
+            optimizer = torch.optim.SGD(groups, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+        else:
+            optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda iteration: poly(iteration, recipe.iterations, recipe.power)
         )

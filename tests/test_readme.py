@@ -1,0 +1,83 @@
+"""The README is true: its Python runs, its commands parse, its tree is the tree."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gffnet.cli import make_parser
+from gffnet.inference.model_folder import ModelConfig, save_model
+from gffnet.models.build import build_network
+from gffnet.recipe import load_recipe, recipe_names
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return [text for kind, text in fenced if kind == language]
+
+
+@pytest.fixture
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the photo and the run that the examples name."""
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    model = load_recipe("streets/gffnet_r18").model
+    config = ModelConfig(model, ("road", "sky"), ((128, 64, 128), (70, 130, 180)), "streets", "streets/gffnet_r18")
+    save_model(tmp_path / "runs/streets/gffnet_r18/model", build_network(model, 2), config)
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(tmp_path / "photo.jpg")
+    return tmp_path
+
+
+@pytest.mark.usefixtures("working_folder")
+@pytest.mark.parametrize("block", blocks(ROOT / "README.md", "python"))
+def test_python_blocks_run(block: str) -> None:
+    names: dict[str, object] = {}
+    exec(block, names)
+    if "labels" in names:
+        labels = names["labels"]
+        assert isinstance(labels, np.ndarray)
+        assert labels.shape == (48, 64)
+        assert labels.max() <= 1
+    else:
+        assert [tuple(y.shape) for y in names["y"]] == [(1, 256, 16, 16)] * 4 + [(1, 256, 32, 32)]  # type: ignore[attr-defined]
+
+
+def commands() -> list[str]:
+    lines = [line for page in PAGES for block in blocks(page, "bash") for line in block.splitlines()]
+    return sorted({line.split("#")[0].strip() for line in lines if line.startswith("gffnet ")})
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_parse(command: str) -> None:
+    arguments = make_parser().parse_args(shlex.split(command)[1:])
+    named = [arguments.recipe] if hasattr(arguments, "recipe") else getattr(arguments, "recipes", [])
+    assert set(named) <= set(recipe_names())
+
+
+def test_there_are_commands_and_blocks_to_test() -> None:
+    assert len(commands()) >= 6
+    assert len(blocks(ROOT / "README.md", "python")) == 2
+
+
+def test_the_tree_is_the_tree() -> None:
+    tree = next(block for block in blocks(ROOT / "README.md", "") if block.startswith("src/gffnet/"))
+    named = {
+        name.strip("/") for line in tree.splitlines() if line.startswith("  ") for name in line.split("  ")[1].split()
+    }
+    package = ROOT / "src/gffnet"
+    there = {path.name for path in package.iterdir() if path.name not in {"__init__.py", "__pycache__", "py.typed"}}
+    assert named == there
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
