@@ -14,7 +14,7 @@ import torch
 
 import gffnet
 from gffnet.analysis.cost import costs
-from gffnet.analysis.gates import close_gates, gate_maps
+from gffnet.analysis.gated_image import GatedImage
 from gffnet.analysis.report import Example, Report, write_report
 from gffnet.console import progress, screen
 from gffnet.data.base import Sample
@@ -67,14 +67,14 @@ def demo(out: Path) -> Path:
 def example(predictor: Predictor, sample: Sample) -> Example:
     """What the report shows of one image: prediction, gates, and what closing each gate changes."""
     image = sample.image.permute(1, 2, 0).numpy()
-    result = gate_maps(predictor, image)
-    closings = [close_gates(predictor, image, [level]) for level in range(1, len(result.maps) + 1)]
+    gated = GatedImage(predictor, image)
+    closings = [gated.close([level]) for level in range(1, len(gated.learned.maps) + 1)]
     return Example(
         name=sample.name,
         image=image,
         labels=sample.labels.numpy(),
-        prediction=result.prediction,
-        gates=result.maps,
+        prediction=gated.learned.prediction,
+        gates=gated.learned.maps,
         closed=[(closing.levels[0], closing.changed, closing.share) for closing in closings],
     )
 
