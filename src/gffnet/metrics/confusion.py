@@ -33,14 +33,16 @@ class ConfusionMatrix:
         self.classes = classes
         self.counts = torch.zeros(classes, classes, dtype=torch.int64)
 
-    def update(self, labels: Integer[Tensor, "*size"], predicted: Integer[Tensor, "*size"]) -> None:
+    def update(self, labels: Integer[Tensor, "..."], predicted: Integer[Tensor, "..."]) -> None:
         """Add the pixels of one image or batch. Labels of `classes` and above, such as 255, are ignored.
 
         Raises:
-            ValueError: the shapes differ, or a prediction at a labelled pixel is no class.
+            ValueError: the shapes differ, a label is negative, or a prediction at a labelled pixel is no class.
         """
         if labels.shape != predicted.shape:
             raise ValueError(f"labels are {tuple(labels.shape)}, but predictions are {tuple(predicted.shape)}")
+        if labels.numel() and int(labels.min()) < 0:
+            raise ValueError("a label is below 0; pixels to ignore are 255")
         valid = labels < self.classes
         pairs = labels[valid].to(torch.int64) * self.classes
         answers = predicted[valid].to(torch.int64)
