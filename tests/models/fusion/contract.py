@@ -118,6 +118,12 @@ class FusionContract:
         assert fusion.widths == (8, 16)
         assert fusion.takes_context is self.takes_context
 
+    def test_maps_are_reduced_by_1x1_and_refined_by_two_3x3_convolutions(self):
+        fusion = self.build(4)
+        assert [r.conv.weight.shape for r in fusion.reductions] == [(CHANNELS, width, 1, 1) for width in WIDTHS[:4]]
+        refined = [[block.conv.weight.shape for block in refinement] for refinement in fusion.refinements]
+        assert refined == [[(CHANNELS, CHANNELS, 3, 3)] * 2] * 4
+
     @pytest.mark.parametrize("sizes", BACKBONE_SIZES)
     def test_both_forms_and_their_gradients_agree(self, sizes: list[Size]):
         fusion = self.build(4)
