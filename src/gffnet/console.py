@@ -5,23 +5,25 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.progress import track as rich_track
 
 T = TypeVar("T")
 
-screen = Console(stderr=True, highlight=False)
-"""Standard error; standard output is for results."""
+screen = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+"""Standard error; standard output is for results. What it prints appears word for word and on one line: names of files
+may hold brackets and colons, and are there to be copied."""
 
 
 def track(items: Iterable[T], what: str, total: int | None = None) -> Iterable[T]:
     """`items`, with a progress bar that says `what` while they are gone through."""
-    return rich_track(items, what, total=total, console=screen, transient=True)
+    return rich_track(items, escape(what), total=total, console=screen, transient=True)
 
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar that says `what`, moved on by calling what it yields with (done, total)."""
     with Progress(console=screen, transient=True) as bar:
-        task = bar.add_task(what, total=None)
+        task = bar.add_task(escape(what), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
