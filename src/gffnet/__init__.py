@@ -26,3 +26,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'gffnet' has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    """All names, those included that are not loaded yet."""
+    return sorted({*globals(), *_HOME})
