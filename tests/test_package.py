@@ -1,0 +1,66 @@
+"""The package: public names, version, and that nothing heavy is loaded before it is needed."""
+
+import json
+import subprocess
+import sys
+from importlib import metadata, resources
+
+import pytest
+
+import gffnet
+
+HEAVY = ("torch", "torchvision", "timm", "lightning", "numpy", "PIL", "matplotlib", "rich", "jinja2", "safetensors")
+
+
+def loaded_after(code: str) -> set[str]:
+    """Which of the heavy packages a fresh Python has loaded after running `code`."""
+    ask = f"import sys, json; print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", f"{code}\n{ask}"], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("name", gffnet.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    value = getattr(gffnet, name)
+    assert value is getattr(gffnet, name)
+    if name != "__version__":
+        assert value.__name__ == name
+        assert value.__doc__
+    assert name in dir(gffnet)
+
+
+def test_a_name_that_does_not_exist() -> None:
+    with pytest.raises(AttributeError, match="module 'gffnet' has no attribute 'nonsense'"):
+        gffnet.nonsense  # noqa: B018
+    assert not hasattr(gffnet, "nonsense")
+
+
+def test_the_version_is_that_of_the_installed_package() -> None:
+    assert gffnet.__version__ == metadata.version("gffnet")
+
+
+def test_the_package_says_that_it_is_typed() -> None:
+    assert resources.files("gffnet").joinpath("py.typed").is_file()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import gffnet; gffnet.__version__; gffnet.__all__",
+        "import gffnet.errors, gffnet.files, gffnet.commands.arguments",
+        "from gffnet.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass",
+        "from gffnet.cli import main\ntry: main(['train', '--help'])\nexcept SystemExit: pass",
+        "from gffnet.cli import main\nmain(['cost', 'no/such', '--nonsense'])",
+    ],
+    ids=["import", "foundation", "help", "help-of-a-command", "bad-option"],
+)
+def test_nothing_heavy_is_loaded(code: str) -> None:
+    assert loaded_after(code) == set()
+
+
+def test_the_list_of_heavy_packages_can_be_seen_to_load() -> None:
+    assert "numpy" in loaded_after("import numpy")
+
+
+def test_a_recipe_is_read_without_torch() -> None:
+    assert loaded_after("import gffnet; gffnet.load_recipe('streets/demo')") == set()
