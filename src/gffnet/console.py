@@ -18,12 +18,12 @@ may hold brackets and colons, and are there to be copied."""
 
 def track(items: Iterable[T], what: str, total: int | None = None) -> Iterable[T]:
     """`items`, with a progress bar that says `what` while they are gone through."""
-    return rich_track(items, escape(what), total=total, console=screen, transient=True)
+    return rich_track(items, escape(what), total=total, console=screen, transient=True, disable=not screen.is_terminal)
 
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar that says `what`, moved on by calling what it yields with (done, total)."""
-    with Progress(console=screen, transient=True) as bar:
+    with Progress(console=screen, transient=True, disable=not screen.is_terminal) as bar:
         task = bar.add_task(escape(what), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

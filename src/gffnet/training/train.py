@@ -7,6 +7,7 @@ RUN/model/          the network after the last iteration (safetensors + config):
 RUN/best/           the network with the best validation mIoU: a MODEL
 """
 
+import dataclasses
 import logging
 import warnings
 from pathlib import Path
@@ -22,7 +23,7 @@ from gffnet.errors import UserError
 from gffnet.inference.model_folder import ModelConfig, save_model
 from gffnet.inference.precision import pick_device, pick_precision
 from gffnet.models.build import build_network
-from gffnet.recipe import Recipe
+from gffnet.recipe import ModelRecipe, Recipe
 from gffnet.training.data_module import ParsingData
 from gffnet.training.history import History
 from gffnet.training.initial import start_from
@@ -69,14 +70,14 @@ def train(recipe: Recipe, name: str, root: Path | None, out: Path, resume: bool 
     """
     checkpoint = _checkpoint(out, recipe, resume)
     _quiet_lightning()
+    train_set = open_dataset(recipe.data.name, root, recipe.data.train_split)
+    val_set = open_dataset(recipe.data.name, root, recipe.data.val_split)
     device = pick_device()
     precision = pick_precision(recipe.precision, device)
     log.info("precision %s: %s", str(precision.dtype).removeprefix("torch."), precision.reason)
-    train_set = open_dataset(recipe.data.name, root, recipe.data.train_split)
-    val_set = open_dataset(recipe.data.name, root, recipe.data.val_split)
     seed_everything(recipe.seed, verbose=False)
     classes = train_set.classes
-    network = build_network(recipe.model, len(classes.names))
+    network = build_network(_without_weights(recipe.model) if checkpoint else recipe.model, len(classes.names))
     if recipe.training.init_from is not None and checkpoint is None:
         whole = recipe.training.init == "all"
         taken = start_from(recipe.training.init_from, network, whole)
@@ -102,7 +103,8 @@ def _checkpoint(out: Path, recipe: Recipe, resume: bool) -> Path | None:
         return None
     if not resume:
         raise UserError(f"--out {out} holds a run already. Go on with it by --resume, or name another folder.")
-    stored = yaml.safe_load((out / "recipe.yaml").read_text(encoding="utf-8"))
+    recipe_file = out / "recipe.yaml"
+    stored = yaml.safe_load(recipe_file.read_text(encoding="utf-8")) if recipe_file.is_file() else {}
     changed = differences(stored, recipe.to_mapping())
     if changed:
         raise UserError(
@@ -110,6 +112,11 @@ def _checkpoint(out: Path, recipe: Recipe, resume: bool) -> Path | None:
             "Resume with the recipe and --set of that run, or name another folder."
         )
     return last if last.is_file() else None
+
+
+def _without_weights(model: ModelRecipe) -> ModelRecipe:
+    """A network that goes on from a checkpoint needs no pretrained weights."""
+    return dataclasses.replace(model, backbone=dataclasses.replace(model.backbone, weights="none"))
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
