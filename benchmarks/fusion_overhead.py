@@ -8,7 +8,6 @@ threads. Weights are random; batch normalisation is not folded; eager mode.
 """
 
 import argparse
-import dataclasses
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -121,8 +120,7 @@ def _part_calls(net: SceneParser, image: Tensor, plain: bool) -> dict[str, Calla
 
 def network(recipe: str, dtype: torch.dtype) -> SceneParser:
     """The recipe's network with random weights, ready to run."""
-    model = load_recipe(recipe).model
-    bare = dataclasses.replace(model, backbone=dataclasses.replace(model.backbone, weights="none"))
+    bare = load_recipe(recipe).model.without_weights()
     return build_network(bare, CLASSES).eval().to(dtype=dtype, memory_format=torch.channels_last)
 
 

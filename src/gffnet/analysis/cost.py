@@ -6,7 +6,6 @@ paper counts; `executed_macs` is what this project executes (see `gffnet.models.
 exists in training only, is not counted.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,10 +38,9 @@ def costs(recipes: Sequence[tuple[str, Recipe]], size: tuple[int, int]) -> list[
 
 def cost(recipe: Recipe, size: tuple[int, int]) -> dict[str, int]:
     """Parameters, MACs and FLOPs of one recipe's network for an image of `size`."""
-    bare = dataclasses.replace(recipe.model.backbone, weights="none")
     with torch.device("meta"):
-        network = build_network(dataclasses.replace(recipe.model, backbone=bare), class_count(recipe.data.name)).eval()
-        image = torch.empty(1, bare.in_channels, *size)
+        network = build_network(recipe.model.without_weights(), class_count(recipe.data.name)).eval()
+        image = torch.empty(1, recipe.model.backbone.in_channels, *size)
     set_plain(network)
     plain = count_macs(network, image)
     set_plain(network, False)

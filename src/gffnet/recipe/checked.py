@@ -35,7 +35,7 @@ def from_mapping(kind: type[T], mapping: object, source: str, prefix: str = "") 
         prefix: stands before the keys in errors, such as `model.`.
 
     Raises:
-        UserError: an unknown key, a value of another type or out of range, values that do not fit each other.
+        UserError: an unknown key, a missing one, a value of another type or out of range, values that do not fit each other.
     """
     if not isinstance(mapping, Mapping):
         whole = prefix.rstrip(".") or "the file"
@@ -54,6 +54,9 @@ def from_mapping(kind: type[T], mapping: object, source: str, prefix: str = "") 
             expected = f"expected {_phrase(hints[key])}, got {value!r}."
             names = [name for name in get_args(hints[key]) if isinstance(name, str)]
             raise UserError(f"recipe {source}: {prefix}{key}: {expected}{nearest(str(value), names)}") from None
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+        if field.name not in values and field.default is field.default_factory is dataclasses.MISSING:
+            raise UserError(f"recipe {source}: {prefix}{field.name} is missing.")
     try:
         return kind(**values)
     except UserError as error:

@@ -66,6 +66,10 @@ class ModelRecipe:
                 "name a fusion, or set model.dense_pyramid to none."
             )
 
+    def without_weights(self) -> "ModelRecipe":
+        """The same network from random weights: for counting, and where a checkpoint brings its own."""
+        return dataclasses.replace(self, backbone=dataclasses.replace(self.backbone, weights="none"))
+
 
 @dataclass(frozen=True)
 class DataRecipe:

@@ -7,7 +7,6 @@ RUN/model/          the network after the last iteration (safetensors + config):
 RUN/best/           the network with the best validation mIoU: a MODEL
 """
 
-import dataclasses
 import logging
 import warnings
 from pathlib import Path
@@ -23,7 +22,7 @@ from gffnet.errors import UserError
 from gffnet.inference.model_folder import ModelConfig, save_model
 from gffnet.inference.precision import pick_device, pick_precision
 from gffnet.models.build import build_network
-from gffnet.recipe import ModelRecipe, Recipe
+from gffnet.recipe import Recipe
 from gffnet.training.data_module import ParsingData
 from gffnet.training.history import History
 from gffnet.training.initial import start_from
@@ -77,7 +76,7 @@ def train(recipe: Recipe, name: str, root: Path | None, out: Path, resume: bool 
     log.info("precision %s: %s", str(precision.dtype).removeprefix("torch."), precision.reason)
     seed_everything(recipe.seed, verbose=False)
     classes = train_set.classes
-    network = build_network(_without_weights(recipe.model) if checkpoint else recipe.model, len(classes.names))
+    network = build_network(recipe.model.without_weights() if checkpoint else recipe.model, len(classes.names))
     if recipe.training.init_from is not None and checkpoint is None:
         whole = recipe.training.init == "all"
         taken = start_from(recipe.training.init_from, network, whole)
@@ -112,11 +111,6 @@ def _checkpoint(out: Path, recipe: Recipe, resume: bool) -> Path | None:
             "Resume with the recipe and --set of that run, or name another folder."
         )
     return last if last.is_file() else None
-
-
-def _without_weights(model: ModelRecipe) -> ModelRecipe:
-    """A network that goes on from a checkpoint needs no pretrained weights."""
-    return dataclasses.replace(model, backbone=dataclasses.replace(model.backbone, weights="none"))
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
