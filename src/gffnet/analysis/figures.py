@@ -110,7 +110,7 @@ def _class_legend(
         [Patch(facecolor=colour, edgecolor="0.4") for _, colour in entries],
         ["?" for _ in entries],
         loc="outside lower center",
-        ncols=min(len(entries), 8),
+        ncols=min(len(entries), max(1, int(figure.get_figwidth() / 1.7))),  # inches that a name takes
         frameon=False,
     )
     for text, (name, _) in zip(drawn.get_texts(), entries, strict=True):
