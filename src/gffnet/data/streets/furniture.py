@@ -113,7 +113,7 @@ def _board(rng: Generator, pose: Pose, shade: float) -> Thing:
 def _signal(rng: Generator, pose: Pose, up: float, right: float, state: int) -> list[Face]:
     """A three-lamp signal head hanging at height `up`."""
     label = Label.TRAFFIC_LIGHT
-    wide, tall = 0.19, 1.02
+    wide, tall = 0.21, 1.06
     box: Colour = (26, 28, 26) if rng.random() < 0.75 else (196, 160, 40)
     faces = [Face(pose.world(_plate(right - wide, up, right + wide, up + tall, -0.1)), box, label)]
     lamps: list[tuple[Colour, Colour]] = [
@@ -133,9 +133,10 @@ def traffic_light(rng: Generator, pose: Pose, towards: int, state: int, arm: flo
     faces = [pole]
     if arm:
         faces.append(pole._replace(points=pose.world([(0, height, 0), (towards * arm, height + 0.2, 0)]), radius=0.07))
-        faces += _signal(rng, pose, height - 0.9, towards * arm * 0.92, state)
+        for share in (0.92, 0.5) if arm > 4 else (0.92,):
+            faces += _signal(rng, pose, height - 0.9, towards * arm * share, state)
         if rng.random() < 0.4:
-            board = _plate(towards * arm * 0.4 - 0.5, height - 0.4, towards * arm * 0.4 + 0.5, height + 0.3, -0.1)
+            board = _plate(towards * arm * 0.25 - 0.5, height - 0.4, towards * arm * 0.25 + 0.5, height + 0.3, -0.1)
             faces.append(Face(pose.world(board), (30, 84, 160), Label.TRAFFIC_SIGN))
     faces += _signal(rng, pose, 2.3, 0.0, state)
     return Thing(faces, pose.footprint(0.12, 0.12), height, 0.5)

@@ -17,7 +17,7 @@ LotKind = Literal["building", "garden", "wall", "fence", "hedge", "trees", "open
 END = 190.0
 
 _LOTS: dict[District, dict[LotKind, float]] = {
-    "city": {"building": 0.8, "wall": 0.06, "fence": 0.05, "trees": 0.05, "open": 0.04},
+    "city": {"building": 0.78, "wall": 0.06, "fence": 0.07, "trees": 0.05, "open": 0.04},
     "suburb": {
         "building": 0.26,
         "garden": 0.34,

@@ -96,7 +96,7 @@ def road(spot: Spot, materials: Materials) -> Floats:
     cell_x = np.floor(spot.t / 2.3)
     cell_z = np.floor(spot.z / 7 + hashed(cell_x.astype(np.int64), cell_x.astype(np.int64), 5))
     lid = np.hypot(spot.t / 2.3 - cell_x - 0.5, (spot.z / 7 - np.floor(spot.z / 7) - 0.5) * 3) < 0.15
-    lid &= hashed(cell_x.astype(np.int64), np.floor(spot.z / 7).astype(np.int64), materials.key + 1) < 0.07
+    lid &= hashed(cell_x.astype(np.int64), np.floor(spot.z / 7).astype(np.int64), materials.key + 1) < 0.035
     value = np.where(lid, value * 0.62, value)
     patch = hashed(cell_x.astype(np.int64), cell_z.astype(np.int64), materials.key)
     value = np.where(patch < 0.22 * materials.patches, value * (0.78 + 1.6 * patch), value)

@@ -49,7 +49,7 @@ def signals(site: Site) -> Iterator[Item]:
     """Traffic lights at the crossings."""
     rng = site.rng
     for z0, z1 in site.layout.crossings:
-        if rng.random() < 0.12:
+        if rng.random() < 0.08:
             continue
         state = int(rng.choice(3, p=[0.4, 0.1, 0.5]))
         for side in site.layout.sides:

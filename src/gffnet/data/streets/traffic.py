@@ -12,14 +12,14 @@ from gffnet.data.streets.mesh import Pose
 from gffnet.data.streets.people import person
 from gffnet.data.streets.site import Item, Site
 
-KINDS = {"car": 0.68, "lorry": 0.05, "bus": 0.06, "motorcycle": 0.095, "bicycle": 0.15}
+KINDS = {"car": 0.68, "lorry": 0.05, "bus": 0.06, "motorcycle": 0.12, "bicycle": 0.21}
 
 
 def vehicle(site: Site, pose: Pose, rails: bool = False) -> tuple[Item, float]:
     """A vehicle on the move, and the metres it takes up ahead of its pose."""
     rng, light, eye = site.rng, site.light, site.camera.height
     kinds = [*KINDS, "tram"]
-    weights = np.array([*KINDS.values(), 0.45 if rails else 0.0])
+    weights = np.array([*KINDS.values(), 0.3 if rails else 0.0])
     kind = kinds[int(rng.choice(len(kinds), p=weights / weights.sum()))]
     ahead = np.array([np.sin(pose.heading), np.cos(pose.heading)]) * (1 if np.cos(pose.heading) > -0.1 else -1)
 
