@@ -6,8 +6,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from lightning import Trainer
 
 from gffnet.training.history import HISTORY, History, read_history
+
+
+class At(Trainer):
+    """A trainer that is at an iteration and does nothing."""
+
+    global_step = 0
+    max_steps = 5
+    optimizers = (SimpleNamespace(param_groups=[{"lr": 0.25}]),)
+
+    def __init__(self, step: int) -> None:
+        self.global_step = step
 
 
 def write(path: Path, lines: list[dict[str, Any]], torn: str = "") -> None:
@@ -26,14 +38,13 @@ def test_no_file_is_no_history(tmp_path: Path) -> None:
 
 def test_a_resumed_run_drops_what_came_after_its_checkpoint(tmp_path: Path) -> None:
     write(tmp_path / HISTORY, [{"iteration": i} for i in (10, 20, 30)], torn='{"it')
-    History(tmp_path, batch=2).on_train_start(SimpleNamespace(global_step=20), None)  # type: ignore[arg-type]
+    History(tmp_path, batch=2).on_train_start(At(20), None)
     assert read_history(tmp_path / HISTORY) == [{"iteration": 10}, {"iteration": 20}]
 
 
 def test_losses_are_means_over_the_iterations_since_the_last_line(tmp_path: Path) -> None:
     history = History(tmp_path, batch=2, every=2)
-    optimizer = SimpleNamespace(param_groups=[{"lr": 0.25}])
-    trainer: Any = SimpleNamespace(global_step=0, max_steps=5, optimizers=[optimizer])
+    trainer = At(0)
     history.on_train_start(trainer, None)
     for step in range(1, 6):
         trainer.global_step = step
