@@ -4,7 +4,6 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -32,6 +31,13 @@ class ModelConfig:
     """Name of the recipe that it was trained with."""
     evaluation: EvaluationRecipe = field(default_factory=EvaluationRecipe)
 
+    def __post_init__(self) -> None:
+        if not len(self.classes) == len(self.palette) > 0:
+            raise UserError(f"it has {len(self.classes)} classes and {len(self.palette)} colours: one each is needed.")
+        wrong = [colour for colour in self.palette if not all(0 <= level <= 255 for level in colour)]
+        if wrong:
+            raise UserError(f"palette: colour {wrong[0]} is not in 0..255.")
+
 
 def save_model(folder: Path, network: SceneParser, config: ModelConfig) -> None:
     """Write the model folder. Each file appears whole or not at all."""
@@ -48,9 +54,7 @@ def load_model(model: str | Path) -> tuple[SceneParser, ModelConfig]:
     """
     folder = find_model(model)
     config = _read_config(folder / CONFIG)
-    bare = dataclasses.replace(config.model.backbone, weights="none")
-    with torch.device("meta"):
-        network = build_network(dataclasses.replace(config.model, backbone=bare), len(config.classes))
+    network = _unfilled(config)
     path = folder / WEIGHTS
     try:
         weights = safetensors.torch.load_file(path)
@@ -63,6 +67,16 @@ def load_model(model: str | Path) -> tuple[SceneParser, ModelConfig]:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"model {path}: these weights are not of the network in {CONFIG}: {reason}") from None
     return network.eval(), config
+
+
+def _unfilled(config: ModelConfig) -> SceneParser:
+    """The network of a config, to be filled with its weights."""
+    recipe = dataclasses.replace(config.model, backbone=dataclasses.replace(config.model.backbone, weights="none"))
+    with torch.device("meta"):
+        network = build_network(recipe, len(config.classes))
+    if network.state_dict().keys() >= {name for name, _ in network.named_buffers()}:
+        return network
+    return build_network(recipe, len(config.classes))  # some constants are not stored, but computed when it is built
 
 
 def find_model(model: str | Path) -> Path:
@@ -83,7 +97,6 @@ def find_model(model: str | Path) -> Path:
 def _read_config(path: Path) -> ModelConfig:
     """The config in a file, checked."""
     try:
-        mapping: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return from_mapping(ModelConfig, mapping, str(path))
-    except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
+        return from_mapping(ModelConfig, json.loads(path.read_text(encoding="utf-8")), str(path))
+    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
         raise UserError(f"model config {path}: not valid: {error}") from None
