@@ -23,7 +23,7 @@ def pick_device(device: str = "auto") -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from None
     return torch.device(device)

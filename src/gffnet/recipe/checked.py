@@ -35,7 +35,7 @@ def from_mapping(kind: type[T], mapping: object, source: str, prefix: str = "") 
         prefix: stands before the keys in errors, such as `model.`.
 
     Raises:
-        UserError: an unknown key, a missing one, a value of another type or out of range, values that do not fit each other.
+        UserError: an unknown or a missing key, a value of another type or out of range, values that do not fit.
     """
     if not isinstance(mapping, Mapping):
         whole = prefix.rstrip(".") or "the file"
