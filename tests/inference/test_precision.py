@@ -1,0 +1,70 @@
+"""Which device and number format are chosen, on machines that this one is not."""
+
+import re
+
+import pytest
+import torch
+
+from gffnet.errors import UserError
+from gffnet.inference.precision import pick_device, pick_precision
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+AMX, AVX = "_is_amx_tile_supported", "_is_avx512_bf16_supported"
+
+
+@pytest.mark.parametrize(
+    ("amx", "avx", "dtype", "reason"),
+    [
+        (True, True, torch.bfloat16, "the CPU has AMX"),
+        (True, False, torch.bfloat16, "the CPU has AMX"),
+        (False, True, torch.bfloat16, "the CPU has AVX-512 BF16"),
+        (False, False, torch.float32, "the CPU lacks AMX and AVX-512 BF16"),
+        (None, None, torch.float32, "the CPU lacks AMX and AVX-512 BF16"),
+    ],
+)
+def test_the_cpu_decides(
+    monkeypatch: pytest.MonkeyPatch, amx: bool | None, avx: bool | None, dtype: torch.dtype, reason: str
+) -> None:
+    for name, answer in ((AMX, amx), (AVX, avx)):
+        if answer is None:  # a version of torch that cannot tell
+            monkeypatch.delattr(torch.cpu, name, raising=False)
+        else:
+            monkeypatch.setattr(torch.cpu, name, lambda answer=answer: answer, raising=False)
+    assert pick_precision("auto", CPU) == (dtype, reason)
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype"), [((7, 5), torch.float32), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)]
+)
+def test_the_gpu_decides(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], dtype: torch.dtype) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    picked = pick_precision("auto", CUDA)
+    assert picked.dtype == dtype
+    assert re.search("computes" if dtype == torch.bfloat16 else "lacks", picked.reason)
+
+
+def test_other_devices_compute_in_float32() -> None:
+    assert pick_precision("auto", torch.device("mps")) == (torch.float32, "the safe choice on mps")
+
+
+@pytest.mark.parametrize("name", ["float32", "bfloat16"])
+@pytest.mark.parametrize("device", [CPU, CUDA, torch.device("mps")])
+def test_what_is_asked_for_is_taken(name: str, device: torch.device) -> None:
+    assert pick_precision(name, device) == (getattr(torch, name), "as asked")
+
+
+@pytest.mark.parametrize(("available", "device"), [(True, "cuda"), (False, "cpu")])
+def test_a_gpu_is_taken_where_there_is_one(monkeypatch: pytest.MonkeyPatch, available: bool, device: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
+    assert pick_device("auto") == torch.device(device)
+    assert pick_device() == torch.device(device)
+
+
+def test_a_device_by_name() -> None:
+    assert pick_device("cpu") == CPU
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "gpu", "", "cpu:x", "meta"])
+def test_a_device_that_cannot_be_used(name: str) -> None:
+    with pytest.raises(UserError, match=f"^device '{name}' cannot be used here: [^\n]+$"):
+        pick_device(name)
