@@ -36,8 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error, 2)
     except RunFailed as error:
         return _fail(error, 1)
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130)
+    except KeyboardInterrupt as interrupt:
+        return _fail(f"interrupted: {interrupt}" if interrupt.args else "interrupted", 130)
     except BrokenPipeError:
         # Whoever read our output has had enough. Keep Python from flushing into the closed pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

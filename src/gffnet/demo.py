@@ -9,7 +9,6 @@ import platform
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 
 import gffnet
@@ -49,7 +48,7 @@ def demo(out: Path) -> Path:
     scores = evaluate(predictor, val, "val", recipe.evaluation)
     write_scores(out / "scores.json", scores)
     screen.print(f"mIoU {scores['miou']:.1%} on {len(val)} unseen scenes")
-    spread = np.linspace(0, len(val) - 1, EXAMPLES).astype(int)
+    spread = [i * (len(val) - 1) // (EXAMPLES - 1) for i in range(EXAMPLES)]
     report = Report(
         title="GFFNet on procedural street scenes",
         summary=_summary(recipe, predictor, time.perf_counter() - start),

@@ -18,6 +18,11 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, allow_abbrev=False)
 
+    def options(self) -> set[str]:
+        """Every option of this parser and of its subcommands, which hand unknown ones up to it."""
+        inner = getattr(self, "commands", None)
+        return set(self._option_string_actions).union(*(p.options() for p in inner.choices.values()) if inner else ())
+
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage and leaving."""
         choice = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
@@ -26,7 +31,7 @@ class Parser(argparse.ArgumentParser):
         if choice:
             hint = nearest(choice[1], re.findall(r"[\w-]+", choice[2]))
         elif option:
-            hint = nearest(option[1], self._option_string_actions)
+            hint = nearest(option[1], self.options())
         raise UserError(f"{message.rstrip('.')}.{hint} See {self.prog} --help.")
 
 

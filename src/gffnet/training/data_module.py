@@ -1,14 +1,32 @@
 """Batches for training, single images for validation."""
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from lightning import LightningDataModule
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
 from gffnet.data.stream import TrainingStream, collate
 from gffnet.data.transforms import Augmentation
 from gffnet.recipe import Recipe
+
+
+class Remaining(Sampler[int]):
+    """Items `first`, `first + 1`, ... of a stream; its length is that of the whole stream.
+
+    Lightning counts on from the iteration of the checkpoint, and ends an epoch where that count meets the length.
+    """
+
+    def __init__(self, first: int, length: int) -> None:
+        self.first = first
+        self.length = length
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.first, self.length))
+
+    def __len__(self) -> int:
+        return self.length
 
 
 class ParsingData(LightningDataModule):
@@ -33,7 +51,7 @@ class ParsingData(LightningDataModule):
         return DataLoader(
             self.stream,
             self.batch,
-            sampler=range(self.first, len(self.stream)),
+            sampler=Remaining(self.first, len(self.stream)),
             collate_fn=collate,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,

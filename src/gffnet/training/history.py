@@ -23,6 +23,8 @@ class History(Callback):
         self.every = every
         self._losses: list[Tensor] = []
         self._auxiliary: list[Tensor] = []
+        self.newest: dict[str, Any] = {}
+        """The newest value of everything that was written."""
         self._since = 0.0
         self._validating = 0.0
 
@@ -68,6 +70,7 @@ class History(Callback):
         self._since += time.perf_counter() - self._validating
 
     def _write(self, **values: Any) -> None:
+        self.newest |= values
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
 

@@ -24,15 +24,16 @@ class ParsingTask(LightningModule):
     """Cross-entropy on the network's logits plus 0.4 times that of the auxiliary head on `X_3`."""
 
     def __init__(
-        self, network: SceneParser, config: ModelConfig, training: TrainingRecipe, precision: Precision
+        self, network: SceneParser, config: ModelConfig, training: TrainingRecipe, precision: Precision, seed: int
     ) -> None:
-        """`precision`: that of validation; training's own is Lightning's affair."""
+        """`precision`: that of validation; training's own is Lightning's affair. `seed`: of the run."""
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
         self.auxiliary = AuxiliaryHead(network.backbone.widths[2], len(config.classes))
         self.config = config
         self.training_recipe = training
         self.inference_precision = precision
+        self.seed = seed
         self.val_scores: Scores | None = None
         self._matrix: ConfusionMatrix | None = None
         self._predictor: Predictor | None = None
@@ -46,6 +47,8 @@ class ParsingTask(LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> dict[str, Tensor]:
         """One iteration."""
+        # Dropout's random numbers depend on the iteration alone, so that a resumed run draws what an unbroken one does.
+        torch.manual_seed((self.seed * 1_000_003 + self.global_step) * 4099 + self.global_rank)
         images = batch.image.contiguous(memory_format=torch.channels_last)
         main, auxiliary = self.losses(images, batch.labels)
         loss = main + self.training_recipe.auxiliary_weight * auxiliary

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import yaml
 from lightning import Callback, Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from gffnet.data.build import open_dataset
 from gffnet.errors import UserError
@@ -26,7 +26,10 @@ from gffnet.recipe import Recipe
 from gffnet.training.data_module import ParsingData
 from gffnet.training.history import History
 from gffnet.training.initial import start_from
+from gffnet.training.progress_bar import ProgressBar
 from gffnet.training.task import ParsingTask
+
+LAST = Path("checkpoints/last.ckpt")
 
 log = logging.getLogger("gffnet")
 
@@ -68,6 +71,10 @@ def train(recipe: Recipe, name: str, root: Path | None, out: Path, resume: bool 
         UserError: data, weights or run folder are not as they should be.
     """
     checkpoint = _checkpoint(out, recipe, resume)
+    first = torch.load(checkpoint, weights_only=True)["global_step"] if checkpoint else 0
+    if first >= recipe.training.iterations and (out / "model").exists():
+        log.info("%s is trained already", out)
+        return out
     _quiet_lightning()
     train_set = open_dataset(recipe.data.name, root, recipe.data.train_split)
     val_set = open_dataset(recipe.data.name, root, recipe.data.val_split)
@@ -84,11 +91,14 @@ def train(recipe: Recipe, name: str, root: Path | None, out: Path, resume: bool 
     config = ModelConfig(recipe.model, classes.names, classes.palette, recipe.data.name, name, recipe.evaluation)
     out.mkdir(parents=True, exist_ok=True)
     (out / "recipe.yaml").write_text(yaml.safe_dump(recipe.to_mapping(), sort_keys=False), encoding="utf-8")
-    first = torch.load(checkpoint, weights_only=True)["global_step"] if checkpoint else 0
-    task = ParsingTask(network, config, recipe.training, precision)
+    task = ParsingTask(network, config, recipe.training, precision, recipe.seed)
     data = ParsingData(recipe, train_set, val_set, first, device.type == "cpu")
     trainer = _trainer(recipe, out, precision.dtype, device, progress)
-    trainer.fit(task, data, ckpt_path=checkpoint, weights_only=True)
+    try:
+        trainer.fit(task, data, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit:  # what Lightning makes of an interrupt
+        raise KeyboardInterrupt(f"the last checkpoint is in {out}; go on by the same command with --resume") from None
+    trainer.save_checkpoint(out / LAST)
     if recipe.training.iterations % recipe.training.validate_every:
         trainer.validate(task, data, verbose=False)
     save_model(out / "model", task.network, config)
@@ -97,7 +107,7 @@ def train(recipe: Recipe, name: str, root: Path | None, out: Path, resume: bool 
 
 def _checkpoint(out: Path, recipe: Recipe, resume: bool) -> Path | None:
     """The checkpoint to go on from, if any; refuses to write over a run, or to go on with another recipe's."""
-    last = out / "checkpoints" / "last.ckpt"
+    last = out / LAST
     if not last.is_file() and not (out / "model").exists():
         return None
     if not resume:
@@ -128,20 +138,21 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
 def _trainer(recipe: Recipe, out: Path, dtype: torch.dtype, device: torch.device, progress: bool) -> Trainer:
     """Lightning's trainer for this recipe on this machine."""
     every = recipe.training.validate_every
+    history = History(out, recipe.training.batch)
     callbacks: list[Callback] = [
-        History(out, recipe.training.batch),
+        history,
         KeepBest(out / "best"),
         ModelCheckpoint(out / "checkpoints", save_last=True, save_top_k=0, every_n_train_steps=min(every, 500)),
     ]
     if progress:
-        callbacks.append(RichProgressBar(leave=True))
+        callbacks.append(ProgressBar(history))
     return Trainer(
         accelerator="cpu" if device.type == "cpu" else "auto",
         max_steps=recipe.training.iterations,
         precision="bf16-mixed" if dtype == torch.bfloat16 else "32-true",
         callbacks=callbacks,
         logger=False,
-        enable_progress_bar=progress,
+        enable_progress_bar=False,
         enable_model_summary=False,
         val_check_interval=every,
         check_val_every_n_epoch=None,

@@ -1,0 +1,120 @@
+"""Whole runs of a moment: what a run folder holds, and that interruptions leave no trace."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from torch import Tensor
+
+from gffnet.data.build import open_dataset
+from gffnet.errors import UserError
+from gffnet.evaluation.evaluate import evaluate
+from gffnet.inference.predictor import load
+from gffnet.recipe import Recipe, recipe_from_mapping
+from gffnet.training.history import read_history
+from gffnet.training.task import ParsingTask
+from gffnet.training.train import differences, train
+from tests import tiny
+from tests.data.trees import camvid_tree
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return camvid_tree(tmp_path / "CamVid")
+
+
+def gffnet(**training: Any) -> Recipe:
+    return tiny.recipe(tiny.GFFNET, **training)
+
+
+def weights(run: Path) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = load_file(run / "model/model.safetensors")
+    return found
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def stop_before(iteration: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupt training when it comes to an iteration."""
+    step = ParsingTask.training_step
+
+    def interrupted(self: ParsingTask, batch: Any, index: int) -> Any:
+        if self.global_step == iteration:
+            raise KeyboardInterrupt
+        return step(self, batch, index)
+
+    monkeypatch.setattr(ParsingTask, "training_step", interrupted)
+
+
+def test_a_run_folder_tells_the_story(tmp_path: Path, root: Path) -> None:
+    recipe = gffnet(validate_every=4, learning_rate=0.02, power=0.9)
+    run = train(recipe, "tests/tiny", root, tmp_path / "run", progress=False)
+    assert recipe_from_mapping(yaml.safe_load((run / "recipe.yaml").read_text()), "run") == recipe
+    lines = read_history(run / "history.jsonl")
+    assert [line["iteration"] for line in lines if "miou" in line] == [4, 6]  # every fourth, and the last
+    predictor = load(run, precision="float32")
+    assert predictor.config.recipe == "tests/tiny"
+    assert not any("auxiliary" in key for key in weights(run))
+    scores = evaluate(predictor, open_dataset("camvid", root, "val"), "val", recipe.evaluation)
+    assert scores["miou"] == lines[-1]["miou"]
+    assert load(run / "best").config == predictor.config
+
+
+@pytest.mark.parametrize("iteration", [1, 2, 3, 5])
+def test_an_interrupted_run_ends_as_an_unbroken_one(
+    iteration: int, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(gffnet(), "tests/tiny", root, tmp_path / "whole", progress=False)
+    with monkeypatch.context() as patch:
+        stop_before(iteration, patch)
+        with pytest.raises(KeyboardInterrupt, match="--resume"):
+            train(gffnet(), "tests/tiny", root, tmp_path / "broken", progress=False)
+    broken = train(gffnet(), "tests/tiny", root, tmp_path / "broken", resume=True, progress=False)
+    assert same(weights(whole), weights(broken))
+    scores = [
+        [line["miou"] for line in read_history(run / "history.jsonl") if "miou" in line] for run in (whole, broken)
+    ]
+    assert scores[0] == scores[1]
+
+
+def test_a_seed_fixes_everything(tmp_path: Path, root: Path) -> None:
+    first, second = (train(gffnet(), "x", root, tmp_path / name, progress=False) for name in "ab")
+    assert same(weights(first), weights(second))
+    other = recipe_from_mapping({**gffnet().to_mapping(), "seed": 1}, "tests")
+    assert not same(weights(first), weights(train(other, "x", root, tmp_path / "c", progress=False)))
+
+
+def test_a_run_is_not_written_over(tmp_path: Path, root: Path) -> None:
+    run = train(gffnet(iterations=2), "x", root, tmp_path / "run", progress=False)
+    with pytest.raises(UserError, match=r"holds a run already.*--resume"):
+        train(gffnet(iterations=2), "x", root, run, progress=False)
+    with pytest.raises(UserError, match=r"training\.iterations, training\.learning_rate"):
+        train(gffnet(iterations=4, learning_rate=0.5), "x", root, run, resume=True, progress=False)
+    before = weights(run)
+    train(gffnet(iterations=2), "x", root, run, resume=True, progress=False)
+    assert same(before, weights(run))
+
+
+def test_the_second_stage_starts_from_the_first(tmp_path: Path, root: Path) -> None:
+    first = train(tiny.recipe(iterations=2), "x", root, tmp_path / "psp", progress=False)
+    # A rate of almost nothing: what was taken over stays.
+    recipe = gffnet(iterations=1, init_from=str(first), learning_rate=1e-30)
+    second = train(recipe, "x", root, tmp_path / "gff", progress=False)
+    old, new = weights(first), weights(second)
+    taken = [
+        key for key in old if key.startswith(("backbone.", "context.")) and "running" not in key and "num" not in key
+    ]
+    assert len(taken) > 20
+    assert all(torch.allclose(old[key], new[key], atol=1e-12) for key in taken)
+
+
+def test_differences_name_nested_keys() -> None:
+    old = {"a": 1, "b": {"c": [1, 2], "d": None}, "gone": 0}
+    assert differences(old, json.loads(json.dumps(old))) == []
+    assert differences(old, {"a": 2, "b": {"c": [1, 3], "d": None}}) == ["a", "b.c", "gone"]
