@@ -28,7 +28,7 @@ def evaluate(predictor: Predictor, dataset: Any, split: str, protocol: Evaluatio
     names = predictor.config.classes
     if tuple(dataset.classes.names) != tuple(names):
         raise UserError(
-            f"the model knows {len(names)} classes ({', '.join(names[:4])}, ...), but data set has "
+            f"the model knows {len(names)} classes ({', '.join(names[:4])}, ...), but the data set has "
             f"{len(dataset.classes.names)} ({', '.join(dataset.classes.names[:4])}, ...). "
             f"This model was trained on {predictor.config.dataset}: evaluate it there."
         )
