@@ -71,7 +71,7 @@ def load_model(model: str | Path) -> tuple[SceneParser, ModelConfig]:
 
 def _unfilled(config: ModelConfig) -> SceneParser:
     """The network of a config, to be filled with its weights."""
-    recipe = dataclasses.replace(config.model, backbone=dataclasses.replace(config.model.backbone, weights="none"))
+    recipe = config.model.without_weights()
     with torch.device("meta"):
         network = build_network(recipe, len(config.classes))
     if network.state_dict().keys() >= {name for name, _ in network.named_buffers()}:
