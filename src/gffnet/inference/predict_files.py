@@ -1,8 +1,12 @@
 """Prediction of many files: label maps, colour maps and overlays, each written whole or not at all."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from gffnet.console import screen, track
 from gffnet.data.colour import colourise, overlay
@@ -24,7 +28,8 @@ def predict_files(predictor: Predictor, inputs: Sequence[Path], out: Path, shard
         How many images were written.
 
     Raises:
-        UserError: an input does not exist, or not one image could be read.
+        UserError: an input does not exist, not one image could be read, the model takes other images, or a result
+            cannot be written.
         RunFailed: some images could not be read; all the others are written.
     """
     names = result_names(inputs)
@@ -32,11 +37,13 @@ def predict_files(predictor: Predictor, inputs: Sequence[Path], out: Path, shard
     unreadable = []
     for path, name in track(mine, "predicting"):
         try:
-            _predict_file(predictor, path, out, name)
+            image = read_image(path)
         except UserError as error:
             unreadable.append(str(error))
             if len(mine) > 1:
                 screen.print(f"left out: {error}", style="yellow")
+            continue
+        _predict_image(predictor, image, out, name)
     if unreadable and len(unreadable) == len(mine):
         raise UserError(
             unreadable[0] if len(mine) == 1 else f"not one of {len(mine)} images could be read: {unreadable[0]}"
@@ -58,9 +65,12 @@ def result_names(inputs: Sequence[Path]) -> dict[Path, Path]:
         UserError: an input does not exist or holds no image, or two files would be called the same all the same.
     """
     places: dict[Path, Path] = {}
+    seen = set()
     for path in inputs:
         for file in image_files([path]):
-            places.setdefault(file, file.relative_to(path) if path.is_dir() else Path(file.name))
+            if (one := os.path.normpath(file.absolute())) not in seen:  # however it is spelled
+                seen.add(one)
+                places[file] = file.relative_to(path) if path.is_dir() else Path(file.name)
     short = Counter(place.with_suffix("") for place in places.values())
     names = {
         file: place.with_suffix("") if short[place.with_suffix("")] == 1 else place for file, place in places.items()
@@ -75,13 +85,10 @@ def result_names(inputs: Sequence[Path]) -> dict[Path, Path]:
     return names
 
 
-def _predict_file(predictor: Predictor, path: Path, out: Path, name: Path) -> None:
+def _predict_image(predictor: Predictor, image: NDArray[np.uint8], out: Path, name: Path) -> None:
     """Predict one image and write its three results."""
-    image = read_image(path)
     labels = predictor.predict(image)
     file = name.with_name(name.name + ".png")
-    for folder in ("labels", "colour", "overlay"):
-        (out / folder / file).parent.mkdir(parents=True, exist_ok=True)
     write_labels(out / "labels" / file, labels)
     write_image(out / "colour" / file, colourise(labels, predictor.config.palette))
     write_image(out / "overlay" / file, overlay(image, labels, predictor.config.palette))
