@@ -86,7 +86,8 @@ class Predictor:
         channels = self.config.model.backbone.in_channels
         if image.ndim != 3 or image.shape[2] != channels:
             raise UserError(f"an image is {image.shape}, but this model takes (height, width, {channels}).")
-        return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).to(self.device)
+        whole = np.require(image, requirements=["C", "W"])  # a copy only where torch could not take the array
+        return torch.from_numpy(whole).permute(2, 0, 1).to(self.device)
 
     def _ready(self, x: Tensor) -> Tensor:
         return x.to(memory_format=torch.channels_last)
