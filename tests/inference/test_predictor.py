@@ -1,0 +1,192 @@
+"""The predictor: what the network says, from an image to labels, in any precision."""
+
+import dataclasses
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gffnet.errors import UserError
+from gffnet.inference.precision import Precision
+from gffnet.inference.predictor import Predictor, load
+from gffnet.recipe import EvaluationRecipe
+from tests import tiny
+
+FLOAT32 = Precision(torch.float32, "for tests")
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def pspnet() -> Predictor:
+    return tiny.predictor()
+
+
+@pytest.fixture(scope="module")
+def gffnet() -> Predictor:
+    return tiny.predictor(tiny.recipe(tiny.GFFNET))
+
+
+@torch.no_grad()
+def logits(predictor: Predictor, image: np.ndarray) -> torch.Tensor:
+    """What the network itself says of an image."""
+    return predictor.network(torch.from_numpy(image.copy()).permute(2, 0, 1)[None]).logits[0]
+
+
+@pytest.mark.parametrize("size", [(40, 56), (33, 47), (1, 1), (8, 90)])
+def test_an_image_becomes_the_classes_of_the_highest_scores(gffnet: Predictor, size: tuple[int, int]) -> None:
+    image = tiny.picture(5, *size)
+    predicted = gffnet.predict(image)
+    assert (predicted.dtype, predicted.shape) == (np.uint8, size)
+    probabilities = gffnet.probabilities(image)
+    torch.testing.assert_close(probabilities, logits(gffnet, image).softmax(0))
+    assert not probabilities.requires_grad
+    np.testing.assert_array_equal(predicted, probabilities.argmax(0).numpy())
+
+
+def test_predictions_vary(pspnet: Predictor) -> None:
+    """Or the tests here would say little."""
+    assert len(np.unique(pspnet.predict(tiny.picture(5)))) >= 4
+
+
+def test_the_protocol_is_the_models_own_unless_another_is_given() -> None:
+    windows = EvaluationRecipe((16, 24), overlap=0.5)
+    of = dataclasses.replace(tiny.recipe(), evaluation=windows)
+    predictor, image = tiny.predictor(of), tiny.picture(5)
+    whole = predictor.probabilities(image, EvaluationRecipe())
+    torch.testing.assert_close(whole, logits(predictor, image).softmax(0))
+    assert torch.equal(predictor.probabilities(image), predictor.probabilities(image, windows))
+    assert (predictor.probabilities(image) - whole).abs().max() > 0.01
+    np.testing.assert_array_equal(predictor.predict(image), predictor.probabilities(image).argmax(0).numpy())
+
+
+def test_the_network_that_came_is_left_as_it_was() -> None:
+    network = tiny.network(tiny.recipe()).train()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    predictor = Predictor(network, tiny.config(tiny.recipe()), CPU, Precision(torch.bfloat16, "for tests"))
+    predictor.predict(tiny.picture(0))
+    assert network.training
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    assert {p.dtype for p in network.parameters()} == {torch.float32}
+    nn.init.zeros_(network.head.classifier.weight)
+    assert predictor.network.head.classifier.weight.abs().sum() > 0
+
+
+def test_the_same_image_gives_the_same_answer(gffnet: Predictor) -> None:
+    image = tiny.picture(5)
+    first = gffnet.probabilities(image)
+    gffnet.predict(tiny.picture(6, 24, 90))
+    assert torch.equal(gffnet.probabilities(image), first)
+
+
+@pytest.mark.parametrize("model", [tiny.PSPNET, tiny.GFFNET], ids=["pspnet", "gffnet"])
+def test_bfloat16_agrees_with_float32(model: dict) -> None:
+    exact, rough = (tiny.predictor(tiny.recipe(model), dtype) for dtype in (torch.float32, torch.bfloat16))
+    images = [tiny.picture(seed, 64, 96) for seed in range(4)]
+    agreement = np.mean([exact.predict(image) == rough.predict(image) for image in images])
+    assert agreement > 0.95
+    assert rough.probabilities(images[0]).dtype == torch.float32
+    difference = torch.stack([(exact.probabilities(i) - rough.probabilities(i)).abs().mean() for i in images]).mean()
+    assert 0 < difference < 0.01
+
+
+# Arrays as other libraries hand them out
+
+
+def test_views_and_read_only_arrays(pspnet: Predictor) -> None:
+    image = tiny.picture(5)
+    expected = pspnet.predict(image)
+    bgr = np.ascontiguousarray(image[:, :, ::-1])
+    fixed = image.copy()
+    fixed.setflags(write=False)
+    larger = np.zeros((50, 60, 3), np.uint8)
+    larger[5:45, 2:58] = image
+    with warnings.catch_warnings(action="error"):
+        for same in (bgr[:, :, ::-1], fixed, larger[5:45, 2:58], np.asfortranarray(image)):
+            np.testing.assert_array_equal(pspnet.predict(same), expected)
+    np.testing.assert_array_equal(image, tiny.picture(5))  # and left as it was
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_a_wrong_number_of_channels(pspnet: Predictor, channels: int) -> None:
+    image = np.zeros((20, 30, channels), np.uint8)
+    message = rf"an image is \(20, 30, {channels}\), but this model takes \(height, width, 3\)"
+    for ask in (pspnet.predict, pspnet.probabilities, tiny.predictor(tiny.recipe(tiny.GFFNET)).encode):
+        with pytest.raises(UserError, match=message):
+            ask(image)
+
+
+def test_a_model_for_one_channel() -> None:
+    backbone = {**tiny.PSPNET["backbone"], "in_channels": 1}
+    recipe = tiny.recipe({**tiny.PSPNET, "backbone": backbone, "mean": [100.0], "std": [50.0]})
+    torch.manual_seed(0)
+    predictor = Predictor(tiny.build_network(recipe.model, 11), tiny.config(recipe), CPU, FLOAT32)
+    grey = tiny.picture(5)[:, :, :1]
+    assert predictor.predict(grey, EvaluationRecipe((32, 64))).shape == (40, 56)
+    with pytest.raises(UserError, match="takes \\(height, width, 1\\)"):
+        predictor.predict(tiny.picture(5))
+
+
+# An image encoded once
+
+
+@pytest.mark.parametrize("fusion", ["gff", "gated_fpn", "concat", "addition", "fpn"])
+def test_encode_and_decode_are_the_networks_forward(fusion: str) -> None:
+    predictor = tiny.predictor(tiny.recipe({**tiny.PSPNET, "fusion": fusion, "dense_pyramid": "dense"}))
+    image = tiny.picture(5, 37, 51)
+    encoded = predictor.encode(image)
+    assert encoded.size == (37, 51)
+    assert (encoded.gates is None) == (fusion in {"concat", "addition", "fpn"})
+    torch.testing.assert_close(predictor.decode(encoded)[0], logits(predictor, image))
+    assert torch.equal(predictor.decode(encoded, encoded.gates), predictor.decode(encoded))
+
+
+def test_the_encoded_gates_are_the_networks(gffnet: Predictor) -> None:
+    image = tiny.picture(5)
+    with torch.no_grad():
+        _, gates = gffnet.network(torch.from_numpy(image).permute(2, 0, 1)[None])
+    for ours, theirs in zip(gffnet.encode(image).gates, gates, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@torch.no_grad()
+def test_decode_with_edited_gates(gffnet: Predictor) -> None:
+    """With all gates closed, Eq. (5) leaves each level to itself; with all open, twice its own map and no other."""
+    encoded = gffnet.encode(tiny.picture(5))
+    for value in (0.0, 1.0):
+        refine, pyramid, head = gffnet.network.fusion.refinements, gffnet.network.pyramid, gffnet.network.head
+        fused = [module((1 + value) * x) for module, x in zip(refine, encoded.reduced, strict=True)]
+        expected = head(pyramid(encoded.context, fused), encoded.size)
+        edited = [torch.full_like(gate, value) for gate in encoded.gates]
+        torch.testing.assert_close(gffnet.decode(encoded, edited), expected, rtol=1e-4, atol=1e-4)
+        assert (expected - gffnet.decode(encoded)).abs().max() > 0.1
+
+
+def test_decoding_leaves_the_encoded_image_as_it_is(gffnet: Predictor) -> None:
+    encoded = gffnet.encode(tiny.picture(5))
+    before = [x.clone() for x in (*encoded.reduced, *encoded.gates, encoded.context)]
+    first = gffnet.decode(encoded)
+    gffnet.decode(encoded, [torch.zeros_like(gate) for gate in encoded.gates])
+    after = (*encoded.reduced, *encoded.gates, encoded.context)
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert torch.equal(gffnet.decode(encoded), first)
+
+
+def test_a_model_without_fusion_has_nothing_to_encode(pspnet: Predictor) -> None:
+    with pytest.raises(UserError, match="model tests/tiny has no fusion, so it has no maps to fuse and no gates"):
+        pspnet.encode(tiny.picture(5))
+
+
+# Opening
+
+
+def test_no_model_ships_yet() -> None:
+    with pytest.raises(UserError, match=r"no model ships with this version\. Train one, such as `gffnet train "):
+        load()
+
+
+def test_the_model_is_looked_for_before_the_device(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not exist"):
+        load(tmp_path / "none", device="nonsense")
