@@ -1,10 +1,12 @@
 import dataclasses
 
 import pytest
+import timm
 import torch
 import torchvision
 from torch import nn
 
+from gffnet.models.backbones.average import Halve, HalveDilated
 from gffnet.models.backbones.build import build_backbone
 from gffnet.models.backbones.resnet import ResNet
 from gffnet.recipe import BackboneRecipe
@@ -65,7 +67,7 @@ def test_bottlenecks_are_dilated_as_torchvisions(stride: int, dilate: list[bool]
         torch.testing.assert_close(x, y, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet18d"])
 @pytest.mark.parametrize("stride", [8, 16])
 @pytest.mark.parametrize("size", [(64, 96), (75, 51)])
 def test_a_dilated_network_sampled_is_the_strided_one(name: str, stride: int, size: tuple[int, int]) -> None:
@@ -80,14 +82,10 @@ def test_a_dilated_network_sampled_is_the_strided_one(name: str, stride: int, si
         torch.testing.assert_close(fine[..., ::every, ::every], coarse, rtol=1e-10, atol=1e-10)
 
 
-def test_an_averaged_shortcut_keeps_the_identity_in_the_first_dilated_stage() -> None:
-    recipe = BackboneRecipe("resnet50d", "none", 32)
-    strided = settled(build_backbone(recipe))
-    dilated = build_backbone(dataclasses.replace(recipe, output_stride=8)).double().eval()
-    dilated.load_state_dict(strided.state_dict())
-    image = torch.randn(1, 3, 64, 96, dtype=torch.float64)
-    fine, coarse = pyramid(dilated, image)[2], pyramid(strided, image)[2]
-    torch.testing.assert_close(fine[..., ::2, ::2], coarse, rtol=1e-10, atol=1e-10)
+def test_averaged_shortcuts_are_dilated_one_then_two() -> None:
+    backbone = build_backbone(BackboneRecipe("resnet18d", "none", 8))
+    averages = [part for part in backbone.modules() if isinstance(part, (Halve, HalveDilated))]
+    assert [str(part) for part in averages] == ["Halve()", "HalveDilated(step=1)", "HalveDilated(step=2)"]
 
 
 def test_basic_blocks_are_dilated_two_then_four() -> None:
@@ -98,3 +96,15 @@ def test_basic_blocks_are_dilated_two_then_four() -> None:
         if isinstance(part, nn.Conv2d) and part.kernel_size == (3, 3) and name.startswith(("layer3", "layer4"))
     ]
     assert [dilation for _, dilation in convolutions] == [1, 2, 2, 2, 2, 4, 4, 4]
+
+
+@pytest.mark.parametrize("size", [(64, 96), (65, 71)])
+def test_averaged_shortcuts_are_timms(size: tuple[int, int]) -> None:
+    backbone = settled(build_backbone(BackboneRecipe("resnet18d", "none", 32)))
+    assert any(isinstance(part, Halve) for part in backbone.modules())
+    reference = timm.create_model("resnet18d", features_only=True, out_indices=(1, 2, 3, 4)).double().eval()
+    reference.load_state_dict(backbone.state_dict())
+    image = torch.randn(1, 3, *size, dtype=torch.float64)
+    with torch.no_grad():
+        for x, y in zip(pyramid(backbone, image), reference(image), strict=True):
+            torch.testing.assert_close(x, y, rtol=1e-10, atol=1e-10)

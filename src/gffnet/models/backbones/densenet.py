@@ -17,7 +17,7 @@ with the norm that the network itself applies next: that of transition l for l =
 widths are those of the blocks: 256 512 1024 1024 for DenseNet-121, 384 768 2112 2208 for DenseNet-161.
 
 A dilated block sampled at every second position is the plain block, borders included. The whole network is not, since
-an average over 2x2 positions is gone. Pooling keeps a last odd row or column (`ceil_mode`), which timm's drops.
+an average over 2x2 positions is gone. Pooling keeps a last odd row or column, which timm's drops.
 """
 
 from pathlib import Path
@@ -25,6 +25,7 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from gffnet.models.backbones.average import Halve
 from gffnet.models.backbones.base import Backbone, create, four
 from gffnet.recipe import BackboneRecipe
 
@@ -48,7 +49,7 @@ class DenseNet(Backbone):
             widths.append(transition.norm.num_features)
             if stride < (recipe.output_stride or 32):
                 stride *= 2
-                transition.pool = nn.AvgPool2d(2, ceil_mode=True)
+                transition.pool = Halve()
             else:
                 dilation *= 2
                 transition.pool = nn.Identity()

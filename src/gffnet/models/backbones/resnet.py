@@ -12,16 +12,17 @@ strided one, borders included, so weights trained with strides fit.
 | 32, or none given | 4 8 16 32 | 1, 1 |
 
 This is the dilation of Yu and Koltun (ICLR-16) that PSPNet and DeepLab use; basic blocks (ResNet-18, 34) are dilated as
-bottlenecks are. The stems are timm's: one 7x7 convolution (`resnet101`), or three 3x3 (`c`, `s`, `d`). The `d` models
-also average two by two positions in their strided shortcuts; where the stride is gone the average stays, over
-neighbouring positions, as timm has it. There the sampled map is the strided one only up to that average.
+bottlenecks are. The stems are timm's: one 7x7 convolution (`resnet101`), or three 3x3 (`c`, `s`, `d`). The shortcuts of
+the `d` models average 2x2 positions; where their stride is gone, we dilate the average too, as timm does not. Only the
+anti-aliased relatives (`resnetaa`, `resnetblur`) keep their filters undilated, and fit a little less.
 """
 
 from pathlib import Path
 
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
+from gffnet.models.backbones.average import Halve, HalveDilated
 from gffnet.models.backbones.base import Backbone, create, four
 from gffnet.recipe import BackboneRecipe
 
@@ -42,6 +43,7 @@ class ResNet(Backbone):
         self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
         self.widths = four([info["num_chs"] for info in net.feature_info[1:]])
         self.strides = four([info["reduction"] for info in net.feature_info[1:]])
+        self._average_shortcuts()
 
     def forward(self, image: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b _c _h _w"]]:
         """The maps `X_1..X_4`, `H_l = ceil(H / stride_l)`."""
@@ -51,3 +53,14 @@ class ResNet(Backbone):
         x3 = self.layer3(x2)
         x4 = self.layer4(x3)
         return [x1, x2, x3, x4]
+
+    def _average_shortcuts(self) -> None:
+        """Give the averages in the shortcuts of `d` models, if it is one, the dilation of their stage."""
+        dilation = 1
+        stages = (self.layer2, self.layer3, self.layer4)
+        for stage, before, after in zip(stages, self.strides, self.strides[1:], strict=False):
+            shortcut = stage[0].downsample
+            if isinstance(shortcut[0], nn.AvgPool2d):
+                shortcut[0] = HalveDilated(dilation) if before == after else Halve()
+            if before == after:
+                dilation *= 2

@@ -56,10 +56,10 @@ class TimmPyramid(Backbone):
 
     def forward(self, image: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b _c _h _w"]]:
         """The maps `X_1..X_4`."""
-        height, width = image.shape[-2:]
-        multiple = self.strides[-1]
-        maps = _maps(self.net, F.pad(image, (0, -width % multiple, 0, -height % multiple)))
-        return [x[:, :, : -(-height // s), : -(-width // s)] for x, s in zip(maps, self.strides, strict=True)]
+        down, right = (-side % self.strides[-1] for side in image.shape[-2:])
+        maps = _maps(self.net, F.pad(image, (0, right, 0, down)))
+        # Cut by padding with less than nothing: a slice would tie an exported network to the multiples.
+        return [F.pad(x, (0, -(right // s), 0, -(down // s))) for x, s in zip(maps, self.strides, strict=True)]
 
     def load_timm(self, state: Mapping[str, Tensor]) -> None:
         """Take over `state`; timm's `features_only` leaves some of it out and renames the rest."""
