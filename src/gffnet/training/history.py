@@ -5,9 +5,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import Callback, Trainer
 from torch import Tensor
 
+from gffnet.files import write_whole
 from gffnet.training.task import ParsingTask
 
 HISTORY = "history.jsonl"
@@ -21,35 +23,44 @@ class History(Callback):
         self.path = folder / HISTORY
         self.batch = batch
         self.every = every
-        self._losses: list[Tensor] = []
-        self._auxiliary: list[Tensor] = []
+        self._gathered: dict[str, list[Tensor]] = {"main": [], "auxiliary": []}
         self.newest: dict[str, Any] = {}
         """The newest value of everything that was written."""
+        self._images = 0
         self._since = 0.0
         self._validating = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The losses that are gathered but not written yet, for resuming."""
+        return {name: [float(value) for value in gathered] for name, gathered in self._gathered.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with the losses that an interrupted run had gathered."""
+        self._gathered = {name: [torch.tensor(value) for value in values] for name, values in state.items()}
 
     def on_train_start(self, trainer: Trainer, task: Any) -> None:
         """Drop lines after the iteration that a resumed run starts from, and start the clock."""
         kept = [line for line in read_history(self.path) if line["iteration"] <= trainer.global_step]
-        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        write_whole(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
         self._since = time.perf_counter()
 
     def on_train_batch_end(self, trainer: Trainer, task: Any, outputs: Any, batch: Any, index: int) -> None:
         """Gather losses; every few iterations write their mean."""
-        self._losses.append(outputs["main"])
-        self._auxiliary.append(outputs["auxiliary"])
-        if len(self._losses) < self.every and trainer.global_step < (trainer.max_steps or 0):
+        for name, losses in self._gathered.items():
+            losses.append(outputs[name])
+        self._images += self.batch
+        if len(self._gathered["main"]) < self.every and trainer.global_step < (trainer.max_steps or 0):
             return
         now = time.perf_counter()
-        images = len(self._losses) * self.batch
         self._write(
             iteration=trainer.global_step,
-            loss=_mean(self._losses),
-            auxiliary_loss=_mean(self._auxiliary),
+            loss=_mean(self._gathered["main"]),
+            auxiliary_loss=_mean(self._gathered["auxiliary"]),
             learning_rate=trainer.optimizers[0].param_groups[0]["lr"],
-            images_per_second=images / (now - self._since),
+            images_per_second=self._images / (now - self._since),
         )
-        self._losses, self._auxiliary, self._since = [], [], now
+        self._gathered = {name: [] for name in self._gathered}
+        self._images, self._since = 0, now
 
     def on_validation_start(self, trainer: Trainer, task: Any) -> None:
         """Stop the clock of training."""

@@ -8,6 +8,7 @@ RUN/best/           the network with the best validation mIoU: a MODEL
 """
 
 import logging
+import signal
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,10 @@ from typing import Any
 import torch
 import yaml
 from lightning import Callback, Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
 
 from gffnet.data.build import open_dataset
 from gffnet.errors import UserError
+from gffnet.files import write_whole
 from gffnet.inference.model_folder import ModelConfig, save_model
 from gffnet.inference.precision import pick_device, pick_precision
 from gffnet.models.build import build_network
@@ -56,6 +57,41 @@ class KeepBest(Callback):
         self.best = state["best"]
 
 
+class KeepLast(Callback):
+    """Writes the checkpoint that `--resume` goes on from.
+
+    Where an iteration ends with a validation it is written after that, so that a resumed run repeats an interrupted
+    validation and knows the best score of a finished one. `KeepBest` and `History` must be called before.
+    """
+
+    def __init__(self, path: Path, every: int, validate_every: int) -> None:
+        """`every`: iterations between checkpoints; `validate_every`: between validations."""
+        self.path = path
+        self.every = every
+        self.validate_every = validate_every
+        self.saved = 0
+
+    def on_train_batch_end(self, trainer: Trainer, task: Any, outputs: Any, batch: Any, index: int) -> None:
+        """Save, if it is time and no validation follows."""
+        step = trainer.global_step
+        if step % self.every == 0 and step % self.validate_every:
+            self._save(trainer)
+
+    def on_validation_end(self, trainer: Trainer, task: Any) -> None:
+        """Save what a validation during training has changed."""
+        if trainer.training:
+            self._save(trainer)
+
+    def on_train_end(self, trainer: Trainer, task: Any) -> None:
+        """Save the last iteration."""
+        if self.saved < trainer.global_step:
+            self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        self.saved = trainer.global_step
+        trainer.save_checkpoint(self.path)
+
+
 def train(recipe: Recipe, name: str, root: Path | None, out: Path, resume: bool = False, progress: bool = True) -> Path:
     """Train `recipe` on the data set under `root`; returns the run folder `out`.
 
@@ -71,7 +107,7 @@ def train(recipe: Recipe, name: str, root: Path | None, out: Path, resume: bool 
         UserError: data, weights or run folder are not as they should be.
     """
     checkpoint = _checkpoint(out, recipe, resume)
-    first = torch.load(checkpoint, weights_only=True)["global_step"] if checkpoint else 0
+    first = _iteration(checkpoint) if checkpoint else 0
     if first >= recipe.training.iterations and (out / "model").exists():
         log.info("%s is trained already", out)
         return out
@@ -89,16 +125,16 @@ def train(recipe: Recipe, name: str, root: Path | None, out: Path, resume: bool 
         taken = start_from(recipe.training.init_from, network, whole)
         log.info("from %s: %s; fresh: %s", recipe.training.init_from, ", ".join(taken.loaded), ", ".join(taken.fresh))
     config = ModelConfig(recipe.model, classes.names, classes.palette, recipe.data.name, name, recipe.evaluation)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "recipe.yaml").write_text(yaml.safe_dump(recipe.to_mapping(), sort_keys=False), encoding="utf-8")
+    write_whole(out / "recipe.yaml", yaml.safe_dump(recipe.to_mapping(), sort_keys=False).encode())
     task = ParsingTask(network, config, recipe.training, precision, recipe.seed)
     data = ParsingData(recipe, train_set, val_set, first, device.type == "cpu")
     trainer = _trainer(recipe, out, precision.dtype, device, progress)
+    on_interrupt = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(task, data, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit:  # what Lightning makes of an interrupt
-        raise KeyboardInterrupt(f"the last checkpoint is in {out}; go on by the same command with --resume") from None
-    trainer.save_checkpoint(out / LAST)
+    except SystemExit:  # what Lightning makes of an interrupt; it also turns off all further ones
+        signal.signal(signal.SIGINT, on_interrupt)
+        raise KeyboardInterrupt(f"go on with {out} by the same command with --resume") from None
     if recipe.training.iterations % recipe.training.validate_every:
         trainer.validate(task, data, verbose=False)
     save_model(out / "model", task.network, config)
@@ -112,8 +148,12 @@ def _checkpoint(out: Path, recipe: Recipe, resume: bool) -> Path | None:
         return None
     if not resume:
         raise UserError(f"--out {out} holds a run already. Go on with it by --resume, or name another folder.")
-    recipe_file = out / "recipe.yaml"
-    stored = yaml.safe_load(recipe_file.read_text(encoding="utf-8")) if recipe_file.is_file() else {}
+    try:
+        stored = yaml.safe_load((out / "recipe.yaml").read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        stored = None
+    if not isinstance(stored, dict):
+        raise UserError(f"--out {out} holds a run, but its recipe.yaml is gone or damaged. Name another folder.")
     changed = differences(stored, recipe.to_mapping())
     if changed:
         raise UserError(
@@ -121,6 +161,15 @@ def _checkpoint(out: Path, recipe: Recipe, resume: bool) -> Path | None:
             "Resume with the recipe and --set of that run, or name another folder."
         )
     return last if last.is_file() else None
+
+
+def _iteration(checkpoint: Path) -> int:
+    """How far a checkpoint is."""
+    try:
+        return int(torch.load(checkpoint, weights_only=True, mmap=True)["global_step"])
+    except Exception as error:  # a damaged file makes its parser raise anything
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"checkpoint {checkpoint} is damaged ({reason}). Delete it to train from the start.") from None
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
@@ -142,17 +191,19 @@ def _trainer(recipe: Recipe, out: Path, dtype: torch.dtype, device: torch.device
     callbacks: list[Callback] = [
         history,
         KeepBest(out / "best"),
-        ModelCheckpoint(out / "checkpoints", save_last=True, save_top_k=0, every_n_train_steps=min(every, 500)),
+        KeepLast(out / LAST, min(every, 500), every),
     ]
     if progress:
         callbacks.append(ProgressBar(history))
     return Trainer(
         accelerator="cpu" if device.type == "cpu" else "auto",
+        devices=1,  # the recipe's batch is for all of them, and the stream is dealt to one
         max_steps=recipe.training.iterations,
         precision="bf16-mixed" if dtype == torch.bfloat16 else "32-true",
         callbacks=callbacks,
         logger=False,
         enable_progress_bar=False,
+        enable_checkpointing=False,
         enable_model_summary=False,
         val_check_interval=every,
         check_val_every_n_epoch=None,
