@@ -75,6 +75,9 @@ def test_an_interrupted_run_ends_as_an_unbroken_one(
         stop_before(iteration, patch)
         with pytest.raises(KeyboardInterrupt, match="--resume"):
             train(gffnet(), "tests/tiny", root, tmp_path / "broken", progress=False)
+    last = tmp_path / "broken/checkpoints/last.ckpt"
+    kept = torch.load(last, weights_only=True)["global_step"] if last.is_file() else 0
+    assert kept == iteration - iteration % 2  # a checkpoint follows every validation: it goes on, not over again
     broken = train(gffnet(), "tests/tiny", root, tmp_path / "broken", resume=True, progress=False)
     assert same(weights(whole), weights(broken))
     scores = [

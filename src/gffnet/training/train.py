@@ -20,10 +20,11 @@ from lightning import Callback, Trainer, seed_everything
 from gffnet.data.build import open_dataset
 from gffnet.errors import UserError
 from gffnet.files import write_whole
-from gffnet.inference.model_folder import ModelConfig, save_model
+from gffnet.inference.model_folder import CONFIG, ModelConfig, save_model
 from gffnet.inference.precision import pick_device, pick_precision
 from gffnet.models.build import build_network
 from gffnet.recipe import Recipe
+from gffnet.training.checkpoints import KeepBest, KeepLast
 from gffnet.training.data_module import ParsingData
 from gffnet.training.history import History
 from gffnet.training.initial import start_from
@@ -31,65 +32,10 @@ from gffnet.training.progress_bar import ProgressBar
 from gffnet.training.task import ParsingTask
 
 LAST = Path("checkpoints/last.ckpt")
+CHECKPOINT_EVERY = 500
+"""Iterations between checkpoints, at most."""
 
 log = logging.getLogger("gffnet")
-
-
-class KeepBest(Callback):
-    """Writes `best/` whenever a validation beats all before it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.best = -1.0
-
-    def on_validation_end(self, trainer: Trainer, task: Any) -> None:
-        """Save the network if it is the best so far."""
-        if task.val_scores is not None and task.val_scores.miou > self.best:
-            self.best = task.val_scores.miou
-            save_model(self.folder, task.network, task.config)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The best score, for resuming."""
-        return {"best": self.best}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from the best score of an interrupted run."""
-        self.best = state["best"]
-
-
-class KeepLast(Callback):
-    """Writes the checkpoint that `--resume` goes on from.
-
-    Where an iteration ends with a validation it is written after that, so that a resumed run repeats an interrupted
-    validation and knows the best score of a finished one. `KeepBest` and `History` must be called before.
-    """
-
-    def __init__(self, path: Path, every: int, validate_every: int) -> None:
-        """`every`: iterations between checkpoints; `validate_every`: between validations."""
-        self.path = path
-        self.every = every
-        self.validate_every = validate_every
-        self.saved = 0
-
-    def on_train_batch_end(self, trainer: Trainer, task: Any, outputs: Any, batch: Any, index: int) -> None:
-        """Save, if it is time and no validation follows."""
-        step = trainer.global_step
-        if step % self.every == 0 and step % self.validate_every:
-            self._save(trainer)
-
-    def on_validation_end(self, trainer: Trainer, task: Any) -> None:
-        """Save what a validation during training has changed."""
-        if trainer.training:
-            self._save(trainer)
-
-    def on_train_end(self, trainer: Trainer, task: Any) -> None:
-        """Save the last iteration."""
-        if self.saved < trainer.global_step:
-            self._save(trainer)
-
-    def _save(self, trainer: Trainer) -> None:
-        self.saved = trainer.global_step
-        trainer.save_checkpoint(self.path)
 
 
 def train(recipe: Recipe, name: str, root: Path | None, out: Path, resume: bool = False, progress: bool = True) -> Path:
@@ -100,17 +46,18 @@ def train(recipe: Recipe, name: str, root: Path | None, out: Path, resume: bool 
         name: the recipe's name, kept in the model's config.
         root: folder of the data set.
         out: the run folder, which must not hold a run yet unless `resume`.
-        resume: go on from the last checkpoint in `out`, or from the start if there is none.
+        resume: go on from the last checkpoint in `out`, or from the start if there is none; a run that is finished is
+            left as it is.
         progress: show a progress bar.
 
     Raises:
         UserError: data, weights or run folder are not as they should be.
     """
     checkpoint = _checkpoint(out, recipe, resume)
-    first = _iteration(checkpoint) if checkpoint else 0
-    if first >= recipe.training.iterations and (out / "model").exists():
+    if (out / "model" / CONFIG).is_file():  # the last file that a run writes
         log.info("%s is trained already", out)
         return out
+    first = _iteration(checkpoint) if checkpoint else 0
     _quiet_lightning()
     train_set = open_dataset(recipe.data.name, root, recipe.data.train_split)
     val_set = open_dataset(recipe.data.name, root, recipe.data.val_split)
@@ -191,7 +138,7 @@ def _trainer(recipe: Recipe, out: Path, dtype: torch.dtype, device: torch.device
     callbacks: list[Callback] = [
         history,
         KeepBest(out / "best"),
-        KeepLast(out / LAST, min(every, 500), every),
+        KeepLast(out / LAST, min(every, CHECKPOINT_EVERY), every),
     ]
     if progress:
         callbacks.append(ProgressBar(history))
