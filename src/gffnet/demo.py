@@ -45,7 +45,7 @@ def demo(out: Path) -> Path:
     run = train(recipe, RECIPE, scenes, out / "run", resume=True)
     predictor = load(run)
     val = open_dataset("streets", scenes, "val")
-    scores = evaluate(predictor, val, "val", recipe.evaluation)
+    scores = evaluate(predictor, val, "streets", "val", recipe.evaluation)
     write_scores(out / "scores.json", scores)
     screen.print(f"mIoU {scores['miou']:.1%} on {len(val)} unseen scenes")
     spread = [i * (len(val) - 1) // (EXAMPLES - 1) for i in range(EXAMPLES)]

@@ -61,7 +61,7 @@ def test_a_run_folder_tells_the_story(tmp_path: Path, root: Path) -> None:
     predictor = load(run, precision="float32")
     assert predictor.config.recipe == "tests/tiny"
     assert not any("auxiliary" in key for key in weights(run))
-    scores = evaluate(predictor, open_dataset("camvid", root, "val"), "val", recipe.evaluation)
+    scores = evaluate(predictor, open_dataset("camvid", root, "val"), "camvid", "val", recipe.evaluation)
     assert scores["miou"] == lines[-1]["miou"]
     assert load(run / "best").config == predictor.config
 

@@ -37,7 +37,7 @@ def run(arguments: Namespace) -> None:
         protocol = dataclasses.replace(protocol, scales=tuple(arguments.scales))
     if arguments.flip:
         protocol = dataclasses.replace(protocol, flip=True)
-    scores = evaluate(predictor, dataset, arguments.split, protocol)
+    scores = evaluate(predictor, dataset, arguments.dataset, arguments.split, protocol)
     if arguments.out is not None:
         write_scores(arguments.out / "scores.json", scores)
     if arguments.json:

@@ -16,9 +16,10 @@ from gffnet.metrics.confusion import ConfusionMatrix
 from gffnet.recipe import EvaluationRecipe
 
 
-def evaluate(predictor: Predictor, dataset: Any, split: str, protocol: EvaluationRecipe) -> dict[str, Any]:
+def evaluate(predictor: Predictor, dataset: Any, name: str, split: str, protocol: EvaluationRecipe) -> dict[str, Any]:
     """Predict every image of `dataset` by `protocol` and score the lot; plain values, fractions of 1.
 
+    `name` and `split` say what `dataset` is, for the record: a model need not be scored on what it was trained on.
     Keys: `miou`, `pixel_accuracy`, `per_class` (IoU by class name, `None` where a class is absent), `absent`,
     `per_class_accuracy`, `images`, `pixels`, `images_per_second`, `protocol`.
 
@@ -28,7 +29,7 @@ def evaluate(predictor: Predictor, dataset: Any, split: str, protocol: Evaluatio
     names = predictor.config.classes
     if tuple(dataset.classes.names) != tuple(names):
         raise UserError(
-            f"the model knows {len(names)} classes ({', '.join(names[:4])}, ...), but the data set has "
+            f"the model knows {len(names)} classes ({', '.join(names[:4])}, ...), but {name} has "
             f"{len(dataset.classes.names)} ({', '.join(dataset.classes.names[:4])}, ...). "
             f"This model was trained on {predictor.config.dataset}: evaluate it there."
         )
@@ -50,8 +51,8 @@ def evaluate(predictor: Predictor, dataset: Any, split: str, protocol: Evaluatio
         "pixels": scores.pixels,
         "images_per_second": len(dataset) / seconds,
         "protocol": {
-            **dataclasses.asdict(protocol),
-            "dataset": predictor.config.dataset,
+            **{key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(protocol).items()},
+            "dataset": name,
             "split": split,
             "recipe": predictor.config.recipe,
             "precision": str(predictor.precision.dtype).removeprefix("torch."),
