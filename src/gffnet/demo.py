@@ -6,6 +6,7 @@ and write one page about it all. A demo that was interrupted goes on where it st
 
 import os
 import platform
+import shutil
 import time
 from pathlib import Path
 
@@ -19,7 +20,9 @@ from gffnet.console import progress, screen
 from gffnet.data.base import Sample
 from gffnet.data.build import open_dataset
 from gffnet.data.streets import write_streets
+from gffnet.errors import UserError
 from gffnet.evaluation.evaluate import evaluate, write_scores
+from gffnet.inference.model_folder import CONFIG
 from gffnet.inference.predictor import Predictor, load
 from gffnet.recipe import Recipe, load_recipe
 from gffnet.training.history import HISTORY, read_history
@@ -34,15 +37,15 @@ def demo(out: Path) -> Path:
     """Run the demo into the folder `out`; returns the path of the report.
 
     Raises:
-        UserError: `out` holds a run of another recipe.
+        UserError: `out` cannot be written to, or holds a run of another recipe.
     """
-    start = time.perf_counter()
-    scenes = out / "streets"
-    if not (scenes / "leftImg8bit" / "val").is_dir():
-        with progress("drawing street scenes") as step:
-            write_streets(scenes, TRAIN_SCENES, VAL_SCENES, SIZE, progress=step)
+    start, report_file, run = time.perf_counter(), out / "report.html", out / "run"
+    begun, done = run.exists(), (run / "model" / CONFIG).is_file() and report_file.is_file()
+    scenes = _scenes(out / "streets")
     recipe = load_recipe(RECIPE)
-    run = train(recipe, RECIPE, scenes, out / "run", resume=True)
+    train(recipe, RECIPE, scenes, run, resume=True)
+    if done:
+        return report_file
     predictor = load(run)
     val = open_dataset("streets", scenes, "val")
     scores = evaluate(predictor, val, "streets", "val", recipe.evaluation)
@@ -51,7 +54,7 @@ def demo(out: Path) -> Path:
     spread = [i * (len(val) - 1) // (EXAMPLES - 1) for i in range(EXAMPLES)]
     report = Report(
         title="GFFNet on procedural street scenes",
-        summary=_summary(recipe, predictor, time.perf_counter() - start),
+        summary=_summary(recipe, predictor, time.perf_counter() - start, begun),
         history=read_history(run / HISTORY),
         scores=scores,
         examples=[example(predictor, val[i]) for i in spread],
@@ -59,8 +62,22 @@ def demo(out: Path) -> Path:
         palette=val.classes.palette,
         cost=costs([(name, load_recipe(name)) for name in ("streets/pspnet_r18", "streets/gffnet_r18")], SIZE),
     )
-    write_report(out / "report.html", report)
-    return out / "report.html"
+    write_report(report_file, report)
+    return report_file
+
+
+def _scenes(folder: Path) -> Path:
+    """The folder of the scenes, which are drawn unless they are there; it appears whole or not at all."""
+    if folder.is_dir():
+        return folder
+    part = folder.with_name(f"{folder.name}.part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        with progress("drawing street scenes") as step:
+            write_streets(part, TRAIN_SCENES, VAL_SCENES, SIZE, progress=step)
+        return part.rename(folder)
+    except OSError as error:
+        raise UserError(f"--out: cannot write {folder}: {error.strerror or error}. Name a folder with room.") from None
 
 
 def example(predictor: Predictor, sample: Sample) -> Example:
@@ -78,7 +95,7 @@ def example(predictor: Predictor, sample: Sample) -> Example:
     )
 
 
-def _summary(recipe: Recipe, predictor: Predictor, seconds: float) -> list[tuple[str, str]]:
+def _summary(recipe: Recipe, predictor: Predictor, seconds: float, begun: bool) -> list[tuple[str, str]]:
     """What the reader of the report should know first."""
     training = recipe.training
     dtype = str(predictor.precision.dtype).removeprefix("torch.")
@@ -88,6 +105,9 @@ def _summary(recipe: Recipe, predictor: Predictor, seconds: float) -> list[tuple
         ("Training", f"from scratch, {training.iterations} iterations of {training.batch} crops"),
         ("Precision", f"{dtype}: {predictor.precision.reason}"),
         ("Machine", f"{platform.machine()}, {os.cpu_count()} cores, device {predictor.device}"),
-        ("Time", f"{seconds / 60:.1f} minutes for all of it"),
+        (
+            "Time",
+            f"{seconds / 60:.1f} minutes {'since it went on after an interruption' if begun else 'for all of it'}",
+        ),
         ("Versions", f"gffnet {gffnet.__version__}, torch {torch.__version__}, Python {platform.python_version()}"),
     ]

@@ -18,5 +18,8 @@ def run(arguments: Namespace) -> None:
     from gffnet.console import screen
     from gffnet.demo import demo
 
-    report = demo(arguments.out)
+    try:
+        report = demo(arguments.out)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("the same command goes on from here") from None
     screen.print(f"report: {report}")
