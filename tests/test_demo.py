@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,6 +10,7 @@ import gffnet.demo
 from gffnet.demo import demo
 from gffnet.errors import UserError
 from gffnet.recipe import Recipe
+from gffnet.training.task import ParsingTask
 from tests import tiny
 
 
@@ -35,11 +37,18 @@ def test_it_ends_with_a_report_and_a_second_run_shows_the_same(tmp_path: Path, s
     scores = json.loads((tmp_path / "scores.json").read_text())
     page = report.read_text(encoding="utf-8")
     assert f"{scores['miou']:.1%}" in page
+    assert "minutes for all of it" in page
+    assert scores["images"] == 2
+    assert scores["protocol"]["dataset"] == "streets"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "run", "scores.json", "streets"]
     assert page.count("data:image") > 2 * 4
     weights = tmp_path / "run/model/model.safetensors"
     trained, made = weights.read_bytes(), (tmp_path / "streets/leftImg8bit/val").stat().st_mtime_ns
 
-    demo(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert demo(tmp_path) == report
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    assert report.read_text(encoding="utf-8") == page
     assert weights.read_bytes() == trained
     assert (tmp_path / "streets/leftImg8bit/val").stat().st_mtime_ns == made
     assert json.loads((tmp_path / "scores.json").read_text())["miou"] == scores["miou"]
@@ -49,3 +58,67 @@ def test_it_ends_with_a_report_and_a_second_run_shows_the_same(tmp_path: Path, s
     small["recipe"] = tiny.recipe_from_mapping(mapping, "tests")
     with pytest.raises(UserError, match=r"learning_rate"):
         demo(tmp_path)
+
+
+def stop(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_broken_off_while_scenes_are_drawn(
+    tmp_path: Path, small: dict[str, Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scenes are taken for drawn when all of them are, not when the first of them lie there."""
+    real = gffnet.demo.write_streets
+
+    def breaks_off(out: Path, train: int, val: int, *more: Any, **options: Any) -> None:
+        real(out, train, val - 1, *more, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gffnet.demo, "write_streets", breaks_off)
+        with pytest.raises(KeyboardInterrupt):
+            demo(tmp_path)
+    demo(tmp_path)
+    assert len(list((tmp_path / "streets/leftImg8bit").rglob("*.png"))) == 3 + 2
+    assert json.loads((tmp_path / "scores.json").read_text())["images"] == 2
+
+
+@pytest.mark.parametrize("part", ["evaluate", "write_report"])
+def test_broken_off_after_training(
+    part: str, tmp_path: Path, small: dict[str, Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(gffnet.demo, part, stop)
+        with pytest.raises(KeyboardInterrupt):
+            demo(tmp_path)
+    weights = tmp_path / "run/model/model.safetensors"
+    trained = weights.stat().st_mtime_ns
+    page = demo(tmp_path).read_text(encoding="utf-8")
+    assert weights.stat().st_mtime_ns == trained
+    assert "minutes since it went on after an interruption" in page
+
+
+def test_broken_off_in_training(tmp_path: Path, small: dict[str, Recipe], monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = demo(tmp_path / "whole").parent
+    step, trained = ParsingTask.training_step, []
+
+    def breaks_off(self: ParsingTask, batch: Any, index: int) -> Any:
+        if self.global_step == 2 and trained.count(2) == 0:
+            trained.append(2)
+            raise KeyboardInterrupt
+        trained.append(self.global_step)
+        return step(self, batch, index)
+
+    monkeypatch.setattr(ParsingTask, "training_step", breaks_off)
+    with pytest.raises(KeyboardInterrupt):
+        demo(tmp_path / "broken")
+    demo(tmp_path / "broken")
+    assert trained == [0, 1, 2, 2]
+    first, second = (path / "run/model/model.safetensors" for path in (whole, tmp_path / "broken"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_the_folder_is_a_file(tmp_path: Path, small: dict[str, Recipe]) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"^--out: cannot write .*file/streets: "):
+        demo(tmp_path / "file")
