@@ -65,8 +65,8 @@ def _add_commands(parser: Parser, commands: dict[str, ModuleType]) -> None:
 
 
 def _fail(reason: object, code: int) -> int:
-    """Say why on standard error; returns the exit code."""
-    print(f"error: {reason}", file=sys.stderr)
+    """Say why on standard error, in one line; returns the exit code."""
+    print("error:", " ".join(str(reason).splitlines()), file=sys.stderr)
     return code
 
 

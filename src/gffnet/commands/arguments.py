@@ -18,45 +18,58 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, allow_abbrev=False)
 
-    def options(self) -> set[str]:
-        """Every option of this parser and of its subcommands, which hand unknown ones up to it."""
-        inner = getattr(self, "commands", None)
-        return set(self._option_string_actions).union(*(p.options() for p in inner.choices.values()) if inner else ())
+    def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
+        """Parse, and refuse what is unknown here already, where its neighbours are known: argparse hands it up."""
+        namespace, unknown = super().parse_known_args(*arguments, **options)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return namespace, unknown
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage and leaving."""
         choice = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
-        option = re.search(r"unrecognized arguments: (\S+)", message)
+        option = re.search(r"unrecognized arguments: (-\S+)", message)
         hint = ""
         if choice:
             hint = nearest(choice[1], re.findall(r"[\w-]+", choice[2]))
         elif option:
-            hint = nearest(option[1], self.options())
+            hint = nearest(option[1], self._option_string_actions)
         raise UserError(f"{message.rstrip('.')}.{hint} See {self.prog} --help.")
 
 
 def size(text: str) -> tuple[int, int]:
     """`HxW`, such as `512x1024` → (512, 1024)."""
-    height, cross, width = str(text).partition("x")
-    if not (cross and height.isdigit() and width.isdigit() and int(height) and int(width)):
-        raise UserError(f"size {text!r} must read HxW in pixels, height first, such as 512x1024.")
-    return int(height), int(width)
+    sides = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", str(text))
+    if not (sides and int(sides[1]) and int(sides[2])):
+        raise UserError(f"size {text!r} must read HxW in pixels, height first, each 1..99999, such as 512x1024.")
+    return int(sides[1]), int(sides[2])
+
+
+def scale(text: str) -> float:
+    """A factor to scale images by, such as `0.75`."""
+    try:
+        factor = float(text)
+    except ValueError:
+        factor = 0.0
+    if not 0 < factor <= 10:
+        raise UserError(f"scale {text!r} must be a number above 0 and at most 10, such as 0.75.")
+    return factor
 
 
 def levels(text: str) -> list[int]:
     """`1,2` → [1, 2]."""
     parts = str(text).split(",")
-    if not all(part.strip().isdigit() for part in parts):
+    if not all(re.fullmatch(r" *[0-9]{1,3} *", part) for part in parts):
         raise UserError(f"--close {text!r} must be gate levels with commas between them, such as 1,2.")
     return [int(part) for part in parts]
 
 
 def shard(text: str) -> tuple[int, int]:
     """`i/n`, such as `2/8` → (2, 8): the second of eight shares."""
-    index, slash, count = str(text).partition("/")
-    if not (slash and index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
+    parts = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", str(text))
+    if not (parts and 1 <= int(parts[1]) <= int(parts[2])):
         raise UserError(f"--shard {text!r} must read i/n with 1 <= i <= n, such as 2/8.")
-    return int(index), int(count)
+    return int(parts[1]), int(parts[2])
 
 
 def add_model(parser: Parser) -> None:

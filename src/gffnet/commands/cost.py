@@ -46,4 +46,5 @@ def _print_table(rows: list[dict[str, Any]], size: tuple[int, int]) -> None:
             f"{row['executed_macs'] / 1e9:.1f}",
             f"{row['executed_macs_increase_percent']:+.1f} %",
         )
-    Console(width=None if Console().is_terminal else 140).print(table)
+    wide = None if Console().is_terminal else 140
+    Console(width=wide, markup=False, emoji=False).print(table)  # recipes go by any name

@@ -28,4 +28,7 @@ def run(arguments: Namespace) -> None:
             write_streets(arguments.out, arguments.train, arguments.val, arguments.size, arguments.seed, progress=step)
     except ValueError as error:
         raise UserError(str(error)) from None
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"--out: cannot write to {arguments.out}: {reason}. Name a folder with room.") from None
     screen.print(f"{arguments.train} + {arguments.val} scenes: --root {arguments.out}")
