@@ -1,9 +1,15 @@
 """The command line: what it prints, what it exits with, and that it says what is wrong in one line."""
 
+import dataclasses
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,10 +49,10 @@ def fails(captured: Captured, *arguments: str) -> str:
     assert main(list(arguments)) == 2
     out, err = captured.readouterr()
     assert out == ""
-    line = err.strip().splitlines()[-1]
-    assert line.startswith("error: ")
-    assert "Traceback" not in err
-    return line
+    assert err.startswith("error: ")
+    assert err.endswith("\n")
+    assert err.count("\n") == 1
+    return err.removesuffix("\n")
 
 
 def python(code: str) -> str:
@@ -88,6 +94,27 @@ def test_every_command_has_help(words: list[str], capsys: Captured) -> None:
         (["data", "streets", "--out", "out", "--train", "-1", "--val", "1"], "train"),
         (["data", "streets", "--out", "out", "--train", "few", "--val", "1"], "few"),
         (["data", "street"], "Did you mean 'streets'?"),
+        (["data"], "See gffnet data --help."),
+        (["cost", "camvid/gffnet_r18", "--size", "0x512"], "HxW"),
+        (["cost", "."], "recipe '.' is unknown"),
+        (["train", "camvid/gffnet_r18", "--rot", "x"], "Did you mean '--root'? See gffnet train --help."),
+        (["train", "camvid/gffnet_r18", "--root", "nowhere"], "nowhere: there is no such folder"),
+        (["train", "camvid/gffnet_r18", "--set", "model.fusion=gfff"], "Did you mean 'gff'?"),
+        (["train", "camvid/gffnet_r18", "--set", "training.batch=[1"], "not valid YAML"),
+        (["train", "camvid/gffnet_r18", "--set", "training=3"], "training must hold"),
+        (["evaluate", "--dataset", "camvid", "--root", "."], "no model ships"),
+        (["evaluate", "--model", "m", "--dataset", "camvid"], "--root"),
+        (["evaluate", "--model", "m", "--dataset", "camvid", "--root", ".", "--scales", "0"], "above 0"),
+        (["evaluate", "--model", "m", "--dataset", "camvid", "--root", ".", "--precision", "half"], "invalid choice"),
+        (["evaluate", "--model", ".", "--dataset", "camvid", "--root", "."], "no run or model folder"),
+        (["predict", "--out", "out", "--model", "m"], "INPUT"),
+        (["gates", "photo.png", "--out", "out"], "no model ships"),
+        (["data", "streets", "--out", "out", "--train", "1", "--val", "1", "--size", "8x8"], "64x128"),
+        (["data", "streets", "--out", "out", "--train", "0", "--val", "0"], "at least one scene"),
+        (
+            ["data", "streets", "--out", "pyproject.toml", "--train", "1", "--val", "0"],
+            "cannot write to pyproject.toml",
+        ),
     ],
 )
 def test_a_mistake_is_answered_in_one_line(words: list[str], said: str, capsys: Captured) -> None:
@@ -109,6 +136,24 @@ def test_mistakes_in_data(camvid: Path, model: str, capsys: Captured) -> None:
     assert "val_000.png" in fails(capsys, *evaluate, str(camvid))
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_mistake_in_data_that_comes_to_light_in_training(
+    workers: int, camvid: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    """Also in a process of its own, from which errors come with a traceback."""
+    for i in range(5):
+        Image.fromarray(np.full((12, 16), 12, np.uint8)).save(camvid / f"trainannot/train_{i:03d}.png")
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(json.dumps(tiny.recipe(workers=workers).to_mapping()))
+    assert main(["train", str(recipe), "--root", str(camvid), "--out", str(tmp_path / "run")]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "Traceback" not in err
+    last = err.splitlines()[-1]
+    assert last.startswith(f"error: label map {camvid}/trainannot/train_00")
+    assert "value 12 at row 0, column 0 is no label id: they are 0..11." in last
+
+
 def test_weights_of_another_architecture(camvid: Path, model: str, tmp_path: Path, capsys: Captured) -> None:
     weights = f"model.backbone.weights={model}/model/model.safetensors"
     out = str(tmp_path / "out")
@@ -127,6 +172,32 @@ def test_weights_of_another_architecture(camvid: Path, model: str, tmp_path: Pat
     )
     assert "model.safetensors" in line
     assert not Path(out, "model").exists()
+
+
+def test_an_error_is_one_line_whatever_it_is_about(capsys: Captured) -> None:
+    assert fails(capsys, "cost", "two\nlines.yaml").startswith("error: recipe file two lines.yaml does not exist.")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["evaluate", "--dataset", "camvid", "--root", "CAMVID", "--model", "MODEL", "--out", "FILE"],
+        ["predict", "PHOTO", "--model", "MODEL", "--out", "FILE"],
+        ["gates", "PHOTO", "--model", "MODEL", "--out", "FILE"],
+        ["train", "RECIPE", "--root", "CAMVID", "--out", "FILE"],
+        ["demo", "--out", "FILE"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_the_output_folder_is_a_file(
+    words: list[str], tmp_path: Path, camvid: Path, model: str, photo: Path, capsys: Captured
+) -> None:
+    file, recipe = tmp_path / "file", tmp_path / "mine.yaml"
+    file.write_text("")
+    recipe.write_text(json.dumps(tiny.recipe(iterations=2).to_mapping()))
+    place = {"CAMVID": camvid, "MODEL": model, "PHOTO": photo, "FILE": file, "RECIPE": recipe}
+    line = fails(capsys, *[str(place.get(word, word)) for word in words])
+    assert f"cannot write {file}" in line
 
 
 def test_unreadable_photographs(tmp_path: Path, model: str, photo: Path, capsys: Captured) -> None:
@@ -191,6 +262,107 @@ def test_a_run_is_named_after_its_recipe(camvid: Path, tmp_path: Path, monkeypat
     assert main(["train", "mine.yaml", "--root", str(camvid)]) == 0
     assert Path("runs/mine/model/model.safetensors").is_file()
     assert main(["train", "mine.yaml", "--root", str(camvid)]) == 2
+
+
+def test_names_with_brackets_are_shown_as_they_are(
+    tmp_path: Path, camvid: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = tiny.recipe()
+    config = dataclasses.replace(tiny.config(of, "my [bold]recipe[/x] :car:"))
+    save_model(tmp_path / "run [1]/model", tiny.network(of), config)
+    words = ["evaluate", "--model", str(tmp_path / "run [1]"), "--dataset", "camvid", "--root", str(camvid)]
+    assert main(words) == 0
+    assert "my [bold]recipe[/x] :car:" in " ".join(capsys.readouterr().out.split())
+    monkeypatch.chdir(tmp_path)
+    Path("mine [1].yaml").write_text(json.dumps(of.to_mapping()))
+    assert main(["cost", "mine [1].yaml", "--size", "32x32"]) == 0
+    assert "mine [1].yaml" in capsys.readouterr().out
+    photo = tmp_path / "photo [1].png"
+    Image.fromarray(tiny.picture(0)).save(photo)
+    assert main(["predict", str(photo), "--model", words[2], "--out", str(tmp_path / "out [/b]")]) == 0
+    assert capsys.readouterr().err.splitlines()[-1] == f"1 image: {tmp_path}/out [/b]/labels, colour, overlay"
+
+
+# In a process of its own
+
+
+def gffnet(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **options.pop("environment", {})}
+    command = [sys.executable, "-m", "gffnet.cli", *words]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, **options)
+
+
+def test_a_mistake_seen_from_outside() -> None:
+    done = gffnet("trian")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: argument COMMAND: invalid choice: 'trian'")
+    assert done.stderr.endswith("Did you mean 'train'? See gffnet --help.\n")
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_version_seen_from_outside() -> None:
+    done = gffnet("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"gffnet {metadata.version('gffnet')}\n", "")
+
+
+def test_standard_output_holds_the_json_alone(camvid: Path, model: str) -> None:
+    words = ("evaluate", "--model", model, "--dataset", "camvid", "--root", str(camvid), "--json", "--device", "cpu")
+    done = gffnet(*words)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["images"] == 3
+    assert done.stdout.startswith("{\n")
+
+
+def test_a_terminal_that_knows_ascii_only() -> None:
+    done = gffnet("cost", "streets/pspnet_r18", "--size", "32x32", environment={"PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "| streets/pspnet_r18 |" in done.stdout
+
+
+@pytest.mark.parametrize("json_too", [[], ["--json"]], ids=["table", "json"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_leaves(json_too: list[str], unbuffered: str) -> None:
+    """As in `gffnet cost ... | head`: nothing is said, and it is no failure."""
+    code = (
+        "import sys; from gffnet.cli import main; from gffnet.commands import cost;"
+        "import gffnet.analysis.cost as counted; counted.costs = lambda *_: ["
+        "dict.fromkeys(('params', 'macs', 'flops', 'executed_macs', 'params_increase_percent',"
+        "'macs_increase_percent', 'executed_macs_increase_percent'), 1) | {'recipe': 'x'}];"
+        "print('ready', file=sys.stderr, flush=True); sys.stdin.readline(); sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, "cost", "streets/pspnet_r18", *json_too]
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        assert process.stderr.readline() == "ready\n"
+        process.stdout.close()
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+
+
+def test_an_interrupted_training_says_how_to_go_on(camvid: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(json.dumps(tiny.recipe(iterations=100_000, validate_every=50).to_mapping()))
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "gffnet.cli", "train", str(recipe), "--root", str(camvid), "--out", str(run)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    try:
+        while not (run / "checkpoints/last.ckpt").is_file():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == f"error: interrupted: go on with {run} by the same command with --resume"
+    assert "Traceback" not in err
+    assert not (run / "model").exists()
 
 
 def test_an_interrupt_is_no_failure_of_ours(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:

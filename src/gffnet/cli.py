@@ -32,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = make_parser().parse_args(argv)
         arguments.run(arguments)
+        sys.stdout.flush()
     except UserError as error:
         return _fail(error, 2)
     except RunFailed as error:

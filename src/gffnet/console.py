@@ -1,4 +1,4 @@
-"""What the program tells the person at the terminal: progress and notices, all on standard error."""
+"""What the program tells the person at the terminal: progress and notices on standard error, results on output."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -14,6 +14,20 @@ T = TypeVar("T")
 screen = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 """Standard error; standard output is for results. What it prints appears word for word and on one line: names of files
 may hold brackets and colons, and are there to be copied."""
+
+
+class Results(Console):
+    """Standard output, for tables: names appear word for word."""
+
+    def __init__(self, width: int | None = None) -> None:
+        """`width`: in characters, where the output is no terminal."""
+        super().__init__(markup=False, emoji=False)
+        if width is not None and not self.is_terminal:
+            self.width = width
+
+    def on_broken_pipe(self) -> None:
+        """Let the command line deal with a reader that has left."""
+        raise BrokenPipeError
 
 
 def track(items: Iterable[T], what: str, total: int | None = None) -> Iterable[T]:

@@ -72,6 +72,7 @@ def _scenes(folder: Path) -> Path:
         return folder
     part = folder.with_name(f"{folder.name}.part")
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(part, ignore_errors=True)
         with progress("drawing street scenes") as step:
             write_streets(part, TRAIN_SCENES, VAL_SCENES, SIZE, progress=step)

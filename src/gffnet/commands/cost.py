@@ -29,8 +29,9 @@ def run(arguments: Namespace) -> None:
 
 def _print_table(rows: list[dict[str, Any]], size: tuple[int, int]) -> None:
     """The rows as a table on standard output."""
-    from rich.console import Console
     from rich.table import Table
+
+    from gffnet.console import Results
 
     table = Table(title=f"one image of {size[0]}x{size[1]}; executed: over the first row as written")
     for heading in ("recipe", "params", "", "GMAC as written", "", "GFLOP", "GMAC executed", ""):
@@ -46,5 +47,4 @@ def _print_table(rows: list[dict[str, Any]], size: tuple[int, int]) -> None:
             f"{row['executed_macs'] / 1e9:.1f}",
             f"{row['executed_macs_increase_percent']:+.1f} %",
         )
-    wide = None if Console().is_terminal else 140
-    Console(width=wide, markup=False, emoji=False).print(table)  # recipes go by any name
+    Results(width=140).print(table)

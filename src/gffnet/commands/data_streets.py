@@ -24,6 +24,7 @@ def run(arguments: Namespace) -> None:
     from gffnet.data.streets import write_streets
 
     try:
+        arguments.out.mkdir(parents=True, exist_ok=True)
         with progress("drawing street scenes") as step:
             write_streets(arguments.out, arguments.train, arguments.val, arguments.size, arguments.seed, progress=step)
     except ValueError as error:

@@ -48,8 +48,9 @@ def run(arguments: Namespace) -> None:
 
 def _print_table(scores: dict[str, Any]) -> None:
     """The scores as a table on standard output, in percent."""
-    from rich.console import Console
     from rich.table import Table
+
+    from gffnet.console import Results
 
     protocol = scores["protocol"]
     table = Table(title=f"{protocol['recipe']} on {protocol['dataset']} {protocol['split']}, {scores['images']} images")
@@ -60,4 +61,4 @@ def _print_table(scores: dict[str, Any]) -> None:
     table.add_section()
     table.add_row("mIoU", f"{100 * scores['miou']:.2f}")
     table.add_row("pixel accuracy", f"{100 * scores['pixel_accuracy']:.2f}")
-    Console(markup=False, emoji=False).print(table)  # classes and recipes go by any name
+    Results().print(table)
