@@ -15,7 +15,9 @@ class Halve(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c _h _w"]:
         """The averages."""
-        return F.avg_pool2d(F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2), mode="replicate"), 2)
+        # One more row and column whatever the size (an even one leaves them out): the size of the result is then that
+        # of a strided convolution to the letter, which the tracer of an export wants to see.
+        return F.avg_pool2d(F.pad(x, (0, 1, 0, 1), mode="replicate"), 2)
 
 
 class HalveDilated(nn.Module):
