@@ -99,12 +99,11 @@ def example(predictor: Predictor, sample: Sample) -> Example:
 def _summary(recipe: Recipe, predictor: Predictor, seconds: float, begun: bool) -> list[tuple[str, str]]:
     """What the reader of the report should know first."""
     training = recipe.training
-    dtype = str(predictor.precision.dtype).removeprefix("torch.")
     return [
         ("Recipe", RECIPE),
         ("Scenes", f"{TRAIN_SCENES} to train on, {VAL_SCENES} to score on, {SIZE[1]} x {SIZE[0]} pixels"),
         ("Training", f"from scratch, {training.iterations} iterations of {training.batch} crops"),
-        ("Precision", f"{dtype}: {predictor.precision.reason}"),
+        ("Precision", f"{predictor.precision.name}: {predictor.precision.reason}"),
         ("Machine", f"{platform.machine()}, {os.cpu_count()} cores, device {predictor.device}"),
         (
             "Time",

@@ -16,10 +16,9 @@ from jaxtyping import UInt8
 from gffnet.analysis.figures import closing_figure, gate_colours, gates_figure
 from gffnet.analysis.gate_statistics import closing_statistics, gate_statistics
 from gffnet.analysis.gated_image import Closing, GatedImage, GateResult
-from gffnet.console import screen, track
-from gffnet.data.images import read_image, write_image
-from gffnet.errors import RunFailed, UserError
+from gffnet.data.images import write_image
 from gffnet.files import write_whole
+from gffnet.inference.predict_files import readable
 from gffnet.inference.predictor import Predictor
 
 __all__ = ["Closing", "GateResult", "GatedImage", "close_gates", "gate_maps", "write_gates"]
@@ -62,23 +61,8 @@ def write_gates(
         RunFailed: some images could not be read; all the others are written.
     """
     folders = result_folders(image_paths, out)
-    results, unreadable = [], []
-    for path, folder in track(folders.items(), "gate maps", total=len(folders)):
-        try:
-            image = read_image(path)
-        except UserError as error:
-            unreadable.append(str(error))
-            continue
-        results.append(_write_image(predictor, path, image, folder, close))
-    if unreadable and not results:
-        raise UserError(unreadable[0])
-    for message in unreadable:
-        screen.print(f"left out: {message}", style="yellow", markup=False)
-    if unreadable:
-        raise RunFailed(
-            f"{len(unreadable)} of {len(folders)} images could not be read and were left out; the others are in {out}."
-        )
-    return results
+    images = readable(list(folders), "gate maps", out)
+    return [_write_image(predictor, path, image, folders[path], close) for path, image in images]
 
 
 def result_folders(image_paths: Sequence[Path], out: Path) -> dict[Path, Path]:

@@ -84,7 +84,7 @@ def add_model(parser: Parser) -> None:
     )
 
 
-def add_dataset(parser: Parser, required: bool) -> None:
+def add_root(parser: Parser, required: bool) -> None:
     """`--root`."""
     parser.add_argument("--root", type=Path, default=None, required=required, help="folder of the data set")
 

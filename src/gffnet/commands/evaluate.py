@@ -5,7 +5,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from gffnet.commands.arguments import Parser, add_dataset, add_model, print_json, scale
+from gffnet.commands.arguments import Parser, add_model, add_root, print_json, scale
 
 SUMMARY = "score a model on a data set: mIoU, pixel accuracy, IoU per class, with the protocol used"
 
@@ -14,7 +14,7 @@ def add_arguments(parser: Parser) -> None:
     """Declare the arguments."""
     add_model(parser)
     parser.add_argument("--dataset", required=True, metavar="NAME", help="data set name, such as camvid or cityscapes")
-    add_dataset(parser, required=True)
+    add_root(parser, required=True)
     parser.add_argument("--split", default="val", help="split to score (default: val)")
     parser.add_argument(
         "--scales", type=scale, nargs="+", default=None, help="average over these scales (default: the recipe's)"

@@ -3,7 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
-from gffnet.commands.arguments import Parser, add_dataset
+from gffnet.commands.arguments import Parser, add_root
 
 SUMMARY = "train a recipe; the run folder holds the resolved recipe, history, checkpoints and the model"
 
@@ -11,7 +11,7 @@ SUMMARY = "train a recipe; the run folder holds the resolved recipe, history, ch
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments."""
     parser.add_argument("recipe", metavar="RECIPE", help="a name such as camvid/gffnet_r18, or a YAML file")
-    add_dataset(parser, required=False)
+    add_root(parser, required=False)
     parser.add_argument("--out", type=Path, default=None, help="run folder (default: runs/RECIPE)")
     parser.add_argument(
         "--set",
@@ -29,8 +29,8 @@ def run(arguments: Namespace) -> None:
     from gffnet.recipe import load_recipe
 
     recipe = load_recipe(arguments.recipe, arguments.set)
-    name = str(Path(arguments.recipe).with_suffix("")) if arguments.recipe.endswith((".yaml", ".yml")) else None
-    out = arguments.out or Path("runs") / (Path(name).name if name else arguments.recipe)
+    file = Path(arguments.recipe)
+    out = arguments.out or Path("runs") / (file.stem if file.suffix in {".yaml", ".yml"} else arguments.recipe)
 
     from gffnet.training.train import train
 

@@ -55,7 +55,7 @@ def evaluate(predictor: Predictor, dataset: Any, name: str, split: str, protocol
             "dataset": name,
             "split": split,
             "recipe": predictor.config.recipe,
-            "precision": str(predictor.precision.dtype).removeprefix("torch."),
+            "precision": predictor.precision.name,
             "device": str(predictor.device),
         },
     }

@@ -13,6 +13,11 @@ class Precision(NamedTuple):
     dtype: torch.dtype
     reason: str
 
+    @property
+    def name(self) -> str:
+        """The format's name, such as `bfloat16`."""
+        return str(self.dtype).removeprefix("torch.")
+
 
 def pick_device(device: str = "auto") -> torch.device:
     """`auto`: an NVIDIA GPU where there is one, else the CPU; or any name that torch knows.

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,26 +33,37 @@ def predict_files(predictor: Predictor, inputs: Sequence[Path], out: Path, shard
         RunFailed: some images could not be read; all the others are written.
     """
     names = result_names(inputs)
-    mine = list(names.items())[shard[0] - 1 :: shard[1]]
+    mine = dict(list(names.items())[shard[0] - 1 :: shard[1]])
+    for path, image in readable(list(mine), "predicting", out):
+        _predict_image(predictor, image, out, mine[path])
+    return len(mine)
+
+
+def readable(paths: Sequence[Path], what: str, out: Path) -> Iterator[tuple[Path, NDArray[np.uint8]]]:
+    """Every image of `paths` that can be read, with a progress bar that says `what`; the others are named and left out.
+
+    Raises, after the last image:
+        UserError: not one could be read.
+        RunFailed: some could not; the results of all the others are in `out`.
+    """
     unreadable = []
-    for path, name in track(mine, "predicting"):
+    for path in track(paths, what):
         try:
             image = read_image(path)
         except UserError as error:
             unreadable.append(str(error))
-            if len(mine) > 1:
+            if len(paths) > 1:
                 screen.print(f"left out: {error}", style="yellow")
             continue
-        _predict_image(predictor, image, out, name)
-    if unreadable and len(unreadable) == len(mine):
+        yield path, image
+    if unreadable and len(unreadable) == len(paths):
         raise UserError(
-            unreadable[0] if len(mine) == 1 else f"not one of {len(mine)} images could be read: {unreadable[0]}"
+            unreadable[0] if len(paths) == 1 else f"not one of {len(paths)} images could be read: {unreadable[0]}"
         )
     if unreadable:
         raise RunFailed(
-            f"{len(unreadable)} of {len(mine)} images could not be read and were left out; the others are in {out}."
+            f"{len(unreadable)} of {len(paths)} images could not be read and were left out; the others are in {out}."
         )
-    return len(mine)
 
 
 def result_names(inputs: Sequence[Path]) -> dict[Path, Path]:

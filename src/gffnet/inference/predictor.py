@@ -66,8 +66,7 @@ class Predictor:
         network = self.network
         if network.fusion is None:
             raise UserError(f"model {self.config.recipe} has no fusion, so it has no maps to fuse and no gates.")
-        pyramid = network.backbone(network.normalise(self._ready(self.tensor(image)[None])))
-        context = network.context(pyramid[-1])
+        pyramid, context = network.features(self._ready(self.tensor(image)[None]))
         reduced, gates = network.encode(pyramid, context)
         return Encoded(reduced, gates, context, (image.shape[0], image.shape[1]))
 

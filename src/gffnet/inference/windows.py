@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from gffnet.models.algebra.resize import resize, size_of
 from gffnet.recipe import EvaluationRecipe
 
 Scorer = Callable[[Tensor], Tensor]
@@ -22,7 +23,7 @@ def probabilities(
 ) -> Float[Tensor, "k h w"]:
     """Class probabilities at the image's size, averaged over the scales and mirror images of `protocol`."""
     total: Tensor | None = None
-    size = (image.shape[-2], image.shape[-1])
+    size = size_of(image)
     views = [
         (scale, mirrored) for scale in protocol.scales for mirrored in ((False, True) if protocol.flip else (False,))
     ]
@@ -30,7 +31,7 @@ def probabilities(
         view = _scaled(image[None].float(), scale)
         view = view.flip(-1) if mirrored else view
         result = window_probabilities(score, view, protocol, mean)
-        result = _resized(result.flip(-1) if mirrored else result, size)
+        result = resize(result.flip(-1) if mirrored else result, size)
         total = result if total is None else total + result
     assert total is not None
     return (total / len(views))[0]
@@ -80,11 +81,4 @@ def pad_to(
 
 def _scaled(image: Tensor, scale: float) -> Tensor:
     """The image resized by a factor, rounded to whole pixels."""
-    return _resized(image, (max(1, round(image.shape[-2] * scale)), max(1, round(image.shape[-1] * scale))))
-
-
-def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear resizing to `size`."""
-    if tuple(x.shape[-2:]) == size:
-        return x
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+    return resize(image, (max(1, round(image.shape[-2] * scale)), max(1, round(image.shape[-1] * scale))))

@@ -43,9 +43,13 @@ class SceneParser(nn.Module):
 
     def forward(self, image: Num[Tensor, "b c h w"]) -> Output:
         """Image, uint8 or float in 0..255, (B, C, H, W) → logits (B, K, H, W) and the gates (finest first)."""
-        pyramid = self.backbone(self.normalise(image))  # X_1..X_4
-        context = self.context(pyramid[-1])  # y_0
+        pyramid, context = self.features(image)
         return self.decode(pyramid, context, size_of(image))
+
+    def features(self, image: Num[Tensor, "b c h w"]) -> tuple[Pyramid, Tensor]:
+        """Image → the pyramid `X_1..X_4` and the context map `y_0`."""
+        pyramid = self.backbone(self.normalise(image))
+        return pyramid, self.context(pyramid[-1])
 
     def normalise(self, image: Num[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """`(image - mean) / std` per channel, reckoned in float32 or finer, in the dtype of the weights."""

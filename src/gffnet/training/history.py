@@ -98,4 +98,4 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
 
 def _mean(values: list[Tensor]) -> float:
-    return float(sum(float(v) for v in values) / len(values))
+    return sum(float(v) for v in values) / len(values)

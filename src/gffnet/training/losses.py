@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-IGNORE = 255
+from gffnet.data.catalog import IGNORE
 
 
 def parsing_loss(logits: Float[Tensor, "b k h w"], labels: Integer[Tensor, "b h w"]) -> Float[Tensor, ""]:

@@ -41,8 +41,8 @@ class ParsingTask(LightningModule):
     def losses(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The main and the auxiliary loss of a batch: images (B, C, H, W), labels (B, H, W)."""
         network, size = self.network, size_of(images)
-        pyramid = network.backbone(network.normalise(images))
-        logits = network.decode(pyramid, network.context(pyramid[-1]), size).logits
+        pyramid, context = network.features(images)
+        logits = network.decode(pyramid, context, size).logits
         return parsing_loss(logits, labels), parsing_loss(self.auxiliary(pyramid[2], size), labels)
 
     def training_step(self, batch: Batch, index: int) -> dict[str, Tensor]:

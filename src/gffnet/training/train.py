@@ -63,7 +63,7 @@ def train(recipe: Recipe, name: str, root: Path | None, out: Path, resume: bool 
     val_set = open_dataset(recipe.data.name, root, recipe.data.val_split)
     device = pick_device()
     precision = pick_precision(recipe.precision, device)
-    log.info("precision %s: %s", str(precision.dtype).removeprefix("torch."), precision.reason)
+    log.info("precision %s: %s", precision.name, precision.reason)
     seed_everything(recipe.seed, verbose=False)
     classes = train_set.classes
     network = build_network(recipe.model.without_weights() if checkpoint else recipe.model, len(classes.names))
