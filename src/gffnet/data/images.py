@@ -8,13 +8,14 @@ import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from PIL.Image import DecompressionBombError, DecompressionBombWarning, Transpose
 
+from gffnet.data.png import decode_png
 from gffnet.errors import UserError
 from gffnet.files import write_whole
 
@@ -39,6 +40,38 @@ _STRETCHED = {"L;2": 85, "L;4": 17}
 _SIXTEEN_BIT = {"I;16", "I;16L", "I;16B", "I;16N"}
 
 
+class Header(NamedTuple):
+    """What an image file says of itself before its pixels."""
+
+    format: str
+    """Pillow's name of it, such as `PNG`."""
+    size: tuple[int, int]
+    """Height and width as stored, before the orientation is applied."""
+    orientation: int
+    """Of EXIF, 1 if upright or not given."""
+    colour: bool
+    """Whether a pixel is more than one number; a palette index is one."""
+    grey: bool
+    deep: bool
+    """More than eight bits a sample."""
+
+
+def read_header(path: Path) -> Header | None:
+    """The header of an image file, None if it cannot be read or is no image."""
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+            tile = str(image.tile[0].args) if image.tile else ""
+            deep = image.mode in _SIXTEEN_BIT | {"I", "F"} or ";16" in tile
+            grey = image.mode in _SIXTEEN_BIT | {"1", "L", "LA", "La", "I", "F"}
+            colour = image.mode not in _SIXTEEN_BIT | {"1", "L", "P", "I", "F"}
+            size = image.height, image.width
+            # Pillow decodes all of a PNG to look for an orientation behind its pixels, where hardly any has it.
+            told = image.format != "PNG" or any("exif" in str(key) or "xmp" in str(key) for key in image.info)
+            return Header(image.format or "", size, _orientation(image) if told else 1, colour, grey, deep)
+    except Exception:  # Pillow's decoders raise nearly every built-in exception on damaged files
+        return None
+
+
 def read_image(path: str | Path) -> NDArray[np.uint8]:
     """The image as uint8 `(H, W, 3)`, RGB, its EXIF orientation applied.
 
@@ -49,7 +82,10 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
         UserError: the file cannot be read whole, is too large, or has samples of no known range (float, 32 bits).
     """
     path = Path(path)
-    image = _load(path)
+    content = _content(path)
+    if (pixels := decode_png(content)) is not None:
+        return pixels if pixels.ndim == 3 else np.stack([pixels] * 3, axis=-1)
+    image = _load(path, content)
     image.info.pop("transparency", None)  # Pillow warns where a conversion drops it
     image = image.transpose(_UPRIGHT[orientation]) if (orientation := _orientation(image)) in _UPRIGHT else image
     if image.mode in _SIXTEEN_BIT or (image.mode == "I" and image.format in {"PNG", "PPM"}):
@@ -70,7 +106,10 @@ def read_labels(path: str | Path) -> NDArray[Any]:
         UserError: the file cannot be read whole, is in colour, has an alpha channel, or is a JPEG.
     """
     path = Path(path)
-    image = _load(path)
+    content = _content(path)
+    if (pixels := decode_png(content)) is not None and pixels.ndim == 2:
+        return pixels
+    image = _load(path, content)
     if image.format == "JPEG":
         raise UserError(f"label map {path}: JPEG changes grey levels, so its ids are lost: save label maps as PNG.")
     if image.mode in {"1", "L", "P"}:
@@ -137,29 +176,35 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in EXTENSIONS and not any(part.startswith(".") for part in path.parts)
 
 
-def _load(path: Path) -> Image.Image:
-    """The image, decoded whole; `info["rawmode"]` says how its samples are stored."""
+def _content(path: Path) -> bytes:
+    """What the file holds."""
     try:
-        with path.open("rb") as file:
-            return _decode(file)
-    except UnidentifiedImageError:
-        empty = path.stat().st_size == 0
-        _unreadable(path, "the file is empty" if empty else "its content is no image", "copy or download it again")
-    except DecompressionBombError:
-        limit = f"{2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels"
-        _unreadable(path, f"its header claims more than {limit}", "cut it into tiles, or scale it down")
+        return path.read_bytes()
     except FileNotFoundError:
         _unreadable(path, "there is no such file", "check the path")
     except IsADirectoryError:
         _unreadable(path, "it is a folder", "name a file")
     except PermissionError:
         _unreadable(path, "permission denied", "make it readable for your user")
+    except OSError as error:
+        _unreadable(path, error.strerror or str(error), "copy or download it again")
+
+
+def _load(path: Path, content: bytes) -> Image.Image:
+    """The image in the content of a file, decoded whole; `info["rawmode"]` says how its samples are stored."""
+    try:
+        return _decode(io.BytesIO(content))
+    except UnidentifiedImageError:
+        _unreadable(path, "its content is no image" if content else "the file is empty", "copy or download it again")
+    except DecompressionBombError:
+        limit = f"{2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels"
+        _unreadable(path, f"its header claims more than {limit}", "cut it into tiles, or scale it down")
     except Exception as error:  # Pillow's decoders raise nearly every built-in exception on damaged files
         cause = " ".join(str(error).split()) or type(error).__name__
         _unreadable(path, f"it is damaged or cut short ({cause})", "copy or download it again")
 
 
-def _decode(file: BinaryIO) -> Image.Image:
+def _decode(file: io.BytesIO) -> Image.Image:
     """The image in `file`, its pixels loaded."""
     # Pillow warns of large images, and refuses those of twice that size.
     with warnings.catch_warnings(action="ignore", category=DecompressionBombWarning):

@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from gffnet.data.base import Sample
+from gffnet.data.base import Decoded, Opened, Pixels, Sample
 from gffnet.data.transforms import Augmentation
 
 _ORDER, _VIEW = 0, 1
@@ -18,7 +18,7 @@ _ORDER, _VIEW = 0, 1
 
 @runtime_checkable
 class Samples(Protocol):
-    """A data set, or a part of one."""
+    """A data set, or a part of one; where it has the method `open`, as `Dataset` does, that is used."""
 
     def __len__(self) -> int: ...
 
@@ -29,6 +29,7 @@ class Batch(NamedTuple):
     """Samples of one size."""
 
     image: UInt8[Tensor, "b 3 h w"]
+    """In memory, channels lie last."""
     labels: UInt8[Tensor, "b h w"]
     names: tuple[str, ...]
 
@@ -36,7 +37,8 @@ class Batch(NamedTuple):
 def collate(samples: Sequence[Sample]) -> Batch:
     """The batch of `samples`; for a `DataLoader`'s `collate_fn`."""
     images, labels, names = zip(*samples, strict=True)
-    return Batch(torch.stack(images), torch.stack(labels), names)
+    channels_last = torch.stack([image.permute(1, 2, 0) for image in images])
+    return Batch(channels_last.permute(0, 3, 1, 2), torch.stack(labels), names)
 
 
 class TrainingStream(torch.utils.data.Dataset[Sample]):
@@ -51,7 +53,8 @@ class TrainingStream(torch.utils.data.Dataset[Sample]):
         augmentation: makes the view.
         seed: of the stream.
         length: how many items.
-        cache_bytes: decoded samples are kept in memory if the whole data set fits into so many bytes, in every worker.
+        cache_bytes: samples that are decoded whole are kept in memory if the whole data set fits into so many bytes, in
+            all workers together.
     """
 
     def __init__(
@@ -63,7 +66,7 @@ class TrainingStream(torch.utils.data.Dataset[Sample]):
         self.length = length
         self.cache_bytes = cache_bytes
         self._epoch, self._order = -1, np.empty(0, np.int64)
-        self._cache: dict[int, Sample] = {}
+        self._cache: dict[int, Decoded] = {}
 
     def __len__(self) -> int:
         return self.length
@@ -71,9 +74,7 @@ class TrainingStream(torch.utils.data.Dataset[Sample]):
     def __getitem__(self, k: int) -> Sample:
         if not 0 <= k < self.length:
             raise IndexError(f"item {k} of a stream of {self.length}")
-        sample = self._read(self.index(k))
-        image, labels = self.augmentation(sample.image, sample.labels, self._rng(_VIEW, k))
-        return Sample(image, labels, sample.name)
+        return self.augmentation.view(self._open(self.index(k)), self._rng(_VIEW, k))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cache": {}}  # a worker that is started afresh fills its own
@@ -88,12 +89,21 @@ class TrainingStream(torch.utils.data.Dataset[Sample]):
     def _rng(self, what: int, number: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(what, number)))
 
-    def _read(self, index: int) -> Sample:
+    def _open(self, index: int) -> Opened:
         if index in self._cache:
             return self._cache[index]
-        sample = self.dataset[index]
+        opened = opened_sample(self.dataset, index)
         worker = get_worker_info()
         copies = len(self.dataset) * (worker.num_workers if worker else 1)
-        if (sample.image.nbytes + sample.labels.nbytes) * copies <= self.cache_bytes:
-            self._cache[index] = sample
-        return sample
+        if isinstance(opened, Decoded) and sum(part.nbytes for part in opened.pixels) * copies <= self.cache_bytes:
+            self._cache[index] = opened
+        return opened
+
+
+def opened_sample(dataset: Samples, index: int) -> Opened:
+    """Sample `index` of any data set, opened by the data set itself where it can."""
+    if hasattr(dataset, "open"):
+        opened: Opened = dataset.open(index)
+        return opened
+    image, labels, name = dataset[index]
+    return Decoded(Pixels(image.permute(1, 2, 0).contiguous().numpy(), labels.numpy()), name)

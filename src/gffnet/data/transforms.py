@@ -1,15 +1,28 @@
 """The paper's training augmentation: mirror, scale, crop and colour, the image and its labels alike."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as F
+from torchvision.tv_tensors import Image, Mask
 
+from gffnet.data.base import Decoded, Opened, Pixels, Sample
 from gffnet.data.catalog import IGNORE
+from gffnet.data.resample import Span, resample, resample_labels, source_of
+
+
+class Draw(NamedTuple):
+    """The random numbers of one view: all of them, whatever the settings, so that one does not shift the others."""
+
+    mirrored: bool
+    scale: float
+    across: tuple[float, float]
+    """Where between the first and the last position the crop lies, down and across, in [0, 1)."""
+    shift: tuple[int, ...]
+    """Grey levels added, one a channel."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +34,8 @@ class Augmentation:
     rest has the mean colour and the label 255. The colour shift is one uniform whole number of grey levels a channel;
     the padding is not shifted, so that it is zero after normalisation.
 
-    The image is resampled bilinearly with antialiasing, the labels by the nearest pixel; both align pixel centres.
+    The image is resampled bilinearly with antialiasing, the labels by the nearest pixel; both align pixel centres. Only
+    the part of the image that the crop shows is decoded, where it can be, and resampled: see `resample`.
     """
 
     crop: tuple[int, int]
@@ -37,33 +51,72 @@ class Augmentation:
         self, image: UInt8[Tensor, "c h w"], labels: UInt8[Tensor, "h w"], rng: np.random.Generator
     ) -> tuple[UInt8[Tensor, "c crop_h crop_w"], UInt8[Tensor, "crop_h crop_w"]]:
         """A random view of the crop's size; the inputs are left as they are."""
-        # All random numbers first, whatever the settings: every image takes the same share of a generator's stream.
+        pixels = Pixels(image.permute(1, 2, 0).numpy(force=True), labels.numpy(force=True))
+        view, view_labels, _ = self.view(Decoded(pixels, ""), rng)
+        return view, view_labels
+
+    def view(self, opened: Opened, rng: np.random.Generator, focus: tuple[int, int] | None = None) -> Sample:
+        """A random view of an opened sample; of the positions, only those that show the pixel `focus`, if it is given.
+
+        The image of the result lies in memory as its file does, channels last.
+        """
+        draw = self.draw(rng)
+        spans = tuple(
+            self._span(side, crop, draw.scale, u, None if focus is None else focus[axis])
+            for axis, (side, crop, u) in enumerate(zip(opened.size, self.crop, draw.across, strict=True))
+        )
+        rows, columns = spans
+        sources = source_of(rows), source_of(columns)
+        part = opened.window(sources[0].part, sources[1].part)
+        image = resample(part.image, rows, columns, sources)
+        _shift(image, draw.shift)
+        labels = resample_labels(part.labels, rows, columns, sources)
+        if labels.shape != self.crop:
+            image, labels = self._pad(image, labels, draw.across)
+        view, view_labels = torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(labels)
+        if self.flip and draw.mirrored:
+            view, view_labels = view.flip(-1), view_labels.flip(-1)
+        return Sample(Image(view), Mask(view_labels), opened.name)
+
+    def draw(self, rng: np.random.Generator) -> Draw:
+        """The random numbers of one view."""
         mirrored = rng.random() < 0.5
         scale = rng.uniform(*self.scales)
-        across = rng.random(2)
+        down, across = rng.random(2)
         shift = rng.integers(-self.jitter, self.jitter, size=len(self.mean), endpoint=True)
+        return Draw(mirrored, scale, (down, across), tuple(shift.tolist()))
 
-        size = [max(1, round(side * scale)) for side in labels.shape]
-        image = F.resize(image, size, InterpolationMode.BILINEAR, antialias=True)
-        labels = F.resize(labels[None], size, InterpolationMode.NEAREST_EXACT)[0]
+    @staticmethod
+    def _span(side: int, crop: int, scale: float, u: float, focus: int | None) -> Span:
+        """One side of the crop; all of a side that is scaled to less than the crop."""
+        scaled = max(1, round(side * scale))
+        if scaled <= crop:
+            return Span(side, scaled, 0, scaled)
+        low, high = 0, scaled - crop
+        if focus is not None:
+            seen = (2 * focus + 1) * scaled // (2 * side)
+            low, high = max(low, min(high, seen - crop + 1)), min(high, seen)
+        return Span(side, scaled, low + int(u * (high - low + 1)), crop)
 
-        (top, view_top, height), (left, view_left, width) = (
-            _place(side, crop, u) for side, crop, u in zip(size, self.crop, across, strict=True)
+    def _pad(
+        self, image: UInt8[np.ndarray, "h w c"], labels: UInt8[np.ndarray, "h w"], across: tuple[float, float]
+    ) -> Pixels:
+        """The image somewhere within the crop, with the mean colour around it."""
+        row = np.tile(np.array([round(level) for level in self.mean], np.uint8), (1, self.crop[1], 1))
+        padded = Pixels(np.repeat(row, self.crop[0], axis=0), np.full(self.crop, IGNORE, np.uint8))
+        height, width = labels.shape
+        top, left = (
+            int(u * (crop - side + 1)) for u, crop, side in zip(across, self.crop, labels.shape, strict=True)
         )
-        window = image[:, top : top + height, left : left + width].to(torch.int16)
-        window = (window + torch.from_numpy(shift).to(torch.int16)[:, None, None]).clamp_(0, 255)
-
-        view = torch.tensor([round(level) for level in self.mean], dtype=torch.uint8)[:, None, None]
-        view = view.repeat(1, *self.crop)
-        view[:, view_top : view_top + height, view_left : view_left + width] = window
-        view_labels = torch.full(self.crop, IGNORE, dtype=torch.uint8)
-        view_labels[view_top : view_top + height, view_left : view_left + width] = labels[
-            top : top + height, left : left + width
-        ]
-        return (view.flip(-1), view_labels.flip(-1)) if self.flip and mirrored else (view, view_labels)
+        for whole, part in zip(padded, (image, labels), strict=True):
+            whole[top : top + height, left : left + width] = part
+        return padded
 
 
-def _place(side: int, crop: int, u: float) -> tuple[int, int, int]:
-    """Where the crop begins in the image and the image in the crop, and their common length; `u` is in [0, 1)."""
-    offset = int(u * (abs(side - crop) + 1))
-    return (offset, 0, crop) if side >= crop else (0, offset, side)
+def _shift(image: UInt8[np.ndarray, "h w c"], shift: tuple[int, ...]) -> None:
+    """Add grey levels, one number a channel, and clip to 0..255; in place, and in eight bits throughout."""
+    levels = np.tile(np.array(shift), image.shape[1])
+    rows = image.reshape(image.shape[0], -1)  # a long row is added to faster than three channels
+    np.maximum(rows, np.maximum(0, -levels).astype(np.uint8), out=rows)
+    np.minimum(rows, np.minimum(255, 255 - levels).astype(np.uint8), out=rows)
+    np.add(rows, levels.astype(np.uint8), out=rows)  # modulo 256, which is right: nothing leaves 0..255 now
