@@ -1,10 +1,12 @@
 """What every benchmark here shares: interleaved timing, and a line that says what it ran on."""
 
+import os
 import platform
 import statistics
 import subprocess
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,8 +46,27 @@ def ratios(seconds: list[float], base: list[float]) -> Timing:
     return timing([a / b for a, b in zip(seconds, base, strict=True)])
 
 
-def machine() -> str:
-    """Processor, threads, versions and commit, in one line."""
+def spread(t: Timing, digits: int) -> str:
+    """Median and, in brackets, range."""
+    return f"{t.median:.{digits}f} ({t.low:.{digits}f}-{t.high:.{digits}f})"
+
+
+def report(lines: list[str], out: Path | None) -> None:
+    """Print lines, and keep them if asked."""
+    print("\n".join(lines), flush=True)
+    if out:
+        out.write_text("\n".join(lines) + "\n")
+
+
+def one_core() -> None:
+    """Bind this process to one core, where the system can, and torch to one thread."""
+    torch.set_num_threads(1)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
+def machine(*packages: str) -> str:
+    """Processor, threads, versions (of torch, timm and `packages`) and commit, in one line."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
     ).stdout.strip()
@@ -54,9 +75,11 @@ def machine() -> str:
         platform.processor(),
     )
     features = [name for name in ("amx_tile", "avx512_bf16", "avx512f", "avx2") if _cpu_flag(name)]
+    threads = torch.get_num_threads()
+    versions = "".join(f"{name} {version(name)}, " for name in packages)
     return (
-        f"{cpu} ({', '.join(features)}), {torch.get_num_threads()} threads, torch {torch.__version__}, "
-        f"timm {timm.__version__}, Python {platform.python_version()}, commit {commit or 'unknown'}"
+        f"{cpu} ({', '.join(features)}), {threads} thread{'s' * (threads > 1)}, torch {torch.__version__}, "
+        f"timm {timm.__version__}, {versions}Python {platform.python_version()}, commit {commit or 'unknown'}"
     )
 
 

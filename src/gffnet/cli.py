@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 import gffnet
-from gffnet.commands import cost, data_streets, demo, evaluate, gates, predict, train
+from gffnet.commands import cost, data_cache, data_check, data_streets, demo, evaluate, gates, predict, train
 from gffnet.commands.arguments import Parser
 from gffnet.errors import RunFailed, UserError
 
@@ -22,7 +22,7 @@ COMMANDS: dict[str, ModuleType] = {
     "gates": gates,
     "cost": cost,
 }
-DATA_COMMANDS: dict[str, ModuleType] = {"streets": data_streets}
+DATA_COMMANDS: dict[str, ModuleType] = {"check": data_check, "cache": data_cache, "streets": data_streets}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

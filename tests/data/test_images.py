@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
-from gffnet.data.images import image_files, read_image, read_labels, write_image, write_labels
+from gffnet.data.images import image_files, read_header, read_image, read_labels, write_image, write_labels
 from gffnet.errors import UserError
 from tests.data.trees import picture, raw_png, save
 
@@ -367,3 +367,41 @@ def test_missing_input_and_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UserError, match=r"holds no image. Images end in \.bmp \.jpeg"):
         image_files([tmp_path])
+
+
+# Headers
+
+
+@pytest.mark.parametrize(
+    ("mode", "name", "colour", "grey", "deep"),
+    [
+        ("RGB", "a.png", True, False, False),
+        ("RGB", "a.jpg", True, False, False),
+        ("L", "a.png", False, True, False),
+        ("P", "a.png", False, False, False),
+        ("LA", "a.png", True, True, False),
+        ("I;16", "a.png", False, True, True),
+    ],
+)
+def test_a_header_says_what_pixels_are(
+    tmp_path: Path, mode: str, name: str, colour: bool, grey: bool, deep: bool
+) -> None:
+    Image.new(mode, (7, 5)).save(tmp_path / name)
+    header = read_header(tmp_path / name)
+    assert header == (name[2:].upper().replace("JPG", "JPEG"), (5, 7), 1, colour, grey, deep)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+def test_a_header_holds_the_orientation_and_the_size_as_stored(tmp_path: Path, name: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (7, 5)).save(tmp_path / name, exif=exif)
+    header = read_header(tmp_path / name)
+    assert header is not None
+    assert (header.size, header.orientation) == ((5, 7), 6)
+
+
+def test_what_is_no_image_has_no_header(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"nothing")
+    assert read_header(tmp_path / "a.png") is None
+    assert read_header(tmp_path / "none.png") is None

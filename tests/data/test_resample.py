@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch.nn import functional as F
@@ -34,7 +34,10 @@ def window(image: NDArray[np.uint8], rows: Span, columns: Span) -> NDArray[np.ui
     return resample(image[sources[0].part, sources[1].part], rows, columns, sources)
 
 
+@settings(max_examples=300)
 @given(spans(), spans(), st.integers(0, 99))
+@example(Span(9, 10, 1, 1), Span(2, 2, 1, 1), 0)  # as many pixels come out as go in
+@example(Span(1000, 1001, 600, 40), Span(31, 65, 4, 50), 0)
 def test_the_image_is_the_window_of_the_scaled_image_shifted_by_less_than_the_phase(
     rows: Span, columns: Span, seed: int
 ) -> None:
@@ -53,10 +56,8 @@ def test_the_image_is_the_window_of_the_scaled_image_shifted_by_less_than_the_ph
 
 
 @given(spans(), spans(), st.integers(0, 99))
-def test_without_a_left_over_shift_it_is_torch_s_own_result(rows: Span, columns: Span, seed: int) -> None:
-    for span in (rows, columns):
-        part, extra = source_of(span)
-        assume((span.first - extra) * span.side % span.scaled == 0)
+def test_at_the_image_s_edge_it_is_torch_s_own_result(rows: Span, columns: Span, seed: int) -> None:
+    rows, columns = rows._replace(first=0), columns._replace(first=0)
     image = picture(seed, (rows.side, columns.side))
     whole = F.interpolate(
         torch.from_numpy(image).permute(2, 0, 1)[None],

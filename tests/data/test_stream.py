@@ -1,5 +1,7 @@
 import os
 import pickle
+import signal
+import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,8 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from torch.utils.data import DataLoader, Subset
+from torchvision import tv_tensors
+from torchvision.transforms import v2
 
-from gffnet.data.base import Sample
+from gffnet.data.balance import ClassBalance, class_pixels
+from gffnet.data.base import Opened, Sample
+from gffnet.data.cache.build import build_cache
+from gffnet.data.cache.cached import with_cache
 from gffnet.data.camvid import CamVid
 from gffnet.data.stream import Batch, TrainingStream, collate
 from gffnet.data.transforms import Augmentation
@@ -83,7 +90,7 @@ def batches(stream: TrainingStream, start: int = 0, **options: object) -> list[B
     return list(loader)
 
 
-@pytest.mark.parametrize(("workers", "method"), [(1, "fork"), (2, "fork"), (2, "spawn")])
+@pytest.mark.parametrize(("workers", "method"), [(1, "fork"), (2, "fork"), (2, "forkserver"), (2, "spawn")])
 def test_workers_change_nothing(camvid: CamVid, workers: int, method: str) -> None:
     stream = TrainingStream(camvid, VIEW, seed=1, length=24)
     stream[0]  # something is cached already
@@ -91,6 +98,37 @@ def test_workers_change_nothing(camvid: CamVid, workers: int, method: str) -> No
     together = batches(stream, num_workers=workers, multiprocessing_context=method)
     assert len(alone) == len(together) == 6
     assert all(map(same, alone, together))
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_neither_does_a_cache_nor_its_kind(tmp_path: Path, compressed: bool, workers: int) -> None:
+    root = camvid_tree(tmp_path)
+    dataset = CamVid(root, "train")
+    build_cache(dataset, "train", root, root / "cache", compressed, workers=1)
+    cached = with_cache(dataset, root, "train", root / "cache")
+    balance = ClassBalance(class_pixels(dataset, workers=1), share=0.5)
+    plain = batches(TrainingStream(dataset, VIEW, seed=1, length=24, balance=balance))
+    fast = batches(TrainingStream(cached, VIEW, seed=1, length=24, balance=balance), num_workers=workers)
+    assert len(plain) == len(fast) == 6
+    assert all(map(same, plain, fast))
+
+
+class Fatal(CamVid):
+    """A data set whose frame 3 costs the process its life."""
+
+    def open(self, index: int) -> Opened:
+        if index == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().open(index)
+
+
+def test_a_killed_worker_is_reported(tmp_path: Path) -> None:
+    stream = TrainingStream(Fatal(camvid_tree(tmp_path), "train"), VIEW, seed=1, length=24)
+    start = time.monotonic()
+    with pytest.raises(RuntimeError, match=r"DataLoader worker \(pid.*exited unexpectedly|is killed by signal: Killed"):
+        batches(stream, num_workers=2)
+    assert time.monotonic() - start < 30
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -103,6 +141,8 @@ def test_a_resumed_stream_goes_on_where_it_was(camvid: CamVid, workers: int) -> 
 
 def test_batch(camvid: CamVid) -> None:
     batch = batches(TrainingStream(camvid, VIEW, seed=1, length=4))[0]
+    assert batch.image.is_contiguous(memory_format=torch.channels_last)
+    assert {type(part) for part in batch[:2]} == {torch.Tensor}
     assert (batch.image.shape, batch.image.dtype) == ((4, 3, 10, 14), torch.uint8)
     assert (batch.labels.shape, batch.labels.dtype) == ((4, 10, 14), torch.uint8)
     assert all(name.startswith("train_00") for name in batch.names)
@@ -114,6 +154,17 @@ def test_items_beyond_the_length(camvid: CamVid, k: int) -> None:
     assert len(stream) == 10
     with pytest.raises(IndexError, match=f"item {k} of a stream of 10"):
         stream[k]
+
+
+def test_items_are_of_torchvision_s_types(camvid: CamVid) -> None:
+    """Its transforms tell images from masks by them: colours change the one, geometry both."""
+    image, labels, _ = TrainingStream(camvid, VIEW, seed=0, length=1)[0]
+    assert isinstance(image, tv_tensors.Image)
+    assert isinstance(labels, tv_tensors.Mask)
+    inverted, same_labels = v2.RandomInvert(p=1.0)(image, labels)
+    assert torch.equal(inverted, 255 - image)
+    assert torch.equal(same_labels, labels)
+    assert [part.shape[-2:] for part in v2.CenterCrop(6)(image, labels)] == [(6, 6), (6, 6)]
 
 
 def test_a_part_of_a_data_set(camvid: CamVid) -> None:

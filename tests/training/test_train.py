@@ -1,6 +1,8 @@
 """Whole runs of a moment: what a run folder holds, and that interruptions leave no trace."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 
-from gffnet.data.build import open_dataset
+from gffnet.data.build import open_dataset, open_files
+from gffnet.data.cache.build import build_cache
 from gffnet.errors import UserError
 from gffnet.evaluation.evaluate import evaluate
 from gffnet.inference.predictor import load
@@ -115,6 +118,49 @@ def test_the_second_stage_starts_from_the_first(tmp_path: Path, root: Path) -> N
     ]
     assert len(taken) > 20
     assert all(torch.allclose(old[key], new[key], atol=1e-12) for key in taken)
+
+
+DIE = """
+import os, signal, sys
+from torch.utils.data import get_worker_info
+from gffnet.cli import main
+from gffnet.data.camvid import CamVid
+
+open_sample, read = CamVid.open, []
+
+def die(self, index):
+    read.append(index)
+    if get_worker_info() and len(read) == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return open_sample(self, index)
+
+CamVid.open = die
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_dead_worker_is_reported_and_the_run_goes_on_with_fewer(tmp_path: Path, root: Path) -> None:
+    """In a process of its own: torch raises that a worker died wherever the training process happens to be."""
+    whole = train(gffnet(), "r", root, tmp_path / "whole", progress=False)
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(yaml.safe_dump(gffnet(workers=1).to_mapping()))
+    command = [sys.executable, "-c", DIE, "train", str(recipe), "--root", str(root), "--out", str(tmp_path / "dead")]
+    dead = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert dead.returncode == 1
+    last = dead.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: a process that loads data died: it was killed, or ran out of memory. Go on by the")
+    assert last.endswith("with --resume, and with fewer of them: --set training.workers=0.")
+    resumed = train(gffnet(workers=0), "r", root, tmp_path / "dead", resume=True, progress=False)
+    assert same(weights(resumed), weights(whole))
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_cache_changes_nothing_but_the_time(tmp_path: Path, root: Path, compressed: bool) -> None:
+    whole = train(gffnet(class_balance=0.5), "r", root, tmp_path / "whole", progress=False)
+    for split in ("train", "val"):
+        build_cache(open_files("camvid", root, split), split, root, tmp_path / "cache", compressed, workers=1)
+    cached = train(gffnet(class_balance=0.5), "r", root, tmp_path / "cached", progress=False, cache=tmp_path / "cache")
+    assert same(weights(cached), weights(whole))
 
 
 def test_differences_name_nested_keys() -> None:

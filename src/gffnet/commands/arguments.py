@@ -89,6 +89,16 @@ def add_root(parser: Parser, required: bool) -> None:
     parser.add_argument("--root", type=Path, default=None, required=required, help="folder of the data set")
 
 
+def add_cache(parser: Parser) -> None:
+    """`--cache`."""
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=None,
+        help="folder that `gffnet data cache --out` wrote (default: gffnet_cache in the root, if it is there)",
+    )
+
+
 def print_json(value: Any) -> None:
     """The machine-readable result on standard output."""
     print(json.dumps(value, indent=1))

@@ -5,7 +5,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from gffnet.commands.arguments import Parser, add_model, add_root, print_json, scale
+from gffnet.commands.arguments import Parser, add_cache, add_model, add_root, print_json, scale
 
 SUMMARY = "score a model on a data set: mIoU, pixel accuracy, IoU per class, with the protocol used"
 
@@ -15,6 +15,7 @@ def add_arguments(parser: Parser) -> None:
     add_model(parser)
     parser.add_argument("--dataset", required=True, metavar="NAME", help="data set name, such as camvid or cityscapes")
     add_root(parser, required=True)
+    add_cache(parser)
     parser.add_argument("--split", default="val", help="split to score (default: val)")
     parser.add_argument(
         "--scales", type=scale, nargs="+", default=None, help="average over these scales (default: the recipe's)"
@@ -31,7 +32,7 @@ def run(arguments: Namespace) -> None:
     from gffnet.inference.predictor import load
 
     predictor = load(arguments.model, arguments.device, arguments.precision)
-    dataset = open_dataset(arguments.dataset, arguments.root, arguments.split)
+    dataset = open_dataset(arguments.dataset, arguments.root, arguments.split, arguments.cache)
     protocol = predictor.config.evaluation
     if arguments.scales:
         protocol = dataclasses.replace(protocol, scales=tuple(arguments.scales))

@@ -3,7 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
-from gffnet.commands.arguments import Parser, add_root
+from gffnet.commands.arguments import Parser, add_cache, add_root
 
 SUMMARY = "train a recipe; the run folder holds the resolved recipe, history, checkpoints and the model"
 
@@ -12,6 +12,7 @@ def add_arguments(parser: Parser) -> None:
     """Declare the arguments."""
     parser.add_argument("recipe", metavar="RECIPE", help="a name such as camvid/gffnet_r18, or a YAML file")
     add_root(parser, required=False)
+    add_cache(parser)
     parser.add_argument("--out", type=Path, default=None, help="run folder (default: runs/RECIPE)")
     parser.add_argument(
         "--set",
@@ -34,5 +35,5 @@ def run(arguments: Namespace) -> None:
 
     from gffnet.training.train import train
 
-    folder = train(recipe, arguments.recipe, arguments.root, out, resume=arguments.resume)
+    folder = train(recipe, arguments.recipe, arguments.root, out, arguments.resume, cache=arguments.cache)
     screen.print(f"trained: --model {folder}")

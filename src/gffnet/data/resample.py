@@ -1,10 +1,10 @@
 """A window of a scaled image, computed from the part of the image that it shows.
 
 Scaling a whole image and cutting a window out of it throws most of the work away. Pixel i of a side of N pixels that
-is scaled to S has its centre at `(i + 1/2) N/S` of the source, so the pixels `first .. first + length - 1` need only the
-source between `first N/S` and `(first + length) N/S`, and the filter's reach beside it. torch resamples from an edge of
-what it is given, so the source must begin where a scaled pixel begins: at `(first - extra) N/S` for the smallest `extra`
-that makes this a whole number, to within `PHASE`. The `extra` pixels are computed too, and dropped.
+is scaled to S has its centre at `(i + 1/2) N/S` of the source, so pixels `first .. first + length - 1` need only the
+source between `first N/S` and `(first + length) N/S`, and the filter's reach beside it. torch resamples from an edge
+of what it is given, so the source must begin where a scaled pixel begins: at `(first - extra) N/S` for the smallest
+`extra` that makes this a whole number, to within `PHASE`. The `extra` pixels are computed too, and dropped.
 
 The result is the window of the whole scaled image: the labels exactly, the image but for a shift of at most `PHASE` of
 a source pixel and the rounding to whole grey levels.
@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from numpy.typing import NDArray
-from torch.nn import functional as F
 
 PHASE = 1 / 64
 """The largest shift in source pixels; fixed-point bilinear warps, OpenCV's among them, place pixels on such a grid."""
@@ -56,9 +55,7 @@ def source_of(span: Span) -> Source:
         return Source(slice(first, first + length), 0)
     extra = np.arange(min(first, math.ceil(reach / step - 0.5)), first + 1)
     remainder = (first - extra) * n % s  # how far the source pixel before is, in S-ths
-    fits = remainder <= PHASE * s
-    if end < n:  # at the far end the source may not begin late: there, it would be short of a pixel
-        fits |= s - remainder <= PHASE * s
+    fits = np.minimum(remainder, s - remainder) <= PHASE * s
     least = int(extra[np.argmax(fits)])  # the last one, at the image's edge, always fits
     return Source(slice(round((first - least) * step), min(n, end)), least)
 
@@ -71,9 +68,14 @@ def resample(
         return np.array(image, order="C")
     # In this order torch sees that channels lie last, and takes its fast path.
     pixels = torch.from_numpy(np.require(image, requirements=["C", "W"]))[None].permute(0, 3, 1, 2)
-    # A hair more than the scale: the size is rounded down, and must not be short by the rounding of a product.
-    factors = [span.scaled / span.side * (1 + 1e-9) for span in (rows, columns)]
-    scaled = F.interpolate(pixels, scale_factor=factors, mode="bilinear", antialias=True)
+    # interpolate() itself derives the size from the scale, and copies a side whose size comes out as it was.
+    sizes = [
+        computed + (computed == given) * (span.side != span.scaled)
+        for span, source, given in zip((rows, columns), sources, pixels.shape[2:], strict=True)
+        if (computed := source.extra + span.length)
+    ]
+    factors = [span.scaled / span.side for span in (rows, columns)]
+    scaled = torch.ops.aten._upsample_bilinear2d_aa(pixels, sizes, False, *factors)
     top, left = (source.extra for source in sources)
     window = scaled[0].permute(1, 2, 0).numpy()[top : top + rows.length, left : left + columns.length]
     return np.ascontiguousarray(window)

@@ -9,11 +9,12 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
+from gffnet.data.balance import ClassBalance, Pick, pixel_of
 from gffnet.data.base import Decoded, Opened, Pixels, Sample
 from gffnet.data.transforms import Augmentation
 
-_ORDER, _VIEW = 0, 1
-"""Which random numbers: the order of an epoch, or the view of an item."""
+_ORDER, _VIEW, _PICK = 0, 1, 2
+"""Which random numbers: the order of an epoch, the view of an item, or the class that it should show."""
 
 
 @runtime_checkable
@@ -55,16 +56,24 @@ class TrainingStream(torch.utils.data.Dataset[Sample]):
         length: how many items.
         cache_bytes: samples that are decoded whole are kept in memory if the whole data set fits into so many bytes, in
             all workers together.
+        balance: draws a share of the items by their classes instead.
     """
 
     def __init__(
-        self, dataset: Samples, augmentation: Augmentation, seed: int, length: int, cache_bytes: int = 2**30
+        self,
+        dataset: Samples,
+        augmentation: Augmentation,
+        seed: int,
+        length: int,
+        cache_bytes: int = 2**30,
+        balance: ClassBalance | None = None,
     ) -> None:
         self.dataset = dataset
         self.augmentation = augmentation
         self.seed = seed
         self.length = length
         self.cache_bytes = cache_bytes
+        self.balance = balance
         self._epoch, self._order = -1, np.empty(0, np.int64)
         self._cache: dict[int, Decoded] = {}
 
@@ -74,13 +83,25 @@ class TrainingStream(torch.utils.data.Dataset[Sample]):
     def __getitem__(self, k: int) -> Sample:
         if not 0 <= k < self.length:
             raise IndexError(f"item {k} of a stream of {self.length}")
-        return self.augmentation.view(self._open(self.index(k)), self._rng(_VIEW, k))
+        rng = self._rng(_PICK, k)
+        pick = self._pick(rng)
+        opened = self._open(self._in_order(k) if pick is None else pick.sample)
+        focus = None if pick is None else pixel_of(opened.labels(), pick.label, rng)
+        return self.augmentation.view(opened, self._rng(_VIEW, k), focus)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cache": {}}  # a worker that is started afresh fills its own
 
     def index(self, k: int) -> int:
         """Which sample of the data set item k shows."""
+        pick = self._pick(self._rng(_PICK, k))
+        return self._in_order(k) if pick is None else pick.sample
+
+    def _pick(self, rng: np.random.Generator) -> Pick | None:
+        return None if self.balance is None else self.balance.pick(rng)
+
+    def _in_order(self, k: int) -> int:
+        """The sample of item k in the order of its epoch."""
         epoch, position = divmod(k, len(self.dataset))
         if epoch != self._epoch:
             self._epoch, self._order = epoch, self._rng(_ORDER, epoch).permutation(len(self.dataset))

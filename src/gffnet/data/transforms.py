@@ -105,9 +105,7 @@ class Augmentation:
         row = np.tile(np.array([round(level) for level in self.mean], np.uint8), (1, self.crop[1], 1))
         padded = Pixels(np.repeat(row, self.crop[0], axis=0), np.full(self.crop, IGNORE, np.uint8))
         height, width = labels.shape
-        top, left = (
-            int(u * (crop - side + 1)) for u, crop, side in zip(across, self.crop, labels.shape, strict=True)
-        )
+        top, left = (int(u * (crop - side + 1)) for u, crop, side in zip(across, self.crop, labels.shape, strict=True))
         for whole, part in zip(padded, (image, labels), strict=True):
             whole[top : top + height, left : left + width] = part
         return padded

@@ -39,10 +39,11 @@ def recipe_from_mapping(mapping: object, source: str) -> Recipe:
     return from_mapping(Recipe, mapping, source)
 
 
-class _StrictLoader(yaml.SafeLoader):
+class StrictLoader(yaml.SafeLoader):
     """YAML that refuses a key written twice, of which the last would win."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping, if no key comes twice."""
         keys = [key.value for key, _ in node.value]
         for key, _ in node.value:
             if keys.count(key.value) > 1:
@@ -56,7 +57,7 @@ def _resolve(recipe: str | Path, chain: dict[Path, str]) -> dict[str, Any]:
     if path.resolve() in chain:
         raise UserError(f"recipe {recipe}: its bases go in a circle: {' -> '.join([*chain.values(), str(recipe)])}.")
     try:
-        mapping = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
+        mapping = yaml.load(path.read_text(encoding="utf-8"), StrictLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"recipe {path}: not valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(mapping, dict):

@@ -12,6 +12,7 @@ Count = Annotated[int, Rule("of at least 1", lambda n: n >= 1)]
 NotNegative = Annotated[float, Rule("of at least 0", lambda x: x >= 0)]
 Positive = Annotated[float, Rule("above 0", lambda x: x > 0)]
 Share = Annotated[float, Rule("of at least 0 and below 1", lambda x: 0 <= x < 1)]
+Part = Annotated[float, Rule("of at least 0 and at most 1", lambda x: 0 <= x <= 1)]
 Crop = Annotated[tuple[int, int], Rule("of at least 16", lambda sides: min(sides) >= 16)]
 ScaleRange = Annotated[tuple[float, float], Rule("above 0, the smaller first", lambda ends: 0 < ends[0] <= ends[1])]
 Positives = Annotated[tuple[float, ...], Rule("above 0, at least one", lambda xs: bool(xs) and min(xs) > 0)]
@@ -94,6 +95,8 @@ class TrainingRecipe:
     jitter: Natural = 10
     """Colour jitter in grey levels: one uniform shift in [-jitter, jitter] per channel and image."""
     flip: bool = True
+    class_balance: Part = 0.0
+    """Share of the crops that show a class drawn evenly from all, however rare; the paper does without."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """The paper's SGD, or AdamW, which learns faster in short runs from scratch; `momentum` is of SGD alone."""
     learning_rate: Positive = 1e-2

@@ -7,6 +7,8 @@ from typing import Any
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Sampler
 
+from gffnet.console import progress
+from gffnet.data.balance import ClassBalance, class_pixels
 from gffnet.data.stream import TrainingStream, collate
 from gffnet.data.transforms import Augmentation
 from gffnet.recipe import Recipe
@@ -39,7 +41,12 @@ class ParsingData(LightningDataModule):
         self.batch = training.batch
         self.val = val
         augmentation = Augmentation(training.crop, training.scales, training.jitter, training.flip, recipe.model.mean)
-        self.stream = TrainingStream(train, augmentation, recipe.seed, training.iterations * training.batch)
+        balance = None
+        if training.class_balance > 0:
+            with progress("counting classes") as step:
+                balance = ClassBalance(class_pixels(train, progress=step), training.class_balance)
+        length = training.iterations * training.batch
+        self.stream = TrainingStream(train, augmentation, recipe.seed, length, balance=balance)
         self.first = first_iteration * training.batch
         # Training on the CPU wants the cores itself: one loading process for every two of them is enough.
         cores = os.cpu_count() or 1

@@ -18,11 +18,12 @@ import yaml
 from lightning import Callback, Trainer, seed_everything
 
 from gffnet.data.build import open_dataset
-from gffnet.errors import UserError
+from gffnet.errors import RunFailed, UserError
 from gffnet.files import write_whole
 from gffnet.inference.model_folder import CONFIG, ModelConfig, save_model
 from gffnet.inference.precision import pick_device, pick_precision
 from gffnet.models.build import build_network
+from gffnet.models.network import SceneParser
 from gffnet.recipe import Recipe
 from gffnet.training.checkpoints import KeepBest, KeepLast
 from gffnet.training.data_module import ParsingData
@@ -35,10 +36,21 @@ LAST = Path("checkpoints/last.ckpt")
 CHECKPOINT_EVERY = 500
 """Iterations between checkpoints, at most."""
 
+_MAY_CHANGE = {"training.workers"}
+"""What another value of leaves a run as it is, so that it may differ when the run is resumed."""
+
 log = logging.getLogger("gffnet")
 
 
-def train(recipe: Recipe, name: str, root: Path | None, out: Path, resume: bool = False, progress: bool = True) -> Path:
+def train(
+    recipe: Recipe,
+    name: str,
+    root: Path | None,
+    out: Path,
+    resume: bool = False,
+    progress: bool = True,
+    cache: Path | None = None,
+) -> Path:
     """Train `recipe` on the data set under `root`; returns the run folder `out`.
 
     Args:
@@ -49,9 +61,11 @@ def train(recipe: Recipe, name: str, root: Path | None, out: Path, resume: bool 
         resume: go on from the last checkpoint in `out`, or from the start if there is none; a run that is finished is
             left as it is.
         progress: show a progress bar.
+        cache: the folder of the data set's cache; None: the one in `root`, if it is there.
 
     Raises:
         UserError: data, weights or run folder are not as they should be.
+        RunFailed: a process that loads data died.
     """
     checkpoint = _checkpoint(out, recipe, resume)
     if (out / "model" / CONFIG).is_file():  # the last file that a run writes
@@ -59,33 +73,50 @@ def train(recipe: Recipe, name: str, root: Path | None, out: Path, resume: bool 
         return out
     first = _iteration(checkpoint) if checkpoint else 0
     _quiet_lightning()
-    train_set = open_dataset(recipe.data.name, root, recipe.data.train_split)
-    val_set = open_dataset(recipe.data.name, root, recipe.data.val_split)
+    train_set = open_dataset(recipe.data.name, root, recipe.data.train_split, cache)
+    val_set = open_dataset(recipe.data.name, root, recipe.data.val_split, cache)
     device = pick_device()
     precision = pick_precision(recipe.precision, device)
     log.info("precision %s: %s", precision.name, precision.reason)
     seed_everything(recipe.seed, verbose=False)
     classes = train_set.classes
-    network = build_network(recipe.model.without_weights() if checkpoint else recipe.model, len(classes.names))
-    if recipe.training.init_from is not None and checkpoint is None:
-        whole = recipe.training.init == "all"
-        taken = start_from(recipe.training.init_from, network, whole)
-        log.info("from %s: %s; fresh: %s", recipe.training.init_from, ", ".join(taken.loaded), ", ".join(taken.fresh))
+    network = _network(recipe, len(classes.names), trained=checkpoint is not None)
     config = ModelConfig(recipe.model, classes.names, classes.palette, recipe.data.name, name, recipe.evaluation)
     write_whole(out / "recipe.yaml", yaml.safe_dump(recipe.to_mapping(), sort_keys=False).encode())
     task = ParsingTask(network, config, recipe.training, precision, recipe.seed)
     data = ParsingData(recipe, train_set, val_set, first, device.type == "cpu")
     trainer = _trainer(recipe, out, precision.dtype, device, progress)
+    _fit(trainer, task, data, checkpoint, out)
+    if recipe.training.iterations % recipe.training.validate_every:
+        trainer.validate(task, data, verbose=False)
+    save_model(out / "model", task.network, config)
+    return out
+
+
+def _network(recipe: Recipe, classes: int, trained: bool) -> SceneParser:
+    """The network to train; if it is `trained`, a checkpoint is about to bring its weights."""
+    network = build_network(recipe.model.without_weights() if trained else recipe.model, classes)
+    if recipe.training.init_from is not None and not trained:
+        taken = start_from(recipe.training.init_from, network, whole=recipe.training.init == "all")
+        log.info("from %s: %s; fresh: %s", recipe.training.init_from, ", ".join(taken.loaded), ", ".join(taken.fresh))
+    return network
+
+
+def _fit(trainer: Trainer, task: ParsingTask, data: ParsingData, checkpoint: Path | None, out: Path) -> None:
+    """Train, and say how to go on where that is broken off."""
     on_interrupt = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(task, data, ckpt_path=checkpoint, weights_only=True)
     except SystemExit:  # what Lightning makes of an interrupt; it also turns off all further ones
         signal.signal(signal.SIGINT, on_interrupt)
         raise KeyboardInterrupt(f"go on with {out} by the same command with --resume") from None
-    if recipe.training.iterations % recipe.training.validate_every:
-        trainer.validate(task, data, verbose=False)
-    save_model(out / "model", task.network, config)
-    return out
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise RunFailed(
+            "a process that loads data died: it was killed, or ran out of memory. Go on by the same command with "
+            f"--resume, and with fewer of them: --set training.workers={data.workers // 2}."
+        ) from None
 
 
 def _checkpoint(out: Path, recipe: Recipe, resume: bool) -> Path | None:
@@ -101,7 +132,7 @@ def _checkpoint(out: Path, recipe: Recipe, resume: bool) -> Path | None:
         stored = None
     if not isinstance(stored, dict):
         raise UserError(f"--out {out} holds a run, but its recipe.yaml is gone or damaged. Name another folder.")
-    changed = differences(stored, recipe.to_mapping())
+    changed = [key for key in differences(stored, recipe.to_mapping()) if key not in _MAY_CHANGE]
     if changed:
         raise UserError(
             f"--out {out} holds a run of another recipe: it differs in {', '.join(changed)}. "

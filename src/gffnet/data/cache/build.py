@@ -94,9 +94,7 @@ def build_cache(
             if progress:
                 progress(count, len(dataset))
     except BaseException:
-        with suppress(UserError):  # there may be no room for it either; all entries will be found again without
-            known = before.records if before and replace(before, records={}) == replace(index, records={}) else {}
-            write_index(folder, split, replace(index, records=known | index.records))
+        _write_what_is_known(folder, split, before, index)
         raise
     write_index(folder, split, index)
     for path in _entries(folder, before) - _entries(folder, index):
@@ -110,6 +108,13 @@ def _before(folder: Path, split: str) -> Index | None:
         return read_index(folder, split)
     except UserError:
         return None
+
+
+def _write_what_is_known(folder: Path, split: str, before: Index | None, index: Index) -> None:
+    """Write the index of a cache that was broken off, with what an earlier one knew."""
+    known = before.records if before and replace(before, records={}) == replace(index, records={}) else {}
+    with suppress(UserError):  # there may be no room for it; then all entries will be found without
+        write_index(folder, split, replace(index, records=known | index.records))
 
 
 def _entries(folder: Path, index: Index | None) -> set[Path]:

@@ -1,0 +1,49 @@
+"""`gffnet data check` as it is called."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gffnet.cli import main
+from tests.data.check.planted import camvid
+
+Captured = pytest.CaptureFixture[str]
+
+
+def test_a_sound_data_set(tmp_path: Path, capsys: Captured) -> None:
+    assert main(["data", "check", "camvid", "--root", str(camvid(tmp_path)), "--workers", "1"]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[-1].startswith(f"data set 'camvid' at {tmp_path}: 3 warnings")
+    assert err == ""
+
+
+@pytest.mark.parametrize("json_too", [[], ["--json"]], ids=["text", "json"])
+def test_a_data_set_with_an_error(tmp_path: Path, capsys: Captured, json_too: list[str]) -> None:
+    root = camvid(tmp_path)
+    (root / "val/val_001.png").unlink()
+    words = ["data", "check", "camvid", "--root", str(root), "--split", "val", *json_too]
+    assert main(words) == 1
+    out, err = capsys.readouterr()
+    assert err == f"error: data set 'camvid' at {root}: image-missing. The report says the remedy of each.\n"
+    if json_too:
+        report = json.loads(out)
+        assert (report["ok"], list(report["splits"])) == (False, ["val"])
+        assert report["findings"][0]["files"] == ["val/val_001.png"]
+    else:
+        assert "val/val_001.png" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["camvit", "--root", "."], "Did you mean 'camvid'?"),
+        (["camvid", "--root", "nowhere"], "nowhere: there is no such folder"),
+        (["camvid"], "--root"),
+        (["camvid", "--root", ".", "--workers", "0"], "--workers is 0: it must be 1 or more"),
+    ],
+)
+def test_mistakes(words: list[str], said: str, capsys: Captured) -> None:
+    assert main(["data", "check", *words]) == 2
+    out, err = capsys.readouterr()
+    assert (out, said in err, err.count("\n")) == ("", True, 1)
