@@ -29,6 +29,10 @@ class LabelTable:
         self.hint = hint
         self._table = np.full(_LARGEST + 2, -1, np.int16)  # the last entry stands for all larger and negative ids
         self._table[list(train_ids.keys())] = list(train_ids.values())
+        free = set(range(256)) - set(train_ids.values())
+        self._wrong = min(free, default=None)
+        """A value that is no train id, for the ids that may not occur."""
+        self._bytes = np.where(self._table[:256] < 0, self._wrong or 0, self._table[:256]).astype(np.uint8).tobytes()
 
     def legal_ids(self) -> NDArray[np.intp]:
         """The ids that may occur, ascending."""
@@ -49,6 +53,10 @@ class LabelTable:
         Raises:
             UserError: it holds an id that may not occur.
         """
+        if ids.dtype == np.uint8 and self._wrong is not None:
+            quick = ids.tobytes().translate(self._bytes)
+            if self._wrong not in quick:
+                return np.frombuffer(quick, np.uint8).reshape(ids.shape)
         train_ids = self._look_up(ids)
         if train_ids.min() < 0:
             row, column = np.argwhere(train_ids < 0)[0]

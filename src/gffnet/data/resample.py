@@ -61,31 +61,41 @@ def source_of(span: Span) -> Source:
 
 
 def resample(
-    image: UInt8[np.ndarray, "h w c"], rows: Span, columns: Span, sources: tuple[Source, Source]
+    image: UInt8[np.ndarray, "h w c"], rows: Span, columns: Span, sources: tuple[Source, Source], mirrored: bool = False
 ) -> UInt8[np.ndarray, "length_h length_w c"]:
-    """The window of the scaled image, bilinear with antialiasing; `image` is the part that `sources` name."""
-    if rows.side == rows.scaled and columns.side == columns.scaled:
-        return np.array(image, order="C")
-    # In this order torch sees that channels lie last, and takes its fast path.
-    pixels = torch.from_numpy(np.require(image, requirements=["C", "W"]))[None].permute(0, 3, 1, 2)
-    # interpolate() itself derives the size from the scale, and copies a side whose size comes out as it was.
-    sizes = [
-        computed + (computed == given) * (span.side != span.scaled)
-        for span, source, given in zip((rows, columns), sources, pixels.shape[2:], strict=True)
-        if (computed := source.extra + span.length)
-    ]
-    factors = [span.scaled / span.side for span in (rows, columns)]
-    scaled = torch.ops.aten._upsample_bilinear2d_aa(pixels, sizes, False, *factors)
-    top, left = (source.extra for source in sources)
-    window = scaled[0].permute(1, 2, 0).numpy()[top : top + rows.length, left : left + columns.length]
-    return np.ascontiguousarray(window)
+    """The window of the scaled image, bilinear with antialiasing, and `mirrored` left to right if so asked.
+
+    `image` is the part that `sources` name.
+    """
+    window = image
+    if rows.side != rows.scaled or columns.side != columns.scaled:
+        # In this order torch sees that channels lie last, and takes its fast path.
+        pixels = torch.from_numpy(np.require(image, requirements=["C", "W"]))[None].permute(0, 3, 1, 2)
+        # interpolate() itself derives the size from the scale, and copies a side whose size comes out as it was.
+        sizes = [
+            computed + (computed == given) * (span.side != span.scaled)
+            for span, source, given in zip((rows, columns), sources, pixels.shape[2:], strict=True)
+            if (computed := source.extra + span.length)
+        ]
+        factors = [span.scaled / span.side for span in (rows, columns)]
+        scaled = torch.ops.aten._upsample_bilinear2d_aa(pixels, sizes, False, *factors)
+        top, left = (source.extra for source in sources)
+        window = scaled[0].permute(1, 2, 0).numpy()[top : top + rows.length, left : left + columns.length]
+    if mirrored:
+        flipped = torch.from_numpy(np.require(window, requirements="W")).flip(1)  # numpy takes thirty times as long
+        return np.ascontiguousarray(flipped.numpy())
+    return np.array(window, order="C")
 
 
 def resample_labels(
-    labels: UInt8[np.ndarray, "h w"], rows: Span, columns: Span, sources: tuple[Source, Source]
+    labels: UInt8[np.ndarray, "h w"], rows: Span, columns: Span, sources: tuple[Source, Source], mirrored: bool = False
 ) -> UInt8[np.ndarray, "length_h length_w"]:
-    """The window of the scaled labels, by the nearest pixel; `labels` is the part that `sources` name."""
+    """The window of the scaled labels, by the nearest pixel, `mirrored` if so asked.
+
+    `labels` is the part that `sources` name.
+    """
     down, across = (span.nearest() - source.part.start for span, source in zip((rows, columns), sources, strict=True))
+    across = across[::-1] if mirrored else across
     # Rows are cheaper to pick than columns: pick first where that leaves fewer columns to pick from.
     if rows.length < labels.shape[0]:
         picked: NDArray[np.uint8] = np.take(np.take(labels, down, axis=0), across, axis=1, mode="clip")

@@ -13,8 +13,8 @@ from gffnet.data.balance import ClassBalance, Pick, pixel_of
 from gffnet.data.base import Decoded, Opened, Pixels, Sample
 from gffnet.data.transforms import Augmentation
 
-_ORDER, _VIEW, _PICK = 0, 1, 2
-"""Which random numbers: the order of an epoch, the view of an item, or the class that it should show."""
+_ORDER, _VIEW, _PICK, _PIXEL = 0, 1, 2, 3
+"""Which random numbers: the order of an epoch, the view of an item, the class that it should show, and which pixel."""
 
 
 @runtime_checkable
@@ -83,10 +83,10 @@ class TrainingStream(torch.utils.data.Dataset[Sample]):
     def __getitem__(self, k: int) -> Sample:
         if not 0 <= k < self.length:
             raise IndexError(f"item {k} of a stream of {self.length}")
-        rng = self._rng(_PICK, k)
-        pick = self._pick(rng)
+        pick, focus = self._pick(k), None
         opened = self._open(self._in_order(k) if pick is None else pick.sample)
-        focus = None if pick is None else pixel_of(opened.labels(), pick.label, rng)
+        if pick is not None:
+            focus = pixel_of(opened.labels(), pick.label, self._rng(_PIXEL, k))
         return self.augmentation.view(opened, self._rng(_VIEW, k), focus)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -94,11 +94,12 @@ class TrainingStream(torch.utils.data.Dataset[Sample]):
 
     def index(self, k: int) -> int:
         """Which sample of the data set item k shows."""
-        pick = self._pick(self._rng(_PICK, k))
+        pick = self._pick(k)
         return self._in_order(k) if pick is None else pick.sample
 
-    def _pick(self, rng: np.random.Generator) -> Pick | None:
-        return None if self.balance is None else self.balance.pick(rng)
+    def _pick(self, k: int) -> Pick | None:
+        """The class that item k should show, if it is drawn by classes."""
+        return None if self.balance is None else self.balance.pick(self._rng(_PICK, k))
 
     def _in_order(self, k: int) -> int:
         """The sample of item k in the order of its epoch."""

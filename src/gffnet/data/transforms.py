@@ -68,15 +68,14 @@ class Augmentation:
         rows, columns = spans
         sources = source_of(rows), source_of(columns)
         part = opened.window(sources[0].part, sources[1].part)
-        image = resample(part.image, rows, columns, sources)
+        mirrored = self.flip and draw.mirrored
+        image = resample(part.image, rows, columns, sources, mirrored)
         _shift(image, draw.shift)
-        labels = resample_labels(part.labels, rows, columns, sources)
+        labels = resample_labels(part.labels, rows, columns, sources, mirrored)
         if labels.shape != self.crop:
-            image, labels = self._pad(image, labels, draw.across)
-        view, view_labels = torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(labels)
-        if self.flip and draw.mirrored:
-            view, view_labels = view.flip(-1), view_labels.flip(-1)
-        return Sample(Image(view), Mask(view_labels), opened.name)
+            down, across = draw.across
+            image, labels = self._pad(image, labels, (down, 1 - across if mirrored else across))
+        return Sample(Image(torch.from_numpy(image).permute(2, 0, 1)), Mask(torch.from_numpy(labels)), opened.name)
 
     def draw(self, rng: np.random.Generator) -> Draw:
         """The random numbers of one view."""

@@ -4,6 +4,7 @@ A header says which, how large, and the check sum of all that follows. The file 
 and the label file that it was made from, so that it can be written by any process at any time, and never be wrong.
 """
 
+import mmap
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -96,9 +97,10 @@ def open_entry(path: Path, name: str, verify: bool = False) -> Mapped | Tiled | 
         verify: read all of it, and accept it only if its check sum is right.
     """
     try:
-        whole = np.asarray(np.memmap(path, np.uint8, mode="r"))
+        with path.open("rb") as file:
+            whole = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
         magic, kind, height, width, length, check = _HEADER.unpack_from(whole.data)
-    except (OSError, ValueError, struct.error):  # numpy refuses to map an empty file
+    except (OSError, ValueError, struct.error):  # an empty file cannot be mapped
         return None
     content = whole[_HEADER.size :]
     if magic != _MAGIC or kind not in {_PLAIN, _TILES} or len(content) != length:
