@@ -34,13 +34,13 @@ def test_the_list_decides_which_frames_and_in_which_order(tmp_path: Path) -> Non
     root = camvid_tree(tmp_path)
     lines = [
         "C:\\my data.set\\CamVid\\train\\train_003.png C:\\my data.set\\CamVid\\trainannot\\train_003.png",
-        "/home/someone/my data/train_001.png /home/someone/my data/annot/train_002.png",
+        "/home/someone/my data/train_001.png /home/someone/my data/annot/train_001.png",
         "",
         "train_000.png",
     ]
     (root / "train.txt").write_text("\r\n".join(lines))
     pairs = [(image.name, labels.name) for image, labels in CamVid(root, "train").files]
-    assert pairs == [("train_003.png",) * 2, ("train_001.png", "train_002.png"), ("train_000.png",) * 2]
+    assert pairs == [("train_003.png",) * 2, ("train_001.png",) * 2, ("train_000.png",) * 2]
 
 
 def test_the_real_release() -> None:

@@ -54,6 +54,17 @@ def test_what_is_not_plain_is_left_to_pillow(tmp_path: Path) -> None:
     assert read_image(turned).shape == (16, 12, 3)
 
 
+def test_what_libpng_warns_of_is_kept_from_it(capfd: pytest.CaptureFixture[str]) -> None:
+    """A colour profile that is none, of which it would print a warning with every reading."""
+    file = io.BytesIO()
+    Image.fromarray(picture(0)).save(file, "PNG", icc_profile=b"no profile", pnginfo=None)
+    assert b"iCCP" in file.getvalue()
+    decoded = decode_png(file.getvalue())
+    assert decoded is not None
+    np.testing.assert_array_equal(decoded, picture(0))
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_bomb_is_left_to_pillow() -> None:
     assert decode_png(raw_png(60_000, 60_000, 8, 0, [b"\0" * 10])) is None
 

@@ -54,10 +54,10 @@ def _pairs(root: Path, split: str) -> Files:
     pairs = []
     for number, line in enumerate(lines, 1):
         names = re.findall(r"[^\s/\\]+\.png", line)  # base names, whatever the prefix
-        if len(names) not in {1, 2} and line.strip():
+        if (len(names) not in {1, 2} or names[0] != names[-1]) and line.strip():
             raise UserError(
-                f"split file {listing}, line {number}: {line.strip()!r} must name a .png image and its label map. "
-                "Restore the file, or delete it to use the whole folder."
+                f"split file {listing}, line {number}: {line.strip()!r} must name a .png image and its label map, "
+                "which have one name. Restore the file, or delete it to use the whole folder."
             )
         if names:
             pairs.append((images / names[0], labels / names[-1]))

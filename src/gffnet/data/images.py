@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
-from PIL.Image import DecompressionBombError, DecompressionBombWarning, Transpose
+from PIL.Image import DecompressionBombError, Transpose
 
 from gffnet.data.png import decode_png
 from gffnet.errors import UserError
@@ -206,8 +206,8 @@ def _load(path: Path, content: bytes) -> Image.Image:
 
 def _decode(file: io.BytesIO) -> Image.Image:
     """The image in `file`, its pixels loaded."""
-    # Pillow warns of large images, and refuses those of twice that size.
-    with warnings.catch_warnings(action="ignore", category=DecompressionBombWarning):
+    # Pillow warns of large images, and refuses those of twice that size; and of damage that does not reach the pixels.
+    with warnings.catch_warnings(action="ignore"):
         image = Image.open(file)
         if image.format == "PNG":  # Pillow fills up with zeros where the end of a PNG is missing: check all of it first
             image.verify()

@@ -14,6 +14,8 @@ _LENGTH_AND_KIND = struct.Struct(">I4s")
 _GREY, _RGB = 0, 2
 _CHANGES_PIXELS = {b"tRNS", b"eXIf"}
 """Chunks that call for more than decoding: transparency, orientation."""
+_NEEDED = {b"IHDR", b"IDAT", b"IEND"}
+"""Chunks that hold pixels; libpng has warnings to print about some of the others."""
 
 
 def decode_png(content: bytes) -> NDArray[np.uint8] | None:
@@ -26,22 +28,24 @@ def decode_png(content: bytes) -> NDArray[np.uint8] | None:
         return None
     try:
         width, height, bits, colour, _, _, interlaced = _HEADER.unpack_from(content, 16)
-        plain = (
-            bits == 8 and colour in {_GREY, _RGB} and not interlaced and _CHANGES_PIXELS.isdisjoint(_chunks(content))
-        )
+        chunks = list(_chunks(content))
+        kinds = {kind for kind, _ in chunks}
+        plain = bits == 8 and colour in {_GREY, _RGB} and not interlaced and kinds.isdisjoint(_CHANGES_PIXELS)
         if not plain or width * height > (Image.MAX_IMAGE_PIXELS or 0):
             return None
+        if not kinds <= _NEEDED:
+            content = b"".join([_SIGNATURE, *(content[where] for kind, where in chunks if kind in _NEEDED)])
         pixels: NDArray[np.uint8] = imagecodecs.png_decode(content)
     except (struct.error, imagecodecs.PngError, ValueError, MemoryError):
         return None
     return pixels if pixels.shape == ((height, width) if colour == _GREY else (height, width, 3)) else None
 
 
-def _chunks(content: bytes) -> Iterator[bytes]:
-    """The kinds of the chunks in a PNG file, in order. Raises `struct.error` where the file ends within one."""
+def _chunks(content: bytes) -> Iterator[tuple[bytes, slice]]:
+    """Kind and place of the chunks in a PNG file, in order. Raises `struct.error` where the file ends within one."""
     at = len(_SIGNATURE)
     kind = b""
     while kind != b"IEND":
         length, kind = _LENGTH_AND_KIND.unpack_from(content, at)
-        yield kind
+        yield kind, slice(at, at + 12 + length)
         at += 12 + length

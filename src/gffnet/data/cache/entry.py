@@ -1,6 +1,6 @@
 """One cached sample: a file that holds its decoded pixels, plain or in compressed tiles.
 
-A header says which, how large, and the check sum of all that follows. The file is named after the content of the image
+A header says which, how large, and the check sum of all that follows, and has one of its own. The file is named after the content of the image
 and the label file that it was made from, so that it can be written by any process at any time, and never be wrong.
 """
 
@@ -20,8 +20,11 @@ from gffnet.errors import UserError
 
 Result = TypeVar("Result")
 
-_HEADER = struct.Struct("<8s4sIIQI32x")
-_MAGIC = b"gffnet\x00\x01"
+_HEADER, _CHECK = struct.Struct("<8s4sIIQI28x"), struct.Struct("<I")
+_START = _HEADER.size + _CHECK.size
+"""Where the content begins."""
+
+_MAGIC = b"gffnet\x00\x02"
 _PLAIN, _TILES = b"flat", b"zstd"
 
 
@@ -85,7 +88,8 @@ def encode_entry(pixels: Pixels, compressed: bool) -> bytes:
     height, width = pixels.labels.shape
     content = tiles.encode(pixels) if compressed else pixels.image.tobytes() + pixels.labels.tobytes()
     kind = _TILES if compressed else _PLAIN
-    return _HEADER.pack(_MAGIC, kind, height, width, len(content), tiles.check(content)) + content
+    header = _HEADER.pack(_MAGIC, kind, height, width, len(content), tiles.check(content))
+    return header + _CHECK.pack(tiles.check(header)) + content
 
 
 def open_entry(path: Path, name: str, verify: bool = False) -> Mapped | Tiled | None:
@@ -100,9 +104,12 @@ def open_entry(path: Path, name: str, verify: bool = False) -> Mapped | Tiled | 
         with path.open("rb") as file:
             whole = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
         magic, kind, height, width, length, check = _HEADER.unpack_from(whole.data)
+        (header_check,) = _CHECK.unpack_from(whole.data, _HEADER.size)
     except (OSError, ValueError, struct.error):  # an empty file cannot be mapped
         return None
-    content = whole[_HEADER.size :]
+    content = whole[_START:]
+    if header_check != tiles.check(whole[: _HEADER.size].tobytes()):
+        return None
     if magic != _MAGIC or kind not in {_PLAIN, _TILES} or len(content) != length:
         return None
     if kind == _PLAIN and length != 4 * height * width:

@@ -2,7 +2,7 @@
 
 A sample's files are taken for unchanged if size, time of modification and time of the last change of the inode are what
 they were. Where one differs, as after a copy, their content decides. The index of a split is one JSON file, which
-appears whole or not at all.
+appears whole or not at all, and begins with the check sum of the rest.
 """
 
 import hashlib
@@ -71,7 +71,11 @@ def read_index(folder: Path, split: str) -> Index | None:
     """
     path = _path(folder, split)
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        body = "{" + text[len(_checked("{")) :]
+        if text != _checked(body):
+            raise ValueError("its check sum is wrong")
+        stored = json.loads(body)
         records = {name: Record(**record) for name, record in stored["records"].items()}
         return Index(stored["meaning"], bool(stored["compressed"]), records)
     except FileNotFoundError:
@@ -86,12 +90,17 @@ def write_index(folder: Path, split: str, index: Index) -> None:
     Raises:
         UserError: it cannot be written.
     """
-    write_whole(_path(folder, split), json.dumps(asdict(index)).encode(), durable=True)
+    write_whole(_path(folder, split), _checked(json.dumps(asdict(index))).encode(), durable=True)
 
 
 def entry_path(folder: Path, record_digest: str, compressed: bool) -> Path:
     """Where the entry of a sample lies."""
     return folder / record_digest[:2] / f"{record_digest}.{'zstd' if compressed else 'flat'}"
+
+
+def _checked(body: str) -> str:
+    """A JSON object with its check sum as first entry."""
+    return f'{{"check": "{hashlib.blake2b(body.encode(), digest_size=16).hexdigest()}", {body[1:]}'
 
 
 def _path(folder: Path, split: str) -> Path:

@@ -60,7 +60,7 @@ def encode(pixels: Pixels) -> bytes:
     image[..., 2] -= image[..., 1]
     packed = [_pack(part[rows, columns]) for part in (image, pixels.labels) for _, rows, columns in tiles]
     starts = np.cumsum([0, *map(len, packed)])
-    table = [_ENTRY.pack(int(start), len(tile), check(tile)) for start, tile in zip(starts, packed, strict=False)]
+    table = [_ENTRY.pack(int(starts[i]), len(tile), check(tile, i)) for i, tile in enumerate(packed)]
     return b"".join([*table, *packed])
 
 
@@ -77,9 +77,9 @@ def decode_labels(content: NDArray[np.uint8], grid: Grid, rows: slice, columns: 
     return _decode_part(content, grid, rows, columns, first=grid.number, channels=())
 
 
-def check(content: bytes) -> int:
-    """The check sum of bytes."""
-    return int(imagecodecs.deflate_crc32(content))
+def check(content: bytes, number: int = 0) -> int:
+    """The check sum of bytes; of a tile, one that no other tile has, so that none can take the place of another."""
+    return int(imagecodecs.deflate_crc32(content, number))
 
 
 def _decode_part(
@@ -91,7 +91,7 @@ def _decode_part(
     for number, down, across in grid.touched(rows, columns):
         start, length, expected = _ENTRY.unpack_from(content.data, (first + number) * _ENTRY.size)
         packed = content[payload + start : payload + start + length].tobytes()
-        if len(packed) < length or check(packed) != expected:
+        if not length or len(packed) < length or check(packed, first + number) != expected:
             raise TileError(f"tile {number} is damaged")
         tile = _unpack(packed, (down.stop - down.start, across.stop - across.start, *channels))
         top, left = max(down.start, rows.start), max(across.start, columns.start)
