@@ -126,7 +126,7 @@ def test_missing_files(tmp_path: Path, folder: str, what: str) -> None:
         CamVid(root, "train")
 
 
-@pytest.mark.parametrize("line", ["train_000.jpg train_000.jpg", "a.png b.png c.png", "nothing"])
+@pytest.mark.parametrize("line", ["train_000.jpg train_000.jpg", "a.png b.png c.png", "nothing", "a.png b.png"])
 def test_damaged_list(tmp_path: Path, line: str) -> None:
     root = camvid_tree(tmp_path)
     (root / "train.txt").write_text(f"train_000.png\n{line}\n")

@@ -405,3 +405,20 @@ def test_what_is_no_image_has_no_header(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"nothing")
     assert read_header(tmp_path / "a.png") is None
     assert read_header(tmp_path / "none.png") is None
+
+
+def test_damage_beside_the_pixels_is_no_warning(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    """Pillow warns of a block of EXIF that is cut short, and of a directory of a TIFF: here they are read or refused."""
+    exif = Image.Exif()
+    exif[0x0112] = 1
+    jpeg, tiff = tmp_path / "a.jpg", save(tmp_path / "a.tif", ids(0, 3))
+    Image.fromarray(picture(0)).save(jpeg, exif=exif)
+    content = bytearray(jpeg.read_bytes())
+    content[content.index(b"MM\0*") + 8] = 1  # as many as 256 entries
+    jpeg.write_bytes(content)
+    assert read_image(jpeg).shape == (12, 16, 3)
+    content = tiff.read_bytes()
+    tiff.write_bytes(content[:60] + content[100:])
+    with pytest.raises(UserError, match=r"cannot read image .*a\.tif: it is damaged"):
+        read_labels(tiff)
+    assert [str(warning.message) for warning in recwarn] == []

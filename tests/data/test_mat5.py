@@ -30,12 +30,34 @@ def write(path: Path, *elements: bytes, order: str = "<") -> Path:
 def test_both_byte_orders_and_all_encodings_of_text(tmp_path: Path, order: str) -> None:
     codec = {"<": "utf-16-le", ">": "utf-16-be"}[order]
     cells = [(4, "é".encode(codec)), (17, "ab".encode(codec)), (16, "é".encode()), (1, b"a"), (2, b"b")]
-    content = b"".join(variable(4, (1, 1), element(kind, text, order), b"", order) for kind, text in cells)
+    lengths = (1, 2, 1, 1, 1)
+    content = b"".join(
+        variable(4, (1, length), element(kind, text, order), b"", order)
+        for (kind, text), length in zip(cells, lengths, strict=True)
+    )
     ids = variable(8, (2, 3), element(4, struct.pack(order + "6H", 1, 2, 3, 4, 5, 300), order), b"LabelMap", order)
     path = write(tmp_path / "a.mat", ids, variable(1, (5, 1), content, b"names", order), order=order)
     file = MatFile(path, ("LabelMap", "names"))
     assert file.ids("LabelMap").tolist() == [[1, 3, 5], [2, 4, 300]]
     assert file.texts("names") == ("é", "ab", "é", "a", "b")
+
+
+def test_texts_are_as_long_as_they_say(tmp_path: Path) -> None:
+    for shape, said in [
+        ((1, 2), ("ab", "🚲")),
+        ((1, 1), ("a", "🚲")),
+        ((1, 0), ("",)),
+        ((0, 0), ("",)),
+        ((3, 1), ("abc",)),
+    ]:
+        for text in ("", "a", "ab", "abc", "🚲"):
+            cell = variable(4, shape, element(16, text.encode()), b"")
+            file = MatFile(write(tmp_path / "a.mat", variable(1, (1, 1), cell, b"names")), ("names",))
+            if text in said:
+                assert file.texts("names") == (text,)
+            else:
+                with pytest.raises(UserError, match="a text of variable 'names' is not as long as it says"):
+                    file.texts("names")
 
 
 def test_other_variables_are_not_decoded(tmp_path: Path) -> None:

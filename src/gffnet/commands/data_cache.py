@@ -14,7 +14,9 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("name", metavar="NAME", help="data set name, such as cityscapes")
     add_root(parser, required=True)
     parser.add_argument(
-        "--split", nargs="+", default=["train", "val"], help="splits to cache, one after the other (default: train val)"
+        "--split",
+        default=None,
+        help="split to cache, or several joined by + (default: all; no test where there is val)",
     )
     parser.add_argument(
         "--compress", action="store_true", help="compress without loss: a third of the room, a little slower"
@@ -31,12 +33,13 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: Namespace) -> None:
     """Make the cache, or mend it, and say what it holds."""
     from gffnet.console import progress, screen
-    from gffnet.data.build import CACHE, open_files
+    from gffnet.data.build import CACHE, cached_splits, open_files
     from gffnet.data.cache.build import build_cache
 
     root, folder = arguments.root, arguments.out or arguments.root / CACHE
     left_out = []
-    for split in arguments.split:
+    splits = arguments.split.split("+") if arguments.split else cached_splits(arguments.name, root)
+    for split in splits:
         dataset = open_files(arguments.name, root, split)
         with progress(f"caching {split}") as step:
             report = build_cache(dataset, split, root, folder, arguments.compress, progress=step)

@@ -61,6 +61,17 @@ def open_files(name: str, root: Path | None, split: str) -> Dataset:
     return READERS[name](root, split)
 
 
+def cached_splits(name: str, root: Path) -> list[str]:
+    """The splits that are worth caching: all that are there, but test only if there is no val.
+
+    Raises:
+        UserError: no such data set.
+    """
+    check_name(name)
+    there = LAYOUTS[name].splits(root) if root.is_dir() else []
+    return [split for split in there if split != "test" or "val" not in there] or ["train"]
+
+
 def read_listed(name: str, root: Path, files: Files) -> Dataset:
     """The data set `name` with the samples in `files`, whatever else is wrong with the folder.
 

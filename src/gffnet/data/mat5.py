@@ -183,4 +183,7 @@ def _text(name: str, kind: int, content: bytes, order: str) -> str:
     if kind not in _TEXTS:
         raise ValueError(f"it is damaged: variable {name!r} holds no characters")
     codec = _TEXTS[kind]
-    return characters.decode(codec if codec in {"latin-1", "utf-8"} else codec + ("-le" if order == "<" else "-be"))
+    text = characters.decode(codec if codec in {"latin-1", "utf-8"} else codec + ("-le" if order == "<" else "-be"))
+    if prod(cell.shape) not in {len(text), len(text.encode("utf-16-le")) // 2}:  # MATLAB counts code units of UTF-16
+        raise ValueError(f"it is damaged: a text of variable {name!r} is not as long as it says")
+    return text

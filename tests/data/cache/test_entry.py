@@ -49,6 +49,21 @@ def test_other_files_are_no_entries(tmp_path: Path, compressed: bool) -> None:
 
 
 @BOTH
+def test_a_changed_header_is_none(tmp_path: Path, compressed: bool) -> None:
+    """Height and width that change places would still fill the file."""
+    path = entry(tmp_path, compressed)
+    whole = path.read_bytes()
+    height, width = whole[12:16], whole[16:20]
+    for changed in (
+        whole[:12] + width + height + whole[20:],
+        *(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :] for at in range(64)),
+    ):
+        path.unlink()
+        path.write_bytes(changed)
+        assert open_entry(path, "frame") is None
+
+
+@BOTH
 def test_verifying_reads_all_of_it(tmp_path: Path, compressed: bool) -> None:
     path = entry(tmp_path, compressed)
     content = bytearray(path.read_bytes())

@@ -1,3 +1,4 @@
+import json
 import os
 from pathlib import Path
 
@@ -25,6 +26,22 @@ def test_a_damaged_index(tmp_path: Path, content: str) -> None:
     (tmp_path / "index-val.json").write_text(content)
     with pytest.raises(UserError, match=r"cache index .*index-val\.json is damaged .*: delete it, and cache"):
         read_index(tmp_path, "val")
+
+
+def test_a_changed_index_is_a_damaged_one(tmp_path: Path) -> None:
+    """Whatever the change: another digest would give another sample, another number another weight of a class."""
+    write_index(tmp_path, "val", INDEX)
+    path = tmp_path / "index-val.json"
+    whole = path.read_text()
+    assert json.loads(whole)["records"].keys() == {"train/a.png"}
+    for at in range(len(whole)):
+        path.write_text(f"{whole[:at]}{'1' if whole[at] == '0' else '0'}{whole[at + 1 :]}")
+        with pytest.raises(UserError, match=r"index-val\.json is damaged \("):
+            read_index(tmp_path, "val")
+    for changed in (whole + " ", whole[1:], f" {whole}", whole.replace(", ", ",")):
+        path.write_text(changed)
+        with pytest.raises(UserError, match=r"index-val\.json is damaged \(its check sum is wrong\)"):
+            read_index(tmp_path, "val")
 
 
 def test_state_tells_what_content_may_have_changed(tmp_path: Path) -> None:

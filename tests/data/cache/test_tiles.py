@@ -54,6 +54,19 @@ def test_damage_is_noticed(at: int, change: int) -> None:
         decode(content, Grid(20, 30), slice(0, 20), slice(0, 30))
 
 
+def test_no_tile_takes_the_place_of_another() -> None:
+    """The table of four tiles of the image and four of the labels, with each entry over each other one, or with none."""
+    pixels = Pixels(picture(2, (2 * SIDE, 2 * SIDE)), ids(2, 9, (2 * SIDE, 2 * SIDE)))
+    content, whole = packed(pixels), slice(0, 2 * SIDE)
+    table = content[: 8 * 16].reshape(8, 16)
+    for at in range(8):
+        for entry in [np.zeros(16, np.uint8), *np.delete(table, at, axis=0)]:
+            changed = content.copy()
+            changed[16 * at : 16 * at + 16] = entry
+            with pytest.raises(TileError, match=f"tile {at % 4} is damaged"):
+                decode(changed, Grid(2 * SIDE, 2 * SIDE), whole, whole)
+
+
 def test_smooth_pictures_become_small() -> None:
     ramp = np.linspace(0, 255, 256).astype(np.uint8)
     image = np.stack([np.add.outer(ramp // 2, ramp // 2)] * 3, axis=-1)

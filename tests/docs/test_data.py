@@ -1,0 +1,59 @@
+"""The page docs/data.md: its blocks run, and its tables are true."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gffnet.data.build import LAYOUTS, READERS
+from gffnet.data.catalog import class_count
+from gffnet.data.check.findings import CODES
+from gffnet.data.folder_classes import read_classes
+from gffnet.data.streets import write_streets
+
+PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+
+
+def block(language: str) -> str:
+    (text,) = re.findall(rf"```{language}\n(.*?)```", PAGE, flags=re.DOTALL)
+    return str(text)
+
+
+def test_the_python_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_streets(tmp_path / "data/streets", 1, 0, size=(96, 160), workers=1)
+    monkeypatch.chdir(tmp_path)
+    names: dict = {"__name__": "docs.data"}
+    exec(compile(block("python"), "docs/data.md", "exec"), names)
+    assert (names["image"].shape, names["labels"].shape) == ((3, 128, 256), (128, 256))
+
+
+def test_the_classes_are_read_as_the_page_says(tmp_path: Path) -> None:
+    (tmp_path / "classes.yaml").write_text(block("yaml"))
+    own = read_classes(tmp_path)
+    assert own.classes.names == ("road", "pole", "sign")
+    assert own.train_ids == {0: 0, 1: 1, 7: 2, 255: 255}
+    assert own.classes.palette[1:] == ((153, 153, 153), (220, 220, 0))
+    assert own.val_fraction == pytest.approx(0.2)
+
+
+def test_every_finding_is_listed_once() -> None:
+    table = PAGE.split("| it finds |")[1].split("\n\n")[0]
+    listed = re.findall(r"`([a-z0-9-]+)`", table)
+    assert sorted(listed) == sorted(CODES)
+
+
+def test_the_table_of_data_sets() -> None:
+    rows = re.findall(r"^\| \[`(\w+)`\]\(.*?\) \| (\S+) \| (.*?) \|", PAGE, flags=re.MULTILINE)
+    assert {name for name, _, _ in rows} == set(READERS)
+    for name, classes, samples in rows:
+        if name in {"folder", "streets"}:
+            continue
+        assert int(classes) == class_count(name)
+        counts = LAYOUTS[name].counts
+        assert samples == " / ".join(str(counts.get(split, "-")) for split in ("train", "val", "test"))
+
+
+def test_the_size_of_a_plain_cache() -> None:
+    assert np.isclose(4 * 1024 * 2048, 8.4e6, rtol=0.01)
+    assert np.isclose(3475 * 4 * 1024 * 2048, 29e9, rtol=0.01)
