@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,12 @@ import torch
 
 from gffnet.data.ade20k import ADE20K
 from gffnet.errors import UserError
+from gffnet.evaluation.evaluate import evaluate
+from gffnet.inference.model_folder import ModelConfig
+from gffnet.inference.precision import Precision
+from gffnet.inference.predictor import Predictor
+from gffnet.recipe import EvaluationRecipe
+from tests import tiny
 from tests.data.trees import ade20k_tree, ids, picture, real, save
 
 SAMPLE = "ADEChallengeData2016_sample"
@@ -71,6 +78,22 @@ def test_the_real_samples() -> None:
         assert names[int(labels[labels < 255].mode().values)] == "sky"
     assert seen[0] == {"wall", "building", "sky", "tree", "road", "grass", "plant"}
     assert seen[1] == {"wall", "building", "sky", "tree", "earth", "plant"}
+
+
+def test_the_real_samples_are_scored_at_their_own_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a predictor that answers "sky" everywhere: its score is the sky's share of the labelled pixels."""
+    dataset = ADE20K(real(SAMPLE), "val")
+    recipe = tiny.recipe()
+    config = ModelConfig(recipe.model, *dataclasses.astuple(dataset.classes), "ade20k", "tiny")
+    predictor = Predictor(tiny.network(recipe, 150), config, torch.device("cpu"), Precision(torch.float32, "tests"))
+    assert predictor.predict(dataset[0].image.permute(1, 2, 0).numpy()).shape == dataset[0].labels.shape
+    sky = dataset.classes.names.index("sky")
+    monkeypatch.setattr(predictor, "predict", lambda image, _: np.full(image.shape[:2], sky, np.uint8))
+    scores = evaluate(predictor, dataset, "ade20k", "val", EvaluationRecipe())
+    labels = torch.cat([dataset[i].labels.flatten() for i in range(2)])
+    share = float((labels == sky).sum() / (labels < 255).sum())
+    assert scores["pixel_accuracy"] == scores["per_class"]["sky"] == pytest.approx(share)
+    assert scores["pixels"] == int((labels < 255).sum())
 
 
 # Errors: one line with the cause and the remedy.

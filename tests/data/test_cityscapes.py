@@ -2,62 +2,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cityscapesscripts.helpers.labels import labels as OFFICIAL
 
 from gffnet.data.cityscapes import Cityscapes
 from gffnet.errors import UserError
 from tests.data.trees import cityscapes_tree, ids, picture, save
 
-# The official table: name, id, train id (255 and -1: ignored).
-OFFICIAL = """
-unlabeled             0 255
-ego vehicle           1 255
-rectification border  2 255
-out of roi            3 255
-static                4 255
-dynamic               5 255
-ground                6 255
-road                  7   0
-sidewalk              8   1
-parking               9 255
-rail track           10 255
-building             11   2
-wall                 12   3
-fence                13   4
-guard rail           14 255
-bridge               15 255
-tunnel               16 255
-pole                 17   5
-polegroup            18 255
-traffic light        19   6
-traffic sign         20   7
-vegetation           21   8
-terrain              22   9
-sky                  23  10
-person               24  11
-rider                25  12
-car                  26  13
-truck                27  14
-bus                  28  15
-caravan              29 255
-trailer              30 255
-train                31  16
-motorcycle           32  17
-bicycle              33  18
-license plate        -1  -1
-"""
 
-
-def test_train_ids_are_the_official_ones(tmp_path: Path) -> None:
+def test_train_ids_names_and_colours_are_those_of_the_official_scripts(tmp_path: Path) -> None:
     root = cityscapes_tree(tmp_path, train=1)
-    rows = [line.rsplit(maxsplit=2) for line in OFFICIAL.strip().splitlines()]
-    stored = np.array([[int(label) % 256 for _, label, _ in rows]], np.uint8)  # eight bits hold -1 as 255
+    stored = np.array([[label.id % 256 for label in OFFICIAL]], np.uint8)  # eight bits hold -1 as 255
     stem = "aachen_000000_000019"
     save(root / "leftImg8bit/train/aachen" / f"{stem}_leftImg8bit.png", picture(0, stored.shape))
     save(root / "gtFine/train/aachen" / f"{stem}_gtFine_labelIds.png", stored)
     dataset = Cityscapes(root, "train")
-    assert dataset[0].labels.tolist() == [[int(train_id) % 256 for _, _, train_id in rows]]
-    named = {int(train_id): name for name, _, train_id in rows if 0 <= int(train_id) < 255}
-    assert dataset.classes.names == tuple(named[i] for i in range(19))
+    assert dataset[0].labels.tolist() == [[label.trainId % 256 for label in OFFICIAL]]
+    evaluated = {label.trainId: label for label in OFFICIAL if not label.ignoreInEval}
+    assert dataset.classes.names == tuple(evaluated[i].name for i in range(19))
+    assert dataset.classes.palette == tuple(evaluated[i].color for i in range(19))
 
 
 def test_samples(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_damage_is_noticed(at: int, change: int) -> None:
 
 
 def test_no_tile_takes_the_place_of_another() -> None:
-    """The table of four tiles of the image and four of the labels, with each entry over each other one, or with none."""
+    """Of four tiles of the image and four of the labels, each entry in the table over each other one, or none."""
     pixels = Pixels(picture(2, (2 * SIDE, 2 * SIDE)), ids(2, 9, (2 * SIDE, 2 * SIDE)))
     content, whole = packed(pixels), slice(0, 2 * SIDE)
     table = content[: 8 * 16].reshape(8, 16)

@@ -1,7 +1,8 @@
 """One cached sample: a file that holds its decoded pixels, plain or in compressed tiles.
 
-A header says which, how large, and the check sum of all that follows, and has one of its own. The file is named after the content of the image
-and the label file that it was made from, so that it can be written by any process at any time, and never be wrong.
+A header says which, how large, and the check sum of all that follows, and has one of its own. The file is named after
+the content of the image and the label file that it was made from, so that it can be written by any process at any time,
+and never be wrong. Reading a plain one does not check its pixels: they are mapped, and never read as a whole.
 """
 
 import mmap
