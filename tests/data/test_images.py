@@ -1,5 +1,6 @@
 import io
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from numpy.typing import NDArray
 from PIL import Image
 
 from gffnet.data.images import image_files, read_header, read_image, read_labels, write_image, write_labels
@@ -418,7 +420,38 @@ def test_damage_beside_the_pixels_is_no_warning(tmp_path: Path, recwarn: pytest.
     jpeg.write_bytes(content)
     assert read_image(jpeg).shape == (12, 16, 3)
     content = tiff.read_bytes()
-    tiff.write_bytes(content[:60] + content[100:])
-    with pytest.raises(UserError, match=r"cannot read image .*a\.tif: it is damaged"):
+    directory = content.index(struct.pack("<HHI", 256, 4, 1))
+    tiff.write_bytes(content[: directory + 30])
+    with pytest.raises(UserError, match=r"cannot read image .*a\.tif: "):
         read_labels(tiff)
     assert [str(warning.message) for warning in recwarn] == []
+
+
+def striped_tiff(pixels: NDArray, rows: int, strips: int) -> bytes:
+    """A TIFF of grey levels in strips of so many rows, of which so many are there."""
+    height, width = pixels.shape
+    padded = np.vstack([pixels, np.zeros((rows, width), np.uint8)])[: rows * strips].tobytes()
+    starts, lengths = [8 + i * rows * width for i in range(strips)], [rows * width] * strips
+    numbers = struct.pack(f"<{2 * strips}I", *starts, *lengths)
+    at = 8 + len(padded)
+    tags = [
+        *((256, 1, width), (257, 1, height), (258, 1, 8), (259, 1, 1), (262, 1, 1)),
+        (273, strips, starts[0] if strips == 1 else at),
+        *((277, 1, 1), (278, 1, rows)),
+        (279, strips, lengths[0] if strips == 1 else at + 4 * strips),
+    ]
+    directory = b"".join(struct.pack("<HHII", tag, 4, count, value) for tag, count, value in tags) + bytes(4)
+    header = b"II*\0" + struct.pack("<I", at + len(numbers))
+    return header + padded + numbers + struct.pack("<H", len(tags)) + directory
+
+
+@pytest.mark.parametrize("rows", [1, 3, 4, 9])
+def test_missing_strips_are_no_zeros(tmp_path: Path, rows: int) -> None:
+    path, whole = tmp_path / "a.tif", -(-9 // rows)
+    path.write_bytes(striped_tiff(GREY, rows, whole))
+    np.testing.assert_array_equal(read_labels(path), GREY)
+    for strips in range(1, whole):
+        path.write_bytes(striped_tiff(GREY, rows, strips))
+        for read in (read_image, read_labels):
+            with pytest.raises(UserError, match=r"cannot read image .*a\.tif: .* cut short \(strips are missing\)"):
+                read(path)

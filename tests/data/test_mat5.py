@@ -60,6 +60,14 @@ def test_texts_are_as_long_as_they_say(tmp_path: Path) -> None:
                     file.texts("names")
 
 
+def test_a_variable_without_name(tmp_path: Path) -> None:
+    whole = variable(9, (1, 1), element(2, b"\7"))
+    damaged = whole.replace(element(1, b"S"), element(256, b"S"))
+    assert damaged != whole
+    with pytest.raises(UserError, match=r"a\.mat: it is damaged: a variable lacks its flags, its shape or its name"):
+        MatFile(write(tmp_path / "a.mat", damaged), ("S",))
+
+
 def test_other_variables_are_not_decoded(tmp_path: Path) -> None:
     """Not even where they are damaged, or would be large."""
     bomb = zlib.compress(variable(8, (1, 10**9), element(2, bytes(10**7)), b"regions"))

@@ -215,6 +215,9 @@ def _decode(file: io.BytesIO) -> Image.Image:
             image = Image.open(file)
         args = image.tile[0].args if image.tile else None
         image.info["rawmode"] = args[0] if isinstance(args, tuple) and args else args
+        # Of a TIFF, it fills up with zeros what no strip covers. Width and height have changed places if it lies.
+        if image.format == "TIFF" and image.tile and {*(image.tile[-1].extents or ())[2:]} != {*image.size}:
+            raise OSError("strips are missing")
         image.load()
     return image
 

@@ -153,9 +153,10 @@ def _variable(matrix: bytes, order: str) -> Variable5:
     """A matrix, its content not decoded yet."""
     kind, flags, at = _element(matrix, 0, order)
     shape_kind, shape, at = _element(matrix, at, order)
-    _, _, at = _element(matrix, at, order)  # its name
-    if (kind, len(flags)) != (6, 8) or shape_kind not in {5, 6} or not shape or len(shape) % 4:
-        raise ValueError("it is damaged: a variable has no flags or no shape")
+    name_kind, _, at = _element(matrix, at, order)
+    kinds_fit = kind == 6 and shape_kind in {5, 6} and name_kind == 1
+    if not kinds_fit or len(flags) != 8 or not shape or len(shape) % 4:
+        raise ValueError("it is damaged: a variable lacks its flags, its shape or its name")
     (word,) = struct.unpack_from(order + "I", flags)
     sizes = struct.unpack(f"{order}{len(shape) // 4}i", shape)
     return Variable5(word & 0xFF, bool(word & _COMPLEX), sizes, matrix[at:], order)

@@ -47,7 +47,8 @@ def test_a_list_that_cannot_be_read(tmp_path: Path) -> None:
     root = camvid(tmp_path)
     (root / "val.txt").write_text("val_000.png\nnothing\n")
     finding = only(check(root), "list-unreadable")
-    assert finding.message.endswith("val.txt, line 2: 'nothing' must name a .png image and its label map.")
+    said = "val.txt, line 2: 'nothing' must name a .png image and its label map, which have one name."
+    assert finding.message.endswith(said)
     assert finding.remedy == "Restore the file, or delete it to use the whole folder."
 
 
