@@ -1,9 +1,7 @@
 """Writes street scenes as a data set in the Cityscapes layout."""
 
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from itertools import islice
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +9,7 @@ from PIL import Image
 
 from gffnet.data.streets.canvas import Bytes
 from gffnet.data.streets.scene import check_size, render_street
+from gffnet.parallel import in_processes
 
 CITIES = {"train": ("aldervik", "brunnau", "castelmar", "dornfels", "eskeby"), "val": ("falkenmoor", "grauhaven")}
 SPLITS = {"train": 0, "val": 1}
@@ -57,27 +56,9 @@ def write_streets(
     jobs = [Job(Path(out), "train", i, size, seed) for i in range(train)]
     jobs += [Job(Path(out), "val", i, size, seed) for i in range(val)]
     workers = workers or os.cpu_count() or 1
-    for done, _ in enumerate(_run(jobs, min(workers, len(jobs))), start=1):
+    for done, _ in enumerate(in_processes(write_scene, jobs, min(workers, len(jobs))), start=1):
         if progress:
             progress(done, len(jobs))
-
-
-def _run(jobs: list[Job], workers: int) -> Iterator[None]:
-    """Do the jobs, yielding after each one done."""
-    if workers == 1:
-        for job in jobs:
-            write_scene(job)
-            yield
-        return
-    with ProcessPoolExecutor(workers) as pool:
-        waiting = iter(jobs)
-        running = {pool.submit(write_scene, job) for job in islice(waiting, 2 * workers)}
-        while running:
-            future = next(as_completed(running))
-            running.remove(future)
-            running |= {pool.submit(write_scene, job) for job in islice(waiting, 1)}
-            future.result()
-            yield
 
 
 def write_scene(job: Job) -> None:
