@@ -13,6 +13,7 @@ NotNegative = Annotated[float, Rule("of at least 0", lambda x: x >= 0)]
 Positive = Annotated[float, Rule("above 0", lambda x: x > 0)]
 Share = Annotated[float, Rule("of at least 0 and below 1", lambda x: 0 <= x < 1)]
 Part = Annotated[float, Rule("of at least 0 and at most 1", lambda x: 0 <= x <= 1)]
+Probability = Annotated[float, Rule("above 0 and at most 1", lambda x: 0 < x <= 1)]
 Crop = Annotated[tuple[int, int], Rule("of at least 16", lambda sides: min(sides) >= 16)]
 ScaleRange = Annotated[tuple[float, float], Rule("above 0, the smaller first", lambda ends: 0 < ends[0] <= ends[1])]
 Positives = Annotated[tuple[float, ...], Rule("above 0, at least one", lambda xs: bool(xs) and min(xs) > 0)]
@@ -21,7 +22,8 @@ DatasetName = Literal["cityscapes", "ade20k", "pascal_context", "coco_stuff_10k"
 ContextName = Literal["pyramid_pooling", "dense_aspp", "none"]
 FusionName = Literal["none", "concat", "addition", "fpn", "gated_fpn", "gff"]
 PyramidName = Literal["none", "dense", "literal"]
-PrecisionName = Literal["auto", "float32", "bfloat16"]
+PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
+OptimizerName = Literal["sgd", "nesterov", "adam", "adamw", "lion", "lamb"]
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,39 @@ class DataRecipe:
 
 
 @dataclass(frozen=True)
+class LossRecipe:
+    """Cross-entropy over the labelled pixels, as the paper has it; what else may be had is off."""
+
+    label_smoothing: Share = 0.0
+    """Share of a pixel's weight that goes to all classes alike."""
+    class_weighting: Literal["none", "median_frequency", "enet"] = "none"
+    """Weights from how often the classes occur in the training split: `median_frequency`, the median frequency over
+    that of the class (Eigen and Fergus, ICCV-15); `enet`, `1 / ln(1.02 + frequency)` (Paszke et al., 2016)."""
+    class_weights: Positives | None = None
+    """Weights of one's own, one per class in the order of the classes."""
+    ohem: Probability | None = None
+    """Online hard example mining: only pixels whose class has a probability below this count; 0.7 is common."""
+    ohem_keep: Part = 1 / 16
+    """Share of the labelled pixels that count at least, the hardest ones."""
+
+    def __post_init__(self) -> None:
+        if self.class_weights is not None and self.class_weighting != "none":
+            raise UserError(
+                f"training.loss.class_weights are given, and training.loss.class_weighting is "
+                f"{self.class_weighting!r}: keep one of them."
+            )
+
+
+@dataclass(frozen=True)
 class TrainingRecipe:
     """SGD with the poly schedule, as the paper trains."""
 
     iterations: Count = 100_000
     batch: Count = 8
-    """Global batch size."""
+    """Images an iteration, over all devices."""
+    device_batch: Count | None = None
+    """Images that a device takes at once; the gradients of several such parts are added up until the batch is full.
+    null: all of the device's share. Batch normalisation sees one part at a time."""
     crop: Crop = (864, 864)
     """Height and width of a training crop in pixels."""
     scales: ScaleRange = (0.75, 2.0)
@@ -97,13 +126,27 @@ class TrainingRecipe:
     flip: bool = True
     class_balance: Part = 0.0
     """Share of the crops that show a class drawn evenly from all, however rare; the paper does without."""
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    """The paper's SGD, or AdamW, which learns faster in short runs from scratch; `momentum` is of SGD alone."""
+    optimizer: OptimizerName = "sgd"
+    """The paper's SGD; or AdamW, which learns faster in short runs from scratch; or another."""
     learning_rate: Positive = 1e-2
     new_layers_multiplier: Positive = 10.0
     """Learning rate of everything but the backbone, as a multiple."""
+    backbone_multiplier: Positive = 1.0
+    """Learning rate of the backbone, as a multiple."""
     momentum: Share = 0.9
+    """Of `sgd` and `nesterov`."""
     weight_decay: NotNegative = 1e-4
+    decay_norms_and_biases: bool = True
+    """Whether weight decay acts on normalisation and biases too, as in the paper's protocol."""
+    freeze_norms: bool = False
+    """Keep batch normalisation as it is: its statistics are used and neither they nor its weights are trained. For
+    batches of one or two images, from trained weights."""
+    clip_gradients: Positive | None = None
+    """Greatest norm of the gradient of all weights together; greater ones are scaled down to it."""
+    ema: Probability | None = None
+    """Decay of the moving average of the weights, such as 0.999, which is then what is validated and kept as the model;
+    null: none."""
+    loss: LossRecipe = field(default_factory=LossRecipe)
     power: NotNegative = 0.9
     """Exponent of the poly schedule `(1 - iteration / iterations) ** power`."""
     auxiliary_weight: NotNegative = 0.4
@@ -113,6 +156,12 @@ class TrainingRecipe:
     """What `init_from` takes over; the rest starts fresh."""
     validate_every: Count = 5000
     """Iterations between validations."""
+    checkpoint_every: Count = 500
+    """Iterations between checkpoints to resume from, at most; each replaces the one before."""
+    keep_every: Count | None = None
+    """Iterations between checkpoints that are kept for good; null: none."""
+    compile: bool = False
+    """Compile the network with `torch.compile`: minutes at the start, faster iterations."""
     workers: Natural = 4
     """Processes that load data; 0 loads in the training process."""
 
