@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from gffnet.errors import UserError
-from gffnet.files import write_whole
+from gffnet.errors import CannotWrite, UserError
+from gffnet.files import whole_file, write_whole
 
 
 def listing(folder: Path) -> list[str]:
@@ -21,21 +21,20 @@ def test_the_folder_is_made_and_an_old_file_replaced(tmp_path: Path) -> None:
         assert listing(path.parent) == ["file.bin"]
 
 
-def test_a_reader_never_sees_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("bad"), KeyboardInterrupt()])
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_reader_never_sees_a_part(tmp_path: Path, error: BaseException, durable: bool) -> None:
     """Half of the data are on the disk when writing fails: the old file stands, and the half is gone."""
     path = tmp_path / "file.bin"
-    write_whole(path, b"old")
-
-    def write_half(self: Path, data: bytes) -> None:
-        assert self != path
-        with self.open("wb") as file:
-            file.write(data[: len(data) // 2])
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Path, "write_bytes", write_half)
-        with pytest.raises(UserError, match=rf"cannot write {path}: No space left on device\. Choose a folder"):
-            write_whole(path, b"new and long")
+    write_whole(path, b"old", durable)
+    said = rf"cannot write {path}: No space left on device\. Choose a folder" if isinstance(error, OSError) else None
+    wanted = CannotWrite if isinstance(error, OSError) else type(error)
+    with pytest.raises(wanted, match=said), whole_file(path, durable) as file:
+        file.write(b"new and l")
+        file.flush()
+        assert len(listing(tmp_path)) == 2
+        assert path.read_bytes() == b"old"
+        raise error
     assert path.read_bytes() == b"old"
     assert listing(tmp_path) == ["file.bin"]
 

@@ -12,6 +12,10 @@ class UserError(Exception):
     """Bad input: the message names the file or argument, its value, what is allowed and the remedy. Exit code 2."""
 
 
+class CannotWrite(UserError):
+    """A file cannot be written: the disk is full, the folder may not be written to, or something is in the way."""
+
+
 class RunFailed(Exception):
     """Work that failed on its way; the message says what is kept and how to go on. Exit code 1."""
 

@@ -2,29 +2,42 @@
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
-from gffnet.errors import UserError
+from gffnet.errors import CannotWrite
 
 
 def write_whole(path: Path, data: bytes, durable: bool = False) -> None:
-    """Write to a new file beside `path`, then move it there; the folder is made.
+    """Write `data` as the file `path`, whole or not at all; the folder is made. As `whole_file`."""
+    with whole_file(path, durable) as file:
+        file.write(data)
+
+
+@contextmanager
+def whole_file(path: Path, durable: bool = False) -> Iterator[BinaryIO]:
+    """A new file beside `path` to write to, which is moved there at the end, unless an error is raised before.
 
     If `durable`, the data are on the disk before the file is moved, so that a power cut leaves no file in part.
 
     Raises:
-        UserError: the file cannot be written.
+        CannotWrite: the file cannot be written; what was there before is as it was.
     """
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            beside.write_bytes(data)
-            if durable:
-                with beside.open("rb+") as file:
+            with beside.open("xb") as file:
+                yield file
+                if durable:
+                    file.flush()
                     os.fsync(file.fileno())
             beside.replace(path)
         finally:
             beside.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}. Choose a folder with room for it.") from None
+        raise CannotWrite(
+            f"cannot write {path}: {error.strerror or error}. Choose a folder with room for it."
+        ) from None

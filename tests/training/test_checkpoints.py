@@ -1,6 +1,8 @@
 """When the best and the last network are written."""
 
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,8 +10,10 @@ import torch
 from lightning import Trainer
 from safetensors.torch import load_file
 
+from gffnet.errors import CannotWrite, RunFailed
 from gffnet.metrics.confusion import ConfusionMatrix
-from gffnet.training.checkpoints import KeepLast
+from gffnet.training.checkpoints import KeepLast, WholeCheckpoints
+from gffnet.training.loss_watch import LossWatch, _Seen
 from gffnet.training.train import train
 from tests import tiny
 from tests.data.trees import camvid_tree
@@ -27,10 +31,61 @@ def test_the_last_is_written_every_so_often_and_after_validations(
         save(self, path, *more, **options)
 
     monkeypatch.setattr(Trainer, "save_checkpoint", saved)
-    real = KeepLast.__init__
-    monkeypatch.setattr(KeepLast, "__init__", lambda self, path, _, validate: real(self, path, every, validate))
-    train(tiny.recipe(), "x", camvid_tree(tmp_path / "CamVid"), tmp_path / "run", progress=False)
+    recipe = tiny.recipe(checkpoint_every=every)
+    train(recipe, "x", camvid_tree(tmp_path / "CamVid"), tmp_path / "run", progress=False)
     assert steps == wanted
+
+
+def test_some_are_kept_for_good(tmp_path: Path) -> None:
+    """Before, after and at validations; one that is kept is as good to go on from as the last."""
+    root = camvid_tree(tmp_path / "CamVid")
+    run = train(tiny.recipe(keep_every=3, validate_every=6), "x", root, tmp_path / "run", progress=False)
+    kept = sorted(path.name for path in (run / "checkpoints").iterdir())
+    assert kept == ["iteration_3.ckpt", "iteration_6.ckpt", "last.ckpt"]
+    whole = load_file(run / "model/model.safetensors")
+    again = tmp_path / "again"
+    (again / "checkpoints").mkdir(parents=True)
+    shutil.copy(run / "recipe.yaml", again / "recipe.yaml")
+    shutil.copy(run / "checkpoints/iteration_3.ckpt", again / "checkpoints/last.ckpt")
+    train(tiny.recipe(keep_every=3, validate_every=6), "x", root, again, resume=True, progress=False)
+    other = load_file(again / "model/model.safetensors")
+    assert all(torch.equal(value, other[key]) for key, value in whole.items())
+
+
+class At(Trainer):
+    """A trainer that is at an iteration and does nothing."""
+
+    global_step = 0
+
+    def __init__(self, step: int) -> None:
+        self.global_step = step
+
+
+def test_a_checkpoint_never_holds_what_a_bad_loss_made(tmp_path: Path) -> None:
+    """On a GPU losses are looked at later than they come: at the latest before a checkpoint is written."""
+    last = KeepLast(tmp_path / "last.ckpt", 1, 10)
+    watch = LossWatch(2)
+    watch._pending.append(_Seen(0, torch.tensor([float("nan"), 1.0]), ("a",)))
+    with pytest.raises(RunFailed, match="iteration 1 is not finite"):
+        last.save(At(1), SimpleNamespace(watch=watch))
+    assert list(tmp_path.iterdir()) == []
+
+
+class Unwilling:
+    """What no pickle can hold."""
+
+    def __reduce__(self) -> Any:
+        raise OSError(28, "No space left on device")
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    WholeCheckpoints().save_checkpoint({"step": 1}, path)
+    before = path.read_bytes()
+    with pytest.raises(CannotWrite, match=r"last\.ckpt: No space left on device"):
+        WholeCheckpoints().save_checkpoint({"step": 2, "x": Unwilling()}, path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
 
 
 def test_the_best_is_that_of_the_best_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,23 +1,30 @@
-"""The batches of a run: the stream in order, from the iteration that it goes on from."""
+"""The batches of a run: the stream in order, from the iteration that it goes on from, shared by its processes."""
 
 from pathlib import Path
 
+import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gffnet.data.build import open_dataset
 from gffnet.data.transforms import Augmentation
-from gffnet.training.data_module import ParsingData, Remaining
+from gffnet.training.data_module import ParsingData, Shares
+from gffnet.training.launch import Launch
 from tests import tiny
 from tests.data.trees import camvid_tree
 
+CPU = torch.device("cpu")
+ALONE = Launch(CPU)
 
-def data(root: Path, first: int) -> ParsingData:
+
+def data(root: Path, first: int = 0, launch: Launch = ALONE) -> ParsingData:
     train, val = (open_dataset("camvid", camvid_tree(root), split) for split in ("train", "val"))
-    return ParsingData(tiny.recipe(), train, val, first, on_cpu=True)
+    return ParsingData(tiny.recipe(), train, val, first, launch)
 
 
 def test_batches_are_the_streams_items_in_order(tmp_path: Path) -> None:
-    whole = data(tmp_path, 0)
+    whole = data(tmp_path)
     batches = list(whole.train_dataloader())
     assert len(batches) == 6
     recipe = tiny.recipe()
@@ -30,13 +37,41 @@ def test_batches_are_the_streams_items_in_order(tmp_path: Path) -> None:
     assert all(torch.equal(a.image, b.image) for a, b in zip(rest, batches[4:], strict=True))
 
 
-def test_what_remains_has_the_length_of_the_whole() -> None:
-    remaining = Remaining(3, 5)
-    assert list(remaining) == [3, 4]
-    assert len(remaining) == 5
+def test_two_processes_take_a_half_of_every_batch(tmp_path: Path) -> None:
+    whole = list(data(tmp_path).train_dataloader())
+    halves = [list(data(tmp_path, launch=Launch(CPU, 2, 1, rank)).train_dataloader()) for rank in (0, 1)]
+    for batch, first, second in zip(whole, *halves, strict=True):
+        assert torch.equal(torch.cat([first.image, second.image]), batch.image)
+        assert first.names + second.names == batch.names
+
+
+@given(
+    first=st.integers(0, 20),
+    iterations=st.integers(0, 20),
+    share=st.integers(1, 4),
+    processes=st.integers(1, 4),
+)
+def test_shares_are_the_stream_each_item_once(first: int, iterations: int, share: int, processes: int) -> None:
+    batch = share * processes
+    all_shares = [list(Shares(first, first + iterations, batch, rank, processes)) for rank in range(processes)]
+    by_iteration = [[item for part in parts for item in part] for parts in zip(*all_shares, strict=True)]
+    wanted = [list(range(i * batch, (i + 1) * batch)) for i in range(first, first + iterations)]
+    assert by_iteration == wanted
+    assert len(Shares(first, first + iterations, batch)) == first + iterations  # that of the whole stream
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 4])
+def test_validation_is_every_image_once_over_all_processes(tmp_path: Path, processes: int) -> None:
+    """Three images: not divisible by two, and fewer than four."""
+    shares = [
+        [sample.name for sample in data(tmp_path, launch=Launch(CPU, processes, 1, rank)).val_dataloader()]
+        for rank in range(processes)
+    ]
+    assert sorted(name for share in shares for name in share) == ["val_000", "val_001", "val_002"]
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 def test_validation_is_one_whole_image_at_a_time(tmp_path: Path) -> None:
-    samples = list(data(tmp_path, 0).val_dataloader())
+    samples = list(data(tmp_path).val_dataloader())
     assert [sample.name for sample in samples] == ["val_000", "val_001", "val_002"]
     assert samples[0].image.shape == (3, 12, 16)

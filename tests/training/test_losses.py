@@ -1,53 +1,295 @@
-"""The loss against a loop over pixels."""
+"""The loss and its gradient against a loop over pixels in float64, and against torch's own cross-entropy."""
 
 import math
+from dataclasses import dataclass
+from typing import Any
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import Tensor
 
-from gffnet.training.losses import IGNORE, parsing_loss
+from gffnet.recipe import LossRecipe
+from gffnet.training.losses import IGNORE, ParsingLoss
 
+CLASSES = 4
+WEIGHTS = (0.5, 2.0, 1.25, 0.125)
+EVERY_OPTION: list[dict[str, Any]] = [
+    {},
+    {"label_smoothing": 0.1},
+    {"class_weights": WEIGHTS},
+    {"label_smoothing": 0.3, "class_weights": WEIGHTS},
+    {"ohem": 0.3, "ohem_keep": 0.0},
+    {"ohem": 0.01, "ohem_keep": 0.25},
+    {"ohem": 0.5, "label_smoothing": 0.2, "class_weights": WEIGHTS},
+    {"ohem": 1.0, "ohem_keep": 1.0},
+]
+MINING = [options for options in EVERY_OPTION if "ohem" in options]
+every_option = pytest.mark.parametrize("options", EVERY_OPTION, ids=str)
 
-def naive(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Mean over labelled pixels of `log Σ exp(z) - z_label`, pixel by pixel."""
-    terms = []
-    for b, y, x in np.ndindex(labels.shape):
-        if labels[b, y, x] != IGNORE:
-            scores = [float(v) for v in logits[b, :, y, x]]
-            terms.append(math.log(sum(math.exp(v) for v in scores)) - scores[labels[b, y, x]])
-    return sum(terms) / len(terms)
-
-
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
-def test_it_is_the_mean_over_labelled_pixels(dtype: torch.dtype) -> None:
-    logits = 3 * torch.randn(2, 4, 3, 5)
-    labels = torch.randint(0, 4, (2, 3, 5)).to(dtype)
-    labels[0, 0, :3] = IGNORE
-    assert parsing_loss(logits, labels).item() == pytest.approx(naive(logits.numpy(), labels.numpy()), rel=1e-5)
-
-
-def test_ignored_pixels_contribute_nothing() -> None:
-    logits = torch.randn(1, 3, 2, 4, requires_grad=True)
-    labels = torch.tensor([[[0, 1, 2, IGNORE], [IGNORE, 0, 1, 2]]])
-    parsing_loss(logits, labels).backward()
-    assert logits.grad is not None
-    gradient = logits.grad.abs().sum(1)
-    assert torch.equal(gradient == 0, labels == IGNORE)
-
-
-def test_no_labelled_pixel_is_no_loss_and_no_nan() -> None:
-    logits = torch.randn(1, 3, 2, 2, requires_grad=True)
-    loss = parsing_loss(logits, torch.full((1, 2, 2), IGNORE))
-    loss.backward()
-    assert loss.item() == 0
-    assert logits.grad is not None
-    assert torch.equal(logits.grad, torch.zeros_like(logits))
+options_of_all_kinds = st.fixed_dictionaries(
+    {},
+    optional={
+        "label_smoothing": st.floats(0, 0.9),
+        "class_weights": st.lists(st.floats(0.05, 20), min_size=CLASSES, max_size=CLASSES).map(tuple),
+        "ohem": st.floats(0.05, 1),
+        "ohem_keep": st.floats(0, 1),
+    },
+)
 
 
-def test_half_precision_is_reckoned_in_float32() -> None:
-    logits = (20 * torch.randn(1, 3, 4, 4)).bfloat16()
-    labels = torch.randint(0, 3, (1, 4, 4))
-    loss = parsing_loss(logits, labels)
-    assert loss.dtype == torch.float32
-    assert loss.item() == pytest.approx(naive(logits.float().numpy(), labels.numpy()), rel=1e-5)
+@dataclass
+class Naive:
+    """A batch, pixel by pixel."""
+
+    total: float = 0.0
+    weight: float = 0.0
+    gradient: Any = None
+
+
+def naive(logits: Tensor, labels: Tensor, recipe: LossRecipe) -> Naive:
+    """Sum, weight and gradient of the loss, each pixel by its formula."""
+    z = logits.detach().double().numpy()
+    smoothing, w = recipe.label_smoothing, np.array(recipe.class_weights or [1.0] * z.shape[1])
+    pixels = []
+    for b, y, x in np.ndindex(*labels.shape):
+        label = int(labels[b, y, x])
+        if label == IGNORE:
+            continue
+        scores = z[b, :, y, x]
+        p = np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
+        loss = -(1 - smoothing) * w[label] * math.log(p[label])
+        gradient = (1 - smoothing) * w[label] * (p - np.eye(len(p))[label])
+        for k in range(len(p)):
+            loss -= smoothing / len(p) * w[k] * math.log(p[k])
+            gradient += smoothing / len(p) * w[k] * (p - np.eye(len(p))[k])
+        pixels.append((p[label], loss, w[label], gradient, (b, y, x)))
+    return summed(pixels, z, recipe)
+
+
+def summed(pixels: list[Any], z: NDArray[np.float64], recipe: LossRecipe) -> Naive:
+    """What the pixels amount to, all of them or the hard ones."""
+    result = Naive(weight=sum(pixel[2] for pixel in pixels), gradient=np.zeros_like(z))
+    kept, factor = pixels, 1.0
+    if recipe.ohem is not None:
+        must = math.ceil(recipe.ohem_keep * len(pixels))
+        limit = sorted(pixel[0] for pixel in pixels)[must - 1] if must else -1
+        kept = [pixel for pixel in pixels if pixel[0] < recipe.ohem or pixel[0] <= limit]
+        factor = result.weight / sum(pixel[2] for pixel in kept) if kept else 0.0
+    for _, loss, _, gradient, (b, y, x) in kept:
+        result.total += factor * loss
+        result.gradient[b, :, y, x] = factor * gradient
+    return result
+
+
+def loss_of(options: dict[str, Any]) -> tuple[ParsingLoss, LossRecipe]:
+    recipe = LossRecipe(**options)
+    weights = None if recipe.class_weights is None else torch.tensor(recipe.class_weights)
+    return ParsingLoss(recipe, weights), recipe
+
+
+def batch(images: int = 2, height: int = 3, width: int = 5, ignored: float = 0.2) -> tuple[Tensor, Tensor]:
+    """Logits with a gradient, and labels; the last image has half the share of ignored pixels of the others."""
+    labels = torch.randint(0, CLASSES, (images, height, width))
+    share = torch.full((images, 1, 1), ignored)
+    share[-1] /= 2
+    labels[torch.rand(labels.shape) < share] = IGNORE
+    return (2 * torch.randn(images, CLASSES, height, width)).requires_grad_(), labels
+
+
+def gradient(of: Tensor, to: Tensor) -> Tensor:
+    (result,) = torch.autograd.grad(of, to)
+    return result
+
+
+def check(loss: ParsingLoss, recipe: LossRecipe, logits: Tensor, labels: Tensor) -> None:
+    wanted = naive(logits, labels, recipe)
+    total = loss(logits, labels)
+    assert total.dtype == loss.weight(labels).dtype == torch.float32
+    assert loss.weight(labels).item() == pytest.approx(wanted.weight, rel=1e-5)
+    assert total.item() == pytest.approx(wanted.total, rel=1e-4, abs=1e-5)
+    torch.testing.assert_close(
+        gradient(total, logits).double(), torch.from_numpy(wanted.gradient), rtol=1e-4, atol=1e-5
+    )
+
+
+@every_option
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
+def test_sum_weight_and_gradient_are_those_of_the_loop(options: dict[str, Any], dtype: torch.dtype) -> None:
+    logits, labels = batch()
+    check(*loss_of(options), logits, labels.to(dtype))
+
+
+@given(
+    options=options_of_all_kinds,
+    seed=st.integers(0, 2**31),
+    size=st.tuples(*[st.integers(1, 4)] * 3),
+    share=st.floats(0, 1),
+)
+def test_so_they_are_with_any_options(
+    options: dict[str, Any], seed: int, size: tuple[int, int, int], share: float
+) -> None:
+    torch.manual_seed(seed)
+    check(*loss_of(options), *batch(*size, ignored=share))
+
+
+@pytest.mark.parametrize("options", [options for options in EVERY_OPTION if options not in MINING], ids=str)
+def test_over_its_weight_it_is_the_mean_of_torch(options: dict[str, Any]) -> None:
+    loss, recipe = loss_of(options)
+    logits, labels = batch()
+    wanted = F.cross_entropy(
+        logits, labels, loss.class_weights, ignore_index=IGNORE, label_smoothing=recipe.label_smoothing
+    )
+    mean = loss(logits, labels) / loss.weight(labels)
+    torch.testing.assert_close(mean, wanted)
+    torch.testing.assert_close(gradient(mean, logits), gradient(wanted, logits))
+
+
+@pytest.mark.parametrize("options", MINING, ids=str)
+def test_mining_that_keeps_everything_is_no_mining(options: dict[str, Any]) -> None:
+    logits, labels = batch()
+    everything = {**options, "ohem_keep": 1.0}
+    without = {key: value for key, value in options.items() if not key.startswith("ohem")}
+    mined, plain = (loss_of(o)[0](logits, labels) for o in (everything, without))
+    torch.testing.assert_close(mined, plain)
+    torch.testing.assert_close(gradient(mined, logits), gradient(plain, logits))
+
+
+def two_classes(*probabilities: float) -> tuple[Tensor, Tensor]:
+    """A row of pixels of class 0 that have it with these probabilities."""
+    p = torch.tensor(probabilities)
+    return torch.stack([p.log(), (1 - p).log()])[None, :, None].requires_grad_(), torch.zeros(1, 1, len(p)).long()
+
+
+@pytest.mark.parametrize(
+    ("ohem", "keep", "kept"),
+    [
+        (0.7, 0.0, {0.1, 0.3, 0.5}),
+        (0.05, 0.0, set()),
+        (0.2, 0.0, {0.1}),
+        (0.2, 1 / 6, {0.1}),
+        (0.2, 0.34, {0.1, 0.3, 0.5}),  # a third part of a pixel more than two
+        (0.2, 0.5, {0.1, 0.3, 0.5}),
+        (0.7, 0.5, {0.1, 0.3, 0.5}),
+        (0.2, 0.51, {0.1, 0.3, 0.5, 0.8}),  # two of 0.8: as hard as each other
+        (1.0, 0.0, {0.1, 0.3, 0.5, 0.8, 0.9}),
+    ],
+)
+def test_mining_keeps_what_is_below_the_threshold_and_the_hardest(ohem: float, keep: float, kept: set[float]) -> None:
+    row = (0.9, 0.1, 0.8, 0.3, 0.8, 0.5)
+    logits, labels = two_classes(*row)
+    mined = loss_of({"ohem": ohem, "ohem_keep": keep})[0](logits, labels)
+    losses = [-math.log(p) for p in row if p in kept]
+    assert mined.item() == pytest.approx(6 * sum(losses) / max(len(losses), 1), rel=1e-5)
+    felt = gradient(mined, logits).abs().sum(1).flatten() > 0
+    assert felt.tolist() == [p in kept for p in row]
+
+
+def test_only_labelled_pixels_count_for_the_share_that_is_kept() -> None:
+    logits, labels = two_classes(0.6, 0.7, 0.8, 0.9, 0.1, 0.2)
+    labels[..., 4:] = IGNORE  # a quarter of four is one
+    mined = loss_of({"ohem": 0.01, "ohem_keep": 0.25})[0](logits, labels)
+    assert mined.item() == pytest.approx(4 * -math.log(0.6), rel=1e-5)
+
+
+@every_option
+def test_ignored_pixels_have_a_gradient_of_exactly_zero(options: dict[str, Any]) -> None:
+    loss, _ = loss_of(options)
+    logits, labels = batch()
+    felt = gradient(loss(logits, labels), logits).abs().sum(1)
+    assert not felt[labels == IGNORE].any()
+    if "ohem" not in options:
+        assert (felt[labels != IGNORE] > 0).all()
+
+
+@every_option
+def test_no_labelled_pixel_is_no_loss_and_no_nan(options: dict[str, Any]) -> None:
+    loss, _ = loss_of(options)
+    logits, labels = batch(ignored=4.0)
+    assert (labels == IGNORE).all()
+    assert loss.weight(labels).item() == 0
+    total = loss(logits, labels)
+    assert total.item() == 0
+    assert torch.equal(gradient(total, logits), torch.zeros_like(logits))
+
+
+@pytest.mark.parametrize("options", [options for options in EVERY_OPTION if options not in MINING], ids=str)
+@pytest.mark.parametrize("parts", [[2, 2], [1, 3], [1, 1, 1, 1]])
+def test_parts_over_the_weight_of_the_whole_have_the_gradient_of_the_whole(
+    options: dict[str, Any], parts: list[int]
+) -> None:
+    loss, _ = loss_of(options)
+    logits, labels = batch(4)
+    labels[2] = IGNORE  # an image without labels: the mean of its part has no value
+    whole = loss(logits, labels) / loss.weight(labels)
+    pairs = list(zip(logits.split(parts), labels.split(parts), strict=True))
+    weight = torch.stack([loss.weight(part) for _, part in pairs]).sum()
+    summed = torch.stack([loss(*pair) / weight for pair in pairs]).sum()
+    torch.testing.assert_close(weight, loss.weight(labels))
+    torch.testing.assert_close(summed, whole)
+    torch.testing.assert_close(gradient(summed, logits), gradient(whole, logits))
+
+
+@every_option
+def test_a_broken_pixel_breaks_the_loss(options: dict[str, Any]) -> None:
+    """What watches the loss of a run must see it, mined or not."""
+    loss, _ = loss_of(options)
+    logits, labels = batch(ignored=0.0)
+    with torch.no_grad():
+        logits[0, 1, 2, 3] = math.nan
+    assert loss(logits, labels).isnan()
+
+
+@every_option
+def test_half_precision_in_any_layout_is_reckoned_in_float32(options: dict[str, Any]) -> None:
+    loss, recipe = loss_of(options)
+    logits, labels = batch()
+    half = (5 * logits.detach()).bfloat16().contiguous(memory_format=torch.channels_last).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        total = loss(half, labels)
+    wanted = naive(half.float(), labels, recipe)
+    assert total.dtype == torch.float32
+    assert total.item() == pytest.approx(wanted.total, rel=1e-5)
+    close = torch.from_numpy(wanted.gradient).bfloat16()
+    torch.testing.assert_close(gradient(total, half), close, rtol=0.01, atol=1e-6)
+
+
+@every_option
+def test_one_map_of_the_size_of_the_logits_is_kept_for_the_gradient(options: dict[str, Any]) -> None:
+    loss, _ = loss_of(options)
+    logits, labels = batch()
+    kept: set[int] = set()
+
+    def pack(x: Tensor) -> Tensor:
+        if x.numel() >= logits.numel():
+            kept.add(x.data_ptr())
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        total = loss(logits.bfloat16().contiguous(memory_format=torch.channels_last), labels)
+    assert len(kept) == 1
+    total.backward()
+
+
+@every_option
+def test_it_compiles_as_one_graph(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # checks of shapes, in tests only, do not compile
+    torch._dynamo.reset()
+    loss, _ = loss_of(options)
+    logits, labels = batch()
+    compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
+    totals = compiled(logits, labels), loss(logits, labels)
+    torch.testing.assert_close(*totals)
+    torch.testing.assert_close(*(gradient(total, logits) for total in totals))
+
+
+def test_class_weights_move_with_the_loss_and_are_not_in_checkpoints() -> None:
+    loss, _ = loss_of({"class_weights": WEIGHTS})
+    assert loss.state_dict() == {}
+    assert [name for name, _ in loss.named_buffers()] == ["class_weights"]
+    assert list(loss.parameters()) == []

@@ -1,11 +1,10 @@
-"""The poly schedule against its formula, and the groups against the network."""
+"""The poly schedule against its formula."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
 
-from gffnet.training.schedule import parameter_groups, poly
+from gffnet.training.schedule import poly
 
 
 @given(iterations=st.integers(1, 10**6), share=st.floats(0, 1), power=st.floats(0.1, 3))
@@ -20,10 +19,11 @@ def test_poly_at_its_ends() -> None:
     assert poly(100, 100, 0.9) == poly(101, 100, 0.9) == 0
 
 
-def test_two_groups_with_a_rate_each() -> None:
-    backbone, new = nn.Linear(2, 3), [nn.Linear(3, 4), nn.BatchNorm2d(4)]
-    groups = parameter_groups(backbone, new, 1e-2, 10)
-    assert [group["lr"] for group in groups] == [1e-2, pytest.approx(0.1)]
-    grouped = [p for group in groups for p in group["params"]]
-    everything = [*backbone.parameters(), *(p for module in new for p in module.parameters())]
-    assert [id(p) for p in grouped] == [id(p) for p in everything]
+@pytest.mark.parametrize(("power", "wanted"), [(0.0, 1.0), (1.0, 0.25), (2.0, 0.0625), (0.5, 0.5)])
+def test_poly_at_three_quarters(power: float, wanted: float) -> None:
+    assert poly(75, 100, power) == pytest.approx(wanted)
+
+
+def test_poly_never_rises() -> None:
+    factors = [poly(i, 37, 0.9) for i in range(40)]
+    assert factors == sorted(factors, reverse=True)

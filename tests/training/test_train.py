@@ -1,6 +1,5 @@
 """Whole runs of a moment: what a run folder holds, and that interruptions leave no trace."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +19,7 @@ from gffnet.inference.predictor import load
 from gffnet.recipe import Recipe, recipe_from_mapping
 from gffnet.training.history import read_history
 from gffnet.training.task import ParsingTask
-from gffnet.training.train import differences, train
+from gffnet.training.train import train
 from tests import tiny
 from tests.data.trees import camvid_tree
 
@@ -161,9 +160,3 @@ def test_a_cache_changes_nothing_but_the_time(tmp_path: Path, root: Path, compre
         build_cache(open_files("camvid", root, split), split, root, tmp_path / "cache", compressed, workers=1)
     cached = train(gffnet(class_balance=0.5), "r", root, tmp_path / "cached", progress=False, cache=tmp_path / "cache")
     assert same(weights(cached), weights(whole))
-
-
-def test_differences_name_nested_keys() -> None:
-    old = {"a": 1, "b": {"c": [1, 2], "d": None}, "gone": 0}
-    assert differences(old, json.loads(json.dumps(old))) == []
-    assert differences(old, {"a": 2, "b": {"c": [1, 3], "d": None}}) == ["a", "b.c", "gone"]

@@ -74,7 +74,7 @@ def shard(text: str) -> tuple[int, int]:
 
 def add_model(parser: Parser) -> None:
     """`--model`, `--device` and `--precision`."""
-    parser.add_argument("--model", type=str, default=None, help="a run folder or a model folder")
+    parser.add_argument("--model", type=str, default=None, help="a run folder, a model folder or a checkpoint")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
     parser.add_argument(
         "--precision",

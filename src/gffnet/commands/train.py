@@ -3,6 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
+from gffnet.commands import train_plan
 from gffnet.commands.arguments import Parser, add_cache, add_root
 
 SUMMARY = "train a recipe; the run folder holds the resolved recipe, history, checkpoints and the model"
@@ -22,18 +23,55 @@ def add_arguments(parser: Parser) -> None:
         help="change a value of the recipe, such as training.iterations=2000; may be repeated",
     )
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in the run folder")
+    parser.add_argument(
+        "--devices",
+        type=int,
+        default=None,
+        metavar="N",
+        help="processes on this machine, one a device (default: all GPUs, else one process on the CPU; "
+        "torchrun and SLURM say it themselves)",
+    )
+    parser.add_argument(
+        "--overfit",
+        type=int,
+        default=None,
+        metavar="N",
+        help="learn N training images by heart, to see that data, labels and recipe fit each other",
+    )
+    parser.add_argument("--wandb", default=None, metavar="PROJECT", help="log to Weights & Biases, too")
+    train_plan.add_arguments(parser)
 
 
 def run(arguments: Namespace) -> None:
     """Train, and say where the run is."""
-    from gffnet.console import screen
+    train_plan.check_arguments(arguments)
+
     from gffnet.recipe import load_recipe
 
     recipe = load_recipe(arguments.recipe, arguments.set)
     file = Path(arguments.recipe)
     out = arguments.out or Path("runs") / (file.stem if file.suffix in {".yaml", ".yml"} else arguments.recipe)
+    images = arguments.overfit
+    if images is not None:
+        from gffnet.training.overfit import overfit_settings
+
+        recipe = load_recipe(arguments.recipe, [*overfit_settings(images, recipe.training.batch), *arguments.set])
+        out = arguments.out or out.with_name(f"{out.name}_overfit_{images}")
+
+    if arguments.plan:
+        train_plan.run(arguments, recipe)
+        return
 
     from gffnet.training.train import train
 
-    folder = train(recipe, arguments.recipe, arguments.root, out, arguments.resume, cache=arguments.cache)
-    screen.print(f"trained: --model {folder}")
+    train(
+        recipe,
+        arguments.recipe,
+        arguments.root,
+        out,
+        arguments.resume,
+        cache=arguments.cache,
+        devices=arguments.devices,
+        overfit=images,
+        wandb=arguments.wandb,
+    )

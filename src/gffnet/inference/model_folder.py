@@ -17,6 +17,8 @@ from gffnet.recipe import EvaluationRecipe, ModelRecipe, from_mapping
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+AVERAGED = "average.network."
+"""Before the names of the averaged weights in a checkpoint; the trained ones are in `network.`."""
 
 
 @dataclass(frozen=True)
@@ -38,35 +40,67 @@ class ModelConfig:
         if wrong:
             raise UserError(f"palette: colour {wrong[0]} is not in 0..255.")
 
+    def to_text(self) -> str:
+        """The config as JSON, as `config.json` holds it."""
+        return json.dumps(dataclasses.asdict(self), indent=1)
+
 
 def save_model(folder: Path, network: SceneParser, config: ModelConfig) -> None:
     """Write the model folder. Each file appears whole or not at all."""
     weights = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     write_whole(folder / WEIGHTS, safetensors.torch.save(weights))
-    write_whole(folder / CONFIG, json.dumps(dataclasses.asdict(config), indent=1).encode())
+    write_whole(folder / CONFIG, config.to_text().encode())
 
 
 def load_model(model: str | Path) -> tuple[SceneParser, ModelConfig]:
-    """The network and the config of a MODEL: a run folder or a model folder.
+    """The network and the config of a MODEL: a run folder, a model folder, or a checkpoint of a run (.ckpt).
 
     Raises:
         UserError: no such model, files missing, damaged, or not of one another.
     """
+    path = Path(model)
+    if path.suffix == ".ckpt" and path.is_file():
+        return _load_checkpoint(path)
     folder = find_model(model)
     config = _read_config(folder / CONFIG)
-    network = _unfilled(config)
     path = folder / WEIGHTS
     try:
         weights = safetensors.torch.load_file(path)
-        network.load_state_dict(weights, assign=True)
     except FileNotFoundError:
         raise UserError(f"model {folder}: {WEIGHTS} is missing; a model folder has it beside {CONFIG}.") from None
     except (safetensors.SafetensorError, OSError) as error:
         raise UserError(f"model {path}: not a whole safetensors file ({error}); copy or train it again.") from None
+    return _filled(config, weights, path), config
+
+
+def _load_checkpoint(path: Path) -> tuple[SceneParser, ModelConfig]:
+    """The network of a run as it was in the midst of training: the averaged one, where the run has one."""
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)  # which executes nothing
+        config = from_mapping(ModelConfig, json.loads(stored["config"]), str(path))
+        state: dict[str, torch.Tensor] = stored["state_dict"]
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file makes its parser raise anything
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"model {path}: not a whole checkpoint of gffnet ({reason}).") from None
+    averaged = any(key.startswith(AVERAGED) for key in state)
+    prefix = AVERAGED if averaged else "network."
+    weights = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    return _filled(config, weights, path), config
+
+
+def _filled(config: ModelConfig, weights: dict[str, torch.Tensor], path: Path) -> SceneParser:
+    """The network of a config with `weights`, which are those in the file `path`."""
+    network = _unfilled(config)
+    try:
+        network.load_state_dict(weights, assign=True)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"model {path}: these weights are not of the network in {CONFIG}: {reason}") from None
-    return network.eval(), config
+    for parameter in network.parameters():
+        parameter.requires_grad_(True)
+    return network.eval()
 
 
 def _unfilled(config: ModelConfig) -> SceneParser:

@@ -93,7 +93,7 @@ class Predictor:
 
 
 def load(model: str | Path | None = None, device: str = "auto", precision: str = "auto") -> Predictor:
-    """Open a MODEL (a run folder or a model folder) for prediction.
+    """Open a MODEL (a run folder, a model folder or a checkpoint) for prediction.
 
     Args:
         model: where it is; `None`: the model that ships with the package.

@@ -1,55 +1,68 @@
-"""Batches for training, single images for validation."""
+"""Batches for training, single images for validation: of every process its own share."""
 
 import os
 from collections.abc import Iterator
 from typing import Any
 
 from lightning import LightningDataModule
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Sampler, Subset
 
-from gffnet.console import progress
-from gffnet.data.balance import ClassBalance, class_pixels
+from gffnet.data.balance import ClassBalance
 from gffnet.data.stream import TrainingStream, collate
 from gffnet.data.transforms import Augmentation
 from gffnet.recipe import Recipe
+from gffnet.training.launch import Launch
 
 
-class Remaining(Sampler[int]):
-    """Items `first`, `first + 1`, ... of a stream; its length is that of the whole stream.
+class Shares(Sampler[list[int]]):
+    """The items of a stream that one process takes in iteration `first`, `first + 1`, ...
 
-    Lightning counts on from the iteration of the checkpoint, and ends an epoch where that count meets the length.
+    Iteration i is items `i batch, ..., (i + 1) batch - 1` however many processes share them: process r takes the r-th
+    part of them. The length is that of the whole stream: Lightning counts on from the iteration of the checkpoint, and
+    ends an epoch where that count meets the length.
     """
 
-    def __init__(self, first: int, length: int) -> None:
+    def __init__(self, first: int, iterations: int, batch: int, rank: int = 0, processes: int = 1) -> None:
+        """`batch` must be a multiple of `processes`."""
         self.first = first
-        self.length = length
+        self.iterations = iterations
+        self.batch = batch
+        self.share = batch // processes
+        self.offset = rank * self.share
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.first, self.length))
+    def __iter__(self) -> Iterator[list[int]]:
+        for iteration in range(self.first, self.iterations):
+            start = iteration * self.batch + self.offset
+            yield list(range(start, start + self.share))
 
     def __len__(self) -> int:
-        return self.length
+        return self.iterations
 
 
 class ParsingData(LightningDataModule):
-    """The training stream from an iteration on, and the validation split in order."""
+    """The training stream from an iteration on, and the validation split, each image once over all processes."""
 
-    def __init__(self, recipe: Recipe, train: Any, val: Any, first_iteration: int, on_cpu: bool) -> None:
-        """`train`, `val`: data sets; `first_iteration`: where a resumed run goes on; `on_cpu`: where training runs."""
+    def __init__(
+        self,
+        recipe: Recipe,
+        train: Any,
+        val: Any,
+        first_iteration: int,
+        launch: Launch,
+        balance: ClassBalance | None = None,
+    ) -> None:
+        """`train`, `val`: data sets; `first_iteration`: where a resumed run goes on."""
         super().__init__()
         training = recipe.training
-        self.batch = training.batch
-        self.val = val
         augmentation = Augmentation(training.crop, training.scales, training.jitter, training.flip, recipe.model.mean)
-        balance = None
-        if training.class_balance > 0:
-            with progress("counting classes") as step:
-                balance = ClassBalance(class_pixels(train, progress=step), training.class_balance)
         length = training.iterations * training.batch
         self.stream = TrainingStream(train, augmentation, recipe.seed, length, balance=balance)
-        self.first = first_iteration * training.batch
+        self.shares = Shares(first_iteration, training.iterations, training.batch, launch.rank, launch.processes)
+        # Without padding: Lightning's own sampler would count some images twice to make the shares equal.
+        self.val = val if launch.processes == 1 else Subset(val, range(launch.rank, len(val), launch.processes))
+        on_cpu = launch.device.type == "cpu"
         # Training on the CPU wants the cores itself: one loading process for every two of them is enough.
-        cores = os.cpu_count() or 1
+        cores = max(1, (os.cpu_count() or 1) // launch.devices)
         self.workers = min(training.workers, max(1, cores // 2) if on_cpu else cores)
         self.pin = not on_cpu
 
@@ -57,8 +70,7 @@ class ParsingData(LightningDataModule):
         """Batches of crops, in the order of the stream."""
         return DataLoader(
             self.stream,
-            self.batch,
-            sampler=Remaining(self.first, len(self.stream)),
+            batch_sampler=self.shares,
             collate_fn=collate,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
@@ -66,5 +78,5 @@ class ParsingData(LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """One whole image at a time."""
-        return DataLoader(self.val, batch_size=None, num_workers=0)
+        """One whole image at a time; on a GPU, other processes read ahead."""
+        return DataLoader(self.val, batch_size=None, num_workers=self.workers if self.pin else 0)

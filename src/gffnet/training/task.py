@@ -1,11 +1,19 @@
-"""What Lightning trains: the network, the auxiliary head, their losses, SGD with the poly schedule."""
+"""What Lightning trains: the network, the auxiliary head, their losses, the optimiser with the poly schedule.
 
+One step of Lightning's loop is one iteration of the recipe: a process gets its share of the batch, takes it in parts of
+`device_batch` images, adds up their gradients and steps once. The loss of a part is divided by what the *whole* batch
+counts (labelled pixels, over all parts and processes), so that with frozen normalisation neither the parts nor the
+number of processes change what is learned.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor
+from torch import Tensor, nn
 
 from gffnet.data.stream import Batch
 from gffnet.inference.model_folder import ModelConfig
@@ -16,65 +24,150 @@ from gffnet.models.algebra.resize import size_of
 from gffnet.models.network import SceneParser
 from gffnet.recipe import TrainingRecipe
 from gffnet.training.auxiliary import AuxiliaryHead
-from gffnet.training.losses import parsing_loss
-from gffnet.training.schedule import parameter_groups, poly
+from gffnet.training.average import MovingAverage
+from gffnet.training.loss_watch import LossWatch
+from gffnet.training.losses import ParsingLoss
+from gffnet.training.optimizers import make_optimizer
+from gffnet.training.schedule import poly
 
 
 class ParsingTask(LightningModule):
     """Cross-entropy on the network's logits plus 0.4 times that of the auxiliary head on `X_3`."""
 
     def __init__(
-        self, network: SceneParser, config: ModelConfig, training: TrainingRecipe, precision: Precision, seed: int
+        self,
+        network: SceneParser,
+        config: ModelConfig,
+        training: TrainingRecipe,
+        precision: Precision,
+        seed: int,
+        class_weights: Tensor | None = None,
     ) -> None:
-        """`precision`: that of validation; training's own is Lightning's affair. `seed`: of the run."""
+        """`precision`: of training and validation; `seed`: of the run; `class_weights`: of the loss."""
         super().__init__()
+        self.automatic_optimization = False
         self.network = network.to(memory_format=torch.channels_last)
-        self.auxiliary = AuxiliaryHead(network.backbone.widths[2], len(config.classes))
+        self.auxiliary = AuxiliaryHead(network.backbone.widths[2], len(config.classes), dropout=config.model.dropout)
+        self.loss = ParsingLoss(training.loss, class_weights)
+        self.average = None if training.ema is None else MovingAverage(self.network, training.ema)
         self.config = config
         self.training_recipe = training
-        self.inference_precision = precision
+        self.precision = precision
         self.seed = seed
+        self.watch = LossWatch(len(config.classes))
         self.val_scores: Scores | None = None
         self._matrix: ConfusionMatrix | None = None
         self._predictor: Predictor | None = None
+        self._losses = torch.compile(self.losses) if training.compile else self.losses
+        if training.freeze_norms:
+            for norm in self._norms():
+                norm.requires_grad_(False)
+
+    @property
+    def model(self) -> SceneParser:
+        """The network that is validated and kept: the average of the weights, if the recipe has one."""
+        if self.average is None:
+            return self.network
+        averaged: SceneParser = self.average.network
+        return averaged
 
     def losses(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The main and the auxiliary loss of a batch: images (B, C, H, W), labels (B, H, W)."""
+        """Images (B, C, H, W) and labels (B, H, W) → main and auxiliary loss, summed as `ParsingLoss` does."""
         network, size = self.network, size_of(images)
         pyramid, context = network.features(images)
         logits = network.decode(pyramid, context, size).logits
-        return parsing_loss(logits, labels), parsing_loss(self.auxiliary(pyramid[2], size), labels)
+        return self.loss(logits, labels), self.loss(self.auxiliary(pyramid[2], size), labels)
 
     def training_step(self, batch: Batch, index: int) -> dict[str, Tensor]:
-        """One iteration."""
-        # Dropout's random numbers depend on the iteration alone, so that a resumed run draws what an unbroken one does.
-        torch.manual_seed((self.seed * 1_000_003 + self.global_step) * 4099 + self.global_rank)
-        images = batch.image.contiguous(memory_format=torch.channels_last)
-        main, auxiliary = self.losses(images, batch.labels)
-        loss = main + self.training_recipe.auxiliary_weight * auxiliary
-        return {"loss": loss, "main": main.detach(), "auxiliary": auxiliary.detach()}
+        """One iteration; returns the losses of the whole batch."""
+        optimizer: Any = self.optimizers()
+        schedule: Any = self.lr_schedulers()
+        weight = self._over_processes(self.loss.weight(batch.labels)).clamp(min=1e-6)  # no labelled pixel: no loss
+        sums = torch.zeros(2, device=self.device)
+        size = self.training_recipe.device_batch or len(batch.labels)
+        parts = list(zip(batch.image.split(size), batch.labels.split(size), strict=True))
+        for number, (images, labels) in enumerate(parts):
+            with self._gradients_meet(number == len(parts) - 1):
+                sums += self._part(images, labels, weight, number)
+        losses = self._over_processes(sums) / weight
+        self.watch.see(self.global_step, losses, batch.names)
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+        if self.average is not None:
+            self.average.update(self.network)
+        norm = {} if self._gradient_norm is None else {"gradient_norm": self._gradient_norm}
+        return {"main": losses[0], "auxiliary": losses[1], **norm}
+
+    _gradient_norm: Tensor | None = None
+
+    def _part(self, images: Tensor, labels: Tensor, weight: Tensor, number: int) -> Tensor:
+        """Add the gradients of a part of the batch to those that are there; returns its losses."""
+        # Dropout's random numbers depend on the iteration, the process and the part alone, so that a resumed run draws
+        # what an unbroken one does.
+        torch.manual_seed(
+            (((self.seed * 1_000_003 + self.global_step) * 4099 + self.global_rank) * 257 + number) % 2**63
+        )
+        kind, dtype = self.device.type, self.precision.dtype
+        with torch.autocast(kind, dtype, enabled=dtype != torch.float32):
+            main, auxiliary = self._losses(images.contiguous(memory_format=torch.channels_last), labels)
+        loss = (main + self.training_recipe.auxiliary_weight * auxiliary) / weight
+        self.manual_backward(loss * self.trainer.world_size)  # gradients of processes are averaged
+        return torch.stack([main, auxiliary]).detach()
+
+    def _gradients_meet(self, last: bool) -> AbstractContextManager[None]:
+        """Where the gradients of the processes are averaged: after the last part only."""
+        strategy = self.trainer.strategy
+        if last or not isinstance(strategy, ParallelStrategy):
+            return nullcontext()
+        kept_apart: AbstractContextManager[None] = strategy.block_backward_sync()
+        return kept_apart
+
+    def _over_processes(self, value: Tensor) -> Tensor:
+        """The sum of a value over all processes."""
+        if self.trainer.world_size > 1:
+            torch.distributed.all_reduce(value)
+        return value
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clip the gradients, once they are whole and in their own scale."""
+        limit = self.training_recipe.clip_gradients
+        if limit is not None:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            self._gradient_norm = nn.utils.clip_grad_norm_(parameters, limit)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what the network is, beside its weights."""
+        checkpoint["classes"] = list(self.config.classes)
+        checkpoint["config"] = self.config.to_text()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser, its rate scaled by the poly schedule after every iteration."""
         recipe = self.training_recipe
-        new = [module for name, module in self.network.named_children() if name != "backbone"]
-        groups = parameter_groups(
-            self.network.backbone, [*new, self.auxiliary], recipe.learning_rate, recipe.new_layers_multiplier
-        )
-        optimizer: torch.optim.Optimizer
-        if recipe.optimizer == "sgd":
-            optimizer = torch.optim.SGD(groups, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
-        else:
-            optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
+        optimizer = make_optimizer(self.network, self.auxiliary, recipe)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda iteration: poly(iteration, recipe.iterations, recipe.power)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def on_train_epoch_start(self) -> None:
+        """Keep frozen normalisation from following the batches."""
+        if self.training_recipe.freeze_norms:
+            for norm in self._norms():
+                norm.eval()
+
+    def _norms(self) -> list[nn.Module]:
+        """All batch normalisation that is trained."""
+        kind = nn.modules.batchnorm._BatchNorm
+        return [m for part in (self.network, self.auxiliary) for m in part.modules() if isinstance(m, kind)]
+
     def on_validation_epoch_start(self) -> None:
         """Validate with the very predictor that `evaluate` uses, on a copy of the weights."""
+        if self.trainer.world_size > 1:  # running statistics are each process's own; those of the first are kept
+            for buffer in self.buffers():
+                torch.distributed.broadcast(buffer, 0)
         self._matrix = ConfusionMatrix(len(self.config.classes))
-        self._predictor = Predictor(self.network, self.config, self.device, self.inference_precision)
+        self._predictor = Predictor(self.model, self.config, self.device, self.precision)
 
     def validation_step(self, sample: Any, index: int) -> None:
         """Count the pixels of one validation image."""
@@ -84,8 +177,8 @@ class ParsingTask(LightningModule):
         self._matrix.update(sample.labels.cpu(), torch.from_numpy(predicted))
 
     def on_validation_epoch_end(self) -> None:
-        """Scores over the whole split."""
+        """Scores over the whole split, of which every process has seen its own part."""
         assert self._matrix is not None
+        self._matrix.counts = self._over_processes(self._matrix.counts.to(self.device)).cpu()
         self.val_scores = self._matrix.scores()
         self._predictor = None
-        self.log("miou", self.val_scores.miou, prog_bar=True)

@@ -1,43 +1,40 @@
-"""A training run, from a recipe to a run folder.
-
-RUN/recipe.yaml     the recipe, every value written out
-RUN/history.jsonl   losses, rates, speed, validation scores
-RUN/checkpoints/    last.ckpt: all that `--resume` needs
-RUN/model/          the network after the last iteration (safetensors + config): a MODEL
-RUN/best/           the network with the best validation mIoU: a MODEL
-"""
+"""A training run, from a recipe to a run folder (see `gffnet.training.run_folder`)."""
 
 import logging
-import signal
-import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
-from lightning import Callback, Trainer, seed_everything
+from lightning import Callback, seed_everything
+from torch import Tensor
 
-from gffnet.data.build import open_dataset
-from gffnet.errors import RunFailed, UserError
+from gffnet.console import progress
+from gffnet.data.balance import ClassBalance, class_pixels
+from gffnet.data.base import Dataset
+from gffnet.data.build import open_dataset, open_files
+from gffnet.errors import UserError
 from gffnet.files import write_whole
-from gffnet.inference.model_folder import CONFIG, ModelConfig, save_model
-from gffnet.inference.precision import pick_device, pick_precision
+from gffnet.inference.model_folder import ModelConfig, save_model
+from gffnet.inference.precision import Precision, pick_precision
 from gffnet.models.build import build_network
 from gffnet.models.network import SceneParser
 from gffnet.recipe import Recipe
 from gffnet.training.checkpoints import KeepBest, KeepLast
+from gffnet.training.class_weights import class_weights, needs_pixels
 from gffnet.training.data_module import ParsingData
+from gffnet.training.failures import explained
 from gffnet.training.history import History
 from gffnet.training.initial import start_from
+from gffnet.training.launch import Launch, find_launch
+from gffnet.training.logs import Log, Tables, TensorBoard, WeightsAndBiases
+from gffnet.training.overfit import few, verdict
 from gffnet.training.progress_bar import ProgressBar
+from gffnet.training.record import Facts, recorded
+from gffnet.training.run_folder import LAST, check_classes, find_start
+from gffnet.training.stop import StopOnRequest
 from gffnet.training.task import ParsingTask
-
-LAST = Path("checkpoints/last.ckpt")
-CHECKPOINT_EVERY = 500
-"""Iterations between checkpoints, at most."""
-
-_MAY_CHANGE = {"training.workers"}
-"""What another value of leaves a run as it is, so that it may differ when the run is resumed."""
+from gffnet.training.trainer import make_trainer, quiet_lightning, synchronise_norms
 
 log = logging.getLogger("gffnet")
 
@@ -50,6 +47,9 @@ def train(
     resume: bool = False,
     progress: bool = True,
     cache: Path | None = None,
+    devices: int | None = None,
+    overfit: int | None = None,
+    wandb: str | None = None,
 ) -> Path:
     """Train `recipe` on the data set under `root`; returns the run folder `out`.
 
@@ -62,35 +62,92 @@ def train(
             left as it is.
         progress: show a progress bar.
         cache: the folder of the data set's cache; None: the one in `root`, if it is there.
+        devices: processes on this machine, one a device; None: as `find_launch` has it.
+        overfit: train on so many images, and score on the same ones.
+        wandb: project to log to on Weights & Biases.
 
     Raises:
         UserError: data, weights or run folder are not as they should be.
-        RunFailed: a process that loads data died.
+        RunFailed: memory or disk is full, the loss has broken down, a process that loads data died, or the system asked
+            the run to stop.
     """
-    checkpoint = _checkpoint(out, recipe, resume)
-    if (out / "model" / CONFIG).is_file():  # the last file that a run writes
+    start = find_start(out, recipe, resume)
+    if start.finished:
         log.info("%s is trained already", out)
         return out
-    first = _iteration(checkpoint) if checkpoint else 0
-    _quiet_lightning()
-    train_set = open_dataset(recipe.data.name, root, recipe.data.train_split, cache)
-    val_set = open_dataset(recipe.data.name, root, recipe.data.val_split, cache)
-    device = pick_device()
-    precision = pick_precision(recipe.precision, device)
-    log.info("precision %s: %s", precision.name, precision.reason)
-    seed_everything(recipe.seed, verbose=False)
+    launch = find_launch(devices)
+    if launch.rank:
+        log.setLevel(logging.ERROR)
+    share = launch.share(recipe.training.batch)
+    quiet_lightning()
+    train_set, val_set = _data(recipe, root, cache, overfit)
     classes = train_set.classes
-    network = _network(recipe, len(classes.names), trained=checkpoint is not None)
+    check_classes(start, classes.names, recipe.data.name)
+    precision = _precision(recipe, launch)
+    seed_everything(recipe.seed, verbose=False)
+    balance, weights = _by_classes(recipe, train_set)
+    network = _network(recipe, len(classes.names), trained=start.checkpoint is not None)
     config = ModelConfig(recipe.model, classes.names, classes.palette, recipe.data.name, name, recipe.evaluation)
-    write_whole(out / "recipe.yaml", yaml.safe_dump(recipe.to_mapping(), sort_keys=False).encode())
-    task = ParsingTask(network, config, recipe.training, precision, recipe.seed)
-    data = ParsingData(recipe, train_set, val_set, first, device.type == "cpu")
-    trainer = _trainer(recipe, out, precision.dtype, device, progress)
-    _fit(trainer, task, data, checkpoint, out)
-    if recipe.training.iterations % recipe.training.validate_every:
-        trainer.validate(task, data, verbose=False)
-    save_model(out / "model", task.network, config)
+    if launch.rank == 0:
+        write_whole(out / "recipe.yaml", yaml.safe_dump(recipe.to_mapping(), sort_keys=False).encode())
+    task = ParsingTask(network, config, recipe.training, precision, recipe.seed, weights)
+    synchronise_norms(task, launch)
+    data = ParsingData(recipe, train_set, val_set, start.iteration, launch, balance)
+    history = History(out, recipe.training.batch, _logs(recipe, name, out, classes.names, wandb))
+    trainer = make_trainer(recipe.training, launch, precision.dtype, _callbacks(recipe, out, history, progress), out)
+    facts = Facts(
+        recipe=name,
+        dataset=recipe.data.name,
+        splits={"train": (recipe.data.train_split, train_set), "val": (recipe.data.val_split, val_set)},
+        parameters=sum(p.numel() for p in network.parameters()),
+        precision=precision,
+        processes=launch.processes,
+        devices=launch.devices,
+        nodes=launch.nodes,
+    )
+    with (
+        recorded(out, facts, history, start.iteration, writes=launch.rank == 0),
+        explained(out, recipe.training, share, data.workers),
+    ):
+        trainer.fit(task, data, ckpt_path=start.checkpoint, weights_only=True)
+        if recipe.training.iterations % recipe.training.validate_every:
+            trainer.validate(task, data, verbose=False)
+        if launch.rank == 0:
+            save_model(out / "model", task.model, config)
+    if overfit is not None and task.val_scores is not None:
+        log.info(verdict(task.val_scores.miou, overfit, out))
+    log.info("trained: --model %s", out)
     return out
+
+
+def _data(recipe: Recipe, root: Path | None, cache: Path | None, overfit: int | None) -> tuple[Dataset, Dataset]:
+    """What to train on and what to validate on."""
+    data = recipe.data
+    if overfit is not None:
+        learned = few(open_files(data.name, root, data.train_split), overfit)
+        return learned, learned
+    train_set, val_set = (open_dataset(data.name, root, split, cache) for split in (data.train_split, data.val_split))
+    return train_set, val_set
+
+
+def _precision(recipe: Recipe, launch: Launch) -> Precision:
+    """The number format to train in."""
+    precision = pick_precision(recipe.precision, launch.device)
+    if recipe.precision == "float16" and launch.device.type != "cuda":
+        raise UserError("precision 'float16' trains on NVIDIA GPUs only. Here, set precision to bfloat16 or float32.")
+    log.info("precision %s: %s", precision.name, precision.reason)
+    return precision
+
+
+def _by_classes(recipe: Recipe, train_set: Any) -> tuple[ClassBalance | None, Tensor | None]:
+    """What depends on how often classes occur: which crops are drawn, and the weights of the loss."""
+    share, loss = recipe.training.class_balance, recipe.training.loss
+    pixels = None
+    if share > 0 or needs_pixels(loss):
+        with progress("counting classes") as step:
+            pixels = class_pixels(train_set, progress=step)
+    balance = ClassBalance(pixels, share) if pixels is not None and share > 0 else None
+    return balance, class_weights(loss, train_set.classes.names, pixels)
 
 
 def _network(recipe: Recipe, classes: int, trained: bool) -> SceneParser:
@@ -102,96 +159,17 @@ def _network(recipe: Recipe, classes: int, trained: bool) -> SceneParser:
     return network
 
 
-def _fit(trainer: Trainer, task: ParsingTask, data: ParsingData, checkpoint: Path | None, out: Path) -> None:
-    """Train, and say how to go on where that is broken off."""
-    on_interrupt = signal.getsignal(signal.SIGINT)
-    try:
-        trainer.fit(task, data, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit:  # what Lightning makes of an interrupt; it also turns off all further ones
-        signal.signal(signal.SIGINT, on_interrupt)
-        raise KeyboardInterrupt(f"go on with {out} by the same command with --resume") from None
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise RunFailed(
-            "a process that loads data died: it was killed, or ran out of memory. Go on by the same command with "
-            f"--resume, and with fewer of them: --set training.workers={data.workers // 2}."
-        ) from None
+def _logs(recipe: Recipe, name: str, out: Path, classes: Sequence[str], wandb: str | None) -> list[Log]:
+    """The records of a run beside its history."""
+    logs: list[Log] = [Tables(out, classes), TensorBoard(out, classes)]
+    if wandb is not None:
+        logs.append(WeightsAndBiases(out, classes, wandb, recipe.to_mapping(), name))
+    return logs
 
 
-def _checkpoint(out: Path, recipe: Recipe, resume: bool) -> Path | None:
-    """The checkpoint to go on from, if any; refuses to write over a run, or to go on with another recipe's."""
-    last = out / LAST
-    if not last.is_file() and not (out / "model").exists():
-        return None
-    if not resume:
-        raise UserError(f"--out {out} holds a run already. Go on with it by --resume, or name another folder.")
-    try:
-        stored = yaml.safe_load((out / "recipe.yaml").read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        stored = None
-    if not isinstance(stored, dict):
-        raise UserError(f"--out {out} holds a run, but its recipe.yaml is gone or damaged. Name another folder.")
-    changed = [key for key in differences(stored, recipe.to_mapping()) if key not in _MAY_CHANGE]
-    if changed:
-        raise UserError(
-            f"--out {out} holds a run of another recipe: it differs in {', '.join(changed)}. "
-            "Resume with the recipe and --set of that run, or name another folder."
-        )
-    return last if last.is_file() else None
-
-
-def _iteration(checkpoint: Path) -> int:
-    """How far a checkpoint is."""
-    try:
-        return int(torch.load(checkpoint, weights_only=True, mmap=True)["global_step"])
-    except Exception as error:  # a damaged file makes its parser raise anything
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"checkpoint {checkpoint} is damaged ({reason}). Delete it to train from the start.") from None
-
-
-def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """Dotted keys of the values in which two nested mappings differ."""
-    found = []
-    for key in sorted(old.keys() | new.keys()):
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            found.append(prefix + key)
-    return found
-
-
-def _trainer(recipe: Recipe, out: Path, dtype: torch.dtype, device: torch.device, progress: bool) -> Trainer:
-    """Lightning's trainer for this recipe on this machine."""
-    every = recipe.training.validate_every
-    history = History(out, recipe.training.batch)
-    callbacks: list[Callback] = [
-        history,
-        KeepBest(out / "best"),
-        KeepLast(out / LAST, min(every, CHECKPOINT_EVERY), every),
-    ]
-    if progress:
-        callbacks.append(ProgressBar(history))
-    return Trainer(
-        accelerator="cpu" if device.type == "cpu" else "auto",
-        devices=1,  # the recipe's batch is for all of them, and the stream is dealt to one
-        max_steps=recipe.training.iterations,
-        precision="bf16-mixed" if dtype == torch.bfloat16 else "32-true",
-        callbacks=callbacks,
-        logger=False,
-        enable_progress_bar=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        val_check_interval=every,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        default_root_dir=out,
-    )
-
-
-def _quiet_lightning() -> None:
-    """Keep Lightning's tips and notices off the screen; errors still show."""
-    for name in ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning.*")
+def _callbacks(recipe: Recipe, out: Path, history: History, bar: bool) -> list[Callback]:
+    """All that follows a run, in the order in which it must be called."""
+    training = recipe.training
+    last = KeepLast(out / LAST, training.checkpoint_every, training.validate_every, training.keep_every)
+    shown = [ProgressBar(history)] if bar else []
+    return [history, KeepBest(out / "best"), last, *shown, StopOnRequest(last)]

@@ -1,0 +1,7 @@
+"""`python -m gffnet`, and so `torchrun -m gffnet`: the command line."""
+
+import sys
+
+from gffnet.cli import main
+
+sys.exit(main())

@@ -1,0 +1,156 @@
+"""Kill a small run again and again, have it go on each time, and compare what it comes to with an unbroken one.
+
+    python -m tests.training.kills [--kills 20] [--seed 0] [--threads 2]
+
+Every other kill strikes while a checkpoint is being written, the others at a random moment between the start of the
+process and its end. Prints where each kill struck, and whether the final weights are the same bit for bit.
+"""
+
+import argparse
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import yaml
+
+from gffnet.recipe import Recipe
+from gffnet.training.history import read_history
+from gffnet.training.run_folder import LAST
+from tests import tiny
+from tests.data.trees import camvid_tree
+
+TIMES = {"images_per_second", "seconds", "memory"}
+"""What the history says that depends on the clock."""
+
+
+class Kill(NamedTuple):
+    """Where a kill struck."""
+
+    seconds: float
+    """After the process was started."""
+    writing: bool
+    """A checkpoint was being written."""
+    iteration: int
+    """Of the last checkpoint that is there."""
+
+
+def recipe(iterations: int) -> Recipe:
+    """A GFFNet with all that a checkpoint must hold; a checkpoint every other iteration."""
+    return tiny.recipe(
+        tiny.GFFNET,
+        iterations=iterations,
+        validate_every=20,
+        checkpoint_every=2,
+        ema=0.99,
+        device_batch=1,
+        clip_gradients=1.0,
+        workers=1,
+    )
+
+
+def start(out: Path, root: Path, of: Recipe, threads: int) -> subprocess.Popen[str]:
+    """`gffnet train --resume` as a process of its own."""
+    file = out.with_suffix(".yaml")
+    file.write_text(yaml.safe_dump(of.to_mapping()))
+    return subprocess.Popen(
+        [sys.executable, "-m", "gffnet", "train", str(file), "--root", str(root), "--out", str(out), "--resume"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # so that its loading processes die with it
+        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> None:
+    """Wait for a run to end well."""
+    said = process.communicate(timeout=600)[1]
+    if process.returncode:
+        raise RuntimeError(f"the run failed:\n{said[-3000:]}")
+
+
+def kills(number: int, out: Path, root: Path, of: Recipe, rng: random.Random, threads: int = 1) -> Iterator[Kill]:
+    """Kill the run in `out` so many times; then let it end."""
+    for i in range(number):
+        process = start(out, root, of, threads)
+        began = time.perf_counter()
+        if i % 2:  # wait for a checkpoint, the first or a later one, and strike while it is written
+            writing = _wait_for_writing(process, out, skip=rng.randrange(3))
+            time.sleep(rng.random() * 0.01)
+        else:
+            writing = False
+            _wait(process, rng.uniform(0, 6 + 2 * i / number))
+        if process.poll() is not None:
+            raise RuntimeError(f"the run ended before it could be killed:\n{process.communicate()[1][-3000:]}")
+        os.killpg(process.pid, 9)
+        process.communicate()
+        yield Kill(time.perf_counter() - began, writing, _iteration(out))
+    finish(start(out, root, of, threads))
+
+
+def _wait(process: subprocess.Popen[str], seconds: float) -> None:
+    end = time.perf_counter() + seconds
+    while process.poll() is None and time.perf_counter() < end:
+        time.sleep(0.001)
+
+
+def _wait_for_writing(process: subprocess.Popen[str], out: Path, skip: int) -> bool:
+    """Wait until a checkpoint is being written, for the (`skip` + 1)th time."""
+    before: set[str] = set()
+    while process.poll() is None:
+        now = {path.name for path in (out / LAST.parent).glob(".*.part")} if out.is_dir() else set()
+        if now - before:
+            if skip == 0:
+                return True
+            skip -= 1
+        before = now
+        time.sleep(0.0003)
+    return False
+
+
+def _iteration(out: Path) -> int:
+    last = out / LAST
+    return int(torch.load(last, weights_only=True)["global_step"]) if last.is_file() else 0
+
+
+def same(one: Path, two: Path) -> bool:
+    """Whether two runs came to the same weights, and tell the same story but for their times."""
+    files = ("model/model.safetensors", "best/model.safetensors")
+    stories = [
+        [{k: v for k, v in line.items() if k not in TIMES} for line in read_history(run / "history.jsonl")]
+        for run in (one, two)
+    ]
+    return stories[0] == stories[1] and all((one / name).read_bytes() == (two / name).read_bytes() for name in files)
+
+
+def main() -> int:
+    """The script; returns 0 if all is the same."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--iterations", type=int, default=240)
+    arguments = parser.parse_args()
+    of = recipe(arguments.iterations)
+    with tempfile.TemporaryDirectory() as folder:
+        root = camvid_tree(Path(folder) / "CamVid")
+        whole, broken = Path(folder) / "whole", Path(folder) / "broken"
+        finish(start(whole, root, of, arguments.threads))
+        struck = kills(arguments.kills, broken, root, of, random.Random(arguments.seed), arguments.threads)
+        for i, kill in enumerate(struck, 1):
+            where = "while a checkpoint was written" if kill.writing else "at a random moment"
+            print(f"kill {i}: after {kill.seconds:.2f} s, {where}; iteration {kill.iteration} is kept", flush=True)
+        identical = same(whole, broken)
+    print(f"{arguments.kills} kills: the final weights are {'identical, bit for bit' if identical else 'NOT the same'}")
+    return 0 if identical else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,249 @@
+"""Parameter groups by brute force over the network, and every optimiser against its equation and a resumed one."""
+
+import copy
+import io
+from typing import Any, get_args
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+
+from gffnet.errors import UserError
+from gffnet.models.build import build_network
+from gffnet.models.network import SceneParser
+from gffnet.recipe import Recipe
+from gffnet.recipe.types import OptimizerName
+from gffnet.training.auxiliary import AuxiliaryHead
+from gffnet.training.optimizers import make_optimizer, parameter_groups
+from tests import tiny
+
+OPTIMIZERS = get_args(OptimizerName)
+NORMS = (nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)
+
+
+def parts(recipe: Recipe) -> tuple[SceneParser, AuxiliaryHead]:
+    torch.manual_seed(0)
+    network = build_network(recipe.model, 5)
+    return network, AuxiliaryHead(network.backbone.widths[2], 5)
+
+
+def model(backbone: str) -> dict[str, Any]:
+    return {**tiny.GFFNET, "backbone": {"name": backbone, "weights": "none", "output_stride": None}}
+
+
+def groups_of(recipe: Recipe, *of: Any) -> dict[str, dict[str, Any]]:
+    return {group["name"]: group for group in parameter_groups(*of, recipe.training)}
+
+
+def ids(parameters: Any) -> list[int]:
+    return sorted(map(id, parameters))
+
+
+def test_two_groups_with_a_rate_each() -> None:
+    recipe = tiny.recipe(tiny.GFFNET, learning_rate=0.01, backbone_multiplier=0.5, new_layers_multiplier=20)
+    network, auxiliary = parts(recipe)
+    groups = groups_of(recipe, network, auxiliary)
+    assert list(groups) == ["backbone", "new layers"]
+    assert [group["lr"] for group in groups.values()] == pytest.approx([0.005, 0.2])
+    assert [group["weight_decay"] for group in groups.values()] == [1e-4, 1e-4]
+    assert ids(groups["backbone"]["params"]) == ids(network.backbone.parameters())
+    assert network.fusion is not None
+    assert network.pyramid is not None
+    new = [network.context, network.fusion, network.pyramid, network.head, auxiliary]
+    assert ids(groups["new layers"]["params"]) == ids(p for module in new for p in module.parameters())
+
+
+# resnet: batch normalisation; convnext: layer normalisation, LayerScale; swin: a table of relative positions
+@pytest.mark.parametrize("name", ["test_resnet", "test_convnext", "swin_tiny_patch4_window7_224"])
+def test_norms_biases_and_positions_may_do_without_decay(name: str) -> None:
+    recipe = tiny.recipe(model(name), decay_norms_and_biases=False, weight_decay=0.05)
+    with torch.device("meta"):
+        network, auxiliary = parts(recipe)
+    spared: set[int] = set()
+    for root in (network, auxiliary):
+        for module in root.modules():
+            if isinstance(module, NORMS):
+                spared |= {id(p) for p in module.parameters(recurse=False)}
+            bias = getattr(module, "bias", None)
+            if isinstance(bias, nn.Parameter):
+                spared.add(id(bias))
+        spared |= {id(p) for key, p in root.named_parameters() if key.endswith(("gamma", "position_bias_table"))}
+    groups = groups_of(recipe, network, auxiliary)
+    assert list(groups) == ["backbone", "backbone without decay", "new layers", "new layers without decay"]
+    for part, roots in {"backbone": [network.backbone], "new layers": [*others(network), auxiliary]}.items():
+        everything = {id(p) for root in roots for p in root.parameters()}
+        assert set(map(id, groups[part]["params"])) == everything - spared
+        assert set(map(id, groups[f"{part} without decay"]["params"])) == everything & spared
+        assert groups[part]["weight_decay"] == 0.05
+        assert groups[f"{part} without decay"]["weight_decay"] == 0
+        assert groups[part]["lr"] == groups[f"{part} without decay"]["lr"]
+
+
+def others(network: SceneParser) -> list[nn.Module]:
+    return [module for key, module in network.named_children() if key != "backbone"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "swin_tiny_patch4_window7_224",
+        "swinv2_tiny_window8_256",
+        "mvitv2_tiny",
+        "maxvit_rmlp_pico_rw_256",
+        "coatnet_nano_cc_224",
+    ],
+)
+def test_what_timm_does_not_decay_is_not_decayed(name: str) -> None:
+    """timm's models say themselves what is not to be decayed, but not once they are made into a backbone."""
+    recipe = tiny.recipe(decay_norms_and_biases=False)
+    with torch.device("meta"):
+        network, auxiliary = parts(recipe)
+        network.backbone.net = timm.create_model(name)
+    decayed = set(map(id, groups_of(recipe, network, auxiliary)["backbone"]["params"]))
+    own = network.backbone.net.no_weight_decay()
+    assert own
+    wrong = [
+        key for key, p in network.backbone.net.named_parameters() if (key in own or p.ndim < 2) and id(p) in decayed
+    ]
+    assert wrong == []
+    right = [key for key, p in network.backbone.net.named_parameters() if p.ndim == 4 and id(p) in decayed]
+    assert len(right) > 0
+
+
+def test_every_trained_parameter_is_in_one_group_and_no_other_is() -> None:
+    for decay in (True, False):
+        recipe = tiny.recipe(tiny.GFFNET, decay_norms_and_biases=decay)
+        network, auxiliary = parts(recipe)
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.requires_grad_(False)
+        network.head.requires_grad_(False)
+        grouped = [id(p) for group in parameter_groups(network, auxiliary, recipe.training) for p in group["params"]]
+        trained = [id(p) for part in (network, auxiliary) for p in part.parameters() if p.requires_grad]
+        assert sorted(grouped) == sorted(trained)
+
+
+def test_empty_groups_are_left_out() -> None:
+    recipe = tiny.recipe(decay_norms_and_biases=False)
+    network, auxiliary = parts(recipe)
+    network.backbone.requires_grad_(False)
+    assert list(groups_of(recipe, network, auxiliary)) == ["new layers", "new layers without decay"]
+    make_optimizer(network, auxiliary, recipe.training)
+
+
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "sgd": ("SGD", {"momentum": 0.8, "nesterov": False}),
+    "nesterov": ("SGD", {"momentum": 0.8, "nesterov": True}),
+    "adam": ("Adam", {"decoupled_weight_decay": False}),
+    "adamw": ("AdamW", {}),
+    "lion": ("Lion", {}),
+    "lamb": ("Lamb", {}),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_each_name_is_its_optimiser_with_the_groups_rates_and_decays(name: str) -> None:
+    recipe = tiny.recipe(
+        optimizer=name, momentum=0.8, weight_decay=0.02, decay_norms_and_biases=False, learning_rate=0.5
+    )
+    optimizer = make_optimizer(*parts(recipe), recipe.training)
+    kind, options = KINDS[name]
+    assert type(optimizer).__name__ == kind
+    assert [(g["name"], g["lr"], g["weight_decay"]) for g in optimizer.param_groups] == [
+        ("backbone", 0.5, 0.02),
+        ("backbone without decay", 0.5, 0),
+        ("new layers", 5, 0.02),
+        ("new layers without decay", 5, 0),
+    ]
+    assert all(group[key] == value for group in optimizer.param_groups for key, value in options.items())
+
+
+def first_step(name: str, w: float, g: float, decay: float, rate: float, norms: tuple[float, float]) -> float:
+    """What a weight is after the first step, from the papers; `norms`: of all weights, and of LAMB's step for them."""
+    match name:
+        case "sgd":
+            return w - rate * (g + decay * w)
+        case "nesterov":
+            return w - rate * 1.9 * (g + decay * w)  # looks 0.9 ahead
+        case "adam":
+            return w - rate * sign(g + decay * w)  # m / sqrt(v) of a single gradient
+        case "adamw":
+            return w - rate * sign(g) - rate * decay * w
+        case "lion":
+            return w - rate * (sign(g) + decay * w)
+        case _:
+            return w - rate * norms[0] / norms[1] * (sign(g) + decay * w)
+
+
+def sign(x: float) -> float:
+    return (x > 0) - (x < 0)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_first_step_is_that_of_the_papers(name: str) -> None:
+    """Gradients far above 1 too: LAMB's are not clipped unless the recipe says so."""
+    recipe = tiny.recipe(optimizer=name, weight_decay=0.1, learning_rate=0.01, new_layers_multiplier=1)
+    network, auxiliary = parts(recipe)
+    network.requires_grad_(False)
+    auxiliary.requires_grad_(False)
+    classifier = auxiliary.layers[2].requires_grad_(True)
+    optimizer = make_optimizer(network, auxiliary, recipe.training)
+    assert [len(group["params"]) for group in optimizer.param_groups] == [2]
+    before, g = classifier.weight.detach().clone(), 100 * torch.randn_like(classifier.weight)
+    classifier.weight.grad = g.clone()
+    optimizer.step()
+    step = g.sign() + 0.1 * before
+    norms = before.norm().item(), step.norm().item()
+    wanted = [
+        first_step(name, w, d, 0.1, 0.01, norms)
+        for w, d in zip(before.flatten().tolist(), g.flatten().tolist(), strict=True)
+    ]
+    torch.testing.assert_close(classifier.weight.flatten(), torch.tensor(wanted), rtol=1e-4, atol=1e-6)
+
+
+def step(optimizer: torch.optim.Optimizer, gradients: list[Tensor]) -> None:
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient.clone()
+    optimizer.step()
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_resumed_optimiser_goes_on_exactly(name: str) -> None:
+    recipe = tiny.recipe(optimizer=name, decay_norms_and_biases=False, learning_rate=1e-3)
+    unbroken = parts(recipe)
+    optimizer = make_optimizer(*unbroken, recipe.training)
+    shapes = [p.shape for group in optimizer.param_groups for p in group["params"]]
+    gradients = [[torch.randn(shape) for shape in shapes] for _ in range(4)]
+    for some in gradients[:2]:
+        step(optimizer, some)
+    file = io.BytesIO()
+    torch.save(optimizer.state_dict(), file)
+    file.seek(0)
+    resumed = copy.deepcopy(unbroken)
+    other = make_optimizer(*resumed, recipe.training)
+    other.load_state_dict(torch.load(file, weights_only=True))
+    for some in gradients[2:]:
+        step(optimizer, some)
+        step(other, some)
+    for a, b in zip(unbroken, resumed, strict=True):
+        assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_schedule_scales_every_group(name: str) -> None:
+    recipe = tiny.recipe(optimizer=name, learning_rate=0.5)
+    optimizer = make_optimizer(*parts(recipe), recipe.training)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: 0.5**i)
+    optimizer.step()
+    schedule.step()
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.25, 2.5])
+
+
+def test_nesterov_needs_momentum() -> None:
+    recipe = tiny.recipe(optimizer="nesterov", momentum=0)
+    with pytest.raises(
+        UserError, match=r"training\.momentum is 0\.0, .* 'nesterov' needs one above 0, .*optimizer sgd"
+    ):
+        make_optimizer(*parts(recipe), recipe.training)
