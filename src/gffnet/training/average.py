@@ -4,10 +4,10 @@ After the n-th step of the optimiser, n = 1, 2, ..., which made the weights `w_n
 
     a_n = d_n a_{n-1} + (1 - d_n) w_n        d_n = min(decay, (1 + n) / (10 + n))        a_0 = w_0
 
-The decay grows from 2/11, as TensorFlow's `ExponentialMovingAverage` has it with a number of updates: the average
-follows the last tenth or so of the steps until its decay is reached (0.999 after 8990 steps), and of the initial
-weights less than 0.01 % are left in it after 10. With the decay constant from the start, as torch's `AveragedModel`
-and timm's `ModelEmaV3` have it by default, a run of 10 000 steps at 0.9998 would end with 14 % of its initial weights.
+The decay grows from 2/11, as that of TensorFlow's `ExponentialMovingAverage` does where it is told the number of
+updates: the average is over the last tenth or so of the steps until `decay` is reached (0.999 after 8990 steps), and 10
+steps leave less than 0.01 % of the initial weights in it. With a constant decay, the default of torch's `swa_utils` and
+of timm, a run of 10 000 steps at 0.9998 would end with 14 % of the weights that it began with.
 """
 
 import copy

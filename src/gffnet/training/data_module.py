@@ -4,10 +4,13 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from lightning import LightningDataModule
-from torch.utils.data import DataLoader, Sampler, Subset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from gffnet.data.balance import ClassBalance
+from gffnet.data.base import Sample
+from gffnet.data.catalog import IGNORE
 from gffnet.data.stream import TrainingStream, collate
 from gffnet.data.transforms import Augmentation
 from gffnet.recipe import Recipe
@@ -39,6 +42,28 @@ class Shares(Sampler[list[int]]):
         return self.iterations
 
 
+class Part(Dataset[Sample]):
+    """The samples of a data set that one of several processes validates on: each is in one part.
+
+    Without padding: Lightning's own sampler would count some twice to make the parts equal. A part that would be empty,
+    which Lightning does not take, has one sample of which nothing counts.
+    """
+
+    def __init__(self, dataset: Any, rank: int, processes: int) -> None:
+        self.dataset = dataset
+        self.indices = range(rank, len(dataset), processes)
+
+    def __len__(self) -> int:
+        return max(1, len(self.indices))
+
+    def __getitem__(self, index: int) -> Sample:
+        if self.indices:
+            own: Sample = self.dataset[self.indices[index]]
+            return own
+        image, labels, name = self.dataset[0]
+        return Sample(image, torch.full_like(labels, IGNORE), name)
+
+
 class ParsingData(LightningDataModule):
     """The training stream from an iteration on, and the validation split, each image once over all processes."""
 
@@ -58,8 +83,7 @@ class ParsingData(LightningDataModule):
         length = training.iterations * training.batch
         self.stream = TrainingStream(train, augmentation, recipe.seed, length, balance=balance)
         self.shares = Shares(first_iteration, training.iterations, training.batch, launch.rank, launch.processes)
-        # Without padding: Lightning's own sampler would count some images twice to make the shares equal.
-        self.val = val if launch.processes == 1 else Subset(val, range(launch.rank, len(val), launch.processes))
+        self.val = val if launch.processes == 1 else Part(val, launch.rank, launch.processes)
         on_cpu = launch.device.type == "cpu"
         # Training on the CPU wants the cores itself: one loading process for every two of them is enough.
         cores = max(1, (os.cpu_count() or 1) // launch.devices)
