@@ -20,6 +20,10 @@ class RunFailed(Exception):
     """Work that failed on its way; the message says what is kept and how to go on. Exit code 1."""
 
 
+class Stopped(RunFailed):
+    """Work that was asked to stop, and has saved what it did. Exit code 1."""
+
+
 def nearest(word: str, allowed: Iterable[str]) -> str:
     """` Did you mean 'x'?` for the allowed word nearest to `word`, or an empty string if none is near."""
     close = get_close_matches(word, list(allowed), n=1, cutoff=0.5)

@@ -15,7 +15,7 @@ from gffnet.models.network import SceneParser
 from gffnet.recipe import Recipe
 from gffnet.recipe.types import OptimizerName
 from gffnet.training.auxiliary import AuxiliaryHead
-from gffnet.training.optimizers import make_optimizer, parameter_groups
+from gffnet.training.optimizers import is_decayed, make_optimizer, parameter_groups
 from tests import tiny
 
 OPTIMIZERS = get_args(OptimizerName)
@@ -111,6 +111,26 @@ def test_what_timm_does_not_decay_is_not_decayed(name: str) -> None:
     assert len(right) > 0
 
 
+@pytest.mark.parametrize(
+    ("module", "name", "decayed"),
+    [
+        (nn.Conv2d(3, 1, 1), "gate.weight", True),  # (1, 3, 1, 1): a map, though of one row
+        (nn.Conv2d(3, 1, 1), "gate.bias", False),
+        (nn.LayerNorm((2, 3)), "norm.weight", False),
+        (nn.Linear(2, 3), "biased.weight", True),
+        (nn.Linear(2, 3), "attention.pos_embed.weight", False),
+    ],
+)
+def test_shape_owner_and_name_say_what_is_decayed(module: nn.Module, name: str, decayed: bool) -> None:
+    parameter = module.get_parameter("bias" if name.endswith("bias") else "weight")
+    assert is_decayed(module, name, parameter) is decayed
+
+
+def test_a_bias_of_any_shape_is_not_decayed() -> None:
+    assert not is_decayed(nn.Module(), "block.bias", nn.Parameter(torch.zeros(2, 3)))
+    assert is_decayed(nn.Module(), "block.weight", nn.Parameter(torch.zeros(2, 3)))
+
+
 def test_every_trained_parameter_is_in_one_group_and_no_other_is() -> None:
     for decay in (True, False):
         recipe = tiny.recipe(tiny.GFFNET, decay_norms_and_biases=decay)
@@ -119,6 +139,8 @@ def test_every_trained_parameter_is_in_one_group_and_no_other_is() -> None:
             if isinstance(module, nn.BatchNorm2d):
                 module.requires_grad_(False)
         network.head.requires_grad_(False)
+        auxiliary.tied = nn.Conv2d(256, 5, 1)
+        auxiliary.tied.weight = auxiliary.layers[2].weight
         grouped = [id(p) for group in parameter_groups(network, auxiliary, recipe.training) for p in group["params"]]
         trained = [id(p) for part in (network, auxiliary) for p in part.parameters() if p.requires_grad]
         assert sorted(grouped) == sorted(trained)

@@ -64,7 +64,7 @@ def test_another_recipe_is_refused_by_the_keys_that_differ(broken: Path, root: P
 def test_the_run_folder_is_a_file(tmp_path: Path, root: Path) -> None:
     (tmp_path / "run").write_text("")
     for resume in (False, True):
-        with pytest.raises(UserError, match=r"run/recipe\.yaml: (File exists|Not a directory)"):
+        with pytest.raises(UserError, match=r"run/run\.json: (File exists|Not a directory)"):
             run(tmp_path / "run", root, resume=resume)
 
 

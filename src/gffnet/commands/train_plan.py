@@ -73,7 +73,7 @@ def print_plan(name: str, plan: "Plan") -> None:
     height, width = plan.crop
     table = Table.grid(padding=(0, 2))
     for part, lines in (
-        ("run", [f"{plan.iterations} iterations of {plan.batch} images of {height}x{width}, {plan.precision}"]),
+        ("run", [f"{plan.iterations:,} iterations of {plan.batch} images of {height}x{width}, {plan.precision}"]),
         ("time", _time(plan)),
         ("memory", _memory(plan)),
         ("compute", _compute(plan)),
@@ -96,7 +96,7 @@ def _headline(plan: "Plan") -> str:
     if plan.devices > 1:
         return f"{_duration(seconds[plan.devices])} on {plan.devices} devices, {_duration(seconds[1])} on one, {where}"
     more = f", {_duration(seconds[most])} on {most} such" if most > 1 else ""
-    return f"{_duration(seconds[1])} {where}{more}"
+    return f"{_duration(seconds[1])} {where}{more}{'; doubtful, see below' if _is_doubtful(plan) else ''}"
 
 
 def _time(plan: "Plan") -> Iterator[str]:
@@ -106,7 +106,9 @@ def _time(plan: "Plan") -> Iterator[str]:
         yield f"not known: {plan.speed.reason}"
         yield "plan for another machine by --throughput IMAGES_PER_SECOND"
         return
-    yield "; ".join(f"{_duration(seconds)} on {n} device{'s' * (n > 1)}" for n, seconds in plan.seconds.items())
+    first, *others = plan.seconds.items()
+    more = [f"{n}: {_duration(seconds)}" for n, seconds in others]
+    yield "   ".join([f"{first[0]} device: {_duration(first[1])}", *more])
     yield "at best: validation, communication and waiting for data come on top"
     yield f"{_number(plan.speed.images_per_second)} images/s a device, {'measured here' if measured else 'as given'}"
     if measured is None:
@@ -120,8 +122,14 @@ def _time(plan: "Plan") -> Iterator[str]:
     )
     if measured.crop != plan.crop:
         yield "scaled to the crop by its number of pixels, for one image would have taken too long"
-    if measured.processor is not None and measured.processor < BUSY:
+    if _is_doubtful(plan):
         yield f"doubtful: other programs were running, and left {measured.processor:.0%} of the processor"
+
+
+def _is_doubtful(plan: "Plan") -> bool:
+    """Whether other programs have slowed the measurement down."""
+    measured = plan.speed.measured
+    return measured is not None and measured.processor is not None and measured.processor < BUSY
 
 
 def _memory(plan: "Plan") -> Iterator[str]:
@@ -143,20 +151,19 @@ def _memory(plan: "Plan") -> Iterator[str]:
     yield ", ".join(f"{part} {_size(size)}" for part, size in parts.items() if size)
     if room.free is None:
         return
+    needed, free = _size(memory.needed(memory.images)), _size(room.free)
+    here = f"with what kernels and allocator add, up to {needed}; {free} are free here"
     if memory.fits(memory.images, room.free):
-        yield f"fits: {_size(room.free)} are free here"
-    elif room.images:
-        yield (
-            f"does not fit: {_size(room.free)} are free here; {_images(room.images)} at a time fit: "
-            f"--set training.device_batch={room.images}"
-        )
+        yield f"fits: {here}"
+        return
+    yield f"does not fit: {here}"
+    if room.images:
+        yield f"{_images(room.images)} at a time would fit: --set training.device_batch={room.images}"
     elif room.crop:
-        yield (
-            f"does not fit: {_size(room.free)} are free here, too little for one image; a smaller one fits: "
-            f"--set training.crop='[{room.crop[0]}, {room.crop[1]}]' --set training.device_batch=1"
-        )
+        crop = f"--set training.crop='[{room.crop[0]}, {room.crop[1]}]'"
+        yield f"nor does one image; a smaller one would: {crop} --set training.device_batch=1"
     else:
-        yield f"does not fit: {_size(room.free)} are free here, too little for an image of any size"
+        yield "nor does one image, of any size"
 
 
 def _compute(plan: "Plan") -> Iterator[str]:

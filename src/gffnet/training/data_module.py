@@ -1,6 +1,7 @@
 """Batches for training, single images for validation: of every process its own share."""
 
 import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -99,8 +100,19 @@ class ParsingData(LightningDataModule):
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=self.pin,
+            worker_init_fn=leave_stopping_to_the_run,
         )
 
     def val_dataloader(self) -> DataLoader[Any]:
         """One whole image at a time; on a GPU, other processes read ahead."""
-        return DataLoader(self.val, batch_size=None, num_workers=self.workers if self.pin else 0)
+        workers = self.workers if self.pin else 0
+        return DataLoader(self.val, batch_size=None, num_workers=workers, worker_init_fn=leave_stopping_to_the_run)
+
+
+def leave_stopping_to_the_run(worker: int) -> None:
+    """Have a process that loads data outlive a request to stop, which Ctrl-C and schedulers send to all processes.
+
+    The run ends it: it finishes its iteration first, for which it may need more data.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -7,8 +7,9 @@ unless the recipe weights them, a labelled pixel's loss is that of `torch.nn.fun
 
 The mean over pixels is `Σ ℓ / Σ w_y`. `ParsingLoss` gives its two sums apart.
 
-With online hard example mining (OHEM; Shrivastava et al., CVPR-16; of pixels: Wu et al., 2016, arXiv 1604.04339) the mean is over the hard pixels alone: those with
-`p_y` below a threshold, and always the given share of labelled pixels with the least `p_y`.
+With online hard example mining (OHEM; Shrivastava et al., CVPR-16; over pixels: Wu et al., 2016) the mean is over the
+hard pixels alone: those with `p_y` below a threshold, and always the given share of the labelled pixels with the least
+`p_y`.
 """
 
 import math

@@ -81,9 +81,13 @@ class Memory:
         """All that tensors hold with `images` at a time."""
         return self.lasting + self.working(images).peak
 
+    def needed(self, images: int) -> int:
+        """The same with the allowance for what else comes and goes."""
+        return round(self.lasting + ALLOWANCE * self.working(images).peak)
+
     def fits(self, images: int, free: int) -> bool:
-        """Whether `free` bytes are enough for `images` at a time, with the allowance."""
-        return self.lasting + ALLOWANCE * self.working(images).peak <= free
+        """Whether `free` bytes are enough for `images` at a time."""
+        return self.needed(images) <= free
 
     def largest_device_batch(self, free: int) -> int | None:
         """The most images at a time that fit into `free` bytes, of those that divide the share; None: not even one."""
@@ -99,6 +103,7 @@ def plan_memory(setup: Setup, share: int) -> Memory:
     weights, network = (_bytes(module.state_dict().values()) for module in (rehearsal, rehearsal.network))
     trained = _bytes(p for p in rehearsal.parameters() if p.requires_grad)
     copies = 0 if training.optimizer == "sgd" and training.momentum == 0 else COPIES[training.optimizer]
+    one = working(setup, rehearsal, 1)
     return Memory(
         min(training.device_batch or share, share),
         share,
@@ -106,8 +111,8 @@ def plan_memory(setup: Setup, share: int) -> Memory:
         gradients=trained,
         optimizer=copies * trained,
         average=0 if training.ema is None else network,
-        one=working(setup, rehearsal, 1),
-        whole=working(setup, rehearsal, share),
+        one=one,
+        whole=one if share == 1 else working(setup, rehearsal, share),
     )
 
 
@@ -157,10 +162,10 @@ class LiveBytes(TorchDispatchMode):
 
     def __init__(self, held: list[Tensor]) -> None:
         """`held`: tensors that are there before and are not to be counted."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = 0
         self.peak = 0
-        self._known = WeakIdKeyDictionary()  # type: ignore[no-untyped-call]
+        self._known = WeakIdKeyDictionary()
         for tensor in held:
             self._known[tensor.untyped_storage()] = True
 

@@ -116,6 +116,7 @@ class Plan:
             "memory": {
                 "images": memory.images,
                 "total": memory.total(memory.images),
+                "needed": memory.needed(memory.images),
                 "weights": memory.weights,
                 "gradients": memory.gradients,
                 "optimizer": memory.optimizer,

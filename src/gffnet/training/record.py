@@ -22,7 +22,7 @@ from typing import Any
 
 import gffnet
 from gffnet.data.base import Dataset
-from gffnet.errors import CannotWrite, RunFailed, UserError
+from gffnet.errors import CannotWrite, RunFailed, Stopped, UserError
 from gffnet.files import write_whole
 from gffnet.inference.precision import Precision
 from gffnet.training.fingerprint import describe
@@ -163,7 +163,7 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _outcome(error: BaseException) -> str:
-    if isinstance(error, KeyboardInterrupt | SystemExit):
+    if isinstance(error, KeyboardInterrupt | SystemExit | Stopped):
         return "interrupted"
     kind = "" if isinstance(error, UserError | RunFailed) else f"{type(error).__name__}: "
     return f"failed: {kind}{' '.join(str(error).split())[:1000]}"

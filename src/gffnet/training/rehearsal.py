@@ -81,7 +81,7 @@ class Flops(NamedTuple):
         return self.forward + self.backward
 
 
-def count_flops(rehearsal: Rehearsal, channels: int, crop: tuple[int, int]) -> Flops:
+def count_flops(rehearsal: nn.Module, channels: int, crop: tuple[int, int]) -> Flops:
     """The FLOPs of training on one image of `channels` and size `crop`, for a rehearsal on the meta device.
 
     The backward pass of a convolution is two products as large as the forward one: for the gradient of its weight, and

@@ -11,7 +11,7 @@ from typing import Any
 
 from lightning import Callback, Trainer
 
-from gffnet.errors import RunFailed
+from gffnet.errors import Stopped
 from gffnet.training.checkpoints import KeepLast
 
 log = logging.getLogger("gffnet")
@@ -39,7 +39,7 @@ class StopOnRequest(Callback):
         self.last.save(trainer, task)
         if self.asked == signal.SIGINT:
             raise KeyboardInterrupt
-        raise RunFailed(
+        raise Stopped(
             f"stopped by SIGTERM after iteration {trainer.global_step}, which is saved. "
             "Go on by the same command with --resume."
         )

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from lightning import Callback, seed_everything
@@ -13,12 +13,12 @@ from gffnet.console import progress
 from gffnet.data.balance import ClassBalance, class_pixels
 from gffnet.data.base import Dataset
 from gffnet.data.build import open_dataset, open_files
+from gffnet.data.catalog import Classes
 from gffnet.errors import UserError
 from gffnet.files import write_whole
 from gffnet.inference.model_folder import ModelConfig, save_model
 from gffnet.inference.precision import Precision, pick_precision
 from gffnet.models.build import build_network
-from gffnet.models.network import SceneParser
 from gffnet.recipe import Recipe
 from gffnet.training.checkpoints import KeepBest, KeepLast
 from gffnet.training.class_weights import class_weights, needs_pixels
@@ -31,7 +31,7 @@ from gffnet.training.logs import Log, Tables, TensorBoard, WeightsAndBiases
 from gffnet.training.overfit import few, verdict
 from gffnet.training.progress_bar import ProgressBar
 from gffnet.training.record import Facts, recorded
-from gffnet.training.run_folder import LAST, check_classes, find_start
+from gffnet.training.run_folder import LAST, Start, check_classes, find_start
 from gffnet.training.stop import StopOnRequest
 from gffnet.training.task import ParsingTask
 from gffnet.training.trainer import make_trainer, quiet_lightning, synchronise_norms
@@ -58,8 +58,7 @@ def train(
         name: the recipe's name, kept in the model's config.
         root: folder of the data set.
         out: the run folder, which must not hold a run yet unless `resume`.
-        resume: go on from the last checkpoint in `out`, or from the start if there is none; a run that is finished is
-            left as it is.
+        resume: go on from the last checkpoint in `out`, if there is one; a finished run is left as it is.
         progress: show a progress bar.
         cache: the folder of the data set's cache; None: the one in `root`, if it is there.
         devices: processes on this machine, one a device; None: as `find_launch` has it.
@@ -68,66 +67,54 @@ def train(
 
     Raises:
         UserError: data, weights or run folder are not as they should be.
-        RunFailed: memory or disk is full, the loss has broken down, a process that loads data died, or the system asked
-            the run to stop.
+        RunFailed: memory or disk is full, the loss has broken down, a loading process died, or it was asked to stop.
     """
     start = find_start(out, recipe, resume)
     if start.finished:
         log.info("%s is trained already", out)
         return out
-    launch = find_launch(devices)
-    if launch.rank:
-        log.setLevel(logging.ERROR)
-    share = launch.share(recipe.training.batch)
-    quiet_lightning()
-    train_set, val_set = _data(recipe, root, cache, overfit)
-    classes = train_set.classes
-    check_classes(start, classes.names, recipe.data.name)
+    launch = _launch(recipe, devices)
     precision = _precision(recipe, launch)
-    seed_everything(recipe.seed, verbose=False)
-    balance, weights = _by_classes(recipe, train_set)
-    network = _network(recipe, len(classes.names), trained=start.checkpoint is not None)
-    config = ModelConfig(recipe.model, classes.names, classes.palette, recipe.data.name, name, recipe.evaluation)
-    if launch.rank == 0:
-        write_whole(out / "recipe.yaml", yaml.safe_dump(recipe.to_mapping(), sort_keys=False).encode())
-    task = ParsingTask(network, config, recipe.training, precision, recipe.seed, weights)
+    sets = _data(recipe, root, cache, overfit)
+    check_classes(start, sets.train.classes.names, recipe.data.name)
+    balance, weights = _by_classes(recipe, sets.train)
+    task = _task(recipe, name, sets.train.classes, start, precision, weights)
     synchronise_norms(task, launch)
-    data = ParsingData(recipe, train_set, val_set, start.iteration, launch, balance)
-    history = History(out, recipe.training.batch, _logs(recipe, name, out, classes.names, wandb))
-    trainer = make_trainer(recipe.training, launch, precision.dtype, _callbacks(recipe, out, history, progress), out)
-    facts = Facts(
-        recipe=name,
-        dataset=recipe.data.name,
-        splits={"train": (recipe.data.train_split, train_set), "val": (recipe.data.val_split, val_set)},
-        parameters=sum(p.numel() for p in network.parameters()),
-        precision=precision,
-        processes=launch.processes,
-        devices=launch.devices,
-        nodes=launch.nodes,
-    )
-    with (
-        recorded(out, facts, history, start.iteration, writes=launch.rank == 0),
-        explained(out, recipe.training, share, data.workers),
-    ):
-        trainer.fit(task, data, ckpt_path=start.checkpoint, weights_only=True)
-        if recipe.training.iterations % recipe.training.validate_every:
-            trainer.validate(task, data, verbose=False)
-        if launch.rank == 0:
-            save_model(out / "model", task.model, config)
+    history = History(out, recipe.training.batch, _logs(recipe, name, out, task.config.classes, wandb))
+    data = ParsingData(recipe, sets.train, sets.val, start.iteration, launch, balance)
+    followers = [history, ProgressBar(history)] if progress else [history]
+    with recorded(out, _facts(recipe, task, sets, launch), history, start.iteration, launch.rank == 0):
+        _run(recipe, out, task, data, launch, start, followers)
     if overfit is not None and task.val_scores is not None:
         log.info(verdict(task.val_scores.miou, overfit, out))
     log.info("trained: --model %s", out)
     return out
 
 
-def _data(recipe: Recipe, root: Path | None, cache: Path | None, overfit: int | None) -> tuple[Dataset, Dataset]:
+class Sets(NamedTuple):
     """What to train on and what to validate on."""
+
+    train: Dataset
+    val: Dataset
+
+
+def _launch(recipe: Recipe, devices: int | None) -> Launch:
+    """The processes of the run; only the first of them speaks."""
+    launch = find_launch(devices)
+    launch.share(recipe.training.batch)  # or it cannot be shared
+    quiet_lightning()
+    if launch.rank:
+        log.setLevel(logging.ERROR)
+    return launch
+
+
+def _data(recipe: Recipe, root: Path | None, cache: Path | None, overfit: int | None) -> Sets:
+    """The data sets of a run, whole or a few images to learn by heart."""
     data = recipe.data
     if overfit is not None:
         learned = few(open_files(data.name, root, data.train_split), overfit)
-        return learned, learned
-    train_set, val_set = (open_dataset(data.name, root, split, cache) for split in (data.train_split, data.val_split))
-    return train_set, val_set
+        return Sets(learned, learned)
+    return Sets(*(open_dataset(data.name, root, split, cache) for split in (data.train_split, data.val_split)))
 
 
 def _precision(recipe: Recipe, launch: Launch) -> Precision:
@@ -150,13 +137,57 @@ def _by_classes(recipe: Recipe, train_set: Any) -> tuple[ClassBalance | None, Te
     return balance, class_weights(loss, train_set.classes.names, pixels)
 
 
-def _network(recipe: Recipe, classes: int, trained: bool) -> SceneParser:
-    """The network to train; if it is `trained`, a checkpoint is about to bring its weights."""
-    network = build_network(recipe.model.without_weights() if trained else recipe.model, classes)
-    if recipe.training.init_from is not None and not trained:
-        taken = start_from(recipe.training.init_from, network, whole=recipe.training.init == "all")
-        log.info("from %s: %s; fresh: %s", recipe.training.init_from, ", ".join(taken.loaded), ", ".join(taken.fresh))
-    return network
+def _task(
+    recipe: Recipe, name: str, classes: Classes, start: Start, precision: Precision, weights: Tensor | None
+) -> ParsingTask:
+    """What is trained: a new network, or one that a checkpoint is about to bring the weights of."""
+    seed_everything(recipe.seed, verbose=False)
+    fresh, before = start.checkpoint is None, recipe.training.init_from
+    network = build_network(recipe.model if fresh else recipe.model.without_weights(), len(classes.names))
+    if before is not None and fresh:
+        taken = start_from(before, network, whole=recipe.training.init == "all")
+        log.info("from %s: %s; fresh: %s", before, ", ".join(taken.loaded), ", ".join(taken.fresh))
+    config = ModelConfig(recipe.model, classes.names, classes.palette, recipe.data.name, name, recipe.evaluation)
+    return ParsingTask(network, config, recipe.training, precision, recipe.seed, weights)
+
+
+def _facts(recipe: Recipe, task: ParsingTask, sets: Sets, launch: Launch) -> Facts:
+    """What the record of the run holds."""
+    return Facts(
+        recipe=task.config.recipe,
+        dataset=recipe.data.name,
+        splits={"train": (recipe.data.train_split, sets.train), "val": (recipe.data.val_split, sets.val)},
+        parameters=sum(p.numel() for p in task.network.parameters()),
+        precision=task.precision,
+        processes=launch.processes,
+        devices=launch.devices,
+        nodes=launch.nodes,
+    )
+
+
+def _run(
+    recipe: Recipe,
+    out: Path,
+    task: ParsingTask,
+    data: ParsingData,
+    launch: Launch,
+    start: Start,
+    followers: Sequence[Callback],
+) -> None:
+    """Train to the last iteration, validate what came of it, and write the model; `followers` see all that happens."""
+    training = recipe.training
+    last = KeepLast(out / LAST, training.checkpoint_every, training.validate_every, training.keep_every)
+    # The order matters: what a checkpoint holds must be up to date when it is written.
+    callbacks = [*followers, KeepBest(out / "best"), last, StopOnRequest(last)]
+    trainer = make_trainer(training, launch, task.precision.dtype, callbacks, out)
+    with explained(out, training, launch.share(training.batch), data.workers):
+        if launch.rank == 0:
+            write_whole(out / "recipe.yaml", yaml.safe_dump(recipe.to_mapping(), sort_keys=False).encode())
+        trainer.fit(task, data, ckpt_path=start.checkpoint, weights_only=True)
+        if training.iterations % training.validate_every:
+            trainer.validate(task, data, verbose=False)
+        if launch.rank == 0:
+            save_model(out / "model", task.model, task.config)
 
 
 def _logs(recipe: Recipe, name: str, out: Path, classes: Sequence[str], wandb: str | None) -> list[Log]:
@@ -165,11 +196,3 @@ def _logs(recipe: Recipe, name: str, out: Path, classes: Sequence[str], wandb: s
     if wandb is not None:
         logs.append(WeightsAndBiases(out, classes, wandb, recipe.to_mapping(), name))
     return logs
-
-
-def _callbacks(recipe: Recipe, out: Path, history: History, bar: bool) -> list[Callback]:
-    """All that follows a run, in the order in which it must be called."""
-    training = recipe.training
-    last = KeepLast(out / LAST, training.checkpoint_every, training.validate_every, training.keep_every)
-    shown = [ProgressBar(history)] if bar else []
-    return [history, KeepBest(out / "best"), last, *shown, StopOnRequest(last)]

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gffnet.models.algebra.forms import TwoForms
-from gffnet.models.algebra.resize import resize
+from gffnet.models.algebra.resize import resize, size_of
 
 
 class ConcatConv2d(nn.Conv2d, TwoForms):
@@ -38,12 +38,13 @@ class ConcatConv2d(nn.Conv2d, TwoForms):
         """`maps` of the given widths, any resolutions; the result has `size` (height, width)."""
         if self.plain:
             return super().forward(torch.cat([resize(x, size) for x in maps], dim=1))
-        weights = self.weight.split(self.widths, dim=1)
+        runs = _by_execution_size(maps, size)
+        weights = self.weight.split([sum(x.shape[1] for x in run) for _, run in runs], dim=1)
         parts = []
-        for group_size, indices in _by_execution_size(maps, size).items():
-            x = torch.cat([resize(maps[i], group_size) for i in indices], dim=1)
-            weight = torch.cat([weights[i] for i in indices], dim=1)
-            if group_size == tuple(size):
+        for (own_size, run), weight in zip(runs, weights, strict=True):
+            resized = [resize(x, own_size) for x in run]
+            x = torch.cat(resized, dim=1) if len(run) > 1 else resized[0]
+            if own_size == tuple(size):
                 parts.append(F.conv2d(x, weight, padding=self.padding))
             else:
                 parts.append(upsampled_conv(x, weight, size))
@@ -51,14 +52,16 @@ class ConcatConv2d(nn.Conv2d, TwoForms):
         return total if self.bias is None else total + self.bias[:, None, None]
 
 
-def _by_execution_size(maps: Sequence[Tensor], size: tuple[int, int]) -> dict[tuple[int, int], list[int]]:
-    """Indices of the maps by the resolution at which they are convolved: their own if coarser, else the target's."""
-    groups: dict[tuple[int, int], list[int]] = {}
-    for i, x in enumerate(maps):
-        height, width = x.shape[-2:]
-        coarser = height <= size[0] and width <= size[1]
-        groups.setdefault((height, width) if coarser else (size[0], size[1]), []).append(i)
-    return groups
+def _by_execution_size(maps: Sequence[Tensor], size: tuple[int, int]) -> list[tuple[tuple[int, int], list[Tensor]]]:
+    """Runs of maps that are convolved at one resolution: their own if coarser, else the target's."""
+    runs: list[tuple[tuple[int, int], list[Tensor]]] = []
+    for x in maps:
+        height, width = size_of(x)
+        own_size = (height, width) if height <= size[0] and width <= size[1] else (size[0], size[1])
+        if not runs or runs[-1][0] != own_size:
+            runs.append((own_size, []))
+        runs[-1][1].append(x)
+    return runs
 
 
 def upsampled_conv(
@@ -76,7 +79,6 @@ def upsampled_conv(
 def _shifted_sum(taps: Sequence[Tensor], size: tuple[int, int], dim: int) -> Tensor:
     """The sum of three maps resized to `size`: the first read one place before, the last one place after, in `dim`."""
     before, centre, after = (resize(tap, size) for tap in taps)
-    length = size[dim - 2]
-    pad = (1, 0) if dim == 3 else (0, 0, 1, 0)
-    pad_after = (0, 1) if dim == 3 else (0, 0, 0, 1)
-    return centre + F.pad(before.narrow(dim, 0, length - 1), pad) + F.pad(after.narrow(dim, 1, length - 1), pad_after)
+    later, earlier = ((1, -1), (-1, 1)) if dim == 3 else ((0, 0, 1, -1), (0, 0, -1, 1))
+    # Moved by padding with less than nothing at one end: the gradient of a slice would come back channels-first.
+    return centre + F.pad(before, later) + F.pad(after, earlier)

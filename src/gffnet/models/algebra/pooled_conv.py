@@ -52,9 +52,10 @@ def spread_conv(
     for p, weight in zip(pooled, weights, strict=True):
         batch, channels, i, j = p.shape
         out = weight.shape[0]
-        kernel = weight.permute(1, 2, 3, 0).reshape(channels, 9 * out)
-        taps = (p.permute(0, 2, 3, 1).reshape(batch, i * j, channels) @ kernel).reshape(batch, i, j, 3, 3, out)
-        taps = taps.permute(0, 3, 1, 4, 2, 5).reshape(batch, 3 * i, 3 * j, out)
+        # Of a channels-last weight this is a view, and so is its gradient: no copy of the largest weight there is.
+        kernel = weight.permute(0, 2, 3, 1).reshape(9 * out, channels)
+        taps = F.linear(p.permute(0, 2, 3, 1), kernel).reshape(batch, i, j, out, 3, 3)
+        taps = taps.permute(0, 4, 1, 5, 2, 3).reshape(batch, 3 * i, 3 * j, out)
         rows.append(_three_taps(j, width, p) @ taps)
         row_matrices.append(_three_taps(i, height, p))
     spread = torch.cat(row_matrices, dim=1) @ torch.cat(rows, dim=1).flatten(2)
