@@ -1,5 +1,6 @@
 """The plan of a run: what it adds up, what it needs not, and what it says where something does not fit."""
 
+import dataclasses
 import json
 from typing import Any
 
@@ -117,8 +118,6 @@ def test_other_failures_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="float16 trains here")
 def test_float16_on_a_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    import dataclasses
-
     monkeypatch.setattr(module, "measure", refuse)
     found = plan(dataclasses.replace(tiny.recipe(), precision="float16"))
     assert found.speed.reason == "float16 trains on NVIDIA GPUs only"
@@ -132,7 +131,7 @@ def test_processes_of_one_computer_share_its_memory(monkeypatch: pytest.MonkeyPa
 
 
 def test_mistakes() -> None:
-    with pytest.raises(UserError, match="training.batch 2 cannot be shared evenly by 3 processes"):
+    with pytest.raises(UserError, match=r"training\.batch 2 cannot be shared evenly by 3 processes"):
         planned(devices=3)
     with pytest.raises(UserError, match="--devices 0: it must be 1 or more"):
         planned(devices=0)

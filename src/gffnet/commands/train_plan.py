@@ -92,11 +92,13 @@ def _headline(plan: "Plan") -> str:
     if not seconds:
         return f"how long it takes is not known: {plan.speed.reason}"
     where = f"here ({plan.here})" if plan.speed.measured else f"at {_number(plan.speed.images_per_second)} images/s"
+    doubt = "; doubtful, see below" if _is_doubtful(plan) else ""
     most = max(seconds)
     if plan.devices > 1:
-        return f"{_duration(seconds[plan.devices])} on {plan.devices} devices, {_duration(seconds[1])} on one, {where}"
+        several = f"{_duration(seconds[plan.devices])} on {plan.devices} devices"
+        return f"{several}, {_duration(seconds[1])} on one, {where}{doubt}"
     more = f", {_duration(seconds[most])} on {most} such" if most > 1 else ""
-    return f"{_duration(seconds[1])} {where}{more}{'; doubtful, see below' if _is_doubtful(plan) else ''}"
+    return f"{_duration(seconds[1])} {where}{more}{doubt}"
 
 
 def _time(plan: "Plan") -> Iterator[str]:

@@ -56,7 +56,7 @@ class SceneParser(nn.Module):
         dtype = next(self.parameters()).dtype
         exact = torch.promote_types(dtype, torch.float32)
         mean, std = (torch.tensor(v, dtype=exact, device=image.device)[:, None, None] for v in (self.mean, self.std))
-        return ((image.to(exact) - mean) / std).to(dtype)
+        return image.to(exact, copy=True).sub_(mean).div_(std).to(dtype)
 
     def encode(self, maps: Pyramid, context: Tensor) -> tuple[list[Tensor], Gates | None]:
         """The reduced maps and the gates of a pyramid: all that a fusion works on."""

@@ -165,6 +165,13 @@ class TrainingRecipe:
     workers: Natural = 4
     """Processes that load data; 0 loads in the training process."""
 
+    def __post_init__(self) -> None:
+        if self.optimizer == "nesterov" and self.momentum == 0:
+            raise UserError(
+                "training.momentum is 0.0, and training.optimizer 'nesterov' needs one above 0, such as 0.9: set it, "
+                "or take training.optimizer sgd."
+            )
+
 
 @dataclass(frozen=True)
 class EvaluationRecipe:

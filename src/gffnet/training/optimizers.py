@@ -14,7 +14,6 @@ from timm.optim.lamb import Lamb
 from timm.optim.lion import Lion
 from torch import nn
 
-from gffnet.errors import UserError
 from gffnet.models.network import SceneParser
 from gffnet.recipe import TrainingRecipe
 
@@ -26,21 +25,12 @@ SCALES = ("logit_scale",)
 
 
 def make_optimizer(network: SceneParser, auxiliary: nn.Module, recipe: TrainingRecipe) -> torch.optim.Optimizer:
-    """The optimiser of a network and its auxiliary head, with the groups of `parameter_groups`.
-
-    Raises:
-        UserError: Nesterov's momentum is 0.
-    """
+    """The optimiser of a network and its auxiliary head, with the groups of `parameter_groups`."""
     groups, rate = parameter_groups(network, auxiliary, recipe), recipe.learning_rate
     # None is `fused`: such an optimiser unscales the gradients of float16 by itself, after they would be clipped.
     match recipe.optimizer:
         case "sgd" | "nesterov":
             nesterov = recipe.optimizer == "nesterov"
-            if nesterov and recipe.momentum == 0:
-                raise UserError(
-                    "training.momentum is 0.0, and training.optimizer 'nesterov' needs one above 0, such as 0.9: set "
-                    "it, or take training.optimizer sgd."
-                )
             return torch.optim.SGD(groups, rate, momentum=recipe.momentum, nesterov=nesterov)
         case "adam":
             return torch.optim.Adam(groups, rate)
