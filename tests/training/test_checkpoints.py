@@ -10,7 +10,9 @@ import torch
 from lightning import Trainer
 from safetensors.torch import load_file
 
-from gffnet.errors import CannotWrite, RunFailed
+from gffnet.errors import CannotWrite, RunFailed, UserError
+from gffnet.inference.model_folder import load_model
+from gffnet.inference.predictor import load
 from gffnet.metrics.confusion import ConfusionMatrix
 from gffnet.training.checkpoints import KeepLast, WholeCheckpoints
 from gffnet.training.loss_watch import LossWatch, _Seen
@@ -103,3 +105,35 @@ def test_the_best_is_that_of_the_best_validation(tmp_path: Path, monkeypatch: py
     assert best["backbone.bn1.num_batches_tracked"] == 4  # the second validation, after iteration 4
     assert last["backbone.bn1.num_batches_tracked"] == 6
     assert not torch.equal(best["head.classifier.weight"], last["head.classifier.weight"])
+
+
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_a_checkpoint_is_a_model(ema: float | None, tmp_path: Path) -> None:
+    """The one that the run would keep at that moment: the averaged network, where there is one."""
+    run = train(tiny.recipe(ema=ema), "x", camvid_tree(tmp_path / "CamVid"), tmp_path / "run", progress=False)
+    wanted, config = load_model(run)
+    got, same_config = load_model(run / "checkpoints/last.ckpt")
+    assert same_config == config
+    assert all(torch.equal(value, got.state_dict()[key]) for key, value in wanted.state_dict().items())
+    assert not got.training
+    assert all(p.requires_grad for p in got.parameters())
+    assert load(run / "checkpoints/last.ckpt").config == config
+
+
+class Harm:
+    """What a pickle could do to those who open it."""
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (Path("harmed"),)
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", {"state_dict": {}}, {"config": "{}", "state_dict": Harm()}])
+def test_what_is_no_checkpoint_is_refused_and_nothing_is_executed(
+    content: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "x.ckpt"
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    with pytest.raises(UserError, match=r"^model .*x\.ckpt: not a whole checkpoint of gffnet \("):
+        load_model(path)
+    assert not (tmp_path / "harmed").exists()

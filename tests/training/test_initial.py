@@ -34,7 +34,8 @@ def test_backbone_and_context_are_taken_over_and_the_rest_is_fresh(tmp_path: Pat
     head = {key: value.clone() for key, value in network.head.state_dict().items()}
     taken = start_from(tmp_path, network, whole=False)
     assert taken.loaded == ("backbone", "context")
-    assert set(taken.fresh) == {"fusion", "pyramid", "head"}
+    assert set(taken.fresh) == {"fusion", "pyramid", "head", "auxiliary head"}
+    assert str(taken) == f"backbone, context; fresh: {', '.join(taken.fresh)}"
     assert equal(network.backbone, source.backbone)
     assert equal(network.context, source.context)
     assert all(torch.equal(value, network.head.state_dict()[key]) for key, value in head.items())
@@ -43,10 +44,10 @@ def test_backbone_and_context_are_taken_over_and_the_rest_is_fresh(tmp_path: Pat
 def test_the_whole_network_but_not_a_head_of_other_classes(tmp_path: Path) -> None:
     source = trained(tmp_path, tiny.GFFNET)
     network = tiny.network(tiny.recipe(tiny.GFFNET), seed=2)
-    assert start_from(tmp_path, network, whole=True).fresh == ()
+    assert start_from(tmp_path, network, whole=True).fresh == ("auxiliary head",)
     assert equal(network, source)
     other = tiny.network(tiny.recipe(tiny.GFFNET), classes=7, seed=2)
-    assert start_from(tmp_path, other, whole=True).fresh == ("head",)
+    assert start_from(tmp_path, other, whole=True).fresh == ("head (for 7 classes instead of 11)", "auxiliary head")
     assert equal(other.pyramid, source.pyramid)
 
 

@@ -194,3 +194,20 @@ def test_out_of_memory_is_told_from_other_errors() -> None:
     assert is_out_of_memory(MemoryError())
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_peak_on_a_gpu(dtype: torch.dtype) -> None:
+    cuda = torch.device("cuda")
+    of = Setup(tiny.recipe(tiny.GFFNET, batch=8, crop=[256, 256]), CLASSES, cuda, dtype)
+    planned = plan_memory(of, 8)
+    with cuda:
+        rehearsal = Rehearsal(of.recipe, CLASSES)
+    optimizer = make_optimizer(rehearsal.network, rehearsal.auxiliary, of.recipe.training)
+    for _ in range(3):
+        with of.precision():
+            loss = rehearsal(*random_batch(8, 3, (256, 256), CLASSES, cuda))
+        loss.backward()
+        optimizer.step()  # gradients stay, as with several parts of a batch
+    assert 0.95 < torch.cuda.max_memory_allocated() / planned.total(8) < ALLOWANCE

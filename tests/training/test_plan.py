@@ -55,6 +55,7 @@ def test_disk_is_what_files_take(tmp_path: Any) -> None:
     disk = plan(recipe, 1.0).disk
     assert (tmp_path / WEIGHTS).stat().st_size == pytest.approx(disk.model, rel=0.02)
     assert disk.model < disk.checkpoint
+    assert disk.most == 2 * disk.checkpoint + 2 * disk.model
 
 
 def test_a_measurement(monkeypatch: pytest.MonkeyPatch) -> None:

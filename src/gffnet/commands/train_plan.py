@@ -179,15 +179,16 @@ def _compute(plan: "Plan") -> Iterator[str]:
 
 
 def _parameters(plan: "Plan") -> str:
-    counts = {part: count for part, count in plan.parameters.items() if count}
+    counts = {part: _number(count / 1e6) for part, count in plan.parameters.items() if count}
     auxiliary = counts.pop("auxiliary")
-    parts = ", ".join(f"{part} {_number(count / 1e6)}" for part, count in counts.items())
-    return f"{plan.network_parameters / 1e6:.2f} M: {parts}; in training {auxiliary / 1e6:.2f} more: auxiliary head"
+    parts = ", ".join(f"{part} {count}" for part, count in counts.items())
+    return f"{plan.network_parameters / 1e6:.2f} M: {parts}; in training also the auxiliary head's {auxiliary} M"
 
 
 def _disk(plan: "Plan") -> str:
     disk = plan.disk
-    return f"{_size(disk.checkpoint)} a checkpoint, {disk.checkpoints} of them; {_size(disk.model)} a model, 2 of them"
+    count = f"{disk.checkpoints} checkpoint{'s' * (disk.checkpoints > 1)}"
+    return f"{_size(disk.most)} at most: {count} of {_size(disk.checkpoint)}, 2 models of {_size(disk.model)}"
 
 
 def _images(count: int) -> str:

@@ -14,7 +14,10 @@ class TakenOver(NamedTuple):
     loaded: tuple[str, ...]
     """Parts of the network whose weights were taken over, such as `backbone`."""
     fresh: tuple[str, ...]
-    """Parts that start fresh."""
+    """Parts that start fresh; the auxiliary head always does, for no model has one."""
+
+    def __str__(self) -> str:
+        return f"{', '.join(self.loaded)}; fresh: {', '.join(self.fresh)}"
 
 
 def start_from(run: str | Path, network: SceneParser, whole: bool) -> TakenOver:
@@ -27,11 +30,14 @@ def start_from(run: str | Path, network: SceneParser, whole: bool) -> TakenOver:
     """
     trained, _ = load_model(run)
     wanted = [name for name, _ in network.named_children()] if whole else ["backbone", "context"]
-    if whole and trained.head.classifier.out_channels != network.head.classifier.out_channels:
+    before, now = trained.head.classifier.out_channels, network.head.classifier.out_channels
+    fresh = [name for name, _ in network.named_children() if name not in wanted]
+    if whole and before != now:
         wanted.remove("head")
+        fresh.append(f"head (for {now} classes instead of {before})")
     for part in wanted:
         _load_part(run, part, trained, network)
-    return TakenOver(tuple(wanted), tuple(name for name, _ in network.named_children() if name not in wanted))
+    return TakenOver(tuple(wanted), (*fresh, "auxiliary head"))
 
 
 def _load_part(run: str | Path, part: str, trained: SceneParser, network: SceneParser) -> None:

@@ -47,9 +47,14 @@ class Disk(NamedTuple):
 
     checkpoint: int
     checkpoints: int
-    """How many are there in the end. While one is written there is one more."""
+    """How many are there in the end."""
     model: int
     """Of a model folder; a run has two, `model/` and `best/`."""
+
+    @property
+    def most(self) -> int:
+        """All that is ever there at once: while a checkpoint is written, the one before is kept."""
+        return (self.checkpoints + 1) * self.checkpoint + 2 * self.model
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,7 @@ class Plan:
             "measured": None if measured is None else asdict(measured),
             "unmeasured": self.speed.reason,
             "time": [{"devices": n, "seconds": seconds} for n, seconds in self.seconds.items()],
-            "disk": self.disk._asdict(),
+            "disk": {**self.disk._asdict(), "most": self.disk.most},
         }
 
 

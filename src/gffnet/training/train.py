@@ -145,8 +145,7 @@ def _task(
     fresh, before = start.checkpoint is None, recipe.training.init_from
     network = build_network(recipe.model if fresh else recipe.model.without_weights(), len(classes.names))
     if before is not None and fresh:
-        taken = start_from(before, network, whole=recipe.training.init == "all")
-        log.info("from %s: %s; fresh: %s", before, ", ".join(taken.loaded), ", ".join(taken.fresh))
+        log.info("from %s: %s", before, start_from(before, network, whole=recipe.training.init == "all"))
     config = ModelConfig(recipe.model, classes.names, classes.palette, recipe.data.name, name, recipe.evaluation)
     return ParsingTask(network, config, recipe.training, precision, recipe.seed, weights)
 

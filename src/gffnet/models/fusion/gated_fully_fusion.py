@@ -36,7 +36,9 @@ class GatedFullyFusion(GatedFusion):
     def mix(self, reduced: Pyramid, gates: Gates | None) -> list[Tensor]:
         """Eq. (5)."""
         assert gates is not None
-        received = self.sum([g * x for g, x in zip(gates, reduced, strict=True)])
+        sent = [g * x for g, x in zip(gates, reduced, strict=True)]
+        # (1 + G) X = X + G X: what a level sends is part of what it keeps.
         return [
-            torch.addcmul((1 + g) * x, 1 - g, others) for x, g, others in zip(reduced, gates, received, strict=True)
+            torch.addcmul(x + own, 1 - g, others)
+            for x, g, own, others in zip(reduced, gates, sent, self.sum(sent), strict=True)
         ]
