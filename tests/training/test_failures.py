@@ -82,7 +82,7 @@ def test_other_errors_are_left_as_they_are(tmp_path: Path) -> None:
 
 def test_an_interrupt_says_how_to_go_on(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT)
-    with (
+    with (  # noqa: PT012
         pytest.raises(KeyboardInterrupt, match=rf"go on with {tmp_path} by the same"),
         explained(tmp_path, RECIPE, 8, 0),
     ):

@@ -1,5 +1,6 @@
 """Whole runs of a moment: what a run folder holds, and that interruptions leave no trace."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 
+from gffnet.cli import main
 from gffnet.data.build import open_dataset, open_files
 from gffnet.data.cache.build import build_cache
 from gffnet.errors import UserError
@@ -160,3 +162,81 @@ def test_a_cache_changes_nothing_but_the_time(tmp_path: Path, root: Path, compre
         build_cache(open_files("camvid", root, split), split, root, tmp_path / "cache", compressed, workers=1)
     cached = train(gffnet(class_balance=0.5), "r", root, tmp_path / "cached", progress=False, cache=tmp_path / "cache")
     assert same(weights(cached), weights(whole))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ema": 0.9, "decay_norms_and_biases": False},
+        {"loss": {"ohem": 0.7, "class_weighting": "median_frequency"}, "optimizer": "lion", "learning_rate": 1e-4},
+        {"loss": {"class_weighting": "enet", "label_smoothing": 0.1}, "optimizer": "lamb", "class_balance": 0.5},
+        {"loss": {"class_weights": [1.0] * 11}, "optimizer": "nesterov", "clip_gradients": 1.0, "device_batch": 1},
+    ],
+)
+def test_options_train_and_resume(
+    options: dict[str, Any], tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(gffnet(**options), "x", root, tmp_path / "whole", progress=False)
+    with monkeypatch.context() as patch:
+        stop_before(3, patch)
+        with pytest.raises(KeyboardInterrupt, match="--resume"):
+            train(gffnet(**options), "x", root, tmp_path / "broken", progress=False)
+    broken = train(gffnet(**options), "x", root, tmp_path / "broken", resume=True, progress=False)
+    assert same(weights(whole), weights(broken))
+    assert not same(weights(whole), weights(train(gffnet(), "x", root, tmp_path / "plain", progress=False)))
+
+
+def test_options_that_cannot_be(tmp_path: Path, root: Path) -> None:
+    with pytest.raises(UserError, match=r"training\.loss\.class_weights"):
+        train(gffnet(loss={"class_weights": [1.0, 2.0]}), "x", root, tmp_path / "run", progress=False)
+    half = recipe_from_mapping({**gffnet().to_mapping(), "precision": "float16"}, "tests")
+    with pytest.raises(UserError, match=r"'float16' trains on NVIDIA GPUs only\. Here, set precision to bfloat16"):
+        train(half, "x", root, tmp_path / "run", progress=False)
+    with pytest.raises(UserError, match=r"training\.batch 2 cannot be shared evenly by 3 processes"):
+        train(gffnet(), "x", root, tmp_path / "run", devices=3, progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_record_of_a_run_and_of_its_going_on(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_before(3, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train(gffnet(), "tests/tiny", root, tmp_path / "run", progress=False)
+    camvid_tree(root, train=6)  # the data set grows while the run stands still
+    with caplog.at_level("WARNING", logger="gffnet"):
+        run = train(gffnet(), "tests/tiny", root, tmp_path / "run", resume=True, progress=False)
+    assert "it has 6 samples and had 5" in caplog.text
+    record = json.loads((run / "run.json").read_text())
+    assert record["recipe"] == "tests/tiny"
+    assert record["data"]["splits"]["train"]["samples"] == 5
+    first, second = record["sessions"]
+    assert (first["from_iteration"], first["outcome"]) == (0, "interrupted")
+    assert (second["from_iteration"], second["to_iteration"], second["outcome"]) == (2, 6, "finished")
+    assert second["images_per_second"] > 0
+    for name in ("losses.csv", "scores.csv"):
+        assert (run / name).is_file()
+    assert len(list((run / "tensorboard").iterdir())) == 2
+
+
+def test_an_overfit_check(tmp_path: Path, root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Four images, trained on and scored on; the verdict comes with the score that the history has."""
+    with caplog.at_level("INFO", logger="gffnet"):
+        run = train(gffnet(), "x", root, tmp_path / "run", overfit=4, progress=False)
+    score = [line["miou"] for line in read_history(run / "history.jsonl") if "miou" in line][-1]
+    assert f"mIoU {score:.1%} on the 4 images that it was trained on" in caplog.text
+    splits = json.loads((run / "run.json").read_text())["data"]["splits"]
+    assert splits["train"] == {**splits["val"], "split": "train"}
+    assert splits["val"]["samples"] == 4
+
+
+def test_the_command_line_sets_up_the_overfit_check(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(gffnet(jitter=7).to_mapping()))
+    more = ["--set", "training.iterations=2", "--set", "training.validate_every=2"]
+    assert main(["train", "tiny.yaml", "--root", str(root), "--overfit", "3", *more]) == 0
+    used = yaml.safe_load((tmp_path / "runs/tiny_overfit_3/recipe.yaml").read_text())["training"]
+    assert (used["jitter"], used["batch"], used["iterations"]) == (0, 2, 2)
