@@ -5,22 +5,31 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 
 from gffnet.errors import CannotWrite, RunFailed, UserError
-from gffnet.recipe import TrainingRecipe
 from gffnet.training.failures import explained, out_of_memory
+from gffnet.training.memory import plan_memory
+from gffnet.training.rehearsal import Setup
 from tests import tiny
 from tests.data.trees import camvid_tree
 
-RECIPE = TrainingRecipe(batch=8, crop=(864, 864))
+
+def setup(**training: Any) -> Setup:
+    recipe = tiny.recipe(**{"batch": 8, "crop": [864, 864], **training})
+    return Setup(recipe, 11, torch.device("cpu"), torch.float32)
+
+
+SETUP = setup()
+ENOUGH = 10**12
 
 
 def explain(error: BaseException, out: Path = Path("runs/x"), workers: int = 4) -> str:
-    with pytest.raises(RunFailed) as caught, explained(out, RECIPE, 8, workers):
+    with pytest.raises(RunFailed) as caught, explained(out, SETUP, 8, workers):
         raise error
     return str(caught.value)
 
@@ -51,15 +60,26 @@ def test_a_dead_worker_names_fewer() -> None:
         MemoryError(),
     ],
 )
-def test_memory_that_is_out_names_half_the_images(error: Exception) -> None:
+def test_memory_that_is_out_names_half_the_images(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gffnet.training.failures.free_memory", lambda device: ENOUGH)
     assert explain(error) == (
         "out of memory with 8 images of 864x864 at a time. Take fewer at a time, and the batch stays what it is: "
-        "--set training.device_batch=4. `gffnet train RECIPE --plan` says how many fit."
+        "--set training.device_batch=4. Go on by the same command with it and --resume."
     )
 
 
+@pytest.mark.parametrize(("part", "fit", "named"), [(None, 3, 2), (None, 1, 1), (None, 0, 1), (4, 8, 2), (2, 8, 1)])
+def test_what_fits_is_reckoned(part: int | None, fit: int, named: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory for `fit` images: the most that fit, fewer than there were; one, where it looks as if none did."""
+    of = setup(device_batch=part)
+    memory = plan_memory(of, 8)
+    free = memory.needed(fit) if fit else 1
+    monkeypatch.setattr("gffnet.training.failures.free_memory", lambda device: free)
+    assert f"--set training.device_batch={named}. " in out_of_memory(of, 8)
+
+
 def test_memory_that_is_out_with_one_image_names_a_crop_of_half_the_pixels() -> None:
-    said = out_of_memory(TrainingRecipe(crop=(864, 640), device_batch=1), 8)
+    said = out_of_memory(setup(crop=[864, 640], device_batch=1), 8)
     assert said.startswith(
         "out of memory with 1 image of 864x640 at a time. Take smaller crops: --set training.crop='["
     )
@@ -75,7 +95,7 @@ def test_other_errors_are_left_as_they_are(tmp_path: Path) -> None:
         OSError(errno.ENOENT, "gone"),
         KeyError("x"),
     ):
-        with pytest.raises(type(error)) as caught, explained(tmp_path, RECIPE, 8, 0):
+        with pytest.raises(type(error)) as caught, explained(tmp_path, SETUP, 8, 0):
             raise error
         assert caught.value is error
 
@@ -84,7 +104,7 @@ def test_an_interrupt_says_how_to_go_on(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT)
     with (  # noqa: PT012
         pytest.raises(KeyboardInterrupt, match=rf"go on with {tmp_path} by the same"),
-        explained(tmp_path, RECIPE, 8, 0),
+        explained(tmp_path, SETUP, 8, 0),
     ):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # as Lightning does
         raise SystemExit(1)
@@ -139,7 +159,7 @@ def test_memory_that_is_really_out(tmp_path: Path) -> None:
     assert done.returncode == 1, done.stderr
     assert done.stderr.strip().splitlines()[-1] == (
         "error: out of memory with 4 images of 512x512 at a time. Take fewer at a time, and the batch stays what it "
-        "is: --set training.device_batch=2. `gffnet train RECIPE --plan` says how many fit."
+        "is: --set training.device_batch=2. Go on by the same command with it and --resume."
     )
     assert "Traceback" not in done.stderr
 

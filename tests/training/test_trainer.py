@@ -32,7 +32,7 @@ FROZEN: dict[str, Any] = {
     "freeze_norms": True,
     "batch": 4,
     "learning_rate": 1e-3,
-    "iterations": 12,
+    "iterations": 14,
     "validate_every": 6,
     "init": "all",
 }

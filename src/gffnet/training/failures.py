@@ -4,25 +4,24 @@ import errno
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import torch
-
 from gffnet.errors import CannotWrite, RunFailed
-from gffnet.recipe import TrainingRecipe
+from gffnet.training.memory import free_memory, is_out_of_memory, plan_memory
+from gffnet.training.rehearsal import Setup
 from gffnet.training.run_folder import LAST
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
-def explained(out: Path, training: TrainingRecipe, share: int, workers: int) -> Iterator[None]:
+def explained(out: Path, setup: Setup, share: int, workers: int) -> Iterator[None]:
     """Raise what breaks off a run in `out` again, as an error that its reader can act on.
 
     Args:
         out: the run folder.
-        training: of the recipe.
+        setup: what is trained, and how.
         share: images of a batch that a process takes.
         workers: processes that load data.
 
@@ -38,7 +37,7 @@ def explained(out: Path, training: TrainingRecipe, share: int, workers: int) -> 
     except CannotWrite as error:
         raise RunFailed(f"{error} {_kept(out)}") from None
     except (RuntimeError, MemoryError, OSError) as error:
-        reason = _reason(error, out, training, share, workers)
+        reason = _reason(error, out, setup, share, workers)
         if reason is None:
             raise
         raise RunFailed(reason) from None
@@ -48,7 +47,7 @@ def explained(out: Path, training: TrainingRecipe, share: int, workers: int) -> 
                 signal.signal(number, handler)
 
 
-def _reason(error: Exception, out: Path, training: TrainingRecipe, share: int, workers: int) -> str | None:
+def _reason(error: Exception, out: Path, setup: Setup, share: int, workers: int) -> str | None:
     """What an error means, if it is one of those that can be expected."""
     text = str(error)
     if isinstance(error, OSError):
@@ -58,22 +57,33 @@ def _reason(error: Exception, out: Path, training: TrainingRecipe, share: int, w
             "a process that loads data died: it was killed, or ran out of memory. Go on by the same command with "
             f"--resume, and with fewer of them: --set training.workers={workers // 2}."
         )
-    memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text
-    return out_of_memory(training, share) if memory else None
+    return out_of_memory(setup, share) if is_out_of_memory(error) else None
 
 
-def out_of_memory(training: TrainingRecipe, share: int) -> str:
+def out_of_memory(setup: Setup, share: int) -> str:
     """Which setting to lower, and to what, where `share` images or `device_batch` of them do not fit."""
+    training = setup.recipe.training
     part = min(training.device_batch or share, share)
     height, width = training.crop
     cause = f"out of memory with {part} image{'s' * (part > 1)} of {height}x{width} at a time."
-    if part > 1:
+    fewer = _that_fit(setup, share, part)
+    if fewer:
         return (
-            f"{cause} Take fewer at a time, and the batch stays what it is: --set training.device_batch={part // 2}. "
-            "`gffnet train RECIPE --plan` says how many fit."
+            f"{cause} Take fewer at a time, and the batch stays what it is: --set training.device_batch={fewer}. "
+            "Go on by the same command with it and --resume."
         )
     smaller = [max(16, side * 7 // 10 // 16 * 16) for side in (height, width)]
-    return f"{cause} Take smaller crops: --set training.crop='[{smaller[0]}, {smaller[1]}]'; half the pixels."
+    return f"{cause} Take smaller crops: --set training.crop='[{smaller[0]}, {smaller[1]}]', of half the pixels."
+
+
+def _that_fit(setup: Setup, share: int, part: int) -> int | None:
+    """The most images at a time, fewer than `part` and dividing the share, that fit as far as it can be reckoned."""
+    fewer = [n for n in range(part - 1, 0, -1) if share % n == 0]
+    fit: int | None = share
+    with suppress(Exception):  # where memory is out, so may it be for reckoning
+        free = free_memory(setup.device)
+        fit = share if free is None else plan_memory(setup, share).largest_device_batch(free)
+    return next((n for n in fewer if n <= (fit or 1)), None)
 
 
 def _kept(out: Path) -> str:

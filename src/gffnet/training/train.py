@@ -31,6 +31,7 @@ from gffnet.training.logs import Log, Tables, TensorBoard, WeightsAndBiases
 from gffnet.training.overfit import few, verdict
 from gffnet.training.progress_bar import ProgressBar
 from gffnet.training.record import Facts, recorded
+from gffnet.training.rehearsal import Setup
 from gffnet.training.run_folder import LAST, Start, check_classes, find_start
 from gffnet.training.stop import StopOnRequest
 from gffnet.training.task import ParsingTask
@@ -179,7 +180,8 @@ def _run(
     # The order matters: what a checkpoint holds must be up to date when it is written.
     callbacks = [*followers, KeepBest(out / "best"), last, StopOnRequest(last)]
     trainer = make_trainer(training, launch, task.precision.dtype, callbacks, out)
-    with explained(out, training, launch.share(training.batch), data.workers):
+    setup = Setup(recipe, len(task.config.classes), launch.device, task.precision.dtype)
+    with explained(out, setup, launch.share(training.batch), data.workers):
         if launch.rank == 0:
             write_whole(out / "recipe.yaml", yaml.safe_dump(recipe.to_mapping(), sort_keys=False).encode())
         trainer.fit(task, data, ckpt_path=start.checkpoint, weights_only=True)
