@@ -182,7 +182,7 @@ def _parameters(plan: "Plan") -> str:
     counts = {part: _number(count / 1e6) for part, count in plan.parameters.items() if count}
     auxiliary = counts.pop("auxiliary")
     parts = ", ".join(f"{part} {count}" for part, count in counts.items())
-    return f"{plan.network_parameters / 1e6:.2f} M: {parts}; in training also the auxiliary head's {auxiliary} M"
+    return f"{plan.network_parameters / 1e6:.2f} M: {parts}; in training also auxiliary head {auxiliary}"
 
 
 def _disk(plan: "Plan") -> str:

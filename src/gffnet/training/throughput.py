@@ -73,19 +73,8 @@ def measure(
             loss = rehearsal(*batch)
         loss.backward()
 
-    def step() -> None:
-        optimizer.step()
-        optimizer.zero_grad()
-
-    passes: list[float] = []
-    steps: list[float] = []
-    end, start = math.inf, (time.perf_counter(), time.process_time())
-    while len(passes) <= PASSES and time.perf_counter() + min(passes, default=0) < end:
-        progress(len(passes), PASSES + 1)
-        passes.append(_seconds(forward_and_backward, device))
-        steps.append(_seconds(step, device))
-        if len(passes) == 2:  # the first warms up, the second must be
-            end = time.perf_counter() - passes[-1] + SECONDS
+    start = time.perf_counter(), time.process_time()
+    passes, steps = _times(forward_and_backward, optimizer, device, progress)
     busy = (time.process_time() - start[1]) / (time.perf_counter() - start[0])
     seconds = median(passes[1:]) / images
     scale = measured[0] * measured[1] / (crop[0] * crop[1])
@@ -99,6 +88,26 @@ def measure(
         product_flops_per_second=product,
         processor=busy / torch.get_num_threads() if device.type == "cpu" else None,
     )
+
+
+def _times(
+    work: Callable[[], None],
+    optimizer: torch.optim.Optimizer,
+    device: torch.device,
+    progress: Callable[[int, int], None],
+) -> tuple[list[float], list[float]]:
+    """Seconds of every pass and of the step after it; the first ones warm up."""
+    passes: list[float] = []
+    steps: list[float] = []
+    end = math.inf
+    while len(passes) <= PASSES and time.perf_counter() + min(passes, default=0) < end:
+        progress(len(passes), PASSES + 1)
+        passes.append(_seconds(work, device))
+        steps.append(_seconds(optimizer.step, device))
+        optimizer.zero_grad()
+        if len(passes) == 2:
+            end = time.perf_counter() - passes[-1] + SECONDS
+    return passes, steps
 
 
 def measurable(share: int, images: int, crop: tuple[int, int], seconds: float) -> tuple[int, tuple[int, int]]:
