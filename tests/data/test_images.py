@@ -14,6 +14,7 @@ from PIL import Image
 from gffnet.data.images import image_files, read_header, read_image, read_labels, write_image, write_labels
 from gffnet.errors import UserError
 from tests.data.trees import picture, raw_png, save
+from tests.full_disk import full_after
 
 RGB = picture(0, (9, 14))
 GREY = RGB[:, :, 0]
@@ -324,12 +325,7 @@ def test_unknown_format(tmp_path: Path) -> None:
 def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_image(tmp_path / "a.png", RGB)
 
-    def full(self: Path, content: bytes) -> None:
-        with self.open("wb") as file:
-            file.write(content[:9])
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
+    full_after(monkeypatch, writes=0)
     with pytest.raises(UserError, match=r"cannot write .*a\.png: No space left on device"):
         write_image(tmp_path / "a.png", RGB[::-1])
     monkeypatch.undo()

@@ -147,3 +147,14 @@ def bfloat16_errors(
             errors.append(torch.cat([(a.double() - b).square().flatten() for a, b in pairs]).mean().sqrt().item())
         set_plain(module, False)
     return errors
+
+
+def assert_stays_channels_last(run: Callable[..., Tensor], maps: Sequence[Tensor], *weights: Tensor) -> None:
+    """Of channels-last maps, the result has its channels side by side in memory, and so have the gradients.
+
+    A gradient that came back channels-first would be copied at every convolution before it.
+    """
+    maps = [x.contiguous(memory_format=torch.channels_last).requires_grad_() for x in maps]
+    y = run(*maps)
+    gradients = torch.autograd.grad(y, [*maps, *weights], torch.ones_like(y))
+    assert [x.stride(1) for x in (y, *gradients)] == [1] * (1 + len(gradients))

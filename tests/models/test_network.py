@@ -196,6 +196,15 @@ def test_bytes_and_floats_are_the_same_image(dtype):
     assert_equal(network.normalise(image.to(dtype)), normalised(image))
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float64])
+def test_normalising_leaves_the_image_and_its_layout_as_they_are(dtype, layout):
+    network, image = built(), images().to(dtype).contiguous(memory_format=layout)
+    before = image.clone()
+    assert network.normalise(image).is_contiguous(memory_format=layout)
+    assert torch.equal(image, before)
+
+
 def test_an_image_may_have_any_number_of_channels():
     mean, std = (10.0, 20.0, 30.0, 40.0, 50.0), (1.0, 2.0, 3.0, 4.0, 5.0)
     network, image = built(mean=mean, std=std), images(channels=5)

@@ -11,6 +11,7 @@ from gffnet.data.cache.index import read_index
 from gffnet.data.camvid import CamVid
 from gffnet.errors import UserError
 from tests.data.trees import camvid_tree, ids, save
+from tests.full_disk import full_after
 
 TRAIN = 9
 
@@ -86,20 +87,6 @@ def test_what_cannot_be_read_is_left_out_and_named(root: Path) -> None:
     assert len(report.left_out) == 2
     assert any(f"cannot read image {bad}" in reason for reason in report.left_out)
     assert any("train_005.png: value 99 at row 0" in reason for reason in report.left_out)
-
-
-def full_after(monkeypatch: pytest.MonkeyPatch, writes: int) -> None:
-    """A disk with room for so many files."""
-    write, done = Path.write_bytes, []
-
-    def write_bytes(self: Path, data: bytes) -> int:
-        if len(done) == writes:
-            write(self, data[: len(data) // 2])
-            raise OSError(28, "No space left on device")
-        done.append(self)
-        return write(self, data)
-
-    monkeypatch.setattr(Path, "write_bytes", write_bytes)
 
 
 def test_a_full_disk_loses_nothing(root: Path) -> None:

@@ -5,9 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from gffnet.models.algebra.concat_conv import ConcatConv2d, upsampled_conv
+from gffnet.models.algebra.concat_conv import ConcatConv2d, _shifted_sum, upsampled_conv
 from tests.models import naive
-from tests.models.naive import assert_equal, assert_forms_agree, bfloat16_errors, pyramid_sizes, random_maps, sides
+from tests.models.naive import (
+    assert_equal,
+    assert_forms_agree,
+    assert_stays_channels_last,
+    bfloat16_errors,
+    pyramid_sizes,
+    random_maps,
+    sides,
+)
 
 WIDTHS = (2, 3, 1, 4, 2)
 
@@ -34,6 +42,7 @@ HAND_MADE = {
     "coarser, equal and finer": ([(9, 11), (5, 7), (3, 4), (3, 4)], (5, 7)),
     "coarser in height, finer in width": ([(3, 11), (5, 7)], (5, 7)),
     "coarser in height, equal in width": ([(3, 7), (5, 7)], (5, 7)),
+    "coarser, apart": ([(3, 4), (5, 7), (3, 4), (5, 7)], (5, 7)),
     "of one value": ([(1, 1), (1, 1)], (5, 7)),
     "to one value": ([(4, 4), (1, 1)], (1, 1)),
     "to one row": ([(1, 2), (3, 3)], (1, 9)),
@@ -47,6 +56,13 @@ def test_both_forms_and_their_gradients_agree(kernel, sizes, size):
     module = built(len(sizes), kernel, bias=True)
     maps = random_maps(module.widths, sizes)
     assert_forms_agree(module, lambda m: m(maps, size), maps)
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+@pytest.mark.parametrize("size", [(3, 4), (5, 7)])
+def test_sums_of_shifted_maps_stay_channels_last(dim, size):
+    taps = random_maps([4] * 3, [size] * 3, dtype=torch.float32)
+    assert_stays_channels_last(lambda *maps: _shifted_sum(maps, (5, 7), dim), taps)
 
 
 @given(source=sides(6), more=st.tuples(st.integers(0, 9), st.integers(0, 9)))

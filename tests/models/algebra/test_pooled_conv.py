@@ -7,7 +7,14 @@ from torch import nn
 
 from gffnet.models.algebra.pooled_conv import PooledConv2d, spread_conv
 from tests.models import naive
-from tests.models.naive import assert_equal, assert_forms_agree, bfloat16_errors, random_maps, sides
+from tests.models.naive import (
+    assert_equal,
+    assert_forms_agree,
+    assert_stays_channels_last,
+    bfloat16_errors,
+    random_maps,
+    sides,
+)
 
 
 @pytest.mark.parametrize("plain", [False, True])
@@ -25,6 +32,12 @@ def test_both_forms_and_their_gradients_agree(size):
     module = naive.randomised(PooledConv2d(3, 2, 4, 4))
     x, *pooled = random_maps(module.widths, [size, (1, 1), (2, 2), (3, 3), (6, 6)])
     assert_forms_agree(module, lambda m: m(x, pooled), [x, *pooled])
+
+
+def test_stays_channels_last():
+    module = PooledConv2d(8, 4, 4, 8).to(memory_format=torch.channels_last)
+    maps = random_maps(module.widths, [(7, 9), (1, 1), (2, 2), (3, 3), (6, 6)], dtype=torch.float32)
+    assert_stays_channels_last(lambda x, *pooled: module(x, pooled), maps, module.weight)
 
 
 @given(size=sides(13), source=sides(7))
