@@ -29,7 +29,7 @@ def test_a_reader_never_sees_a_part(tmp_path: Path, error: BaseException, durabl
     write_whole(path, b"old", durable)
     said = rf"cannot write {path}: No space left on device\. Choose a folder" if isinstance(error, OSError) else None
     wanted = CannotWrite if isinstance(error, OSError) else type(error)
-    with pytest.raises(wanted, match=said), whole_file(path, durable) as file:
+    with pytest.raises(wanted, match=said), whole_file(path, durable) as file:  # noqa: PT012
         file.write(b"new and l")
         file.flush()
         assert len(listing(tmp_path)) == 2

@@ -6,6 +6,7 @@ import itertools
 import json
 import logging
 import struct
+import time
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -225,6 +226,7 @@ def test_a_resumed_run_goes_on_with_its_run_at_weights_and_biases(
     run = tmp_path / "run"
     tell(wandb_log(run), last=20).close(failed=True)
     identity = (run / "wandb_id").read_text()
+    time.sleep(1.1)  # folders of sessions are named by the second
     tell(wandb_log(run), first=20).close()
     assert (run / "wandb_id").read_text() == identity
     (first, before), (second, after) = sent(run)
