@@ -6,9 +6,9 @@ import itertools
 import json
 import logging
 import struct
-import time
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
