@@ -81,12 +81,13 @@ def kills(number: int, out: Path, root: Path, of: Recipe, rng: random.Random, th
     for i in range(number):
         process = start(out, root, of, threads)
         began = time.perf_counter()
+        ahead = max(2, of.training.iterations // of.training.checkpoint_every // number)
         if i % 2:  # wait for a checkpoint, the first or a later one, and strike while it is written
-            writing = _wait_for_writing(process, out, skip=rng.randrange(3))
+            writing = _wait_for_writing(process, out, skip=rng.randrange(ahead))
             time.sleep(rng.random() * 0.01)
         else:
             writing = False
-            _wait(process, rng.uniform(0, 6 + 2 * i / number))
+            _wait(process, rng.uniform(0, 10))
         if process.poll() is not None:
             raise RuntimeError(f"the run ended before it could be killed:\n{process.communicate()[1][-3000:]}")
         os.killpg(process.pid, 9)
@@ -103,9 +104,9 @@ def _wait(process: subprocess.Popen[str], seconds: float) -> None:
 
 def _wait_for_writing(process: subprocess.Popen[str], out: Path, skip: int) -> bool:
     """Wait until a checkpoint is being written, for the (`skip` + 1)th time."""
-    before: set[str] = set()
+    before = _being_written(out)
     while process.poll() is None:
-        now = {path.name for path in (out / LAST.parent).glob(".*.part")} if out.is_dir() else set()
+        now = _being_written(out)
         if now - before:
             if skip == 0:
                 return True
@@ -115,14 +116,21 @@ def _wait_for_writing(process: subprocess.Popen[str], out: Path, skip: int) -> b
     return False
 
 
+def _being_written(out: Path) -> set[str]:
+    """Names of checkpoints that are not whole yet, or were not when a kill struck."""
+    return {path.name for path in (out / LAST.parent).glob(".*.part")}
+
+
 def _iteration(out: Path) -> int:
     last = out / LAST
     return int(torch.load(last, weights_only=True)["global_step"]) if last.is_file() else 0
 
 
 def same(one: Path, two: Path) -> bool:
-    """Whether two runs came to the same weights, and tell the same story but for their times."""
+    """Whether two runs came to the same weights, and tell the same story but for their times; nothing is left over."""
     files = ("model/model.safetensors", "best/model.safetensors")
+    if any(two.rglob("*.part")):
+        return False
     stories = [
         [{k: v for k, v in line.items() if k not in TIMES} for line in read_history(run / "history.jsonl")]
         for run in (one, two)

@@ -68,6 +68,14 @@ def test_the_run_folder_is_a_file(tmp_path: Path, root: Path) -> None:
             run(tmp_path / "run", root, resume=resume)
 
 
+def test_what_a_kill_left_half_written_is_removed(broken: Path, root: Path) -> None:
+    left = [broken / name for name in ("checkpoints/.last.ckpt.0123abcd.part", "best/.model.safetensors.0123abcd.part")]
+    for path in left:
+        path.write_bytes(b"half")
+    run(broken, root, resume=True)
+    assert not any(path.exists() for path in left)
+
+
 def test_where_a_run_goes_on(tmp_path: Path, broken: Path) -> None:
     recipe = tiny.recipe()
     assert find_start(tmp_path / "new", recipe, resume=True) == Start()

@@ -80,6 +80,12 @@ def check_classes(start: Start, names: Sequence[str], dataset: str) -> None:
         )
 
 
+def clear(out: Path) -> None:
+    """Remove what a run that was killed has left half written."""
+    for part in out.rglob(".*.part"):
+        part.unlink(missing_ok=True)
+
+
 def _stored_recipe(out: Path) -> dict[str, Any]:
     """The recipe of the run in `out`; keys that its version did not know have their defaults."""
     try:

@@ -32,7 +32,7 @@ from gffnet.training.overfit import few, verdict
 from gffnet.training.progress_bar import ProgressBar
 from gffnet.training.record import Facts, recorded
 from gffnet.training.rehearsal import Setup
-from gffnet.training.run_folder import LAST, Start, check_classes, find_start
+from gffnet.training.run_folder import LAST, Start, check_classes, clear, find_start
 from gffnet.training.stop import StopOnRequest
 from gffnet.training.task import ParsingTask
 from gffnet.training.trainer import make_trainer, quiet_lightning, synchronise_norms
@@ -183,6 +183,7 @@ def _run(
     setup = Setup(recipe, len(task.config.classes), launch.device, task.precision.dtype)
     with explained(out, setup, launch.share(training.batch), data.workers):
         if launch.rank == 0:
+            clear(out)
             write_whole(out / "recipe.yaml", yaml.safe_dump(recipe.to_mapping(), sort_keys=False).encode())
         trainer.fit(task, data, ckpt_path=start.checkpoint, weights_only=True)
         if training.iterations % training.validate_every:
