@@ -240,3 +240,20 @@ def test_the_command_line_sets_up_the_overfit_check(
     assert main(["train", "tiny.yaml", "--root", str(root), "--overfit", "3", *more]) == 0
     used = yaml.safe_load((tmp_path / "runs/tiny_overfit_3/recipe.yaml").read_text())["training"]
     assert (used["jitter"], used["batch"], used["iterations"]) == (0, 2, 2)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_on_a_gpu(precision: str, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In every number format, broken off and resumed: the losses of both parts are near those of an unbroken run."""
+    recipe = recipe_from_mapping({**gffnet(iterations=12, clip_gradients=5).to_mapping(), "precision": precision}, "x")
+    whole = train(recipe, "x", root, tmp_path / "whole", devices=1, progress=False)
+    with monkeypatch.context() as patch:
+        stop_before(5, patch)
+        with pytest.raises(KeyboardInterrupt, match="--resume"):
+            train(recipe, "x", root, tmp_path / "broken", devices=1, progress=False)
+    broken = train(recipe, "x", root, tmp_path / "broken", resume=True, devices=1, progress=False)
+    losses = [
+        [line["loss"] for line in read_history(run / "history.jsonl") if "loss" in line] for run in (whole, broken)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
