@@ -52,10 +52,10 @@ def spread_conv(
     for p, weight in zip(pooled, weights, strict=True):
         batch, channels, i, j = p.shape
         out = weight.shape[0]
-        # Of a channels-last weight this is a view, and so is its gradient: no copy of the largest weight there is.
+        # Of a channels-last weight this is a view, and its gradient is channels-last: it is the largest weight of all.
         kernel = weight.permute(0, 2, 3, 1).reshape(9 * out, channels)
-        taps = F.linear(p.permute(0, 2, 3, 1), kernel).reshape(batch, i, j, out, 3, 3)
-        taps = taps.permute(0, 4, 1, 5, 2, 3).reshape(batch, 3 * i, 3 * j, out)
+        taps = (kernel @ p.transpose(0, 1).flatten(1)).reshape(out, 3, 3, batch, i, j)
+        taps = taps.permute(3, 1, 4, 2, 5, 0).reshape(batch, 3 * i, 3 * j, out)
         rows.append(_three_taps(j, width, p) @ taps)
         row_matrices.append(_three_taps(i, height, p))
     spread = torch.cat(row_matrices, dim=1) @ torch.cat(rows, dim=1).flatten(2)
