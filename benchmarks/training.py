@@ -15,14 +15,12 @@ outside their map can exceed it.
 
 segmentation_models_pytorch's PSPNet trains beside ours in a plain loop, on images that are normalised already, without
 an auxiliary head. By default it ends at the backbone's third level (encoder_depth=3), a much lighter network than the
-paper's; `smp-dilated` has all five, dilated to stride 8, which is as near as it comes: it still has a 1x1 convolution
-after the pyramid pooling instead of a 3x3, and a 3x3 classifier.
+paper's; `smp-dilated` has all five, dilated to stride 8, which is as near as it comes: what follows the pyramid pooling
+is still a 1x1 convolution instead of a 3x3, and the classifier a 3x3.
 """
 
 import argparse
-import ctypes
 import dataclasses
-import warnings
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from functools import cache
@@ -42,6 +40,7 @@ from gffnet.models.algebra.resize import size_of
 from gffnet.models.build import build_network
 from gffnet.recipe import load_recipe
 from gffnet.training.auxiliary import AuxiliaryHead
+from gffnet.training.pages import keep_pages
 from harness import interleaved, machine, ratios, report, spread, timing
 
 CLASSES, IGNORE, AUXILIARY_WEIGHT = 19, 255, 0.4
@@ -124,7 +123,7 @@ def setups(patterns: Sequence[str]) -> list[Setup]:
 
 @cache
 def trainee(name: str, backbone: str, layout: str, device: str) -> tuple[nn.Module, torch.optim.Optimizer]:
-    """A network with random weights and its optimiser, shared by the setups that differ in how it is run."""
+    """A network with random weights and its optimiser, shared by the setups that run it differently."""
     torch.manual_seed(0)
     with torch.device(device):
         module = (Ours if name in OURS else Theirs)(name, backbone)
@@ -144,11 +143,10 @@ def iteration(setup: Setup, backbone: str, shape: tuple[int, int, int], device: 
     module, optimizer = trainee(setup.network, backbone, setup.layout, device)
     image, labels = batch_of(setup.network, setup.layout, shape, device)
     loss = torch.compile(module, dynamic=False) if setup.mode == "compiled" else module
-    dtype = getattr(torch, setup.dtype)
 
     def call() -> None:
         set_plain(module, setup.form == "plain")
-        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
+        with torch.autocast(device, torch.bfloat16, enabled=setup.dtype == "bfloat16"):
             value = loss(image, labels)
         value.backward()
         optimizer.step()
@@ -209,12 +207,6 @@ def measure(
     return lines, peak
 
 
-def keep_pages() -> None:
-    """Have glibc keep what is freed: large blocks it would give back, to get them anew, zeroed, in every iteration."""
-    for option, value in ((-4, 0), (-1, -1)):  # M_MMAP_MAX: no block of its own mapping; M_TRIM_THRESHOLD: never
-        ctypes.CDLL(None).mallopt(option, value)
-
-
 def main() -> None:
     """Measure every backbone, print a table each, and keep them if asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -233,18 +225,19 @@ def main() -> None:
     gpu = options.device == "cuda"
     shape = (options.batch or (4 if gpu else 1), *(options.size or ((864, 864) if gpu else (512, 512))))
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32
-    warnings.filterwarnings("ignore", message=".*lr_scheduler|.*TensorFloat32")
     lines = [
         f"{machine('segmentation-models-pytorch')}, {torch.cuda.get_device_name() if gpu else 'CPU'}, "
         f"{shape[1]}x{shape[2]}, batch {shape[0]}, {options.runs} runs{', pages kept' * options.keep_pages}"
     ]
     for backbone in options.backbones:
         table, peak = measure(backbone, chosen, shape, options.runs, options.device)
-        peaks = ", ".join(f"{dtype} {value / 1e9:.0f}" for dtype, value in peak.items())
-        ratio = peak["bfloat16"] / peak["float32"]
-        lines += ["", f"**{backbone}**; matrix product, GFLOP/s: {peaks}, ratio {ratio:.1f}", "", *table]
         trainee.cache_clear()
-        report(lines, options.out)
+        of = ", ".join(f"{dtype} {value / 1e9:.0f}" for dtype, value in peak.items())
+        of += f", ratio {peak['bfloat16'] / peak['float32']:.1f}"
+        lines += ["", f"**{backbone}**; matrix product, GFLOP/s: {of}", "", *table]
+        if options.out:  # in case that the rest is interrupted
+            options.out.write_text("\n".join(lines) + "\n")
+    report(lines, options.out)
 
 
 if __name__ == "__main__":

@@ -49,10 +49,11 @@ class ParsingLoss(nn.Module):
     def forward(self, logits: Float[Tensor, "b k h w"], labels: Integer[Tensor, "b h w"]) -> Float[Tensor, ""]:
         """The sum of the pixels' losses; 0, with a gradient of 0, where no pixel is labelled."""
         targets = labels.long()
-        # One copy at most: the softmax over dimension 1 would make another of channels-last logits.
-        exact = logits.to(torch.float32, memory_format=torch.contiguous_format)
-        log_p = F.log_softmax(exact, 1)
-        hardness = F.nll_loss(log_p, targets, ignore_index=IGNORE, reduction="none")  # -log p_y, (B, H, W)
+        # Rows of classes: of channels-last logits a view, where a softmax over dimension 1 would copy them, and hand
+        # back a gradient in the other layout, in which upsampling is several times slower.
+        log_p = F.log_softmax(logits.float().permute(0, 2, 3, 1), -1)
+        hardness = F.nll_loss(log_p.flatten(0, 2), targets.flatten(), ignore_index=IGNORE, reduction="none")
+        hardness = hardness.view_as(targets)  # -log p_y
         losses = self._losses(log_p, hardness, targets)
         if self.recipe.ohem is None:
             return losses.sum()
@@ -63,15 +64,15 @@ class ParsingLoss(nn.Module):
         return mean * weights.sum()
 
     def _losses(
-        self, log_p: Float[Tensor, "b k h w"], hardness: Float[Tensor, "b h w"], targets: Integer[Tensor, "b h w"]
+        self, log_p: Float[Tensor, "b h w k"], hardness: Float[Tensor, "b h w"], targets: Integer[Tensor, "b h w"]
     ) -> Float[Tensor, "b h w"]:
         """`ℓ` of every pixel; 0 where it is not labelled, as `hardness` is."""
         losses = hardness if self.class_weights is None else self._weights(targets) * hardness
-        smoothing, classes = self.recipe.label_smoothing, log_p.shape[1]
+        smoothing, classes = self.recipe.label_smoothing, log_p.shape[-1]
         if smoothing == 0:
             return losses
-        weighted = log_p if self.class_weights is None else log_p * self.class_weights[:, None, None]
-        even = torch.where(targets == IGNORE, 0.0, -weighted.sum(1))
+        weighted = log_p if self.class_weights is None else log_p * self.class_weights
+        even = torch.where(targets == IGNORE, 0.0, -weighted.sum(-1))
         return (1 - smoothing) * losses + smoothing / classes * even
 
     def _weights(self, targets: Integer[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:

@@ -29,6 +29,7 @@ from gffnet.training.initial import start_from
 from gffnet.training.launch import Launch, find_launch
 from gffnet.training.logs import Log, Tables, TensorBoard, WeightsAndBiases
 from gffnet.training.overfit import few, verdict
+from gffnet.training.pages import keep_pages
 from gffnet.training.progress_bar import ProgressBar
 from gffnet.training.record import Facts, recorded
 from gffnet.training.rehearsal import Setup
@@ -106,6 +107,8 @@ def _launch(recipe: Recipe, devices: int | None) -> Launch:
     quiet_lightning()
     if launch.rank:
         log.setLevel(logging.ERROR)
+    if launch.device.type == "cpu":
+        keep_pages()
     return launch
 
 

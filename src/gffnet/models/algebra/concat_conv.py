@@ -1,7 +1,8 @@
 """A convolution over the concatenation of maps of several resolutions.
 
 As written:   conv(concat(resize(x_1), ..., resize(x_n))),  every x resized to the target size first.
-As executed:  Σ over resolutions, because a convolution over a concatenation is a sum of convolutions of its parts:
+As executed:  Σ over runs of maps of one resolution, because a convolution over a concatenation is a sum of convolutions
+of its parts:
 
 - maps of the target's resolution, and finer ones after resizing: one convolution of their concatenation;
 - coarser maps, 1x1: convolved where they are, then resized, for a 1x1 convolution commutes with resizing;
