@@ -9,11 +9,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from gffnet.models.algebra.resize import size_of
 from gffnet.models.build import build_network
 from gffnet.recipe import Recipe
 from gffnet.training.auxiliary import AuxiliaryHead
 from gffnet.training.losses import ParsingLoss
+from gffnet.training.objective import batch_norms, both_losses, lower_precision
 
 
 class Setup(NamedTuple):
@@ -33,10 +33,7 @@ class Setup(NamedTuple):
 
     def precision(self) -> AbstractContextManager[None]:
         """Where the forward pass runs, as in training."""
-        lower: AbstractContextManager[None] = torch.autocast(
-            self.device.type, self.dtype, enabled=self.dtype != torch.float32
-        )
-        return lower
+        return lower_precision(self.device, self.dtype)
 
 
 class Rehearsal(nn.Module):
@@ -55,16 +52,13 @@ class Rehearsal(nn.Module):
         weighted = training.loss.class_weights is not None or training.loss.class_weighting != "none"
         self.loss = ParsingLoss(training.loss, torch.ones(classes) if weighted else None)
         if training.freeze_norms:
-            for module in self.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval().requires_grad_(False)
+            for norm in batch_norms(self):
+                norm.eval().requires_grad_(False)
 
     def forward(self, images: UInt8[Tensor, "b c h w"], labels: UInt8[Tensor, "b h w"]) -> Float[Tensor, ""]:
         """The loss that gradients are taken of."""
-        images, size = images.contiguous(memory_format=torch.channels_last), size_of(images)
-        pyramid, context = self.network.features(images)
-        main = self.loss(self.network.decode(pyramid, context, size).logits, labels)
-        auxiliary = self.loss(self.auxiliary(pyramid[2], size), labels)
+        images = images.contiguous(memory_format=torch.channels_last)
+        main, auxiliary = both_losses(self.network, self.auxiliary, self.loss, images, labels)
         total: Tensor = (main + self.auxiliary_weight * auxiliary) / labels.numel()
         return total
 

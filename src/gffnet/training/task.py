@@ -20,13 +20,13 @@ from gffnet.inference.model_folder import ModelConfig
 from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import Predictor
 from gffnet.metrics.confusion import ConfusionMatrix, Scores
-from gffnet.models.algebra.resize import size_of
 from gffnet.models.network import SceneParser
 from gffnet.recipe import TrainingRecipe
 from gffnet.training.auxiliary import AuxiliaryHead
 from gffnet.training.average import MovingAverage
 from gffnet.training.loss_watch import LossWatch
 from gffnet.training.losses import ParsingLoss
+from gffnet.training.objective import batch_norms, both_losses, lower_precision
 from gffnet.training.optimizers import make_optimizer
 from gffnet.training.schedule import poly
 
@@ -58,9 +58,10 @@ class ParsingTask(LightningModule):
         self.val_scores: Scores | None = None
         self._matrix: ConfusionMatrix | None = None
         self._predictor: Predictor | None = None
+        self._gradient_norm: Tensor | None = None
         self._losses = torch.compile(self.losses) if training.compile else self.losses
         if training.freeze_norms:
-            for norm in self._norms():
+            for norm in batch_norms(self.network, self.auxiliary):
                 norm.requires_grad_(False)
 
     @property
@@ -73,10 +74,7 @@ class ParsingTask(LightningModule):
 
     def losses(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Images (B, C, H, W) and labels (B, H, W) → main and auxiliary loss, summed as `ParsingLoss` does."""
-        network, size = self.network, size_of(images)
-        pyramid, context = network.features(images)
-        logits = network.decode(pyramid, context, size).logits
-        return self.loss(logits, labels), self.loss(self.auxiliary(pyramid[2], size), labels)
+        return both_losses(self.network, self.auxiliary, self.loss, images, labels)
 
     def training_step(self, batch: Batch, index: int) -> dict[str, Tensor]:
         """One iteration; returns the losses of the whole batch."""
@@ -99,8 +97,6 @@ class ParsingTask(LightningModule):
         norm = {} if self._gradient_norm is None else {"gradient_norm": self._gradient_norm}
         return {"main": losses[0], "auxiliary": losses[1], **norm}
 
-    _gradient_norm: Tensor | None = None
-
     def _part(self, images: Tensor, labels: Tensor, weight: Tensor, number: int) -> Tensor:
         """Add the gradients of a part of the batch to those that are there; returns its losses."""
         # Dropout's random numbers depend on the iteration, the process and the part alone, so that a resumed run draws
@@ -108,8 +104,7 @@ class ParsingTask(LightningModule):
         torch.manual_seed(
             (((self.seed * 1_000_003 + self.global_step) * 4099 + self.global_rank) * 257 + number) % 2**63
         )
-        kind, dtype = self.device.type, self.precision.dtype
-        with torch.autocast(kind, dtype, enabled=dtype != torch.float32):
+        with lower_precision(self.device, self.precision.dtype):
             main, auxiliary = self._losses(images.contiguous(memory_format=torch.channels_last), labels)
         loss = (main + self.training_recipe.auxiliary_weight * auxiliary) / weight
         self.manual_backward(loss * self.trainer.world_size)  # gradients of processes are averaged
@@ -153,13 +148,8 @@ class ParsingTask(LightningModule):
     def on_train_epoch_start(self) -> None:
         """Keep frozen normalisation from following the batches."""
         if self.training_recipe.freeze_norms:
-            for norm in self._norms():
+            for norm in batch_norms(self.network, self.auxiliary):
                 norm.eval()
-
-    def _norms(self) -> list[nn.Module]:
-        """All batch normalisation that is trained."""
-        kind = nn.modules.batchnorm._BatchNorm
-        return [m for part in (self.network, self.auxiliary) for m in part.modules() if isinstance(m, kind)]
 
     def on_validation_epoch_start(self) -> None:
         """Validate with the very predictor that `evaluate` uses, on a copy of the weights."""
