@@ -3,7 +3,6 @@
 import os
 import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -12,6 +11,8 @@ from typing import NamedTuple
 
 import timm
 import torch
+
+from gffnet.training.machine import commit, hardware
 
 
 class Timing(NamedTuple):
@@ -67,19 +68,15 @@ def one_core() -> None:
 
 def machine(*packages: str) -> str:
     """Processor, threads, versions (of torch, timm and `packages`) and commit, in one line."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    ).stdout.strip()
-    cpu = next(
-        (line.split(":")[1].strip() for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")),
-        platform.processor(),
-    )
+    code = commit()
+    place = code["commit"][:7] if code else "unknown"
     features = [name for name in ("amx_tile", "avx512_bf16", "avx512f", "avx2") if _cpu_flag(name)]
     threads = torch.get_num_threads()
     versions = "".join(f"{name} {version(name)}, " for name in packages)
     return (
-        f"{cpu} ({', '.join(features)}), {threads} thread{'s' * (threads > 1)}, torch {torch.__version__}, "
-        f"timm {timm.__version__}, {versions}Python {platform.python_version()}, commit {commit or 'unknown'}"
+        f"{hardware()['cpu']} ({', '.join(features)}), {threads} thread{'s' * (threads > 1)}, "
+        f"torch {torch.__version__}, timm {timm.__version__}, {versions}Python {platform.python_version()}, "
+        f"commit {place}"
     )
 
 
