@@ -8,6 +8,7 @@ RUN/model/          the network after the last iteration (safetensors + config):
 RUN/best/           the network with the best validation mIoU: a MODEL
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,6 +38,8 @@ class Start(NamedTuple):
     iteration: int = 0
     checkpoint: Path | None = None
     """What to go on from."""
+    classes: tuple[str, ...] | None = None
+    """Of the checkpoint."""
     finished: bool = False
     """The run is done: there is nothing to go on with."""
 
@@ -60,7 +63,7 @@ def find_start(out: Path, recipe: Recipe, resume: bool) -> Start:
         )
     if (out / "model" / CONFIG).is_file():  # the last file that a run writes
         return Start(recipe.training.iterations, finished=True)
-    return Start(_iteration(last), last) if last.is_file() else Start()
+    return _read(last) if last.is_file() else Start()
 
 
 def check_classes(start: Start, names: Sequence[str], dataset: str) -> None:
@@ -69,10 +72,8 @@ def check_classes(start: Start, names: Sequence[str], dataset: str) -> None:
     Raises:
         UserError: they are others.
     """
-    if start.checkpoint is None:
-        return
-    before = torch.load(start.checkpoint, weights_only=True, mmap=True).get("classes", list(names))
-    if list(names) != before:
+    before = start.classes
+    if before is not None and tuple(names) != before:
         raise UserError(
             f"checkpoint {start.checkpoint} is of {len(before)} classes ({', '.join(before[:4])}, ...), but data set "
             f"{dataset!r} now has {len(names)} ({', '.join(names[:4])}, ...). Resume with the data that the run began "
@@ -100,10 +101,11 @@ def _stored_recipe(out: Path) -> dict[str, Any]:
         return stored
 
 
-def _iteration(checkpoint: Path) -> int:
-    """How far a checkpoint is."""
+def _read(checkpoint: Path) -> Start:
+    """How far a checkpoint is, and what its classes are."""
     try:
-        return int(torch.load(checkpoint, weights_only=True, mmap=True)["global_step"])
+        stored = torch.load(checkpoint, weights_only=True, mmap=True)
+        return Start(int(stored["global_step"]), checkpoint, tuple(json.loads(stored["config"])["classes"]))
     except Exception as error:  # a damaged file makes its parser raise anything
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"checkpoint {checkpoint} is damaged ({reason}). Delete it to train from the start.") from None

@@ -133,7 +133,6 @@ class ParsingTask(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what the network is, beside its weights."""
-        checkpoint["classes"] = list(self.config.classes)
         checkpoint["config"] = self.config.to_text()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
