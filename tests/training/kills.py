@@ -2,8 +2,8 @@
 
     python -m tests.training.kills [--kills 20] [--seed 0] [--threads 2]
 
-Every other kill strikes while a checkpoint is being written, the others at a random moment between the start of the
-process and its end. Prints where each kill struck, and whether the final weights are the same bit for bit.
+Every other kill strikes while a checkpoint is being written, the others at a random moment after the start of the
+process, but before it has come so far that nothing would be left for the kills that follow. Prints where each kill struck, and whether the final weights are the same bit for bit.
 """
 
 import argparse
@@ -78,16 +78,16 @@ def finish(process: subprocess.Popen[str]) -> None:
 
 def kills(number: int, out: Path, root: Path, of: Recipe, rng: random.Random, threads: int = 1) -> Iterator[Kill]:
     """Kill the run in `out` so many times; then let it end."""
+    ahead = of.training.iterations // of.training.checkpoint_every // (number + 1)  # checkpoints for each of them
     for i in range(number):
         process = start(out, root, of, threads)
         began = time.perf_counter()
-        ahead = max(2, of.training.iterations // of.training.checkpoint_every // number)
         if i % 2:  # wait for a checkpoint, the first or a later one, and strike while it is written
             writing = _wait_for_writing(process, out, skip=rng.randrange(ahead))
             time.sleep(rng.random() * 0.01)
         else:
             writing = False
-            _wait(process, rng.uniform(0, 10))
+            _wait(process, out, rng.uniform(0, 10), ahead)
         if process.poll() is not None:
             raise RuntimeError(f"the run ended before it could be killed:\n{process.communicate()[1][-3000:]}")
         os.killpg(process.pid, 9)
@@ -96,10 +96,19 @@ def kills(number: int, out: Path, root: Path, of: Recipe, rng: random.Random, th
     finish(start(out, root, of, threads))
 
 
-def _wait(process: subprocess.Popen[str], seconds: float) -> None:
+def _wait(process: subprocess.Popen[str], out: Path, seconds: float, ahead: int) -> None:
+    """Wait so long, or until so many checkpoints are written, however fast the machine is."""
     end = time.perf_counter() + seconds
-    while process.poll() is None and time.perf_counter() < end:
+    last = _written(out)
+    while process.poll() is None and time.perf_counter() < end and ahead:
         time.sleep(0.001)
+        before, last = last, _written(out)
+        ahead -= before != last
+
+
+def _written(out: Path) -> int:
+    """When the last checkpoint was written, in nanoseconds; 0 if there is none."""
+    return (out / LAST).stat().st_mtime_ns if (out / LAST).is_file() else 0
 
 
 def _wait_for_writing(process: subprocess.Popen[str], out: Path, skip: int) -> bool:
