@@ -31,7 +31,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(INSTALL) --editable '.[dev]'
-	$(INSTALL) --no-deps cityscapesscripts # for its table of labels alone, which needs none of its dependencies
+	$(INSTALL) --no-deps cityscapesscripts # for its labels and its scorer, which need one of its dependencies
 	touch $@ $(VENV)/.installed
 
 clean:
