@@ -13,8 +13,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "gates.md").read_text(encoding="utf
 
 
 def test_the_blocks_run(tmp_path, monkeypatch, capsys):
-    predictor = tiny.predictor()
-    save_model(tmp_path / "runs/streets/gffnet_r18/model", predictor.network, predictor.config)
+    save_model(tmp_path / "runs/streets/gffnet_r18/model", *tiny.model())
     write_image(tmp_path / "photo.jpg", tiny.image())
     monkeypatch.chdir(tmp_path)
     names = {}

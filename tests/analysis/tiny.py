@@ -11,6 +11,7 @@ from gffnet.inference.model_folder import ModelConfig
 from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import Predictor
 from gffnet.models.build import build_network
+from gffnet.models.network import SceneParser
 from gffnet.recipe import load_recipe
 
 HEIGHT, WIDTH = 62, 94
@@ -24,11 +25,11 @@ def image(seed: int = 0, size: tuple[int, int] = (HEIGHT, WIDTH)) -> np.ndarray:
     return (blocks + random.integers(0, 36, blocks.shape)).astype(np.uint8)
 
 
-def predictor(recipe: str = "camvid/gffnet_r18", **changes: Any) -> Predictor:
+def model(recipe: str = "camvid/gffnet_r18", **changes: Any) -> tuple[SceneParser, ModelConfig]:
     """An untrained network of a recipe, its statistics settled on a few images."""
     torch.manual_seed(1)
-    model = dataclasses.replace(load_recipe(recipe).model, **changes)
-    network = build_network(model, len(CLASSES))
+    of = dataclasses.replace(load_recipe(recipe).model, **changes)
+    network = build_network(of, len(CLASSES))
     with torch.no_grad():
         for convolution in getattr(network.fusion, "gate_convs", []):
             convolution.weight.normal_(std=0.3)
@@ -36,5 +37,10 @@ def predictor(recipe: str = "camvid/gffnet_r18", **changes: Any) -> Predictor:
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.momentum = 1.0
         network.train()(torch.stack([torch.from_numpy(image(seed)).permute(2, 0, 1) for seed in range(2)]))
-    config = ModelConfig(model, CLASSES, CAMVID.palette, "camvid", recipe)
+    return network, ModelConfig(of, CLASSES, CAMVID.palette, "camvid", recipe)
+
+
+def predictor(recipe: str = "camvid/gffnet_r18", **changes: Any) -> Predictor:
+    """A predictor of that network."""
+    network, config = model(recipe, **changes)
     return Predictor(network, config, torch.device("cpu"), Precision(torch.float32, "for tests"))

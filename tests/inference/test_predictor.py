@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from gffnet.errors import UserError
@@ -90,6 +91,57 @@ def test_bfloat16_agrees_with_float32(model: dict) -> None:
     assert rough.probabilities(images[0]).dtype == torch.float32
     difference = torch.stack([(exact.probabilities(i) - rough.probabilities(i)).abs().mean() for i in images]).mean()
     assert 0 < difference < 0.01
+
+
+# Several images
+
+
+def test_lists_of_images_of_any_kind_and_size(gffnet: Predictor, tmp_path: Path) -> None:
+    pictures = [tiny.picture(seed, 30 + seed, 50 - seed) for seed in range(4)]
+    path = tmp_path / "picture.png"
+    Image.fromarray(pictures[0]).save(path)
+    forms = [path, Image.fromarray(pictures[1]), pictures[2], torch.from_numpy(pictures[3]).permute(2, 0, 1)]
+    for found, picture in zip(gffnet.predict(forms), pictures, strict=True):
+        np.testing.assert_array_equal(found, gffnet.predict(picture))
+    assert gffnet.predict([]) == []
+
+
+def test_a_batch_in_one_tensor(gffnet: Predictor) -> None:
+    pictures = np.stack([tiny.picture(seed) for seed in range(3)])
+    found = gffnet.predict(torch.from_numpy(pictures).permute(0, 3, 1, 2))
+    np.testing.assert_array_equal(found, np.stack(gffnet.predict(list(pictures))))
+
+
+# Windows at once, and memory
+
+
+def test_neither_batch_nor_memory_change_what_is_predicted() -> None:
+    protocol = EvaluationRecipe((32, 32), 0.5, (0.75, 1.0), True)
+    of = dataclasses.replace(tiny.recipe(), evaluation=protocol)
+    network, config, image = tiny.network(of), tiny.config(of), tiny.picture(3, 90, 130)
+    expected = Predictor(network, config, CPU, FLOAT32).probabilities(image)
+    changed = Predictor(network, config, CPU, FLOAT32, batch=3, memory=2_000_000)
+    assert len(changed.window().layout(changed.tensor(image)).rows) > 1
+    torch.testing.assert_close(changed.probabilities(image), expected, rtol=0, atol=1e-5)
+    assert (changed.predict(image) == expected.max(0).indices.numpy()).mean() > 0.999
+
+
+def test_normalisation_is_folded(gffnet: Predictor) -> None:
+    network = tiny.network(tiny.recipe(tiny.GFFNET))
+    assert any(isinstance(part, nn.BatchNorm2d) for part in network.modules())
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in gffnet.network.modules())
+    image = tiny.picture(5)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(image).permute(2, 0, 1)[None]).logits[0].softmax(0)
+    torch.testing.assert_close(gffnet.probabilities(image), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_compiled_it_predicts_the_same() -> None:
+    of = dataclasses.replace(tiny.recipe(tiny.GFFNET), evaluation=EvaluationRecipe((32, 48), flip=True))
+    network, config, image = tiny.network(of), tiny.config(of), tiny.picture(3, 90, 130)
+    plain, compiled = (Predictor(network, config, CPU, FLOAT32, compiled=on) for on in (False, True))
+    torch.testing.assert_close(compiled.probabilities(image), plain.probabilities(image), rtol=0, atol=1e-4)
 
 
 # Arrays as other libraries hand them out

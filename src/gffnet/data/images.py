@@ -85,7 +85,11 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     content = _content(path)
     if (pixels := decode_png(content)) is not None:
         return pixels if pixels.ndim == 3 else np.stack([pixels] * 3, axis=-1)
-    image = _load(path, content)
+    return as_rgb(_load(path, content), f"image {path}")
+
+
+def as_rgb(image: Image.Image, what: str) -> NDArray[np.uint8]:
+    """A Pillow image as `read_image` gives it; `what` names it in the error that it may raise."""
     image.info.pop("transparency", None)  # Pillow warns where a conversion drops it
     image = image.transpose(_UPRIGHT[orientation]) if (orientation := _orientation(image)) in _UPRIGHT else image
     if image.mode in _SIXTEEN_BIT or (image.mode == "I" and image.format in {"PNG", "PPM"}):
@@ -93,7 +97,7 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
         return np.stack([grey] * 3, axis=-1)
     if image.mode in {"I", "F"}:
         kind = "float" if image.mode == "F" else "32-bit"
-        raise UserError(f"image {path}: {kind} samples have no known white level: save it with 8 or 16 bits a channel.")
+        raise UserError(f"{what}: {kind} samples have no known white level: save it with 8 or 16 bits a channel.")
     if image.mode in {"RGBa", "La"}:  # colours multiplied by alpha
         image = image.convert({"RGBa": "RGBA", "La": "LA"}[image.mode])
     return np.array(image.convert("RGB"))
@@ -123,8 +127,10 @@ def read_labels(path: str | Path) -> NDArray[Any]:
     )
 
 
-def write_image(path: Path, rgb: NDArray[np.uint8]) -> None:
+def write_image(path: Path, rgb: NDArray[np.uint8], effort: int = 6) -> None:
     """Write a uint8 `(H, W, 3)` image in the format of its extension; the file appears whole or not at all.
+
+    `effort`: 1..9, of compressing a PNG; 3 takes a third of the time of 6, for a file a tenth larger.
 
     Raises:
         UserError: the extension is no image format, or the file cannot be written.
@@ -134,7 +140,7 @@ def write_image(path: Path, rgb: NDArray[np.uint8]) -> None:
     kind = Image.registered_extensions().get(path.suffix.lower())
     if kind not in Image.SAVE:
         raise UserError(f"cannot write {path}: {path.suffix!r} is no image format. Use .png or .jpg.")
-    write_whole(path, _encoded(Image.fromarray(rgb), kind, quality=95))
+    write_whole(path, _encoded(Image.fromarray(rgb), kind, quality=95, compress_level=effort))
 
 
 def write_labels(path: Path, labels: NDArray[Any]) -> None:
@@ -151,7 +157,7 @@ def write_labels(path: Path, labels: NDArray[Any]) -> None:
     write_whole(path, _encoded(Image.fromarray(grey), "PNG"))
 
 
-def image_files(inputs: Sequence[Path]) -> list[Path]:
+def image_files(inputs: Sequence[Path], extensions: Sequence[str] = EXTENSIONS) -> list[Path]:
     """The files among `inputs`, and the images of its folders and their subfolders, sorted; each once, none hidden.
 
     Raises:
@@ -160,9 +166,9 @@ def image_files(inputs: Sequence[Path]) -> list[Path]:
     files: dict[Path, None] = {}
     for given in map(Path, inputs):
         if given.is_dir():
-            found = [path for path in given.rglob("*") if _is_image(path.relative_to(given)) and path.is_file()]
+            found = [path for path in given.rglob("*") if _fits(path.relative_to(given), extensions) and path.is_file()]
             if not found:
-                raise UserError(f"folder {given} holds no image. Images end in {' '.join(EXTENSIONS)}.")
+                raise UserError(f"folder {given} holds no image. Images end in {' '.join(extensions)}.")
             files.update(dict.fromkeys(sorted(found)))
         elif given.exists():
             files[given] = None
@@ -171,9 +177,9 @@ def image_files(inputs: Sequence[Path]) -> list[Path]:
     return list(files)
 
 
-def _is_image(path: Path) -> bool:
-    """Whether the name says image, and neither it nor a folder above it is hidden."""
-    return path.suffix.lower() in EXTENSIONS and not any(part.startswith(".") for part in path.parts)
+def _fits(path: Path, extensions: Sequence[str]) -> bool:
+    """Whether the name says image by its extension, and neither it nor a folder above it is hidden."""
+    return path.suffix.lower() in extensions and not any(part.startswith(".") for part in path.parts)
 
 
 def _content(path: Path) -> bytes:

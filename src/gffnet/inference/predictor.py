@@ -2,17 +2,21 @@
 
 import copy
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gffnet.errors import UserError
+from gffnet.inference.image_like import ImageLike, as_tensor
 from gffnet.inference.model_folder import ModelConfig, load_model
 from gffnet.inference.precision import Precision, pick_device, pick_precision
-from gffnet.inference.windows import probabilities
+from gffnet.inference.sliding_window import SlidingWindow
+from gffnet.models.algebra.resize import size_of
+from gffnet.models.folding import fold_norms
 from gffnet.models.network import SceneParser
 from gffnet.recipe import EvaluationRecipe
 from gffnet.types import Gates, Pyramid
@@ -32,33 +36,70 @@ class Encoded(NamedTuple):
 
 
 class Predictor:
-    """Label maps from images, with the protocol that the model was trained for unless told otherwise."""
+    """Label maps from images, with the protocol that the model was trained for unless told otherwise.
 
-    def __init__(self, network: SceneParser, config: ModelConfig, device: torch.device, precision: Precision) -> None:
-        """`network` is copied: the one that came keeps its device, dtype and mode."""
+    Batch normalisation is folded into the convolutions, and the weights are channels-last in the number format of
+    `precision`.
+    """
+
+    def __init__(
+        self,
+        network: SceneParser,
+        config: ModelConfig,
+        device: torch.device,
+        precision: Precision,
+        *,
+        batch: int | None = None,
+        memory: int | None = None,
+        compiled: bool = False,
+    ) -> None:
+        """`network` is copied: the one that came keeps its device, dtype and mode. The others are those of `load`."""
         self.config = config
         self.device = device
         self.precision = precision
-        prepared = copy.deepcopy(network).eval().to(device=device, dtype=precision.dtype)
-        self.network: SceneParser = prepared.to(memory_format=torch.channels_last)
+        self.batch = batch or (4 if device.type == "cuda" else 1)
+        self.memory = memory
+        prepared = copy.deepcopy(network).eval().cpu()  # where folding gives the same weights whatever the device
+        fold_norms(prepared, torch.zeros(1, len(network.mean), 64, 64))
+        self.network: SceneParser = prepared.to(device, precision.dtype).to(memory_format=torch.channels_last)
+        self._score = torch.compile(self._logits, dynamic=False) if compiled else self._logits
 
-    def predict(self, image: UInt8[np.ndarray, "h w c"], protocol: EvaluationRecipe | None = None) -> np.ndarray:
-        """RGB image, uint8 → class indices, uint8 (H, W)."""
-        scores = self.probabilities(image, protocol)
-        return scores.max(0).indices.to(torch.uint8).cpu().numpy()
+    @overload
+    def predict(self, image: ImageLike, protocol: EvaluationRecipe | None = None) -> NDArray[np.uint8]: ...
+    @overload
+    def predict(
+        self, image: list[Any] | tuple[Any, ...], protocol: EvaluationRecipe | None = None
+    ) -> list[NDArray[np.uint8]]: ...
+    def predict(self, image: Any, protocol: EvaluationRecipe | None = None) -> Any:
+        """Class indices, uint8 (H, W), at the size of the image.
 
-    @torch.inference_mode()
-    def probabilities(
-        self, image: UInt8[np.ndarray, "h w c"], protocol: EvaluationRecipe | None = None
-    ) -> Float[Tensor, "k h w"]:
-        """RGB image, uint8 → class probabilities, float32, on the device."""
-        channels_first = self.tensor(image)
+        Args:
+            image: a path, a PIL image, a uint8 array (H, W, C) or tensor (C, H, W); or a list of such, of any sizes,
+                which gives a list; or a tensor (B, C, H, W), which gives (B, H, W).
+            protocol: crop, overlap, scales and mirror images; None: those of the model.
+
+        Raises:
+            UserError: a file cannot be read, or it is no image that the model takes.
+        """
+        if isinstance(image, list | tuple):
+            return [self.predict(one, protocol) for one in image]
+        if isinstance(image, Tensor) and image.ndim == 4:
+            return np.stack([self.predict(one, protocol) for one in image])
+        return self.window(protocol).labels(self.tensor(image)).cpu().numpy()
+
+    def probabilities(self, image: ImageLike, protocol: EvaluationRecipe | None = None) -> Float[Tensor, "k h w"]:
+        """Class probabilities of an image, float32, on the device."""
+        return self.window(protocol).probabilities(self.tensor(image))
+
+    def window(self, protocol: EvaluationRecipe | None = None) -> SlidingWindow:
+        """The network with a protocol, for tensors on the device; gives results block by block, too."""
         protocol = self.config.evaluation if protocol is None else protocol
-        return probabilities(lambda x: self.network(self._ready(x)).logits, channels_first, protocol, self.network.mean)
+        classes, mean = len(self.config.classes), self.network.mean
+        return SlidingWindow(self._score, classes, protocol, mean, self.batch, self.memory)
 
     @torch.inference_mode()
-    def encode(self, image: UInt8[np.ndarray, "h w c"]) -> Encoded:
-        """RGB image, uint8 → all that fusing needs, so that gates can be edited without running the backbone again.
+    def encode(self, image: ImageLike) -> Encoded:
+        """An image → all that fusing needs, so that gates can be edited without running the backbone again.
 
         Raises:
             UserError: the model has no fusion.
@@ -66,9 +107,10 @@ class Predictor:
         network = self.network
         if network.fusion is None:
             raise UserError(f"model {self.config.recipe} has no fusion, so it has no maps to fuse and no gates.")
-        pyramid, context = network.features(self._ready(self.tensor(image)[None]))
+        x = self.tensor(image)[None].contiguous(memory_format=torch.channels_last)
+        pyramid, context = network.features(x)
         reduced, gates = network.encode(pyramid, context)
-        return Encoded(reduced, gates, context, (image.shape[0], image.shape[1]))
+        return Encoded(reduced, gates, context, size_of(x))
 
     @torch.inference_mode()
     def decode(self, encoded: Encoded, gates: Gates | None = None) -> Float[Tensor, "1 k h w"]:
@@ -76,29 +118,39 @@ class Predictor:
         used = encoded.gates if gates is None else gates
         return self.network.assemble(encoded.reduced, used, encoded.context, encoded.size)
 
-    def tensor(self, image: UInt8[np.ndarray, "h w c"]) -> UInt8[Tensor, "c h w"]:
-        """An image array as a tensor on the device.
+    def tensor(self, image: ImageLike) -> UInt8[Tensor, "c h w"]:
+        """An image as a tensor on the device.
 
         Raises:
             UserError: its channels are not those that the model takes.
         """
-        channels = self.config.model.backbone.in_channels
-        if image.ndim != 3 or image.shape[2] != channels:
-            raise UserError(f"an image is {image.shape}, but this model takes (height, width, {channels}).")
-        whole = np.require(image, requirements=["C", "W"])  # a copy only where torch could not take the array
-        return torch.from_numpy(whole).permute(2, 0, 1).to(self.device)
+        return as_tensor(image, self.config.model.backbone.in_channels).to(self.device)
 
-    def _ready(self, x: Tensor) -> Tensor:
-        return x.to(memory_format=torch.channels_last)
+    def _logits(self, x: Tensor) -> Tensor:
+        """Windows to their logits."""
+        logits: Tensor = self.network(x.contiguous(memory_format=torch.channels_last)).logits
+        return logits
 
 
-def load(model: str | Path | None = None, device: str = "auto", precision: str = "auto") -> Predictor:
+def load(
+    model: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    *,
+    batch: int | None = None,
+    memory: int | None = None,
+    compiled: bool = False,
+) -> Predictor:
     """Open a MODEL (a run folder, a model folder or a checkpoint) for prediction.
 
     Args:
         model: where it is; `None`: the model that ships with the package.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
         precision: `auto`, `float32` or `bfloat16`.
+        batch: windows that are scored at once; None: 4 on a GPU, else 1.
+        memory: bytes that the class probabilities of one image may take; larger ones are made block by block. None: as
+            many as an image needs.
+        compiled: compile the network for the size of its windows, which takes a minute or so at the first of them.
 
     Raises:
         UserError: there is no such model, or no such device.
@@ -110,4 +162,5 @@ def load(model: str | Path | None = None, device: str = "auto", precision: str =
         )
     network, config = load_model(model)
     place = pick_device(device)
-    return Predictor(network, config, place, pick_precision(precision, place))
+    chosen = pick_precision(precision, place)
+    return Predictor(network, config, place, chosen, batch=batch, memory=memory, compiled=compiled)

@@ -38,7 +38,7 @@ class PooledConv2d(nn.Conv2d, TwoForms):
         if self.plain:
             return super().forward(torch.cat([x, *[resize(p, size_of(x)) for p in pooled]], dim=1))
         own, *others = self.weight.split(self.widths, dim=1)
-        return F.conv2d(x, own, padding=1) + spread_conv(pooled, others, size_of(x))
+        return F.conv2d(x, own, self.bias, padding=1) + spread_conv(pooled, others, size_of(x))
 
 
 def spread_conv(
