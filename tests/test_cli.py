@@ -280,7 +280,8 @@ def test_names_with_brackets_are_shown_as_they_are(
     photo = tmp_path / "photo [1].png"
     Image.fromarray(tiny.picture(0)).save(photo)
     assert main(["predict", str(photo), "--model", words[2], "--out", str(tmp_path / "out [/b]")]) == 0
-    assert capsys.readouterr().err.splitlines()[-1] == f"1 image: {tmp_path}/out [/b]/labels, colour, overlay"
+    expected = f"1 image written, 0 were there already: {tmp_path}/out [/b]/labels, colour, overlay"
+    assert capsys.readouterr().err.splitlines()[-1] == expected
 
 
 # In a process of its own

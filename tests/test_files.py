@@ -1,4 +1,4 @@
-"""Files appear whole or not at all."""
+"""Files and folders appear whole or not at all."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gffnet.errors import CannotWrite, UserError
-from gffnet.files import whole_file, write_whole
+from gffnet.files import whole_file, whole_folder, write_whole
 
 
 def listing(folder: Path) -> list[str]:
@@ -74,3 +74,29 @@ def test_a_folder_without_permission(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(UserError, match="Permission denied"):
         write_whole(tmp_path / "file.bin", b"data")
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("bad"), KeyboardInterrupt()])
+def test_a_folder_appears_whole(tmp_path: Path, error: BaseException) -> None:
+    path = tmp_path / "deep/folder"
+    with whole_folder(path) as filling:
+        (filling / "old").touch()
+        assert listing(path.parent) == [".folder.part"]
+    wanted = CannotWrite if isinstance(error, OSError) else type(error)
+    with pytest.raises(wanted), whole_folder(path) as filling:  # noqa: PT012
+        (filling / "new").touch()
+        raise error
+    assert (listing(path.parent), listing(path)) == (["folder"], ["old"])
+    (path.parent / ".folder.part").mkdir()
+    (path.parent / ".folder.part/left").touch()  # by a process that was killed
+    with whole_folder(path) as filling:
+        (filling / "new").touch()
+    assert (listing(path.parent), listing(path)) == (["folder"], ["new"])
+
+
+def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file/deeper"):
+        with pytest.raises(CannotWrite, match=rf"cannot write {place}: Not a directory"), whole_folder(place):
+            pass
+    assert listing(tmp_path) == ["file"]

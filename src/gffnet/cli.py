@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 import gffnet
-from gffnet.commands import cost, data_cache, data_check, data_streets, demo, evaluate, gates, predict, train
+from gffnet.commands import cost, data_cache, data_check, data_streets, demo, evaluate, gates, predict, submit, train
 from gffnet.commands.arguments import Parser
 from gffnet.errors import RunFailed, UserError
 
@@ -18,6 +18,7 @@ COMMANDS: dict[str, ModuleType] = {
     "demo": demo,
     "train": train,
     "evaluate": evaluate,
+    "submit": submit,
     "predict": predict,
     "gates": gates,
     "cost": cost,

@@ -1,7 +1,8 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all."""
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,32 @@ def whole_file(path: Path, durable: bool = False) -> Iterator[BinaryIO]:
         finally:
             beside.unlink(missing_ok=True)
     except OSError as error:
-        raise CannotWrite(
-            f"cannot write {path}: {error.strerror or error}. Choose a folder with room for it."
-        ) from None
+        raise _cannot(path, error) from None
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A new, hidden folder beside `path` to fill, which takes its place at the end, unless an error is raised before.
+
+    What a killed process left of it is removed when it is begun anew.
+
+    Raises:
+        CannotWrite: the folder cannot be written; what was there before is as it was.
+    """
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        try:
+            yield beside
+            if path.exists():
+                shutil.rmtree(path)
+            beside.replace(path)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    except OSError as error:
+        raise _cannot(path, error) from None
+
+
+def _cannot(path: Path, error: OSError) -> CannotWrite:
+    return CannotWrite(f"cannot write {path}: {error.strerror or error}. Choose a folder with room for it.")

@@ -339,6 +339,12 @@ def test_writing_below_a_file(tmp_path: Path) -> None:
         write_labels(tmp_path / "file" / "a.png", GREY)
 
 
+def test_less_effort_changes_no_pixel(tmp_path: Path) -> None:
+    for effort in (1, 3, 9):
+        write_image(tmp_path / "a.png", RGB, effort)
+        np.testing.assert_array_equal(read_image(tmp_path / "a.png"), RGB)
+
+
 # Listing.
 
 
@@ -351,6 +357,7 @@ def test_image_files(tmp_path: Path) -> None:
     found = image_files([odd, tmp_path, tmp_path / "b.png"])
     relative = [path.relative_to(tmp_path).as_posix() for path in found]
     assert relative == ["notes.txt", "a.JPG", "b.png", "deep/c.tif", "deep/er/d.webp"]
+    assert image_files([tmp_path], [".part", ".jpg"]) == [tmp_path / "a.JPG", tmp_path / "f.png.part"]
     assert image_files([]) == []
 
 

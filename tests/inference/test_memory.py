@@ -1,13 +1,15 @@
 """Blocks that fit into a memory."""
 
+import mmap
 from itertools import pairwise
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gffnet.errors import UserError
-from gffnet.inference.memory import block_memory, parse_memory, plan
+from gffnet.inference.memory import block_memory, peak_memory, plan
 from gffnet.recipe import EvaluationRecipe
 
 CROP = EvaluationRecipe((64, 64))
@@ -57,8 +59,16 @@ def test_too_little() -> None:
         UserError, match=r"a memory of 1MB is too little for an image of 900x900 and 150 classes: give it"
     ) as error:
         plan((900, 900), 150, CROP, 10**6)
-    enough = parse_memory(str(error.value).split()[-3])
+    enough = 10**6 * int(str(error.value).split()[-3].removesuffix("MB"))
     assert plan((900, 900), 150, CROP, enough).memory <= enough
+
+
+def test_what_other_things_take_is_no_room() -> None:
+    layout = plan((4000, 4000), 19, CROP, 10**9, besides=9 * 10**8)
+    assert layout.memory <= 10**8
+    assert layout == plan((4000, 4000), 19, CROP, 10**8)
+    with pytest.raises(UserError, match=r"a memory of 1000MB .* give it 10[0-9]{2}MB or more"):
+        plan((4000, 4000), 19, CROP, 10**9, besides=10**9)
 
 
 def test_whole_images_need_a_crop_to_be_cut() -> None:
@@ -68,14 +78,8 @@ def test_whole_images_need_a_crop_to_be_cut() -> None:
         plan((900, 900), 150, EvaluationRecipe(), 10**6)
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"), [("8GB", 8 * 10**9), ("500MB", 5 * 10**8), ("1.5GiB", 3 * 2**29), ("2 MiB", 2**21)]
-)
-def test_memory_in_words(text: str, expected: int) -> None:
-    assert parse_memory(text) == expected
-
-
-@pytest.mark.parametrize("text", ["8", "8gb", "0GB", "-1GB", "GB", "8TB", "8GB x"])
-def test_what_is_no_memory(text: str) -> None:
-    with pytest.raises(UserError, match=r"must be a number with MB, GB, MiB or GiB, such as 8GB"):
-        parse_memory(text)
+def test_the_peak_grows_with_what_is_used() -> None:
+    before = peak_memory(torch.device("cpu"))
+    with mmap.mmap(-1, before) as pages:  # as much again as there ever was
+        pages.write(b"\1" * len(pages))
+        assert peak_memory(torch.device("cpu")) - before > 0.3 * before

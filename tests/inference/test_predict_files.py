@@ -1,20 +1,26 @@
 """Prediction of files: what is written where, and what becomes of those that cannot be read."""
 
+import threading
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from gffnet.data.catalog import CAMVID
 from gffnet.data.images import read_image, read_labels
-from gffnet.errors import RunFailed, UserError
+from gffnet.errors import CannotWrite, RunFailed, UserError
+from gffnet.inference import predict_files as module
+from gffnet.inference import video
 from gffnet.inference.predict_files import predict_files, result_names
 from gffnet.inference.predictor import Predictor
 from tests import tiny
+from tests.full_disk import full_after
+from tests.inference.clips import save_clip
 
 FOLDERS = ("labels", "colour", "overlay")
 
@@ -43,7 +49,7 @@ def written(out: Path) -> set[str]:
         for folder in FOLDERS
     }
     assert found["labels"] == found["colour"] == found["overlay"]
-    assert {path.name for path in out.iterdir()} == set(FOLDERS)
+    assert {path.name for path in out.iterdir()} - {"failed.txt"} == {*FOLDERS, "predict.json"}
     return {path.as_posix() for path in found["labels"]}
 
 
@@ -52,7 +58,7 @@ def written(out: Path) -> set[str]:
 
 def test_the_three_results_of_an_image(tmp_path: Path, predictor: Predictor) -> None:
     path = photo(tmp_path / "street.jpg", height=33, width=47)
-    assert predict_files(predictor, [path], tmp_path / "out") == 1
+    assert predict_files(predictor, [path], tmp_path / "out").written == 1
     assert written(tmp_path / "out") == {"street.png"}
     image = read_image(path)
     labels = read_labels(tmp_path / "out/labels/street.png")
@@ -63,11 +69,11 @@ def test_the_three_results_of_an_image(tmp_path: Path, predictor: Predictor) -> 
     np.testing.assert_allclose(seen, (image.astype(float) + colours) / 2, atol=0.51)
 
 
-def test_predicting_again_replaces(tmp_path: Path, predictor: Predictor) -> None:
+def test_overwriting_replaces(tmp_path: Path, predictor: Predictor) -> None:
     path = photo(tmp_path / "a.png", seed=1)
     for seed in (1, 2):
         photo(path, seed)
-        predict_files(predictor, [path], tmp_path / "out")
+        predict_files(predictor, [path], tmp_path / "out", overwrite=True)
     labels = read_labels(tmp_path / "out/labels/a.png")
     np.testing.assert_array_equal(labels, predictor.predict(tiny.picture(2, 24, 32)))
 
@@ -78,7 +84,7 @@ def test_files_of_a_folder_keep_their_place(tmp_path: Path, predictor: Predictor
     (tmp_path / "in/notes.txt").write_text("not an image")
     photo(tmp_path / "in/.hidden/c.png")
     photo(tmp_path / "elsewhere/single.png")
-    assert predict_files(predictor, [tmp_path / "in", tmp_path / "elsewhere/single.png"], tmp_path / "out") == 5
+    assert predict_files(predictor, [tmp_path / "in", tmp_path / "elsewhere/single.png"], tmp_path / "out").written == 5
     assert written(tmp_path / "out") == {
         *("b.png", "deep/a.png", "deep/er/a.png", "dots.in.name/x.y.png"),
         "single.png",
@@ -163,11 +169,54 @@ def test_shards_are_a_partition(tmp_path: Path, predictor: Predictor, count: int
     shares = []
     for index in range(1, count + 1):
         out = tmp_path / f"out{index}"
-        number = predict_files(predictor, [tmp_path / "in"], out, (index, count))
+        number = predict_files(predictor, [tmp_path / "in"], out, (index, count)).written
         shares.append(written(out) if number else set())
         assert number == len(shares[-1])
     assert sorted(name for share in shares for name in share) == [f"{i}.png" for i in range(5)]
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+# What is there already
+
+
+def stamps(out: Path) -> dict[str, int]:
+    return {str(path.relative_to(out)): path.stat().st_mtime_ns for path in out.rglob("*")}
+
+
+def test_what_is_there_is_neither_read_nor_predicted(tmp_path: Path, predictor: Predictor) -> None:
+    for i in range(3):
+        photo(tmp_path / f"in/{i}.png", i)
+    predict_files(predictor, [tmp_path / "in"], tmp_path / "out")
+    before = stamps(tmp_path / "out")
+    (tmp_path / "in/1.png").write_bytes(b"no image any more")
+    outcome = predict_files(predictor, [tmp_path / "in"], tmp_path / "out")
+    assert (outcome.written, outcome.skipped, outcome.failed) == (0, 3, [])
+    assert stamps(tmp_path / "out") == before
+
+
+def test_an_image_without_one_of_its_results_is_predicted_again(tmp_path: Path, predictor: Predictor) -> None:
+    path, out = photo(tmp_path / "a.png"), tmp_path / "out"
+    assert predict_files(predictor, [path], out, results=["labels"]).written == 1
+    assert sorted(path.name for path in out.iterdir()) == ["labels", "predict.json"]
+    assert predict_files(predictor, [path], out, results=["labels"]).skipped == 1
+    assert predict_files(predictor, [path], out).written == 1
+    assert written(out) == {"a.png"}
+
+
+def test_results_of_two_models_are_not_mixed(tmp_path: Path, predictor: Predictor) -> None:
+    """Not even where a run that overwrites is stopped half-way, and continued without."""
+    for i in range(4):
+        photo(tmp_path / f"in/{i}.png", i)
+    out, other = tmp_path / "out", tiny.predictor(seed=1)
+    predict_files(predictor, [tmp_path / "in"], out)
+    with pytest.raises(UserError, match=r"made otherwise: weights \w{12} there, \w{12} now\. Choose another --out, or"):
+        predict_files(other, [tmp_path / "in"], out)
+    assert predict_files(other, [tmp_path / "in"], out, (1, 2), overwrite=True).written == 2
+    outcome = predict_files(other, [tmp_path / "in"], out)
+    assert (outcome.written, outcome.skipped) == (2, 2)
+    for i in range(4):
+        labels = read_labels(out / f"labels/{i}.png")
+        np.testing.assert_array_equal(labels, other.predict(read_image(tmp_path / f"in/{i}.png")))
 
 
 # Files that cannot be read
@@ -176,28 +225,81 @@ def test_shards_are_a_partition(tmp_path: Path, predictor: Predictor, count: int
 def test_one_bad_file_among_good_ones(tmp_path: Path, predictor: Predictor, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("a.png", "c.png"):
         photo(tmp_path / "in" / name)
-    bad = cut_short(tmp_path / "in/b [1].png")
-    with pytest.raises(
-        RunFailed, match=r"1 of 3 images could not be read and were left out; the others are in .*out\."
-    ):
-        predict_files(predictor, [tmp_path / "in"], tmp_path / "out")
-    assert written(tmp_path / "out") == {"a.png", "c.png"}
-    assert f"left out: cannot read image {bad}: " in capsys.readouterr().err
+    bad, out = cut_short(tmp_path / "in/b [1].png"), tmp_path / "out"
+    for counts in ((2, 0), (0, 2)):
+        outcome = predict_files(predictor, [tmp_path / "in"], out)
+        assert (outcome.written, outcome.skipped) == counts
+        assert [path for path, _ in outcome.failed] == [bad]
+        assert written(out) == {"a.png", "c.png"}
+        assert f"left out: {bad}: it is damaged or cut short" in capsys.readouterr().err
+        assert (out / "failed.txt").read_text().startswith(f"{bad}: it is damaged or cut short")
+        with pytest.raises(RunFailed, match=r"1 of 3 files failed and were left out; they are listed in .*failed\.txt"):
+            outcome.tell()
+    photo(bad)
+    predict_files(predictor, [tmp_path / "in"], out).tell()
+    assert not (out / "failed.txt").exists()
+
+
+def test_a_shard_lists_its_own_failures(tmp_path: Path, predictor: Predictor) -> None:
+    for name in "abc":
+        cut_short(tmp_path / f"in/{name}.png")
+    predict_files(predictor, [tmp_path / "in"], tmp_path / "out", (2, 3))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["failed-2-of-3.txt", "predict.json"]
 
 
 def test_a_single_bad_file(tmp_path: Path, predictor: Predictor, capsys: pytest.CaptureFixture[str]) -> None:
     bad = cut_short(tmp_path / "b.png")
-    with pytest.raises(UserError, match=f"^cannot read image {bad}: it is damaged or cut short"):
-        predict_files(predictor, [bad], tmp_path / "out")
-    assert "left out" not in capsys.readouterr().err  # once is enough
-    assert not (tmp_path / "out").exists()
+    with pytest.raises(UserError, match=f"^{bad}: it is damaged or cut short"):
+        predict_files(predictor, [bad], tmp_path / "out").tell()
+    assert capsys.readouterr().err == ""  # once is enough
 
 
-def test_only_bad_files(tmp_path: Path, predictor: Predictor) -> None:
-    for name in "ab":
-        cut_short(tmp_path / f"{name}.png")
-    with pytest.raises(UserError, match=r"not one of 2 images could be read: cannot read image .*a\.png"):
-        predict_files(predictor, [tmp_path], tmp_path / "out")
+def test_a_decoder_that_fails_otherwise(tmp_path: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    def reading(path: Path) -> object:
+        if path.name == "b.png":
+            raise MemoryError
+        return read_image(path)
+
+    monkeypatch.setattr(module, "read_image", reading)
+    for name in "abc":
+        photo(tmp_path / f"in/{name}.png")
+    outcome = predict_files(predictor, [tmp_path / "in"], tmp_path / "out")
+    assert outcome.failed == [(tmp_path / "in/b.png", "it cannot be decoded (MemoryError: )")]
+    assert written(tmp_path / "out") == {"a.png", "c.png"}
+
+
+# Images that the network cannot take
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("no room\nat all"), RuntimeError("no room"), MemoryError()])
+def test_an_image_too_large(
+    tmp_path: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    predict = predictor.predict
+
+    def limited(image: np.ndarray) -> np.ndarray:
+        if image.shape[0] > 30:
+            raise error
+        return predict(image)
+
+    monkeypatch.setattr(predictor, "predict", limited)
+    for i in range(3):
+        photo(tmp_path / f"in/{i}.png", height=40 if i == 0 else 24)
+    outcome = predict_files(predictor, [tmp_path / "in"], tmp_path / "out")
+    reason = "no memory" if isinstance(error, MemoryError) else "no room"
+    assert outcome.failed == [(tmp_path / "in/0.png", f"the network cannot take its 40x32 pixels ({reason}).")]
+    assert written(tmp_path / "out") == {"1.png", "2.png"}
+
+
+def test_a_device_that_fails_stops_the_run(
+    tmp_path: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(image: np.ndarray) -> np.ndarray:
+        raise torch.AcceleratorError("CUDA error: unspecified launch failure\nmore")
+
+    monkeypatch.setattr(predictor, "predict", failing)
+    with pytest.raises(RunFailed, match=r"^the device failed: CUDA error: unspecified launch failure\. Run the same"):
+        predict_files(predictor, [photo(tmp_path / "a.png"), photo(tmp_path / "b.png")], tmp_path / "out")
 
 
 # Results that cannot be written are no fault of the images
@@ -208,11 +310,11 @@ def test_the_output_folder_is_a_file(tmp_path: Path, predictor: Predictor, image
     for i in range(images):
         photo(tmp_path / f"in/{i}.png")
     (tmp_path / "out").write_text("")
-    with pytest.raises(UserError, match=r"^cannot write .*out/labels/0\.png: "):
+    with pytest.raises(UserError, match=r"^cannot write .*out/predict\.json: "):
         predict_files(predictor, [tmp_path / "in"], tmp_path / "out")
 
 
-def test_a_model_that_takes_other_channels_fails_at_the_first_image(tmp_path: Path) -> None:
+def test_a_model_that_takes_other_channels(tmp_path: Path) -> None:
     backbone = {**tiny.PSPNET["backbone"], "in_channels": 1}
     recipe = tiny.recipe({**tiny.PSPNET, "backbone": backbone, "mean": [100.0], "std": [50.0]})
     network = tiny.build_network(recipe.model, 11)
@@ -220,5 +322,65 @@ def test_a_model_that_takes_other_channels_fails_at_the_first_image(tmp_path: Pa
     predictor = Predictor(network, tiny.config(recipe), base.device, base.precision)
     for i in range(2):
         photo(tmp_path / f"in/{i}.png")
-    with pytest.raises(UserError, match=r"^an image is \(24, 32, 3\), but this model takes \(height, width, 1\)"):
+    outcome = predict_files(predictor, [tmp_path / "in"], tmp_path / "out")
+    assert len(outcome.failed) == 2
+    assert "(24, 32, 3)" in outcome.failed[0][1]
+
+
+@pytest.mark.parametrize("writes", [1, 2, 5])
+def test_a_disk_that_fills_up_stops_the_run(
+    tmp_path: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    for i in range(20):
+        photo(tmp_path / f"in/{i}.png")
+    full_after(monkeypatch, writes)
+    with pytest.raises(CannotWrite, match="No space left on device"):
         predict_files(predictor, [tmp_path / "in"], tmp_path / "out")
+    assert sum(path.is_file() for path in (tmp_path / "out").rglob("*")) == writes
+
+
+def test_an_interrupt_leaves_no_part_and_no_thread(
+    tmp_path: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict, threads = predictor.predict, threading.active_count()
+    calls = []
+
+    def interrupted(image: np.ndarray) -> np.ndarray:
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return predict(image)
+
+    monkeypatch.setattr(predictor, "predict", interrupted)
+    for i in range(20):
+        photo(tmp_path / f"in/{i}.png")
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(predictor, [tmp_path / "in"], tmp_path / "out")
+    assert threading.active_count() == threads
+    assert not list(tmp_path.rglob("*.part"))
+    monkeypatch.undo()
+    assert predict_files(predictor, [tmp_path / "in"], tmp_path / "out").written >= 17
+
+
+# Videos
+
+
+def test_a_video_beside_a_folder_of_its_frames(tmp_path: Path) -> None:
+    for name in ("a.mp4", "a/0.png", "b.MOV", "c.mkv", "c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = result_names([tmp_path], (".png", *video.EXTENSIONS))
+    assert [path.as_posix() for path in found.values()] == ["a/0", "a.mp4", "b", "c.mkv", "c.png"]
+
+
+def test_videos_and_images_of_a_folder(tmp_path: Path, predictor: Predictor) -> None:
+    photo(tmp_path / "in/a.png")
+    save_clip(tmp_path / "in/deep/film.mp4", [tiny.picture(i) for i in range(3)])
+    (tmp_path / "in/broken.webm").write_bytes(b"nothing")
+    for counts in ((2, 0), (0, 2)):
+        outcome = predict_files(predictor, [tmp_path / "in"], tmp_path / "out")
+        assert (outcome.written, outcome.skipped) == counts
+        assert [path.name for path, _ in outcome.failed] == ["broken.webm"]
+    assert (tmp_path / "out/overlay/deep/film.mp4").is_file()
+    assert len(list((tmp_path / "out/labels/deep/film").glob("*.png"))) == 3
+    assert predict_files(predictor, [tmp_path / "in"], tmp_path / "out", overwrite=True).written == 2

@@ -115,15 +115,28 @@ def test_a_batch_in_one_tensor(gffnet: Predictor) -> None:
 # Windows at once, and memory
 
 
-def test_neither_batch_nor_memory_change_what_is_predicted() -> None:
+def test_neither_batch_nor_memory_change_what_is_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gffnet.inference.predictor.peak_memory", lambda device: 10**9)
     protocol = EvaluationRecipe((32, 32), 0.5, (0.75, 1.0), True)
     of = dataclasses.replace(tiny.recipe(), evaluation=protocol)
     network, config, image = tiny.network(of), tiny.config(of), tiny.picture(3, 90, 130)
     expected = Predictor(network, config, CPU, FLOAT32).probabilities(image)
-    changed = Predictor(network, config, CPU, FLOAT32, batch=3, memory=2_000_000)
+    changed = Predictor(network, config, CPU, FLOAT32, batch=3, memory=10**9 + 800_000)
     assert len(changed.window().layout(changed.tensor(image)).rows) > 1
     torch.testing.assert_close(changed.probabilities(image), expected, rtol=0, atol=1e-5)
     assert (changed.predict(image) == expected.max(0).indices.numpy()).mean() > 0.999
+
+
+def test_memory_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it takes without an image, a batch of windows included, and the pixels of the image are no room."""
+    monkeypatch.setattr("gffnet.inference.predictor.peak_memory", lambda device: 10**9)
+    protocol = EvaluationRecipe((32, 32))
+    of = tiny.recipe()
+    predictor = Predictor(tiny.network(of), tiny.config(of), CPU, FLOAT32, memory=10**9 + 16 * 4000 * 4000)
+    message = r"a memory of 1256MB is too little for an image of 4000x4000 and 11 classes: give it ([0-9]+)MB or more"
+    with pytest.raises(UserError, match=message) as error:
+        predictor.predict(np.zeros((4000, 4000, 3), np.uint8), protocol)
+    assert 1256 < int(str(error.value).split("give it ")[1].split("MB")[0]) < 1300
 
 
 def test_normalisation_is_folded(gffnet: Predictor) -> None:

@@ -3,7 +3,8 @@
     python -m tests.training.kills [--kills 20] [--seed 0] [--threads 2]
 
 Every other kill strikes while a checkpoint is being written, the others at a random moment after the start of the
-process, but before it has come so far that nothing would be left for the kills that follow. Prints where each kill struck, and whether the final weights are the same bit for bit.
+process, but before it has come so far that nothing would be left for the kills that follow. Prints where each kill
+struck, and whether the final weights are the same bit for bit.
 """
 
 import argparse

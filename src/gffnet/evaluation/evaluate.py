@@ -1,66 +1,188 @@
-"""Scores of a model on a split of a data set."""
+"""Scores of a model on a split of a data set: every image is predicted and scored once, by one process or by many."""
 
-import dataclasses
 import json
 import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from gffnet.console import track
-from gffnet.errors import UserError
+from gffnet.console import screen, track
+from gffnet.data.base import Dataset, Sample
+from gffnet.errors import CannotWrite, Stopped, UserError
+from gffnet.evaluation.images import ImageScore
+from gffnet.evaluation.kept import FOLDER, Kept, clear, fingerprint
+from gffnet.evaluation.pipeline import Behind, ahead
+from gffnet.evaluation.protocol import absent_rule, protocol_record
+from gffnet.evaluation.scored import Scored
+from gffnet.evaluation.shares import Group
 from gffnet.files import write_whole
 from gffnet.inference.predictor import Predictor
-from gffnet.metrics.confusion import ConfusionMatrix
 from gffnet.recipe import EvaluationRecipe
 
+SAVE_EVERY = 30.0
+"""Seconds between two writings of what is scored so far."""
 
-def evaluate(predictor: Predictor, dataset: Any, name: str, split: str, protocol: EvaluationRecipe) -> dict[str, Any]:
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What to score, and how."""
+
+    predictor: Predictor
+    dataset: Dataset
+    name: str
+    """Of the data set: a model need not be scored on what it was trained on."""
+    split: str
+    protocol: EvaluationRecipe
+    details: bool = True
+    """Boundaries, distances and objects as well as the confusion matrix."""
+    weights: str | None = None
+    """The SHA-256 of the model's weights, as `weights_digest` gives it."""
+
+    def record(self) -> dict[str, Any]:
+        """The protocol, for the record."""
+        return protocol_record(self.predictor, self.protocol, self.name, self.split, self.weights)
+
+
+@dataclass(frozen=True)
+class Result:
+    """The scores of a data set and of each of its images, by name and in its order."""
+
+    scores: dict[str, Any]
+    images: list[tuple[str, ImageScore]]
+
+
+def evaluate(
+    predictor: Predictor,
+    dataset: Dataset,
+    name: str,
+    split: str,
+    protocol: EvaluationRecipe,
+    details: bool = True,
+    weights: str | None = None,
+) -> dict[str, Any]:
     """Predict every image of `dataset` by `protocol` and score the lot; plain values, fractions of 1.
 
-    `name` and `split` say what `dataset` is, for the record: a model need not be scored on what it was trained on.
-    Keys: `miou`, `pixel_accuracy`, `per_class` (IoU by class name, `None` where a class is absent), `absent`,
-    `per_class_accuracy`, `images`, `pixels`, `images_per_second`, `protocol`.
+    `name` and `split` say what `dataset` is, for the record; so do the other arguments as in `Task`. Keys: those of
+    `Scoring.report`, such as `miou`, `pixel_accuracy` and `per_class` (IoU by class name, `None` where a class is
+    absent), and `images`, `images_per_second`, `protocol`.
 
     Raises:
         UserError: the model was trained for other classes than the data set has.
     """
-    names = predictor.config.classes
-    if tuple(dataset.classes.names) != tuple(names):
-        raise UserError(
-            f"the model knows {len(names)} classes ({', '.join(names[:4])}, ...), but {name} has "
-            f"{len(dataset.classes.names)} ({', '.join(dataset.classes.names[:4])}, ...). "
-            f"This model was trained on {predictor.config.dataset}: evaluate it there."
-        )
-    matrix = ConfusionMatrix(len(names))
+    result = evaluate_share(Task(predictor, dataset, name, split, protocol, details, weights))
+    assert result is not None
+    return result.scores
+
+
+def evaluate_share(
+    task: Task, group: Group | None = None, out: Path | None = None, resume: bool = False
+) -> Result | None:
+    """Score this process's share of a data set, and put all shares together in the process of rank 0.
+
+    Args:
+        task: what to score.
+        group: the processes that share it; None: this one alone.
+        out: the folder to keep what is scored in, so that it is not lost when this is broken off.
+        resume: go on with what is kept there, rather than remove it.
+
+    Returns:
+        The scores in rank 0, None in other processes.
+
+    Raises:
+        UserError: the model was trained for other classes than the data set has, or what is kept is of another task.
+        RunFailed: another process failed.
+        Stopped, KeyboardInterrupt: asked to stop; what is scored is kept in `out`.
+    """
+    group = group or Group()
+    names = _same_classes(task)
+    told = fingerprint(task.record(), task.dataset, task.details)
+    kept = Kept(out / FOLDER, told, task.dataset) if out is not None else None
+    scored = Scored(len(names), task.details)
+    done = _kept_before(kept, scored, resume) if group.rank == 0 else []
+    done = json.loads(group.announce("done", json.dumps(done).encode()))
     start = time.perf_counter()
-    for i in track(range(len(dataset)), f"evaluating {split}"):
-        sample = dataset[i]
-        predicted = predictor.predict(sample.image.permute(1, 2, 0).numpy(), protocol)
-        matrix.update(sample.labels, torch.from_numpy(predicted))
+    left = [i for i in range(len(task.dataset)) if i not in set(done)]
+    own = _score(task, group.mine(left), group, kept)
+    for part in group.collect("scored", own.pack()):
+        scored.add(part)
+    if group.rank:
+        return None
     seconds = time.perf_counter() - start
-    scores = matrix.scores()
-    return {
-        "miou": scores.miou,
-        "pixel_accuracy": scores.pixel_accuracy,
-        "per_class": dict(zip(names, scores.iou, strict=True)),
-        "per_class_accuracy": dict(zip(names, scores.accuracy, strict=True)),
-        "absent": [name for name, iou in zip(names, scores.iou, strict=True) if iou is None],
-        "images": len(dataset),
-        "pixels": scores.pixels,
-        "images_per_second": len(dataset) / seconds,
-        "protocol": {
-            **{key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(protocol).items()},
-            "dataset": name,
-            "split": split,
-            "recipe": predictor.config.recipe,
-            "precision": predictor.precision.name,
-            "device": str(predictor.device),
-        },
+    scores = {
+        **scored.counts.report(names, absent_rule(task.name)[0]),
+        "images": len(scored.images),
+        "images_per_second": len(left) / seconds,
+        "protocol": task.record(),
     }
+    return Result(scores, [(task.dataset.name(i), scored.images[i]) for i in sorted(scored.images)])
+
+
+def forget_kept(out: Path) -> None:
+    """Remove what was kept in `out` for going on: the scores are written."""
+    clear(out / FOLDER)
 
 
 def write_scores(path: Path, scores: dict[str, Any]) -> None:
     """Write scores as JSON, whole or not at all."""
     write_whole(path, (json.dumps(scores, indent=1) + "\n").encode())
+
+
+def _same_classes(task: Task) -> tuple[str, ...]:
+    """The classes of the model, which must be those of the data set."""
+    config, there = task.predictor.config, task.dataset.classes.names
+    if tuple(there) != tuple(config.classes):
+        raise UserError(
+            f"the model knows {len(config.classes)} classes ({', '.join(config.classes[:4])}, ...), but {task.name} "
+            f"has {len(there)} ({', '.join(there[:4])}, ...). "
+            f"This model was trained on {config.dataset}: evaluate it there."
+        )
+    return config.classes
+
+
+def _kept_before(kept: Kept | None, scored: Scored, resume: bool) -> list[int]:
+    """The images that need not be scored again; their scores are added to `scored`."""
+    if kept is None:
+        return []
+    if not resume:
+        clear(kept.folder)
+    kept.load(scored)
+    if scored.images:
+        screen.print(f"going on: {len(scored.images)} images are scored")
+    return list(scored.images)
+
+
+def _score(task: Task, indices: Sequence[int], group: Group, kept: Kept | None) -> Scored:
+    """Score images one after the other, in the order of `indices`."""
+    scored = Scored(len(task.predictor.config.classes), task.details)
+    if kept is not None:
+        kept.save(scored)  # where it cannot be written, nobody wants to wait to be told
+    saved = time.monotonic()
+
+    def score(index: int, sample: Sample, predicted: Any) -> None:
+        nonlocal saved
+        scored.update(index, sample.labels.numpy(), predicted)
+        if kept is not None and time.monotonic() - saved >= SAVE_EVERY:
+            kept.save(scored)
+            saved = time.monotonic()
+
+    shown = track(indices, f"evaluating {task.split}") if group.rank == 0 else indices
+    try:
+        with Behind() as behind:
+            for index, sample in zip(shown, ahead(task.dataset.__getitem__, indices), strict=True):
+                group.check()
+                image = sample.image.permute(1, 2, 0).numpy()
+                behind.do(score, index, sample, task.predictor.predict(image, task.protocol))
+    except BaseException as error:
+        if kept is None:
+            raise
+        with suppress(CannotWrite):
+            kept.save(scored)
+        remedy = f"{len(scored.images)} of {len(indices)} images are scored and kept; go on with --resume."
+        if isinstance(error, KeyboardInterrupt | Stopped):
+            raise type(error)(f"{error} {remedy}".strip()) from None
+        raise
+    if kept is not None:
+        kept.save(scored)
+    return scored

@@ -5,8 +5,10 @@ block itself as it is resized and averaged. Strips of columns cost time: windows
 are scored for both. So the widest strips that fit are taken, and of these the tallest blocks.
 """
 
-import re
+import sys
 from typing import NamedTuple
+
+import torch
 
 from gffnet.errors import UserError
 from gffnet.inference.parts import Span
@@ -15,7 +17,6 @@ from gffnet.recipe import EvaluationRecipe
 
 _NARROWEST = 32
 """Pixels of a strip or block; below that all is borders."""
-_UNITS = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
 
 
 class Layout(NamedTuple):
@@ -32,8 +33,12 @@ class Layout(NamedTuple):
         return max(rows.length for rows in self.rows)
 
 
-def plan(size: tuple[int, int], classes: int, protocol: EvaluationRecipe, memory: int | None) -> Layout:
+def plan(
+    size: tuple[int, int], classes: int, protocol: EvaluationRecipe, memory: int | None, besides: int = 0
+) -> Layout:
     """The blocks of an image of `size` of which each takes at most `memory` bytes; one, if that is None.
+
+    `besides`: bytes of `memory` that other things than probabilities take.
 
     Raises:
         UserError: there are no such blocks.
@@ -44,13 +49,14 @@ def plan(size: tuple[int, int], classes: int, protocol: EvaluationRecipe, memory
         wide = -(-width // number)
         for tall in _heights(height):
             needed = block_memory(size, (tall, wide), classes, protocol)
-            if memory is None or needed <= memory:
+            if memory is None or needed + besides <= memory:
                 return Layout(_cut(height, tall), _cut(width, wide), needed)
             least = needed if least is None else min(least, needed)
+    assert memory is not None
     whole = "the whole image is one window: give the model a crop, such as --crop 512x512, or "
     raise UserError(
         f"a memory of {_text(memory)} is too little for an image of {height}x{width} and {classes} classes: "
-        f"{'' if protocol.crop else whole}give it {_text(least)} or more."
+        f"{'' if protocol.crop else whole}give it {_text((least or 0) + besides)} or more."
     )
 
 
@@ -73,16 +79,15 @@ def block_memory(
     return item * classes * values
 
 
-def parse_memory(text: str) -> int:
-    """`8GB`, `500MB`, `7.5GiB` → bytes.
-
-    Raises:
-        UserError: it is no such thing.
-    """
-    parts = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?(MB|GB|MiB|GiB)", str(text))
-    if not (parts and float(parts[1])):
-        raise UserError(f"--memory {text!r} must be a number with MB, GB, MiB or GiB, such as 8GB.")
-    return int(float(parts[1]) * _UNITS[parts[2]])
+def peak_memory(device: torch.device) -> int:
+    """The most bytes that this process has taken so far, of the GPU's memory or the machine's; 0 if nobody knows."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _heights(height: int) -> list[int]:
@@ -98,6 +103,5 @@ def _cut(length: int, most: int) -> tuple[Span, ...]:
     return tuple(Span(first, min(first + most, length)) for first in range(0, length, most))
 
 
-def _text(memory: int | None) -> str:
-    assert memory is not None
+def _text(memory: int) -> str:
     return f"{-(-memory // 10**6)}MB"

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gffnet.errors import UserError
 from gffnet.inference.image_like import ImageLike, as_tensor
+from gffnet.inference.memory import peak_memory
 from gffnet.inference.model_folder import ModelConfig, load_model
 from gffnet.inference.precision import Precision, pick_device, pick_precision
 from gffnet.inference.sliding_window import SlidingWindow
@@ -20,6 +21,9 @@ from gffnet.models.folding import fold_norms
 from gffnet.models.network import SceneParser
 from gffnet.recipe import EvaluationRecipe
 from gffnet.types import Gates, Pyramid
+
+_PIXEL = 16
+"""Bytes a pixel of an image, its labels, and the pictures made of them."""
 
 
 class Encoded(NamedTuple):
@@ -59,6 +63,7 @@ class Predictor:
         self.precision = precision
         self.batch = batch or (4 if device.type == "cuda" else 1)
         self.memory = memory
+        self._tried: set[tuple[tuple[int, int], bool]] = set()
         prepared = copy.deepcopy(network).eval().cpu()  # where folding gives the same weights whatever the device
         fold_norms(prepared, torch.zeros(1, len(network.mean), 64, 64))
         self.network: SceneParser = prepared.to(device, precision.dtype).to(memory_format=torch.channels_last)
@@ -85,17 +90,32 @@ class Predictor:
             return [self.predict(one, protocol) for one in image]
         if isinstance(image, Tensor) and image.ndim == 4:
             return np.stack([self.predict(one, protocol) for one in image])
-        return self.window(protocol).labels(self.tensor(image)).cpu().numpy()
+        x = self.tensor(image)
+        return self.window(protocol, size_of(x)).labels(x).cpu().numpy()
 
     def probabilities(self, image: ImageLike, protocol: EvaluationRecipe | None = None) -> Float[Tensor, "k h w"]:
         """Class probabilities of an image, float32, on the device."""
-        return self.window(protocol).probabilities(self.tensor(image))
+        x = self.tensor(image)
+        return self.window(protocol).probabilities(x)
 
-    def window(self, protocol: EvaluationRecipe | None = None) -> SlidingWindow:
-        """The network with a protocol, for tensors on the device; gives results block by block, too."""
+    def window(self, protocol: EvaluationRecipe | None = None, size: tuple[int, int] = (0, 0)) -> SlidingWindow:
+        """The network with a protocol, for tensors on the device; it can give results block by block.
+
+        `size`: that of the images to come, whose pixels are counted in where there is a limit on memory.
+        """
         protocol = self.config.evaluation if protocol is None else protocol
         classes, mean = len(self.config.classes), self.network.mean
-        return SlidingWindow(self._score, classes, protocol, mean, self.batch, self.memory)
+        besides = 0 if self.memory is None else self._besides(protocol) + _PIXEL * size[0] * size[1]
+        return SlidingWindow(self._score, classes, protocol, mean, self.batch, self.memory, besides)
+
+    @torch.inference_mode()
+    def _besides(self, protocol: EvaluationRecipe) -> int:
+        """Bytes that this process takes without an image: the most so far, a batch of windows included."""
+        if protocol.crop and (protocol.crop, protocol.flip) not in self._tried:
+            windows = torch.zeros(self.batch * (1 + protocol.flip), len(self.network.mean), *protocol.crop)
+            self._score(windows.to(self.device)).float().softmax(1)
+            self._tried.add((protocol.crop, protocol.flip))
+        return peak_memory(self.device)
 
     @torch.inference_mode()
     def encode(self, image: ImageLike) -> Encoded:
@@ -148,8 +168,8 @@ def load(
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
         precision: `auto`, `float32` or `bfloat16`.
         batch: windows that are scored at once; None: 4 on a GPU, else 1.
-        memory: bytes that the class probabilities of one image may take; larger ones are made block by block. None: as
-            many as an image needs.
+        memory: bytes that the process may take, of the GPU's memory or the machine's: images whose class probabilities
+            do not fit are made block by block. None: no limit.
         compiled: compile the network for the size of its windows, which takes a minute or so at the first of them.
 
     Raises:

@@ -45,6 +45,7 @@ class SlidingWindow:
         mean: Sequence[float] = (123.675, 116.28, 103.53),
         batch: int = 1,
         memory: int | None = None,
+        besides: int = 0,
     ) -> None:
         """What is scored, and how.
 
@@ -55,10 +56,11 @@ class SlidingWindow:
             protocol: crop, overlap, scales and mirror images.
             mean: the colour of padding, in grey levels a channel.
             batch: how many windows are scored at once.
-            memory: bytes that the probabilities held may take; None: as many as it takes to score each window once.
+            memory: bytes that may be taken; None: as many as it takes to make an image in one block.
+            besides: those of them that other things than probabilities take.
         """
         self.score, self.classes, self.protocol = score, classes, protocol
-        self.mean, self.batch, self.memory = tuple(mean), batch, memory
+        self.mean, self.batch, self.memory, self.besides = tuple(mean), batch, memory, besides
 
     @torch.inference_mode()
     def probabilities(self, image: UInt8[Tensor, "c h w"]) -> Float[Tensor, "k h w"]:
@@ -97,7 +99,7 @@ class SlidingWindow:
 
     def layout(self, image: UInt8[Tensor, "c h w"]) -> Layout:
         """How the image is cut into blocks."""
-        return plan((image.shape[-2], image.shape[-1]), self.classes, self.protocol, self.memory)
+        return plan((image.shape[-2], image.shape[-1]), self.classes, self.protocol, self.memory, self.besides)
 
 
 @torch.inference_mode()  # not around what yields: whoever takes a block is none of our business

@@ -1,0 +1,141 @@
+"""The archive that the Cityscapes test server takes: a ZIP of PNGs that hold official label ids, one an image.
+
+The official scorer looks for the result of `{city}_{sequence}_{frame}_gtFine_labelIds.png` anywhere among the files
+that match `{city}_{sequence}_{frame}*.png`, and accepts exactly one. The archive is opened again and held against that
+before it appears.
+"""
+
+import io
+import re
+import zipfile
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from numpy.typing import NDArray
+from PIL import Image
+
+from gffnet.console import track
+from gffnet.data.catalog import CITYSCAPES
+from gffnet.data.cityscapes import EVALUATED, LAYOUTS
+from gffnet.data.images import read_image
+from gffnet.errors import RunFailed, UserError
+from gffnet.evaluation.pipeline import Behind, ahead
+from gffnet.files import whole_file
+from gffnet.inference.predictor import Predictor
+from gffnet.recipe import EvaluationRecipe
+
+_LAYOUT = LAYOUTS["cityscapes"]
+_NAME = re.compile(r"([^_]+_[^_]+_[^_]+)_leftImg8bit\.png")
+_LABEL_IDS = np.array(EVALUATED, np.uint8)
+Size = tuple[int, int]
+
+
+def find_images(root: Path, split: str) -> dict[str, Path]:
+    """The images of a split, by city, sequence and frame; label maps need not be there.
+
+    Raises:
+        UserError: there is no such folder, split or image, or an image is not named as the scorer wants it.
+    """
+    if not root.is_dir():
+        raise _LAYOUT.error(root, "there is no such folder")
+    there = _LAYOUT.splits(root)
+    if split not in there:
+        held = f"there are: {', '.join(there)}" if there else "there is no leftImg8bit folder with splits"
+        raise _LAYOUT.error(root, f"split {split!r} is not there ({held})")
+    paths = [image for image, _ in _LAYOUT.pairs(root, split)]
+    if not paths:
+        raise _LAYOUT.error(root, f"split {split!r} holds no image")
+    images: dict[str, Path] = {}
+    for path in paths:
+        parts = _NAME.fullmatch(path.name)
+        if not parts:
+            raise UserError(
+                f"image {path} is not named city_sequence_frame_leftImg8bit.png, by which the official scorer finds "
+                "results. Give it back its name."
+            )
+        if parts[1] in images:
+            raise UserError(f"images {images[parts[1]]} and {path} have one name. Remove the one too many.")
+        images[parts[1]] = path
+    names = sorted(images)
+    for name, following in pairwise(names):
+        if following.startswith(name):
+            raise UserError(f"image {images[name]}: the official scorer would take {following} for it. Rename one.")
+    return images
+
+
+def official_count(split: str) -> int:
+    """How many images the split has in the release."""
+    return _LAYOUT.counts[split]
+
+
+def write_submission(predictor: Predictor, images: dict[str, Path], out: Path, protocol: EvaluationRecipe) -> None:
+    """Predict images into the archive `out`, check it, and only then let it appear.
+
+    Args:
+        predictor: a model of the 19 classes of Cityscapes.
+        images: by city, sequence and frame, as `find_images` gives them.
+        out: the archive.
+        protocol: how an image is predicted.
+
+    Raises:
+        UserError: the model is of other classes, an image cannot be read, or the archive cannot be written.
+        RunFailed: the archive is not as it should be.
+    """
+    check_classes(predictor)
+    sizes: dict[str, Size] = {}
+    with whole_file(out) as file:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive, Behind() as behind:
+            paths = track(images.values(), "predicting", total=len(images))
+            for name, image in zip(images, ahead(read_image, paths), strict=True):
+                sizes[name] = image.shape[0], image.shape[1]
+                predicted = predictor.predict(image, protocol)
+                behind.do(lambda name, labels: archive.writestr(f"{name}.png", label_ids(labels)), name, predicted)
+        file.flush()
+        check_archive(Path(file.name), sizes)
+
+
+def check_classes(predictor: Predictor) -> None:
+    """Raises `UserError` unless a model is of the classes of Cityscapes."""
+    config = predictor.config
+    if config.classes != CITYSCAPES.names:
+        raise UserError(
+            f"model {config.recipe} knows the {len(config.classes)} classes of {config.dataset}, but the Cityscapes "
+            f"server wants the {len(CITYSCAPES.names)} of Cityscapes. Give a model that was trained on cityscapes or "
+            "streets."
+        )
+
+
+def label_ids(train_ids: UInt8[np.ndarray, "h w"]) -> bytes:
+    """A label map as a PNG of official label ids."""
+    file = io.BytesIO()
+    Image.fromarray(_LABEL_IDS[train_ids]).save(file, "PNG")
+    return file.getvalue()
+
+
+def check_archive(archive: Path, sizes: dict[str, Size]) -> None:
+    """Open an archive again, and hold names, sizes and ids against what they should be.
+
+    Raises:
+        RunFailed: it is damaged, or something else is in it.
+    """
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            wanted, there = sorted(f"{name}.png" for name in sizes), sorted(opened.namelist())
+            if wanted != there:
+                odd = sorted(set(wanted) ^ set(there))
+                raise RunFailed(f"the archive holds {len(there)} files for {len(wanted)} images: {', '.join(odd[:3])}.")
+            for name, size in sizes.items():
+                with Image.open(io.BytesIO(opened.read(f"{name}.png"))) as image:
+                    _check_map(name, np.asarray(image), size)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise RunFailed(f"the archive cannot be read again ({error}); the disk may be failing. Run again.") from None
+
+
+def _check_map(name: str, ids: NDArray[np.uint8], size: Size) -> None:
+    if ids.shape != size:
+        raise RunFailed(f"{name}.png in the archive is {ids.shape}, but its image is {size}.")
+    strange = sorted(set(np.flatnonzero(np.bincount(ids.ravel())).tolist()) - set(EVALUATED))
+    if strange:
+        raise RunFailed(f"{name}.png in the archive holds {strange[0]}, which is no label id that is scored.")

@@ -1,0 +1,202 @@
+"""`gffnet evaluate`: its options, what it writes and prints, many processes, and going on after it was killed."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gffnet.cli import main
+from gffnet.evaluation.protocol import weights_digest
+from gffnet.inference.model_folder import save_model
+from gffnet.inference.predictor import Predictor
+from tests import tiny
+from tests.data.trees import camvid_tree
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> list[str]:
+    """The command that scores a tiny network on three images."""
+    recipe = tiny.recipe(evaluation={"crop": [32, 48], "overlap": 0.25})
+    save_model(tmp_path / "run/model", tiny.network(recipe), tiny.config(recipe))
+    root = camvid_tree(tmp_path / "CamVid")
+    places = ["--model", str(tmp_path / "run"), "--root", str(root)]
+    return ["evaluate", "--dataset", "camvid", *places, "--device", "cpu", "--precision", "float32"]
+
+
+def scores(out: Path) -> dict[str, Any]:
+    """What was written, but for the speed."""
+    read: dict[str, Any] = json.loads((out / "scores.json").read_text())
+    return {**read, "images_per_second": 0}
+
+
+def test_all_is_written(words: list[str], tmp_path: Path, capsys: Captured) -> None:
+    out = tmp_path / "out"
+    assert main([*words, "--out", str(out)]) == 0
+    assert {path.name for path in out.iterdir()} == {"scores.json", "scores.md", "scores.html", "images.csv"}
+    found = scores(out)
+    assert found["protocol"]["weights_sha256"] == weights_digest(tmp_path / "run")
+    rows = list(csv.DictReader((out / "images.csv").read_text().splitlines()))
+    assert [row["name"] for row in rows] == ["val_000", "val_001", "val_002"]
+    assert sum(int(row["pixels"]) for row in rows) == found["pixels"]
+    printed = capsys.readouterr().out
+    for text in ("accuracy", "boundary F, 3 px", "mIoU", f"{100 * found['miou']:.2f}", "paper", "no row for"):
+        assert text in printed
+
+
+@pytest.mark.parametrize(
+    ("options", "changed"),
+    [
+        ([], {"crop": [32, 48], "overlap": 0.25, "scales": [1.0], "flip": False}),
+        (["--crop", "none"], {"crop": None}),
+        (["--crop", "16x24", "--overlap", "0.5"], {"crop": [16, 24], "overlap": 0.5}),
+        (["--scales", "0.5", "1", "--flip"], {"scales": [0.5, 1.0], "flip": True}),
+    ],
+)
+def test_the_protocol_is_the_recipes_unless_told_otherwise(
+    options: list[str], changed: dict[str, Any], words: list[str], capsys: Captured
+) -> None:
+    assert main([*words, *options, "--no-details", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert changed.items() <= found["protocol"].items()
+    assert "boundary_f" not in found
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--crop", "8x8"], "at least 16"),
+        (["--crop", "whole"], "HxW"),
+        (["--overlap", "1"], "below 1"),
+        (["--overlap", "much"], "below 1"),
+        (["--resume"], "--out DIR"),
+    ],
+)
+def test_mistakes(options: list[str], said: str, words: list[str], capsys: Captured) -> None:
+    assert main([*words, *options]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_interrupted_and_gone_on(
+    words: list[str], tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = ["--out", str(tmp_path / "out")]
+    predict, seen = Predictor.predict, []
+
+    def stopped(self: Predictor, image: Any, protocol: Any) -> Any:
+        if len(seen) == 1:
+            os.kill(os.getpid(), stops[0])
+            time.sleep(5)
+        seen.append(1)
+        return predict(self, image, protocol)
+
+    stops = [signal.SIGTERM]
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(Predictor, "predict", stopped)
+    assert main([*words, *out]) == 1
+    assert "stopped by SIGTERM. 1 of 3 images are scored and kept; go on with --resume" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before
+    stops[0], seen[:] = signal.SIGINT, []
+    assert main([*words, *out, "--resume"]) == 130
+    assert "interrupted: 1 of 2 images are scored and kept" in capsys.readouterr().err
+    monkeypatch.setattr(Predictor, "predict", predict)
+    assert main([*words, *out, "--resume", "--flip"]) == 2
+    assert "flip False then, True now" in capsys.readouterr().err
+    assert main([*words, *out, "--resume"]) == 0
+    assert "going on: 2 images are scored" in capsys.readouterr().err
+    assert main([*words, "--out", str(tmp_path / "whole")]) == 0
+    assert scores(tmp_path / "out") == scores(tmp_path / "whole")
+
+
+# In processes of their own
+
+
+def start(*command: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen([sys.executable, *command], stdout=pipe, stderr=pipe, text=True, env=environment)
+
+
+def torchrun(*words: str) -> tuple[int, str, str]:
+    """Exit code and what was printed by two processes; 60 seconds at most."""
+    run = start("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "gffnet", *words)
+    try:
+        out, err = run.communicate(timeout=60)
+    finally:
+        run.kill()
+    return run.returncode, out, err
+
+
+KILLED = """
+import os, signal, sys, time
+from pathlib import Path
+import gffnet.evaluation.evaluate as evaluation
+from gffnet.cli import main
+from gffnet.evaluation.kept import Kept
+from gffnet.inference.predictor import Predictor
+
+evaluation.SAVE_EVERY, predict, save, kept = 0.0, Predictor.predict, Kept.save, []
+
+def saving(self, scored):
+    save(self, scored)
+    kept.append(len(scored.images))
+
+def killed(self, image, protocol):
+    while max(kept) < seen[0]:
+        time.sleep(0.01)
+    if seen[0] == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    seen[0] += 1
+    return predict(self, image, protocol)
+
+seen, Kept.save, Predictor.predict = [0], saving, killed
+main(sys.argv[1:])
+"""
+
+
+def test_killed_and_gone_on_with_more_processes(words: list[str], tmp_path: Path) -> None:
+    """The one image that is left is fewer than the processes."""
+    out = ["--out", str(tmp_path / "out")]
+    run = start("-c", KILLED, *words, *out)
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == -signal.SIGKILL, err
+    code, _, err = torchrun(*words, *out, "--resume")
+    assert code == 0, err
+    assert "going on: 2 images are scored" in err
+    assert main([*words, "--out", str(tmp_path / "whole")]) == 0
+    assert scores(tmp_path / "out") == scores(tmp_path / "whole")
+    for name in ("images.csv", "scores.md", "scores.html"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert not (tmp_path / "out/scored").exists()
+
+
+def test_two_processes_score_what_one_does_and_one_of_them_speaks(
+    words: list[str], tmp_path: Path, capsys: Captured
+) -> None:
+    code, out, err = torchrun(*words, "--out", str(tmp_path / "two"), "--json")
+    assert code == 0, err
+    assert json.loads(out) == json.loads((tmp_path / "two/scores.json").read_text())
+    assert main([*words, "--out", str(tmp_path / "one")]) == 0
+    assert scores(tmp_path / "two") == scores(tmp_path / "one")
+    assert (tmp_path / "two/images.csv").read_bytes() == (tmp_path / "one/images.csv").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_failure_in_one_process_ends_all(words: list[str], tmp_path: Path) -> None:
+    torn = tmp_path / "CamVid/val/val_001.png"
+    torn.write_bytes(torn.read_bytes()[:-100])
+    start = time.monotonic()
+    code, out, err = torchrun(*words, "--out", str(tmp_path / "out"), "--json")
+    assert code != 0
+    assert out == ""
+    assert f"error: cannot read image {torn}" in err
+    assert time.monotonic() - start < 50
+    assert not (tmp_path / "out/scores.json").exists()

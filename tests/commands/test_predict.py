@@ -1,0 +1,205 @@
+"""`gffnet predict` on many files of every kind, good and bad, whole, in shards, and killed."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gffnet.cli import main
+from gffnet.inference.model_folder import save_model
+from gffnet.inference.predictor import Predictor
+from tests import tiny
+from tests.inference.clips import save_clip
+
+Captured = pytest.CaptureFixture[str]
+
+GOOD, BAD = 180, 20
+
+
+def save_good(path: Path, i: int) -> Path:
+    """An image of one of nine kinds, small, its size different from its neighbours'."""
+    image = Image.fromarray(tiny.picture(i, 16 + i % 7, 24 + i % 5))
+    grey = image.convert("L")
+    kinds = {
+        "rgb.png": image,
+        "grey.png": grey,
+        "deep.png": Image.fromarray(np.asarray(grey).astype(np.uint16) * 257),
+        "alpha.png": image.convert("RGBA"),
+        "palette.png": image.convert("P"),
+        "colour.jpg": image,
+        "print.JPG": image.convert("CMYK"),
+        "a.tif": image,
+        "a.webp": image,
+    }
+    name, made = list(kinds.items())[i % len(kinds)]
+    path = path / f"{i:03d}-{name}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made.save(path)
+    return path
+
+
+def save_bad(path: Path, i: int) -> Path:
+    """A file that is no image, or not a whole one."""
+    folder = path / "torn"
+    good = save_good(folder, 9 * i + (0 if i % 2 else 5))  # a PNG or a JPEG
+    content = good.read_bytes()
+    good.unlink()
+    kinds = [b"", content[: len(content) // 2], b"<html>not found</html>", bytes(500), content[:9]]
+    bad = folder / f"bad {i} [x]{good.suffix}"
+    bad.write_bytes(kinds[i % len(kinds)])
+    return bad
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """200 files in nested folders, 20 of them bad."""
+    root = tmp_path_factory.mktemp("many") / "in"
+    for i in range(GOOD):
+        save_good(root / ["", "one", "one/deep er", "two.of"][i % 4], i)
+    for i in range(BAD):
+        save_bad(root, i)
+    return root
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("model"))
+
+
+def save_tiny(folder: Path, seed: int = 0) -> Path:
+    recipe = tiny.recipe()
+    save_model(folder / "model", tiny.network(recipe, seed=seed), tiny.config(recipe))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(many: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a run over all of them writes."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    assert predict(many, model, out) == 1
+    return out
+
+
+def predict(inputs: Path, model: Path, out: Path, *more: str) -> int:
+    common = ["--model", str(model), "--device", "cpu", "--precision", "float32"]
+    return main(["predict", str(inputs), "--out", str(out), *common, *more])
+
+
+def files(out: Path) -> dict[str, bytes]:
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*.png")}
+
+
+def test_all_good_files_are_written_and_all_bad_ones_listed(many: Path, whole: Path) -> None:
+    names = {path.relative_to(many).with_suffix(".png").as_posix() for path in many.rglob("*-*")}
+    assert len(names) == GOOD
+    assert set(files(whole)) == {f"{result}/{name}" for result in ("labels", "colour", "overlay") for name in names}
+    for path in many.rglob("*-*"):
+        with (
+            Image.open(path) as image,
+            Image.open(whole / "labels" / path.relative_to(many).with_suffix(".png")) as seen,
+        ):
+            assert seen.size == image.size
+            seen.load()
+    lines = (whole / "failed.txt").read_text().splitlines()
+    assert sorted(line.split(": ")[0] for line in lines) == sorted(str(path) for path in many.rglob("bad *"))
+    assert all(len(line.split(": ", 1)[1]) > 20 for line in lines)
+
+
+def test_a_second_run_writes_and_predicts_nothing(
+    many: Path, model: Path, whole: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Predictor, "predict", None)
+    stamps = {path: path.stat().st_mtime_ns for path in (whole, *whole.rglob("*"))}
+    assert predict(many, model, whole, "--json") == 1
+    out, err = capsys.readouterr()
+    summary = json.loads(out)
+    assert (summary["written"], summary["skipped"], summary["out"]) == (0, GOOD, str(whole))
+    assert len(summary["failed"]) == BAD
+    assert set(summary["failed"][0]) == {"file", "reason"}
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+    lines = err.splitlines()
+    assert [line.split(" ", 1)[0] for line in lines] == ["left"] * BAD + ["failed:"] * BAD + ["0", "error:"]
+    assert lines[-2] == f"0 images written, {GOOD} were there already: {whole}/labels, colour, overlay"
+    assert lines[-1].startswith(
+        f"error: {BAD} of {GOOD + BAD} files failed and were left out; they are listed in {whole}"
+    )
+
+
+def test_shards_are_the_whole(many: Path, model: Path, whole: Path, tmp_path: Path) -> None:
+    shares = []
+    for i in (1, 2, 3):
+        predict(many, model, tmp_path / f"{i}", "--shard", f"{i}/3")
+        shares.append(files(tmp_path / f"{i}"))
+    together = {name: content for share in shares for name, content in share.items()}
+    assert together == files(whole)
+    assert sum(map(len, shares)) == len(together)
+
+
+def test_a_killed_run_leaves_no_file_in_part_and_is_continued(
+    many: Path, model: Path, whole: Path, tmp_path: Path
+) -> None:
+    words = [sys.executable, "-m", "gffnet", "predict", str(many), "--out", str(tmp_path / "out")]
+    words += ["--model", str(model), "--device", "cpu", "--precision", "float32"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
+    labels = tmp_path / "out/labels"
+    while process.poll() is None and len(list(labels.rglob("*.png")) if labels.is_dir() else ()) < 20:
+        time.sleep(0.005)
+    process.kill()
+    said = process.communicate()[1].decode()
+    assert process.returncode == -9, said
+    left = files(tmp_path / "out")
+    assert all(path.name.startswith(".") for path in (tmp_path / "out").rglob("*.part"))
+    complete = files(whole)
+    assert 0 < len(left) < len(complete)
+    assert left.items() <= complete.items()
+    assert predict(many, model, tmp_path / "out") == 1
+    assert files(tmp_path / "out") == complete
+
+
+def test_another_model_needs_another_folder_or_leave_to_overwrite(
+    model: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    other = save_tiny(tmp_path / "other", seed=1)
+    photo = save_good(tmp_path / "in", 0)
+    assert predict(photo, model, tmp_path / "out") == 0
+    before = files(tmp_path / "out")
+    capsys.readouterr()
+    assert predict(photo, other, tmp_path / "out") == 2
+    err = capsys.readouterr().err
+    assert "predictions that were made otherwise: weights" in err
+    assert "--overwrite" in err
+    assert files(tmp_path / "out") == before
+    assert predict(photo, other, tmp_path / "out", "--overwrite") == 0
+    assert files(tmp_path / "out") != before
+    assert predict(photo, other, tmp_path / "out") == 0
+
+
+def test_what_is_written_can_be_chosen(model: Path, tmp_path: Path, capsys: Captured) -> None:
+    photo = save_good(tmp_path / "in", 0)
+    assert predict(photo, model, tmp_path / "out", "--write", "overlay", "labels") == 0
+    assert set(files(tmp_path / "out")) == {"labels/000-rgb.png", "overlay/000-rgb.png"}
+    said = capsys.readouterr().err
+    assert said == f"1 image written, 0 were there already: {tmp_path}/out/labels, overlay\n"
+    assert predict(photo, model, tmp_path / "out", "--write", "mask") == 2
+
+
+def test_a_video(model: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    film = save_clip(tmp_path / "in/film.mp4", [tiny.picture(i) for i in range(4)])
+    for said in ("1 file written, 0 were there already", "0 files written, 1 was there already"):
+        assert predict(film, model, tmp_path / "out") == 0
+        assert capsys.readouterr().err == f"{said}: {tmp_path}/out/labels, colour, overlay\n"
+    assert set(files(tmp_path / "out")) == {f"labels/film/{i:06d}.png" for i in range(4)}
+    film.write_bytes(b"")
+    assert predict(film, model, tmp_path / "out", "--overwrite") == 2
+    assert capsys.readouterr().err.startswith(f"error: {film}: ")
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert predict(film, model, tmp_path / "none") == 2
+    assert "pip install 'gffnet[video]'" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()

@@ -1,0 +1,176 @@
+"""Videos: every frame, its time, and an error for every file that is not whole."""
+
+import re
+import resource
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gffnet.errors import CannotWrite, UserError
+from gffnet.inference.video import Frame, clip, frames, is_video, pyav
+from tests import tiny
+from tests.inference.clips import save_clip
+
+PICTURES = [tiny.picture(i, 48, 64) for i in range(12)]
+SMOOTH = [
+    np.stack(np.broadcast_arrays(np.arange(64) * 3, np.arange(48)[:, None] * 4, 20 * i), -1).astype(np.uint8)
+    for i in range(12)
+]
+
+
+def test_names_of_videos() -> None:
+    assert is_video(Path("a.MP4"))
+    assert not is_video(Path("mp4"))
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi", "a.mov", "a.mpg", "a: 1 [b].m4v"])
+@pytest.mark.parametrize("rate", [Fraction(25), Fraction(30000, 1001)])
+def test_every_frame_is_read(tmp_path: Path, name: str, rate: Fraction) -> None:
+    codec = "mpeg2video" if name.endswith("mpg") else "mpeg4"
+    read = list(frames(save_clip(tmp_path / name, SMOOTH, rate, codec=codec)))
+    assert [frame.number for frame in read] == list(range(12))
+    for frame, picture in zip(read, SMOOTH, strict=True):
+        assert np.abs(frame.image.astype(int) - picture).mean() < 10
+    seconds = [float(frame.time - read[0].time) for frame in read]
+    np.testing.assert_allclose(seconds, np.arange(12) / float(rate), atol=0.0011)
+    assert abs(read[0].rate - rate) < 0.1
+
+
+def test_frames_at_uneven_times(tmp_path: Path) -> None:
+    times = [0, 40, 45, 300, 301, 900]
+    path = save_clip(tmp_path / "a.mkv", SMOOTH[:6], times=times)
+    assert [frame.time * 1000 for frame in frames(path)] == times
+
+
+def test_a_video_that_was_taken_upright(tmp_path: Path) -> None:
+    """The file says: turn clockwise by 90 degrees."""
+    path = save_clip(tmp_path / "a.mp4", SMOOTH)
+    plain = [frame.image for frame in frames(path)]
+    content = path.read_bytes()
+    one, none, last = (1 << 16).to_bytes(4), bytes(4), (1 << 30).to_bytes(4)
+    upright = one + none * 3 + one + none * 3 + last
+    turned = none + one + none + (-(1 << 16)).to_bytes(4, signed=True) + none * 4 + last
+    header = content.index(b"tkhd")
+    path.write_bytes(content[:header] + content[header:].replace(upright, turned, 1))
+    for frame, picture in zip(frames(path), plain, strict=True):
+        np.testing.assert_array_equal(frame.image, np.rot90(picture, -1))
+
+
+# Broken ones
+
+
+def broken(path: Path) -> str:
+    with pytest.raises(UserError, match=r"^cannot read video ") as error:
+        list(frames(path))
+    assert str(path) in str(error.value)
+    assert "To go on, " in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"text", bytes(5000)])
+def test_no_video(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.mp4").write_bytes(content)
+    broken(tmp_path / "a.mp4")
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    assert "No such file" in broken(tmp_path / "none.mp4")
+
+
+def test_sound_alone(tmp_path: Path) -> None:
+    import av
+
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=8000)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        sound.sample_rate, sound.pts = 8000, 0
+        container.mux(stream.encode(sound))
+        container.mux(stream.encode(None))
+    assert "no moving pictures" in broken(tmp_path / "a.mp4")
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.avi", "a.webm", "web.mp4"])
+@pytest.mark.parametrize("share", [0.6, 0.8])
+def test_a_video_cut_short(tmp_path: Path, name: str, share: float) -> None:
+    """The frame at which it ends is named."""
+    pictures = [tiny.picture(i, 48, 64) for i in range(100)]
+    codec = "libvpx" if name.endswith("webm") else "mpeg4"
+    path = save_clip(tmp_path / name, pictures, codec=codec, index_first=name == "web.mp4")
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    named = re.search(r"frame (\d+)", broken(path))
+    assert named is not None
+    assert 5 <= int(named[1]) <= 95
+
+
+def test_an_mp4_without_its_index(tmp_path: Path) -> None:
+    path = save_clip(tmp_path / "a.mp4", PICTURES)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    broken(path)
+
+
+def test_sound_that_lasts_longer_is_no_cut(tmp_path: Path) -> None:
+    for name in ("a.mkv", "a.mp4"):
+        assert len(list(frames(save_clip(tmp_path / name, SMOOTH, sound=True)))) == 12
+
+
+def test_pyav_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(UserError, match=r"pip install 'gffnet\[video\]'"):
+        pyav()
+
+
+# Writing
+
+
+def as_frames(times: list[Fraction], tick: Fraction) -> list[Frame]:
+    return [Frame(i, SMOOTH[i], time, tick, Fraction(25)) for i, time in enumerate(times)]
+
+
+@pytest.mark.parametrize("h264", [True, False])
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (47, 63)])
+@pytest.mark.parametrize("tick", [Fraction(1, 12800), Fraction(1, 1000), Fraction(1, 90000), Fraction(1001, 30000)])
+def test_a_clip_keeps_times_and_colours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, h264: bool, height: int, width: int, tick: Fraction
+) -> None:
+    if not h264:
+        monkeypatch.setattr(pyav(), "codecs_available", {"mpeg4"})
+    times = [n * (max(1, round(Fraction(1, 25) / tick))) * tick for n in (0, 1, 2, 5, 6, 9)]
+    with clip(tmp_path / "a.mp4") as film:
+        for frame in as_frames(times, tick):
+            film.add(frame.image[:height, :width], frame)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+    read = list(frames(tmp_path / "a.mp4"))
+    assert [float(frame.time) for frame in read] == pytest.approx([float(time) for time in times], abs=2e-5)
+    for frame, picture in zip(read, SMOOTH[:6], strict=True):
+        assert frame.image.shape == (48, 64, 3)
+        assert np.abs(frame.image[:height, :width].astype(int) - picture[:height, :width]).mean() < 5
+
+
+def test_a_clip_of_two_sizes(tmp_path: Path) -> None:
+    one, two = as_frames([Fraction(0), Fraction(1)], Fraction(1, 25))
+    with pytest.raises(UserError, match=r"frame 1 is .* another size"), clip(tmp_path / "a.mp4") as film:  # noqa: PT012
+        film.add(one.image, one)
+        film.add(two.image[:20], two)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_frames_too_small_to_encode(tmp_path: Path) -> None:
+    frame = as_frames([Fraction(0)], Fraction(1, 25))[0]
+    with pytest.raises(UserError, match="frame 0 cannot be encoded"), clip(tmp_path / "a.mp4") as film:
+        film.add(np.zeros((2, 40000, 3), np.uint8), frame)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_full(tmp_path: Path) -> None:
+    frame = as_frames([Fraction(0)], Fraction(1, 25))[0]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(CannotWrite, match="File too large"), clip(tmp_path / "a.mp4") as film:
+            film.add(frame.image, frame)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
