@@ -46,6 +46,8 @@ def test_python_blocks_run(block: str) -> None:
         assert isinstance(labels, np.ndarray)
         assert labels.shape == (48, 64)
         assert labels.max() <= 1
+    elif "regions" in names:
+        assert tuple(names["regions"].shape) == (100, 150)  # type: ignore[attr-defined]
     else:
         assert [tuple(y.shape) for y in names["y"]] == [(1, 256, 16, 16)] * 4 + [(1, 256, 32, 32)]  # type: ignore[attr-defined]
 
@@ -64,7 +66,7 @@ def test_commands_parse(command: str) -> None:
 
 def test_there_are_commands_and_blocks_to_test() -> None:
     assert len(commands()) >= 6
-    assert len(blocks(ROOT / "README.md", "python")) == 2
+    assert len(blocks(ROOT / "README.md", "python")) == 3
 
 
 def test_the_tree_is_the_tree() -> None:

@@ -16,6 +16,8 @@ _HOME = {
     "build_network": "gffnet.models.build",
     "load_recipe": "gffnet.recipe",
     "load": "gffnet.inference.predictor",
+    "SlidingWindow": "gffnet.inference.sliding_window",
+    "EvaluationRecipe": "gffnet.recipe",
 }
 
 __all__ = ["__version__", *_HOME]

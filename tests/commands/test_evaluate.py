@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from gffnet.cli import main
-from gffnet.evaluation.protocol import weights_digest
-from gffnet.inference.model_folder import save_model
+from gffnet.inference.model_folder import hash_weights, load_model, save_model
 from gffnet.inference.predictor import Predictor
 from tests import tiny
 from tests.data.trees import camvid_tree
@@ -43,7 +42,7 @@ def test_all_is_written(words: list[str], tmp_path: Path, capsys: Captured) -> N
     assert main([*words, "--out", str(out)]) == 0
     assert {path.name for path in out.iterdir()} == {"scores.json", "scores.md", "scores.html", "images.csv"}
     found = scores(out)
-    assert found["protocol"]["weights_sha256"] == weights_digest(tmp_path / "run")
+    assert found["protocol"]["weights_sha256"] == hash_weights(load_model(tmp_path / "run")[0])
     rows = list(csv.DictReader((out / "images.csv").read_text().splitlines()))
     assert [row["name"] for row in rows] == ["val_000", "val_001", "val_002"]
     assert sum(int(row["pixels"]) for row in rows) == found["pixels"]

@@ -249,11 +249,11 @@ def test_all_was_scored_before(val: Dataset, tmp_path: Path) -> None:
 
 
 def test_another_model_does_not_go_on(val: Dataset, tmp_path: Path) -> None:
-    evaluate_share(task(val, weights="a"), out=tmp_path)
+    evaluate_share(task(val), out=tmp_path)
     with pytest.raises(UserError, match="another model"):
-        evaluate_share(task(val, weights="b"), out=tmp_path, resume=True)
+        evaluate_share(task(val, tiny.predictor(seed=1)), out=tmp_path, resume=True)
     with pytest.raises(UserError, match="details True then, False now"):
-        evaluate_share(task(val, weights="a", details=False), out=tmp_path, resume=True)
+        evaluate_share(task(val, details=False), out=tmp_path, resume=True)
 
 
 def test_it_is_kept_as_it_goes_on(val: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from gffnet.errors import UserError
-from gffnet.inference.model_folder import CONFIG, WEIGHTS, ModelConfig, find_model, load_model, save_model
+from gffnet.inference.model_folder import CONFIG, WEIGHTS, ModelConfig, find_model, hash_weights, load_model, save_model
 from gffnet.inference.predictor import load
 from gffnet.recipe import EvaluationRecipe, ModelRecipe
 from tests import tiny
@@ -279,3 +279,18 @@ def test_a_model_config_is_frozen(saved: Path) -> None:
     config: ModelConfig = load_model(saved)[1]
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.recipe = "other"  # type: ignore[misc]
+
+
+def test_the_hash_depends_on_weights_alone(tmp_path: Path) -> None:
+    recipe = tiny.recipe()
+    network = tiny.network(recipe)
+    before = hash_weights(network)
+    save_model(tmp_path, network, tiny.config(recipe))
+    assert (
+        hash_weights(load_model(tmp_path)[0]) == before == hash_weights(network.to(memory_format=torch.channels_last))
+    )
+    assert len(before) == 64
+    assert before != hash_weights(tiny.network(recipe, seed=1))
+    with torch.no_grad():
+        network.head.classifier.bias[0] += 1e-3
+    assert hash_weights(network) != before

@@ -109,13 +109,13 @@ def add_speed(parser: Parser) -> None:
     )
 
 
-def opened(arguments: argparse.Namespace) -> "Predictor":
-    """The model of `add_model`, to be run as `add_speed` says."""
+def opened(arguments: argparse.Namespace, device: str | None = None) -> "Predictor":
+    """The model of `add_model`, to be run as `add_speed` says; on another `device`, if one is given."""
     from gffnet.inference.predictor import load
 
     return load(
         arguments.model,
-        arguments.device,
+        device or arguments.device,
         arguments.precision,
         batch=arguments.batch,
         memory=arguments.memory,

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gffnet.commands.arguments import Parser, add_cache, add_model, add_root, print_json, scale, size
+from gffnet.commands.arguments import Parser, add_cache, add_model, add_root, add_speed, opened, print_json, scale, size
 from gffnet.errors import Stopped, UserError
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ SUMMARY = "score a model on a data set: mIoU, pixel accuracy, IoU per class, wit
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments."""
     add_model(parser)
+    add_speed(parser)
     parser.add_argument("--dataset", required=True, metavar="NAME", help="data set name, such as camvid or cityscapes")
     add_root(parser, required=True)
     add_cache(parser)
@@ -74,20 +75,17 @@ def run(arguments: Namespace) -> None:
     from gffnet.data.build import open_dataset
     from gffnet.evaluation.evaluate import Task, evaluate_share, forget_kept, write_scores
     from gffnet.evaluation.images import write_images
-    from gffnet.evaluation.protocol import weights_digest
     from gffnet.evaluation.shares import joined, own_device
     from gffnet.evaluation.tables import write_tables
-    from gffnet.inference.predictor import load
 
     if arguments.resume and arguments.out is None:
         raise UserError("--resume goes on with what is kept in --out DIR. Name the folder of the evaluation.")
     out: Path | None = arguments.out
     with _stopping(), joined() as group:
-        predictor = load(arguments.model, own_device(arguments.device), arguments.precision)
+        predictor = opened(arguments, own_device(arguments.device))
         dataset = open_dataset(arguments.dataset, arguments.root, arguments.split, arguments.cache)
         protocol = chosen_protocol(arguments, predictor.config.evaluation)
-        weights, details = weights_digest(arguments.model), arguments.details
-        task = Task(predictor, dataset, arguments.dataset, arguments.split, protocol, details, weights)
+        task = Task(predictor, dataset, arguments.dataset, arguments.split, protocol, arguments.details)
         result = evaluate_share(task, group, out, arguments.resume)
         if result is None:
             return

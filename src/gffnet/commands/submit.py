@@ -3,7 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
-from gffnet.commands.arguments import Parser, add_model, add_root
+from gffnet.commands.arguments import Parser, add_model, add_root, add_speed, opened
 from gffnet.commands.evaluate import add_protocol, chosen_protocol
 
 SUMMARY = "the archive that the Cityscapes test server takes, checked"
@@ -12,6 +12,7 @@ SUMMARY = "the archive that the Cityscapes test server takes, checked"
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments."""
     add_model(parser)
+    add_speed(parser)
     add_root(parser, required=True)
     parser.add_argument("--out", type=Path, required=True, metavar="ZIP", help="the archive to write")
     parser.add_argument("--split", choices=["test", "val"], default="test", help="split to predict (default: test)")
@@ -22,9 +23,8 @@ def run(arguments: Namespace) -> None:
     """Predict, write, check, and say how large the archive is."""
     from gffnet.console import screen
     from gffnet.evaluation.submission import check_classes, find_images, official_count, write_submission
-    from gffnet.inference.predictor import load
 
-    predictor = load(arguments.model, arguments.device, arguments.precision)
+    predictor = opened(arguments)
     check_classes(predictor)
     images = find_images(arguments.root, arguments.split)
     if len(images) != (wanted := official_count(arguments.split)):

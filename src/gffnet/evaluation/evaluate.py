@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ from gffnet.data.base import Dataset, Sample
 from gffnet.errors import CannotWrite, Stopped, UserError
 from gffnet.evaluation.images import ImageScore
 from gffnet.evaluation.kept import FOLDER, Kept, clear, fingerprint
-from gffnet.evaluation.pipeline import Behind, ahead
 from gffnet.evaluation.protocol import absent_rule, protocol_record
 from gffnet.evaluation.scored import Scored
 from gffnet.evaluation.shares import Group
 from gffnet.files import write_whole
+from gffnet.inference.overlap import ahead, behind
 from gffnet.inference.predictor import Predictor
 from gffnet.recipe import EvaluationRecipe
 
@@ -37,12 +37,10 @@ class Task:
     protocol: EvaluationRecipe
     details: bool = True
     """Boundaries, distances and objects as well as the confusion matrix."""
-    weights: str | None = None
-    """The SHA-256 of the model's weights, as `weights_digest` gives it."""
 
     def record(self) -> dict[str, Any]:
         """The protocol, for the record."""
-        return protocol_record(self.predictor, self.protocol, self.name, self.split, self.weights)
+        return protocol_record(self.predictor, self.protocol, self.name, self.split)
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,6 @@ def evaluate(
     split: str,
     protocol: EvaluationRecipe,
     details: bool = True,
-    weights: str | None = None,
 ) -> dict[str, Any]:
     """Predict every image of `dataset` by `protocol` and score the lot; plain values, fractions of 1.
 
@@ -71,7 +68,7 @@ def evaluate(
     Raises:
         UserError: the model was trained for other classes than the data set has.
     """
-    result = evaluate_share(Task(predictor, dataset, name, split, protocol, details, weights))
+    result = evaluate_share(Task(predictor, dataset, name, split, protocol, details))
     assert result is not None
     return result.scores
 
@@ -169,11 +166,11 @@ def _score(task: Task, indices: Sequence[int], group: Group, kept: Kept | None) 
 
     shown = track(indices, f"evaluating {task.split}") if group.rank == 0 else indices
     try:
-        with Behind() as behind:
-            for index, sample in zip(shown, ahead(task.dataset.__getitem__, indices), strict=True):
+        with behind(threads=1) as later, closing(ahead(task.dataset.__getitem__, indices, threads=1)) as samples:
+            for index, sample in zip(shown, samples, strict=True):
                 group.check()
                 image = sample.image.permute(1, 2, 0).numpy()
-                behind.do(score, index, sample, task.predictor.predict(image, task.protocol))
+                later(score, index, sample, task.predictor.predict(image, task.protocol))
     except BaseException as error:
         if kept is None:
             raise

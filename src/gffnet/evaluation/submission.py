@@ -8,6 +8,7 @@ before it appears.
 import io
 import re
 import zipfile
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,8 +22,8 @@ from gffnet.data.catalog import CITYSCAPES
 from gffnet.data.cityscapes import EVALUATED, LAYOUTS
 from gffnet.data.images import read_image
 from gffnet.errors import RunFailed, UserError
-from gffnet.evaluation.pipeline import Behind, ahead
 from gffnet.files import whole_file
+from gffnet.inference.overlap import ahead, behind
 from gffnet.inference.predictor import Predictor
 from gffnet.recipe import EvaluationRecipe
 
@@ -86,12 +87,16 @@ def write_submission(predictor: Predictor, images: dict[str, Path], out: Path, p
     check_classes(predictor)
     sizes: dict[str, Size] = {}
     with whole_file(out) as file:
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive, Behind() as behind:
-            paths = track(images.values(), "predicting", total=len(images))
-            for name, image in zip(images, ahead(read_image, paths), strict=True):
+        paths = track(images.values(), "predicting", total=len(images))
+        with (
+            zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive,
+            behind(threads=1) as later,
+            closing(ahead(read_image, paths, threads=1)) as pixels,
+        ):
+            for name, image in zip(images, pixels, strict=True):
                 sizes[name] = image.shape[0], image.shape[1]
                 predicted = predictor.predict(image, protocol)
-                behind.do(lambda name, labels: archive.writestr(f"{name}.png", label_ids(labels)), name, predicted)
+                later(lambda name, labels: archive.writestr(f"{name}.png", label_ids(labels)), name, predicted)
         file.flush()
         check_archive(Path(file.name), sizes)
 

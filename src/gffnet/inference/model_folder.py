@@ -1,6 +1,7 @@
 """The model folder: `config.json` (network, classes, protocol) and `model.safetensors` (weights). No code in either."""
 
 import dataclasses
+import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +51,16 @@ def save_model(folder: Path, network: SceneParser, config: ModelConfig) -> None:
     weights = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     write_whole(folder / WEIGHTS, safetensors.torch.save(weights))
     write_whole(folder / CONFIG, config.to_text().encode())
+
+
+def hash_weights(network: SceneParser) -> str:
+    """SHA-256 over the names, number formats, shapes and values of a network's state, wherever it is kept."""
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        stored = value.detach().cpu().contiguous()
+        digest.update(f"{name} {stored.dtype} {tuple(stored.shape)}\n".encode())
+        digest.update(stored.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def load_model(model: str | Path) -> tuple[SceneParser, ModelConfig]:

@@ -1,13 +1,10 @@
 """`predict.json`: what made the predictions in a folder, so that those of different models are never mixed."""
 
 import dataclasses
-import hashlib
 import json
 import os
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from gffnet.errors import CannotWrite, UserError
 from gffnet.files import write_whole
@@ -66,7 +63,7 @@ def describe(predictor: Predictor) -> dict[str, Any]:
     config = predictor.config
     described = {
         "recipe": config.recipe,
-        "weights": hash_weights(predictor.network),
+        "weights": predictor.weights,
         "protocol": dataclasses.asdict(config.evaluation),
         "precision": predictor.precision.name,
         "classes": config.classes,
@@ -76,22 +73,12 @@ def describe(predictor: Predictor) -> dict[str, Any]:
     return plain
 
 
-def hash_weights(network: torch.nn.Module) -> str:
-    """SHA-256 over the names, shapes and values of a network's state; it depends on the number format of the values."""
-    digest = hashlib.sha256()
-    for name, value in network.state_dict().items():
-        stored = value.detach().cpu().contiguous()
-        digest.update(f"{name} {stored.dtype} {tuple(stored.shape)}\n".encode())
-        digest.update(stored.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
 def differences(there: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What differs between two descriptions, in words; weights only where the number format is the same."""
+    """What differs between two descriptions, in words."""
     found = []
     for key, wanted in now.items():
         held = there.get(key)
-        if held == wanted or (key == "weights" and there.get("precision") != now["precision"]):
+        if held == wanted:
             continue
         if key == "weights":
             held, wanted = str(held)[:12], wanted[:12]

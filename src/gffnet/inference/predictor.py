@@ -13,7 +13,7 @@ from torch import Tensor
 from gffnet.errors import UserError
 from gffnet.inference.image_like import ImageLike, as_tensor
 from gffnet.inference.memory import peak_memory
-from gffnet.inference.model_folder import ModelConfig, load_model
+from gffnet.inference.model_folder import ModelConfig, hash_weights, load_model
 from gffnet.inference.precision import Precision, pick_device, pick_precision
 from gffnet.inference.sliding_window import SlidingWindow
 from gffnet.models.algebra.resize import size_of
@@ -46,6 +46,9 @@ class Predictor:
     `precision`.
     """
 
+    weights: str
+    """SHA-256 of the weights that came, the same for a model on any device, in any format or kind of file."""
+
     def __init__(
         self,
         network: SceneParser,
@@ -59,6 +62,7 @@ class Predictor:
     ) -> None:
         """`network` is copied: the one that came keeps its device, dtype and mode. The others are those of `load`."""
         self.config = config
+        self.weights = hash_weights(network)
         self.device = device
         self.precision = precision
         self.batch = batch or (4 if device.type == "cuda" else 1)
