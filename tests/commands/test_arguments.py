@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gffnet.commands.arguments import Parser, levels, memory, positive, print_json, scale, shard, size
+from gffnet.commands.arguments import Parser, levels, print_json, scale, shard, size
 from gffnet.errors import UserError
 
 
@@ -134,23 +134,3 @@ def test_json_is_whole_and_ascii(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert out.isascii()
     assert json.loads(out) == value
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"), [("8GB", 8 * 10**9), ("500MB", 5 * 10**8), ("1.5GiB", 3 * 2**29), ("2 MiB", 2**21)]
-)
-def test_memory_in_words(text: str, expected: int) -> None:
-    assert memory(text) == expected
-
-
-@pytest.mark.parametrize("text", ["8", "8gb", "0GB", "-1GB", "GB", "8TB", "8GB x"])
-def test_what_is_no_memory(text: str) -> None:
-    with pytest.raises(UserError, match=r"must be a number with MB, GB, MiB or GiB, such as 8GB"):
-        memory(text)
-
-
-@pytest.mark.parametrize("text", ["0", "-1", "1.5", "two", ""])
-def test_what_is_no_positive_number(text: str) -> None:
-    assert positive("12") == 12
-    with pytest.raises(UserError, match=r"must be a whole number, 1 or more"):
-        positive(text)

@@ -4,15 +4,9 @@ import argparse
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from gffnet.errors import UserError, nearest
-
-if TYPE_CHECKING:
-    from gffnet.inference.predictor import Predictor
-
-
-_UNITS = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
 
 
 class Parser(argparse.ArgumentParser):
@@ -76,66 +70,6 @@ def shard(text: str) -> tuple[int, int]:
     if not (parts and 1 <= int(parts[1]) <= int(parts[2])):
         raise UserError(f"--shard {text!r} must read i/n with 1 <= i <= n, such as 2/8.")
     return int(parts[1]), int(parts[2])
-
-
-def add_model(parser: Parser) -> None:
-    """`--model`, `--device` and `--precision`."""
-    parser.add_argument("--model", type=str, default=None, help="a run folder, a model folder or a checkpoint")
-    parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
-    parser.add_argument(
-        "--precision",
-        choices=["auto", "float32", "bfloat16"],
-        default="auto",
-        help="number format; auto takes the fastest that the hardware computes natively (default: auto)",
-    )
-
-
-def add_speed(parser: Parser) -> None:
-    """`--batch`, `--memory` and `--compile`: what changes how long prediction takes, and not its result."""
-    parser.add_argument(
-        "--batch", type=positive, default=None, help="windows predicted at once (default: 4 on a GPU, else 1)"
-    )
-    parser.add_argument(
-        "--memory",
-        type=memory,
-        default=None,
-        metavar="SIZE",
-        help="such as 8GB: predict images whose class probabilities do not fit, with all else, part by part",
-    )
-    parser.add_argument(
-        "--compile",
-        action="store_true",
-        help="compile the network for the size of its windows first: pays for many images of one size",
-    )
-
-
-def opened(arguments: argparse.Namespace, device: str | None = None) -> "Predictor":
-    """The model of `add_model`, to be run as `add_speed` says; on another `device`, if one is given."""
-    from gffnet.inference.predictor import load
-
-    return load(
-        arguments.model,
-        device or arguments.device,
-        arguments.precision,
-        batch=arguments.batch,
-        memory=arguments.memory,
-        compiled=arguments.compile,
-    )
-
-
-def memory(text: str) -> int:
-    """`8GB` → 8,000,000,000."""
-    parts = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,3})?) ?(MB|GB|MiB|GiB)", str(text))
-    if not (parts and float(parts[1])):
-        raise UserError(f"--memory {text!r} must be a number with MB, GB, MiB or GiB, such as 8GB.")
-    return int(float(parts[1]) * _UNITS[parts[2]])
-
-
-def positive(text: str) -> int:
-    """A whole number of at least 1."""
-    if not (re.fullmatch(r"[0-9]{1,6}", str(text)) and int(text)):
-        raise UserError(f"--batch {text!r} must be a whole number, 1 or more.")
-    return int(text)
 
 
 def add_root(parser: Parser, required: bool) -> None:

@@ -1,20 +1,16 @@
 """`gffnet evaluate`: score a model on a split of a data set."""
 
-import argparse
-import dataclasses
 import signal
 import threading
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gffnet.commands.arguments import Parser, add_cache, add_model, add_root, add_speed, opened, print_json, scale, size
+from gffnet.commands.arguments import Parser, add_cache, add_root, print_json
+from gffnet.commands.model_arguments import add_model, add_protocol, add_speed, opened
 from gffnet.errors import Stopped, UserError
-
-if TYPE_CHECKING:
-    from gffnet.recipe import EvaluationRecipe
 
 SUMMARY = "score a model on a data set: mIoU, pixel accuracy, IoU per class, with the protocol used"
 
@@ -38,38 +34,6 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--json", action="store_true", help="print the scores as JSON instead of a table")
 
 
-def add_protocol(parser: Parser) -> None:
-    """`--scales`, `--flip`, `--crop` and `--overlap`: how an image is predicted."""
-    parser.add_argument(
-        "--scales", type=scale, nargs="+", default=None, help="average over these scales (default: the recipe's)"
-    )
-    parser.add_argument("--flip", action="store_true", help="average with the mirrored image's result")
-    parser.add_argument(
-        "--crop",
-        type=_crop,
-        default=None,
-        metavar="HxW",
-        help="sliding window; none: the whole image (default: the recipe's)",
-    )
-    parser.add_argument(
-        "--overlap", type=_overlap, default=None, help="of windows, as a share of one (default: the recipe's)"
-    )
-
-
-def chosen_protocol(arguments: Namespace, default: "EvaluationRecipe") -> "EvaluationRecipe":
-    """The protocol that the model comes with, and what the arguments change of it."""
-    changes: dict[str, Any] = {}
-    if arguments.scales:
-        changes["scales"] = tuple(arguments.scales)
-    if arguments.flip:
-        changes["flip"] = True
-    if arguments.crop is not None:
-        changes["crop"] = arguments.crop or None
-    if arguments.overlap is not None:
-        changes["overlap"] = arguments.overlap
-    return dataclasses.replace(default, **changes)
-
-
 def run(arguments: Namespace) -> None:
     """Score, write and print."""
     from gffnet.data.build import open_dataset
@@ -84,7 +48,7 @@ def run(arguments: Namespace) -> None:
     with _stopping(), joined() as group:
         predictor = opened(arguments, own_device(arguments.device))
         dataset = open_dataset(arguments.dataset, arguments.root, arguments.split, arguments.cache)
-        protocol = chosen_protocol(arguments, predictor.config.evaluation)
+        protocol = predictor.config.evaluation
         task = Task(predictor, dataset, arguments.dataset, arguments.split, protocol, arguments.details)
         result = evaluate_share(task, group, out, arguments.resume)
         if result is None:
@@ -147,24 +111,3 @@ def _drawn(headings: Sequence[str], rows: Iterable[Sequence[str]], title: str | 
     for row in rows:
         drawn.add_row(*row)
     return drawn
-
-
-def _crop(text: str) -> tuple[int, ...]:
-    """A window; empty for none."""
-    if text == "none":
-        return ()
-    window = size(text)
-    if min(window) < 16:
-        raise UserError(f"--crop {text} must be none or at least 16 pixels high and wide.")
-    return window
-
-
-def _overlap(text: str) -> float:
-    """A share of a window."""
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a number of at least 0 and below 1, such as 0.333")
-    return share

@@ -3,7 +3,8 @@
 from argparse import Namespace
 from pathlib import Path
 
-from gffnet.commands.arguments import Parser, add_model, levels
+from gffnet.commands.arguments import Parser, levels
+from gffnet.commands.model_arguments import add_model
 
 SUMMARY = "gate maps (Figures 6 and 7a), and what closing gates changes (Figure 7b)"
 

@@ -3,7 +3,8 @@
 from argparse import Namespace
 from pathlib import Path
 
-from gffnet.commands.arguments import Parser, add_model, add_speed, opened, print_json, shard
+from gffnet.commands.arguments import Parser, print_json, shard
+from gffnet.commands.model_arguments import add_model, add_protocol, add_speed, opened
 
 SUMMARY = "label maps, colour maps and overlays of images, videos and folders"
 
@@ -17,6 +18,7 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write labels/, colour/ and overlay/ into")
     add_model(parser)
+    add_protocol(parser)
     add_speed(parser)
     parser.add_argument(
         "--write", nargs="+", choices=_RESULTS, default=_RESULTS, help="what to write (default: all three)"

@@ -3,8 +3,8 @@
 from argparse import Namespace
 from pathlib import Path
 
-from gffnet.commands.arguments import Parser, add_model, add_root, add_speed, opened
-from gffnet.commands.evaluate import add_protocol, chosen_protocol
+from gffnet.commands.arguments import Parser, add_root
+from gffnet.commands.model_arguments import add_model, add_protocol, add_speed, opened
 
 SUMMARY = "the archive that the Cityscapes test server takes, checked"
 
@@ -30,6 +30,6 @@ def run(arguments: Namespace) -> None:
     if len(images) != (wanted := official_count(arguments.split)):
         remedy = ": the test server wants them all" if arguments.split == "test" else ""
         screen.print(f"{len(images)} images, but Cityscapes has {wanted} in {arguments.split}{remedy}", style="yellow")
-    write_submission(predictor, images, arguments.out, chosen_protocol(arguments, predictor.config.evaluation))
+    write_submission(predictor, images, arguments.out, predictor.config.evaluation)
     size = arguments.out.stat().st_size / 1e6
     screen.print(f"{len(images)} label maps, checked: {arguments.out}, {size:.1f} MB")
