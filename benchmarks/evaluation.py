@@ -45,6 +45,7 @@ from gffnet.inference.windows import window_starts
 from gffnet.metrics.confusion import ConfusionMatrix
 from gffnet.models.algebra.forms import set_plain
 from gffnet.models.network import SceneParser
+from gffnet.pages import keep_pages
 from gffnet.recipe import EvaluationRecipe
 from harness import machine, ratios, report, spread, timing
 
@@ -131,6 +132,7 @@ def make(variant: str, model: str) -> Predict:
         set_plain(network)
         return partial(classic, network)
     precision = "float32" if variant == "float32" else "auto"
+    keep_pages()  # as the command line does
     return load(model, "cpu", precision, compiled=variant == "compiled").predict
 
 

@@ -38,9 +38,9 @@ from gffnet.commands.arguments import size
 from gffnet.models.algebra.forms import set_plain
 from gffnet.models.algebra.resize import size_of
 from gffnet.models.build import build_network
+from gffnet.pages import keep_pages
 from gffnet.recipe import load_recipe
 from gffnet.training.auxiliary import AuxiliaryHead
-from gffnet.training.pages import keep_pages
 from harness import interleaved, machine, ratios, report, spread, timing
 
 CLASSES, IGNORE, AUXILIARY_WEIGHT = 19, 255, 0.4

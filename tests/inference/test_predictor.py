@@ -139,6 +139,14 @@ def test_memory_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 1256 < int(str(error.value).split("give it ")[1].split("MB")[0]) < 1300
 
 
+def test_what_earlier_images_took_is_room_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    peaks = iter([100, 150, 900, 900, 900, 930])  # before and after a window; an image has come between
+    monkeypatch.setattr("gffnet.inference.predictor.peak_memory", lambda device: next(peaks))
+    predictor = Predictor(tiny.network(tiny.recipe()), tiny.config(tiny.recipe()), CPU, FLOAT32, memory=10**9)
+    besides = [predictor.window(EvaluationRecipe((side, side))).besides for side in (32, 32, 48)]
+    assert besides == [150, 150, 180]
+
+
 def test_normalisation_is_folded(gffnet: Predictor) -> None:
     network = tiny.network(tiny.recipe(tiny.GFFNET))
     assert any(isinstance(part, nn.BatchNorm2d) for part in network.modules())

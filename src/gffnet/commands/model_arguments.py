@@ -88,7 +88,10 @@ def _protocol(arguments: Namespace, default: "EvaluationRecipe") -> "EvaluationR
 def opened(arguments: Namespace, device: str | None = None) -> "Predictor":
     """The model of `add_model`, to be run as `add_protocol` and `add_speed` say; on `device`, if one is given."""
     from gffnet.inference.predictor import load
+    from gffnet.pages import keep_pages
 
+    if arguments.memory is None:  # pages that are kept may be more than the memory that is asked for
+        keep_pages()
     predictor = load(
         arguments.model,
         device or arguments.device,

@@ -68,6 +68,7 @@ class Predictor:
         self.batch = batch or (4 if device.type == "cuda" else 1)
         self.memory = memory
         self._tried: set[tuple[tuple[int, int], bool]] = set()
+        self._base = 0
         prepared = copy.deepcopy(network).eval().cpu()  # where folding gives the same weights whatever the device
         fold_norms(prepared, torch.zeros(1, len(network.mean), 64, 64))
         self.network: SceneParser = prepared.to(device, precision.dtype).to(memory_format=torch.channels_last)
@@ -114,12 +115,15 @@ class Predictor:
 
     @torch.inference_mode()
     def _besides(self, protocol: EvaluationRecipe) -> int:
-        """Bytes that this process takes without an image: the most so far, a batch of windows included."""
+        """Bytes that this process takes without an image, a batch of windows included."""
+        before = peak_memory(self.device)
         if protocol.crop and (protocol.crop, protocol.flip) not in self._tried:
             windows = torch.zeros(self.batch * (1 + protocol.flip), len(self.network.mean), *protocol.crop)
             self._score(windows.to(self.device)).float().softmax(1)
             self._tried.add((protocol.crop, protocol.flip))
-        return peak_memory(self.device)
+        # The peak itself counts only before the first image; later, what larger windows added to it.
+        self._base = (self._base or before) + peak_memory(self.device) - before
+        return self._base
 
     @torch.inference_mode()
     def encode(self, image: ImageLike) -> Encoded:

@@ -19,6 +19,7 @@ from gffnet.files import write_whole
 from gffnet.inference.model_folder import ModelConfig, save_model
 from gffnet.inference.precision import Precision, pick_precision
 from gffnet.models.build import build_network
+from gffnet.pages import keep_pages
 from gffnet.recipe import Recipe
 from gffnet.training.checkpoints import KeepBest, KeepLast
 from gffnet.training.class_weights import class_weights, needs_pixels
@@ -29,7 +30,6 @@ from gffnet.training.initial import start_from
 from gffnet.training.launch import Launch, find_launch
 from gffnet.training.logs import Log, Tables, TensorBoard, WeightsAndBiases
 from gffnet.training.overfit import few, verdict
-from gffnet.training.pages import keep_pages
 from gffnet.training.progress_bar import ProgressBar
 from gffnet.training.record import Facts, recorded
 from gffnet.training.rehearsal import Setup

@@ -1,0 +1,78 @@
+"""Prediction of an image whose class probabilities do not fit into memory: peak memory of the process, and seconds.
+
+    python benchmarks/large_image.py [--size 10000x10000] [--memory 8GB] [--recipe ade20k/gffnet_r101] [--backbone NAME]
+                                     [--crop 512x512] [--scales 1.0] [--out FILE]
+
+The image is noise and the network untrained, as neither matters to memory. `gffnet predict` runs as a process of its
+own, from the PNG to label map, colours and overlay. "all at once" is what the probabilities of all classes would take
+at the size of the image, in float32.
+"""
+
+import argparse
+import dataclasses
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from gffnet.commands.arguments import size
+from gffnet.commands.model_arguments import memory
+from gffnet.data.catalog import dataset_classes
+from gffnet.inference.model_folder import ModelConfig, save_model
+from gffnet.models.build import build_network
+from gffnet.recipe import load_recipe
+from harness import machine, report
+
+
+def main() -> None:
+    """Measure, print, and keep it if asked."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", type=size, default=(10_000, 10_000))
+    parser.add_argument("--memory", default="8GB")
+    parser.add_argument("--recipe", default="ade20k/gffnet_r101")
+    parser.add_argument("--backbone", help="in place of that of the recipe, such as resnet18")
+    parser.add_argument("--crop", default="512x512")
+    parser.add_argument("--scales", nargs="+", default=["1.0"])
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    height, width = arguments.size
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        classes = untrained(arguments.recipe, arguments.backbone, folder / "model")
+        pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / "image.png", compress_level=1)
+        del pixels
+        words = ["predict", str(folder / "image.png"), "--model", str(folder / "model"), "--out", str(folder / "out")]
+        words += ["--memory", arguments.memory, "--crop", arguments.crop, "--scales", *arguments.scales]
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "gffnet", *words], check=True)
+        seconds = time.perf_counter() - start
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    lines = [
+        machine(),
+        f"{arguments.recipe} {arguments.backbone or ''}, {height}x{width}, {classes} classes, windows of "
+        f"{arguments.crop}, scales {' '.join(arguments.scales)}; all at once {4 * classes * height * width / 1e9:.0f} GB",
+        f"--memory {arguments.memory}: peak {peak / 1e9:.2f} GB ({100 * peak / memory(arguments.memory):.0f} % of it), "
+        f"{seconds:.0f} s, {height * width / 1e6 / seconds:.2f} megapixels a second",
+    ]
+    report(lines, arguments.out)
+
+
+def untrained(recipe: str, backbone: str | None, folder: Path) -> int:
+    """Write an untrained model of a recipe; returns its number of classes."""
+    model = load_recipe(recipe).model.without_weights()
+    if backbone:
+        model = dataclasses.replace(model, backbone=dataclasses.replace(model.backbone, name=backbone))
+    classes = dataset_classes(recipe.split("/")[0])
+    network = build_network(model, len(classes.names))
+    save_model(folder, network, ModelConfig(model, classes.names, classes.palette, recipe.split("/")[0], recipe))
+    return len(classes.names)
+
+
+if __name__ == "__main__":
+    main()
