@@ -1,7 +1,7 @@
 """Prediction of an image whose class probabilities do not fit into memory: peak memory of the process, and seconds.
 
     python benchmarks/large_image.py [--size 10000x10000] [--memory 8GB] [--recipe ade20k/gffnet_r101] [--backbone NAME]
-                                     [--crop 512x512] [--scales 1.0] [--out FILE]
+                                     [--crop 512x512] [--overlap 0.333] [--scales 1.0] [--out FILE]
 
 The image is noise and the network untrained, as neither matters to memory. `gffnet predict` runs as a process of its
 own, from the PNG to label map, colours and overlay. "all at once" is what the probabilities of all classes would take
@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="ade20k/gffnet_r101")
     parser.add_argument("--backbone", help="in place of that of the recipe, such as resnet18")
     parser.add_argument("--crop", default="512x512")
+    parser.add_argument("--overlap", default="0.333")
     parser.add_argument("--scales", nargs="+", default=["1.0"])
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -48,15 +49,25 @@ def main() -> None:
         Image.fromarray(pixels).save(folder / "image.png", compress_level=1)
         del pixels
         words = ["predict", str(folder / "image.png"), "--model", str(folder / "model"), "--out", str(folder / "out")]
-        words += ["--memory", arguments.memory, "--crop", arguments.crop, "--scales", *arguments.scales]
+        words += [
+            "--memory",
+            arguments.memory,
+            "--crop",
+            arguments.crop,
+            "--overlap",
+            arguments.overlap,
+            "--scales",
+            *arguments.scales,
+        ]
         start = time.perf_counter()
         subprocess.run([sys.executable, "-m", "gffnet", *words], check=True)
         seconds = time.perf_counter() - start
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     lines = [
         machine(),
-        f"{arguments.recipe} {arguments.backbone or ''}, {height}x{width}, {classes} classes, windows of "
-        f"{arguments.crop}, scales {' '.join(arguments.scales)}; all at once {4 * classes * height * width / 1e9:.0f} GB",
+        f"{arguments.recipe} {arguments.backbone or ''}, {height}x{width}, {classes} classes",
+        f"windows of {arguments.crop} that overlap by {arguments.overlap}, scales {' '.join(arguments.scales)}; "
+        f"all at once {4 * classes * height * width / 1e9:.0f} GB",
         f"--memory {arguments.memory}: peak {peak / 1e9:.2f} GB ({100 * peak / memory(arguments.memory):.0f} % of it), "
         f"{seconds:.0f} s, {height * width / 1e6 / seconds:.2f} megapixels a second",
     ]
