@@ -181,10 +181,10 @@ class Held(TorchDispatchMode):
 
 def test_blocks_hold_no_more_than_they_say() -> None:
     """All that is made for probabilities, at the most: counted by what torch holds."""
-    size, protocol = (600, 900), EvaluationRecipe((40, 40), scales=(0.75, 1.0, 1.5))
+    size, protocol = (300, 500), EvaluationRecipe((40, 40), scales=(0.75, 1.0, 1.5))
     image = torch.from_numpy(picture(*size))
     flat = torch.rand(1, 50, 40, 40)
-    for memory in (30_000_000, 60_000_000):
+    for memory in (20_000_000, 40_000_000):
         window = SlidingWindow(lambda x: flat, 50, protocol, MEAN, memory=memory)
         layout = window.layout(image)
         with Held() as held:
