@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import confusion_matrix
-from torch.distributed import HashStore
 
 import gffnet.evaluation.evaluate as evaluation
 from gffnet.data.base import Dataset
@@ -20,11 +18,11 @@ from gffnet.data.labels import LabelTable
 from gffnet.errors import RunFailed, Stopped, UserError
 from gffnet.evaluation.evaluate import Result, Task, evaluate, evaluate_share, forget_kept, write_scores
 from gffnet.evaluation.images import score_image
-from gffnet.evaluation.shares import Group
 from gffnet.inference.predictor import Predictor
 from gffnet.recipe import EvaluationRecipe
 from tests import tiny
 from tests.data.trees import camvid_tree
+from tests.evaluation.processes import together
 
 PROTOCOL = EvaluationRecipe(scales=(1.0, 1.5), flip=True)
 
@@ -147,24 +145,8 @@ def task(data: Dataset, predictor: Predictor | None = None, **other: Any) -> Tas
 
 def shared(size: int, data: Dataset, out: Path | None, resume: bool = False) -> list[Result | BaseException | None]:
     """What comes of an evaluation in every process; they are threads here."""
-    store, results = HashStore(), [None] * size
     tasks = [task(data) for _ in range(size)]
-
-    def run(rank: int) -> None:
-        group = Group(rank, size, store)
-        try:
-            results[rank] = evaluate_share(tasks[rank], group, out, resume)  # type: ignore[call-overload]
-        except BaseException as error:
-            group.fail(error)
-            results[rank] = error  # type: ignore[call-overload]
-
-    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(size)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    assert not any(thread.is_alive() for thread in threads)
-    return list(results)
+    return together(size, lambda group: evaluate_share(tasks[group.rank], group, out, resume))
 
 
 def same(one: Result | BaseException | None, other: Result | BaseException | None) -> bool:

@@ -1,36 +1,13 @@
 """Processes that share images; here they are threads, in tests/commands/test_evaluate.py real ones."""
 
-import threading
 import time
-from collections.abc import Callable
 
 import pytest
 import torch
-from torch.distributed import HashStore
 
 from gffnet.errors import RunFailed, UserError
 from gffnet.evaluation.shares import Group, joined, own_device
-
-
-def together(size: int, work: Callable[[Group], object]) -> list[object]:
-    """What `work` returned or raised in every process."""
-    store, results = HashStore(), [None] * size
-
-    def run(rank: int) -> None:
-        group = Group(rank, size, store)
-        try:
-            results[rank] = work(group)  # type: ignore[call-overload]
-        except BaseException as error:
-            group.fail(error)
-            results[rank] = error  # type: ignore[call-overload]
-
-    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(size)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-    assert not any(thread.is_alive() for thread in threads)
-    return list(results)
+from tests.evaluation.processes import together
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 8])

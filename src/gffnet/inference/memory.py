@@ -83,11 +83,17 @@ def peak_memory(device: torch.device) -> int:
     """The most bytes that this process has taken so far, of the GPU's memory or the machine's; 0 if nobody knows."""
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device)
+    return most_resident() or 0
+
+
+def most_resident() -> int | None:
+    """The most bytes of the machine's memory that this process ever took; None where the system does not tell."""
     try:
         import resource
     except ImportError:  # Windows
-        return 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _heights(height: int) -> list[int]:

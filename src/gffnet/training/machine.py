@@ -3,7 +3,6 @@
 import os
 import platform
 import subprocess
-import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 import gffnet
+from gffnet.inference.memory import most_resident
 
 _PACKAGES = ("gffnet", "torch", "torchvision", "timm", "lightning", "numpy")
 _OTHER_CHECKOUTS = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR"}
@@ -61,17 +61,7 @@ def memory_in_use(device: torch.device) -> int | None:
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError, AttributeError):
-        return _most_resident()
-
-
-def _most_resident() -> int | None:
-    """The most memory that the process ever took, on systems that do not tell what it takes now."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        return most_resident()  # the system does not tell what it takes now
 
 
 def _cpu_model() -> str:
