@@ -7,9 +7,16 @@ import jaxtyping
 
 jaxtyping.install_import_hook("gffnet", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
+import shutil  # noqa: E402
+from collections.abc import Iterator  # noqa: E402
+from typing import TYPE_CHECKING  # noqa: E402
+
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import register_random, settings  # noqa: E402
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 pytest.register_assert_rewrite("tests.models")
 torch.set_num_threads(1)
@@ -35,3 +42,16 @@ register_random(torch_random)
 def _seed() -> None:
     """Every test starts from the same random numbers, alone or in a group."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator["Browser"]:
+    """Headless Chromium; whoever tests what a person sees in it skips where it is not installed."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no Chromium on this machine: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()

@@ -7,7 +7,7 @@ a gate means to fuse again with `G_l` at zero everywhere. Images are taken whole
 gate map a level; sliding windows and multi-scale averages have many.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float32, UInt8
 from torch import Tensor
 
+from gffnet.analysis.gate_edits import GateEdit, edit_gates
 from gffnet.errors import UserError
 from gffnet.inference.predictor import Encoded, Predictor
 from gffnet.models.algebra.resize import resize
@@ -35,10 +36,10 @@ class GateResult:
 
 @dataclass(frozen=True, eq=False)
 class Closing:
-    """What the network sees with some gates at a constant."""
+    """What the network sees with some gates edited."""
 
     levels: tuple[int, ...]
-    """The levels whose gates were set, 1 the finest."""
+    """The levels whose gates were edited, 1 the finest."""
     prediction: UInt8[np.ndarray, "h w"]
     changed: Bool[np.ndarray, "h w"]
     """Where the prediction differs from the one with the learned gates."""
@@ -66,19 +67,17 @@ class GatedImage:
         )
 
     def close(self, levels: Sequence[int], value: float = 0.0) -> Closing:
-        """Fuse with the gates of `levels` at `value`.
+        """Fuse with the gates of `levels` at `value`. Raises as `edit`."""
+        return self.edit({level: GateEdit(value=value) for level in levels})
+
+    def edit(self, edits: Mapping[int, GateEdit]) -> Closing:
+        """Fuse with edited gates.
 
         Raises:
-            UserError: there is no such level, or no such gate value.
+            UserError: there is no such level, scale or value.
         """
-        check_levels(levels, len(self._gates))
-        if not 0 <= value <= 1:
-            raise UserError(f"gate value {value} is outside 0..1: 0 closes a gate, 1 opens it.")
-        edited = [
-            torch.full_like(gate, value) if level in levels else gate for level, gate in enumerate(self._gates, start=1)
-        ]
-        prediction = self._predict(edited)
-        return Closing(tuple(sorted(set(levels))), prediction, prediction != self.learned.prediction)
+        prediction = self._predict(edit_gates(self._gates, edits))
+        return Closing(tuple(sorted(edits)), prediction, prediction != self.learned.prediction)
 
     def _predict(self, gates: Gates) -> UInt8[np.ndarray, "h w"]:
         logits = self._predictor.decode(self._encoded, gates)
@@ -91,18 +90,6 @@ def gate_map(gate: Tensor, size: tuple[int, int]) -> Float32[np.ndarray, "h w"]:
     resized = resize(gate.float().mean(1, keepdim=True), size)
     result: np.ndarray = resized[0, 0].clamp(0, 1).cpu().numpy()
     return result
-
-
-def check_levels(levels: Sequence[int], count: int) -> None:
-    """Whether `levels` are among 1..`count`.
-
-    Raises:
-        UserError: one is not.
-    """
-    for level in levels:
-        if not 1 <= level <= count:
-            allowed = ", ".join(str(known) for known in range(1, count + 1))
-            raise UserError(f"gate level {level} does not exist. This model has levels {allowed}; 1 is the finest.")
 
 
 def _encode(predictor: Predictor, image: np.ndarray) -> tuple[Encoded, Gates]:
