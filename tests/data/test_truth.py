@@ -11,7 +11,7 @@ from gffnet.data.truth import Truth
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
     root = tmp_path_factory.mktemp("streets")
-    write_streets(root, 2, 3, (64, 96))
+    write_streets(root, 2, 3, (128, 256))
     return root
 
 
