@@ -11,7 +11,7 @@ demo: $(VENV)/.installed
 	$(RUN)/gffnet demo --out demo
 
 test: lint
-	$(RUN)/python -m pytest
+	$(RUN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: $(VENV)/.installed-dev
 	$(RUN)/ruff check

@@ -40,10 +40,11 @@ def test_the_plan_for_other_hardware(
     recipe: str, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["train", recipe, "--plan", "--throughput", "2", "--set", "model.backbone.weights=imagenet"]) == 0
+    name = Path(recipe).name  # a whole path may be too long for one line
+    assert main(["train", name, "--plan", "--throughput", "2", "--set", "model.backbone.weights=imagenet"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert out.startswith(f"{recipe}: 2.0 days at 2 images/s, 12 hours on 4 such\n".replace("2.0 days", "2 days"))
+    assert out.startswith(f"{name}: 2 days at 2 images/s, 12 hours on 4 such\n")
     for said in ("1 device: 2 days   2: 24 hours   4: 12 hours", "86,400 iterations of 4 images of 32x48", "as given"):
         assert said in out
     assert [path.name for path in tmp_path.iterdir()] == ["mine.yaml"], "nothing was written"
