@@ -40,7 +40,13 @@ def scores(out: Path) -> dict[str, Any]:
 def test_all_is_written(words: list[str], tmp_path: Path, capsys: Captured) -> None:
     out = tmp_path / "out"
     assert main([*words, "--out", str(out)]) == 0
-    assert {path.name for path in out.iterdir()} == {"scores.json", "scores.md", "scores.html", "images.csv"}
+    assert {path.name for path in out.iterdir()} == {
+        "scores.json",
+        "scores.md",
+        "scores.html",
+        "images.csv",
+        "confusion.csv",
+    }
     found = scores(out)
     assert found["protocol"]["weights_sha256"] == hash_weights(load_model(tmp_path / "run")[0])
     rows = list(csv.DictReader((out / "images.csv").read_text().splitlines()))
@@ -172,7 +178,7 @@ def test_killed_and_gone_on_with_more_processes(words: list[str], tmp_path: Path
     assert "going on: 2 images are scored" in err
     assert main([*words, "--out", str(tmp_path / "whole")]) == 0
     assert scores(tmp_path / "out") == scores(tmp_path / "whole")
-    for name in ("images.csv", "scores.md", "scores.html"):
+    for name in ("images.csv", "confusion.csv", "scores.md", "scores.html"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert not (tmp_path / "out/scored").exists()
 

@@ -16,8 +16,9 @@ from gffnet.data.build import open_dataset
 from gffnet.data.catalog import Classes
 from gffnet.data.labels import LabelTable
 from gffnet.errors import RunFailed, Stopped, UserError
-from gffnet.evaluation.evaluate import Result, Task, evaluate, evaluate_share, forget_kept, write_scores
+from gffnet.evaluation.evaluate import Task, evaluate, evaluate_share, forget_kept
 from gffnet.evaluation.images import score_image
+from gffnet.evaluation.result import Result, write_scores
 from gffnet.inference.predictor import Predictor
 from gffnet.recipe import EvaluationRecipe
 from tests import tiny
@@ -136,6 +137,19 @@ def test_every_image_has_a_score_of_its_own_in_order(val: Dataset) -> None:
     assert sum(score.pixels for _, score in result.images) == result.scores["pixels"]
 
 
+def test_the_confusion_matrix_is_kept(val: Dataset) -> None:
+    predictor = tiny.predictor()
+    result = evaluate_share(Task(predictor, val, "camvid", "val", PROTOCOL, details=False))
+    assert result is not None
+    assert result.confusion is not None
+    counts = np.zeros((11, 12), np.int64)
+    for i in range(len(val)):
+        labels = val[i].labels.numpy()
+        predicted = predictor.predict(val[i].image.permute(1, 2, 0).numpy(), PROTOCOL)
+        counts += confusion_matrix(labels.ravel(), predicted.ravel(), labels=range(12))[:11]
+    assert np.array_equal(result.confusion, counts)
+
+
 # Many processes
 
 
@@ -154,7 +168,9 @@ def same(one: Result | BaseException | None, other: Result | BaseException | Non
     assert isinstance(one, Result)
     assert isinstance(other, Result)
     a, b = ({**of.scores, "images_per_second": 0} for of in (one, other))
-    return a == b and one.images == other.images
+    assert one.confusion is not None
+    assert other.confusion is not None
+    return a == b and one.images == other.images and np.array_equal(one.confusion, other.confusion)
 
 
 @pytest.mark.parametrize("size", [2, 5])

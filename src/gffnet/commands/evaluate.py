@@ -28,7 +28,10 @@ def add_arguments(parser: Parser) -> None:
         "--no-details", dest="details", action="store_false", help="no scores of boundaries, distances and object sizes"
     )
     parser.add_argument(
-        "--out", type=Path, default=None, help="folder for scores.json, scores.md, scores.html and images.csv"
+        "--out",
+        type=Path,
+        default=None,
+        help="folder for scores.json, scores.md, scores.html, images.csv and confusion.csv",
     )
     parser.add_argument("--resume", action="store_true", help="go on with an evaluation into --out that was broken off")
     parser.add_argument("--json", action="store_true", help="print the scores as JSON instead of a table")
@@ -37,10 +40,9 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: Namespace) -> None:
     """Score, write and print."""
     from gffnet.data.build import open_dataset
-    from gffnet.evaluation.evaluate import Task, evaluate_share, forget_kept, write_scores
-    from gffnet.evaluation.images import write_images
+    from gffnet.evaluation.evaluate import Task, evaluate_share, forget_kept
+    from gffnet.evaluation.result import write_result
     from gffnet.evaluation.shares import joined, own_device
-    from gffnet.evaluation.tables import write_tables
 
     if arguments.resume and arguments.out is None:
         raise UserError("--resume goes on with what is kept in --out DIR. Name the folder of the evaluation.")
@@ -54,9 +56,7 @@ def run(arguments: Namespace) -> None:
         if result is None:
             return
         if out is not None:
-            write_images(out / "images.csv", result.images)
-            write_tables(out, result.scores)
-            write_scores(out / "scores.json", result.scores)
+            write_result(out, result)
             forget_kept(out)
     if arguments.json:
         print_json(result.scores)

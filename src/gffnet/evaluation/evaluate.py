@@ -11,12 +11,11 @@ from typing import Any
 from gffnet.console import screen, track
 from gffnet.data.base import Dataset, Sample
 from gffnet.errors import CannotWrite, Stopped, UserError
-from gffnet.evaluation.images import ImageScore
 from gffnet.evaluation.kept import FOLDER, Kept, clear, fingerprint
 from gffnet.evaluation.protocol import absent_rule, protocol_record
+from gffnet.evaluation.result import Result
 from gffnet.evaluation.scored import Scored
 from gffnet.evaluation.shares import Group
-from gffnet.files import write_whole
 from gffnet.inference.overlap import ahead, behind
 from gffnet.inference.predictor import Predictor
 from gffnet.recipe import EvaluationRecipe
@@ -41,14 +40,6 @@ class Task:
     def record(self) -> dict[str, Any]:
         """The protocol, for the record."""
         return protocol_record(self.predictor, self.protocol, self.name, self.split)
-
-
-@dataclass(frozen=True)
-class Result:
-    """The scores of a data set and of each of its images, by name and in its order."""
-
-    scores: dict[str, Any]
-    images: list[tuple[str, ImageScore]]
 
 
 def evaluate(
@@ -93,7 +84,7 @@ def evaluate_share(
         Stopped, KeyboardInterrupt: asked to stop; what is scored is kept in `out`.
     """
     group = group or Group()
-    names = _same_classes(task)
+    names = same_classes(task)
     told = fingerprint(task.record(), task.dataset, task.details)
     kept = Kept(out / FOLDER, told, task.dataset) if out is not None else None
     scored = Scored(len(names), task.details)
@@ -113,7 +104,8 @@ def evaluate_share(
         "images_per_second": len(left) / seconds,
         "protocol": task.record(),
     }
-    return Result(scores, [(task.dataset.name(i), scored.images[i]) for i in sorted(scored.images)])
+    images = [(task.dataset.name(i), scored.images[i]) for i in sorted(scored.images)]
+    return Result(scores, images, scored.counts.state()["confusion"])
 
 
 def forget_kept(out: Path) -> None:
@@ -121,12 +113,7 @@ def forget_kept(out: Path) -> None:
     clear(out / FOLDER)
 
 
-def write_scores(path: Path, scores: dict[str, Any]) -> None:
-    """Write scores as JSON, whole or not at all."""
-    write_whole(path, (json.dumps(scores, indent=1) + "\n").encode())
-
-
-def _same_classes(task: Task) -> tuple[str, ...]:
+def same_classes(task: Task) -> tuple[str, ...]:
     """The classes of the model, which must be those of the data set."""
     config, there = task.predictor.config, task.dataset.classes.names
     if tuple(there) != tuple(config.classes):

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
+from gffnet.errors import UserError
 from gffnet.files import write_whole
 
 COLUMNS = ("name", "pixels", "pixel_accuracy", "miou")
@@ -50,3 +52,22 @@ def write_images(path: Path, rows: Iterable[tuple[str, ImageScore]]) -> None:
         pixels, correct, miou = score
         lines.writerow([name, pixels, *([correct / pixels, miou] if pixels else ["", ""])])
     write_whole(path, text.getvalue().encode())
+
+
+def read_images(path: Path) -> list[tuple[str, ImageScore]]:
+    """Names and scores in a file that `write_images` wrote.
+
+    Raises:
+        UserError: it is no such file.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        return [(row["name"], _score(int(row["pixels"]), row["pixel_accuracy"], row["miou"])) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} holds no scores of images as `gffnet evaluate` writes them ({error!r}).") from None
+
+
+def _score(pixels: int, accuracy: str, miou: str) -> ImageScore:
+    """A line of the file; shares of pixels are whole numbers of them again."""
+    return ImageScore(pixels, round(float(accuracy) * pixels), float(miou)) if pixels else ImageScore(0, 0, math.nan)

@@ -46,7 +46,7 @@ def write_tables(out: Path, scores: Mapping[str, Any]) -> None:
         CannotWrite: a file cannot be written.
     """
     title, tables = title_of(scores), all_tables(scores)
-    write_whole(out / "scores.md", _markdown(title, tables).encode())
+    write_whole(out / "scores.md", markdown(title, tables).encode())
     page = jinja2.Environment(
         loader=jinja2.PackageLoader("gffnet", "evaluation"),
         autoescape=True,
@@ -183,7 +183,7 @@ def _percent(value: float | None, digits: int = 1) -> str:
     return DASH if value is None else f"{100 * value:.{digits}f}"
 
 
-def _markdown(title: str, tables: Sequence[Table]) -> str:
+def markdown(title: str, tables: Sequence[Table]) -> str:
     """The tables in Markdown."""
     parts = [f"# {_escaped(title)}"]
     for table in tables:
