@@ -10,7 +10,19 @@ from collections.abc import Sequence
 from types import ModuleType
 
 import gffnet
-from gffnet.commands import cost, data_cache, data_check, data_streets, demo, evaluate, gates, predict, submit, train
+from gffnet.commands import (
+    cost,
+    data_cache,
+    data_check,
+    data_streets,
+    demo,
+    evaluate,
+    gates,
+    gates_ablation,
+    predict,
+    submit,
+    train,
+)
 from gffnet.commands.arguments import Parser
 from gffnet.errors import RunFailed, UserError
 
@@ -21,6 +33,7 @@ COMMANDS: dict[str, ModuleType] = {
     "submit": submit,
     "predict": predict,
     "gates": gates,
+    "gates-ablation": gates_ablation,
     "cost": cost,
 }
 DATA_COMMANDS: dict[str, ModuleType] = {"check": data_check, "cache": data_cache, "streets": data_streets}

@@ -22,8 +22,7 @@ def test_gate_colours_are_the_ends_of_the_table():
 
 
 @pytest.mark.filterwarnings("ignore:Glyph")
-@pytest.mark.parametrize("size", [(20, 90), (62, 94), (90, 20)])
-@pytest.mark.parametrize("levels", [2, 4, 5])
+@pytest.mark.parametrize(("size", "levels"), [((20, 90), 2), ((62, 94), 4), ((90, 20), 5)])
 def test_figures_of_any_shape_and_names(size, levels):
     image = np.full((*size, 3), 90, np.uint8)
     labels = (np.arange(size[0] * size[1]) % 5).astype(np.uint8).reshape(size)
@@ -33,8 +32,9 @@ def test_figures_of_any_shape_and_names(size, levels):
     assert figure.dtype == np.uint8
     assert figure.ndim == 3
     assert (figure == (0x44, 1, 0x54)).all(-1).any(), "the colour of a closed gate"
-    closing = Closing((1, 2), labels[::-1].copy(), labels[::-1] != labels)
-    assert closing_figure("name", image, result, closing, NASTY, PALETTE).shape[2] == 3
+    closings = [Closing(closed, labels[::-1].copy(), labels[::-1] != labels) for closed in ((1,), (1, 2))]
+    for truth in (None, np.roll(labels, 1)):
+        assert closing_figure("name", image, result, closings, NASTY, PALETTE, 0.5, truth).shape[2] == 3
 
 
 def test_a_figure_shows_its_image_and_its_gates():

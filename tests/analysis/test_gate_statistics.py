@@ -3,11 +3,11 @@ import pytest
 
 from gffnet.analysis.gate_statistics import (
     RING_NAMES,
+    GateStatistics,
     boundary_rings,
-    closing_statistics,
     gate_rows,
-    gate_statistics,
-    means,
+    means_of,
+    totals_of,
 )
 from gffnet.analysis.gated_image import Closing, GateResult
 
@@ -18,7 +18,8 @@ def naive_rings(labels):
     rings = np.zeros(labels.shape, int)
     for y in range(height):
         for x in range(width):
-            ys, xs = np.nonzero(labels != labels[y, x])
+            other = (labels != labels[y, x]) & (labels != 255) & (labels[y, x] != 255)
+            ys, xs = np.nonzero(other)
             distance = np.maximum(abs(ys - y), abs(xs - x)).min() if len(ys) else np.inf
             rings[y, x] = sum(distance > limit for limit in (2, 5, 10))
     return rings
@@ -33,6 +34,17 @@ def test_rings_are_distances_to_another_class(size):
     assert np.array_equal(boundary_rings(labels), naive_rings(labels))
 
 
+def test_ignored_pixels_make_no_boundary():
+    labels = np.zeros((15, 40), np.uint8)
+    labels[:, 18:] = 3
+    labels[:, 14:18] = labels[4:9, 30:33] = 255
+    known = labels != 255
+    assert np.array_equal(boundary_rings(labels)[known], naive_rings(labels)[known])
+    assert set(boundary_rings(labels)[known]) == {1, 2, 3}, "4 ignored pixels lie between the classes"
+    labels[labels == 3] = 0
+    assert (boundary_rings(labels) == 3).all()
+
+
 def test_rings_of_halves():
     labels = np.repeat(np.array([[0] * 12 + [200] * 12], np.uint8), 3, axis=0)
     assert boundary_rings(labels)[1].tolist() == [3, 3, *[2] * 5, *[1] * 3, *[0] * 4, *[1] * 3, *[2] * 5, 3, 3]
@@ -43,8 +55,8 @@ def test_an_image_of_one_class_is_far_from_every_boundary():
 
 
 def test_means_by_group():
-    values, groups = np.array([[1.0, 3.0, 5.0]]), np.array([[2, 2, 0]])
-    assert means(values, groups, 4) == [5.0, None, 2.0, None]
+    values, groups = np.array([[1.0, 3.0, 5.0, 9.0]]), np.array([[2, 2, 0, 255]])
+    assert means_of(totals_of(values, groups, 4)) == [5.0, None, 2.0, None]
 
 
 @pytest.fixture
@@ -58,7 +70,9 @@ def hand_made():
 
 
 def test_statistics_of_gates(hand_made):
-    first, second = gate_statistics(hand_made, ["a", "b", "never seen"])
+    statistics = GateStatistics(["a", "b", "never seen"])
+    statistics.add(hand_made)
+    first, second = statistics.levels()
     assert first == {
         "level": 1,
         "mean": pytest.approx(4 / 24),
@@ -73,19 +87,70 @@ def test_statistics_of_gates(hand_made):
 
 def test_a_gate_of_one_half_is_not_above_it():
     result = GateResult((np.full((2, 2), 0.5, np.float32),), np.zeros((2, 2), np.uint8))
-    assert gate_statistics(result, ["a"])[0]["share_above_half"] == 0
+    statistics = GateStatistics(["a"])
+    statistics.add(result)
+    assert statistics.levels()[0]["share_above_half"] == 0
 
 
-def test_statistics_of_a_closing(hand_made):
-    changed = np.zeros((1, 24), bool)
-    changed[0, [0, 11]] = True
-    closing = Closing((1, 2), np.where(changed, 1 - hand_made.prediction, hand_made.prediction), changed)
-    assert closing_statistics(closing, hand_made, ["a", "b"]) == {
+def closing_of(labels, levels, places):
+    """A closing that changes some pixels of a row to the other of two classes."""
+    changed = np.zeros(labels.shape, bool)
+    changed[0, places] = True
+    return Closing(levels, np.where(changed, 1 - labels, labels).astype(np.uint8), changed)
+
+
+def test_statistics_of_closings(hand_made):
+    statistics = GateStatistics(["a", "b"])
+    statistics.add(hand_made, [closing_of(hand_made.prediction, levels, [0, 11]) for levels in ((1, 2), (4,))])
+    first, second = statistics.closings()
+    assert first == {
         "levels": [1, 2],
         "changed_share": pytest.approx(2 / 24),
         "by_class": {"a": pytest.approx(2 / 12), "b": 0.0},
         "by_distance": {"1-2": 0.25, "3-5": 0.0, "6-10": 0.0, "over 10": 0.25},
     }
+    assert second == {**first, "levels": [4]}
+    assert statistics.pixel_accuracy() is None
+
+
+def test_what_became_wrong_and_right(hand_made):
+    """The prediction has class b from pixel 12 on, the labels from pixel 10 on, and pixel 20 is ignored."""
+    truth = np.array([[0] * 10 + [1] * 14], np.uint8)
+    truth[0, 20] = 255
+    statistics = GateStatistics(["a", "b"])
+    statistics.add(hand_made, [closing_of(hand_made.prediction, (1,), [9, 10, 11, 20, 23])], truth)
+    (closing,) = statistics.closings()
+    wrong, right = closing["became_wrong"], closing["became_right"]
+    assert statistics.pixel_accuracy() == pytest.approx(21 / 23)
+    assert closing["pixel_accuracy"] == pytest.approx(21 / 23), "two became right, two became wrong"
+    assert wrong["share"] == right["share"] == pytest.approx(2 / 23)
+    assert wrong["by_class"] == {"a": 1 / 10, "b": 1 / 13}, "by what they are labelled"
+    assert right["by_class"] == {"a": 0.0, "b": 2 / 13}
+    assert wrong["by_distance"] == {"1-2": 1 / 4, "3-5": 0.0, "6-10": 0.0, "over 10": 1 / 3}
+    assert right["by_distance"] == {"1-2": 2 / 4, "3-5": 0.0, "6-10": 0.0, "over 10": 0.0}
+    assert closing["changed_share"] == pytest.approx(5 / 24), "of all pixels, the ignored one too"
+
+
+def test_images_are_pooled_by_their_pixels(hand_made):
+    """All at once, or merged: the numbers of one image that holds the pixels of both."""
+    other = GateResult(tuple(np.full((2, 24), v, np.float32) for v in (0.2, 0.8)), np.ones((2, 24), np.uint8))
+    truth = np.ones((2, 24), np.uint8)
+    both, merged = GateStatistics(["a", "b"]), GateStatistics(["a", "b"])
+    for image, labels in ((hand_made, None), (other, truth)):
+        closings = [closing_of(image.prediction, (2,), [3])]
+        both.add(image, closings, labels)
+        one = GateStatistics(["a", "b"])
+        one.add(image, closings, labels)
+        merged.merge(one)
+    assert both.pixels == merged.pixels == 72
+    assert both.levels()[0]["mean"] == pytest.approx((4 + 48 * 0.2) / 72)
+    assert both.levels()[1]["by_class"] == {"a": 0.25, "b": pytest.approx((12 * 0.75 + 48 * 0.8) / 60)}
+    assert both.closings()[0]["changed_share"] == pytest.approx(2 / 72)
+    assert both.pixel_accuracy() == 1
+    assert both.closings()[0]["became_wrong"]["share"] == pytest.approx(1 / 48), "of the image that has labels"
+    assert (both.levels(), both.closings()) == (merged.levels(), merged.closings())
+    with pytest.raises(ValueError, match="closings"):
+        both.add(hand_made, [])
 
 
 def test_rows_pool_the_pixels_of_all_images(hand_made):

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gffnet.analysis.gated_image import GatedImage, gate_map
+from gffnet.analysis.gated_image import Closing, GatedImage, GateResult, became, gate_count, gate_map
 from gffnet.analysis.gates import close_gates, gate_maps
 from gffnet.errors import UserError
 from tests.analysis import tiny
@@ -128,3 +128,17 @@ def test_a_model_without_gates(recipe, image):
         gate_maps(predictor, image)
     assert "camvid/gffnet_r18, camvid/pspnet_r18_gated_fpn, camvid/pspnet_r18_gff" in str(caught.value)
     assert "cityscapes" not in str(caught.value)
+
+
+def test_how_many_gates_there_are(predictor):
+    assert gate_count(predictor) == 4
+
+
+def test_what_becomes_of_pixels():
+    """Class before, class after, and the label, of every pixel of a row."""
+    before, after, truth = (
+        np.array([row], np.uint8) for row in ([0, 0, 0, 1, 1, 2], [0, 1, 1, 0, 2, 0], [0, 0, 1, 0, 0, 255])
+    )
+    of = became(GateResult((), before), Closing((1,), after, before != after), truth)
+    assert of.wrong.tolist() == [[False, True, False, False, False, False]]
+    assert of.right.tolist() == [[False, False, True, True, False, False]]

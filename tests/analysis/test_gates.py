@@ -6,9 +6,12 @@ from PIL import Image
 
 from gffnet.analysis.figures import colour_table
 from gffnet.analysis.gates import close_gates, gate_maps, result_folders, write_gates
+from gffnet.data.build import open_dataset
 from gffnet.data.images import read_image, write_image
+from gffnet.data.truth import Truth
 from gffnet.errors import RunFailed, UserError
 from tests.analysis import tiny
+from tests.data.trees import camvid_tree, save
 
 
 @pytest.fixture(scope="module")
@@ -26,15 +29,15 @@ def files(tmp_path):
 
 def test_everything_is_written(predictor, files, tmp_path):
     out = tmp_path / "out"
-    stats = write_gates(predictor, files, out, close=[2, 1])
-    assert sorted(p.name for p in out.iterdir()) == ["street", "street-2"]
-    for folder, path, numbers in zip((out / "street", out / "street-2"), files, stats, strict=True):
+    numbers = write_gates(predictor, files, out, [[2, 1], [3]])
+    assert sorted(p.name for p in out.iterdir()) == ["stats.json", "street", "street-2"]
+    for folder, path, own in zip((out / "street", out / "street-2"), files, numbers["by_image"], strict=True):
         names = sorted(p.name for p in folder.iterdir())
         assert names == [
             *("closed.png", "g1.png", "g2.png", "g3.png", "g4.png", "gates.npz", "gates.png", "stats.json"),
         ]
-        assert json.loads((folder / "stats.json").read_text()) == numbers
-        assert numbers["image"] == str(path)
+        assert json.loads((folder / "stats.json").read_text()) == own
+        assert own["image"] == str(path)
         image = read_image(path)
         result = gate_maps(predictor, image)
         with np.load(folder / "gates.npz") as arrays:
@@ -42,24 +45,68 @@ def test_everything_is_written(predictor, files, tmp_path):
                 np.testing.assert_allclose(arrays[f"g{level}"], gate, atol=1e-3)
                 colours = colour_table()[np.rint(255 * gate).astype(int)]
                 assert np.array_equal(read_image(folder / f"g{level}.png"), colours)
-        assert [level["mean"] for level in numbers["levels"]] == pytest.approx([gate.mean() for gate in result.maps])
-        assert numbers["closing"]["levels"] == [1, 2]
-        assert numbers["closing"]["changed_share"] == close_gates(predictor, image, [1, 2]).share
+        assert [level["mean"] for level in own["levels"]] == pytest.approx([gate.mean() for gate in result.maps])
+        assert [closing["levels"] for closing in own["closings"]] == [[1, 2], [3]]
+        for closing in own["closings"]:
+            assert closing["changed_share"] == close_gates(predictor, image, closing["levels"]).share > 0
+            assert "became_wrong" not in closing
         for figure in ("gates.png", "closed.png"):
             assert len(np.unique(np.asarray(Image.open(folder / figure)))) > 50
 
 
+def test_the_numbers_of_all_images_are_those_of_their_pixels(predictor, files, tmp_path):
+    write_image(files[1], tiny.image(1, (40, 80)))
+    numbers = write_gates(predictor, files, tmp_path / "out", [[1]])
+    by_image = numbers.pop("by_image")
+    assert json.loads((tmp_path / "out/stats.json").read_text()) == numbers
+    assert numbers["images"] == 2
+    pixels = [own["pixels"] for own in by_image]
+    assert pixels == [62 * 94, 40 * 80]
+    for level in range(4):
+        means = [own["levels"][level]["mean"] for own in by_image]
+        assert numbers["levels"][level]["mean"] == pytest.approx(np.average(means, weights=pixels))
+    changed = [own["closings"][0]["changed_share"] for own in by_image]
+    assert numbers["closings"][0]["changed_share"] == pytest.approx(np.average(changed, weights=pixels))
+
+
+def test_with_labels_it_is_told_what_becomes_wrong(predictor, tmp_path):
+    """For images of the data set, and not for others."""
+    val = open_dataset("camvid", camvid_tree(tmp_path / "CamVid"), "val")
+    image, label_file = val.files[0]
+    write_image(image, tiny.image(5))
+    before = gate_maps(predictor, tiny.image(5)).prediction
+    after = close_gates(predictor, tiny.image(5), [1, 3], 0.9).prediction
+    labels = before.copy()
+    labels[::2] = after[::2]
+    labels[:, :9] = 11  # ignored
+    save(label_file, labels)
+    write_image(tmp_path / "other.png", tiny.image(6))
+    numbers = write_gates(predictor, [image, tmp_path / "other.png"], tmp_path / "out", [[1, 3]], 0.9, Truth([val]))
+    known, other = numbers["by_image"]
+    assert other["pixel_accuracy"] is None
+    seen = labels != 11
+    changed = before != after
+    (closing,) = known["closings"]
+    assert closing["became_right"]["share"] == pytest.approx(changed[::2][seen[::2]].sum() / seen.sum())
+    assert closing["became_wrong"]["share"] == pytest.approx(changed[1::2][seen[1::2]].sum() / seen.sum())
+    assert known["pixel_accuracy"] == pytest.approx((before == labels)[seen].mean())
+    assert closing["pixel_accuracy"] == pytest.approx((after == labels)[seen].mean())
+    assert numbers["closings"][0]["became_wrong"] == closing["became_wrong"], "of the labelled pixels of all images"
+    assert known["value"] == 0.9
+
+
 def test_without_closing_nothing_is_said_of_it(predictor, files, tmp_path):
     out = tmp_path / "out"
-    write_gates(predictor, files[:1], out, close=[1])
-    (numbers,) = write_gates(predictor, files[:1], out)
-    assert numbers["closing"] is None
+    write_gates(predictor, files[:1], out, [[1]])
+    numbers = write_gates(predictor, files[:1], out)
+    assert numbers["closings"] == []
+    assert numbers["value"] is None
     assert not (out / "street" / "closed.png").exists()
 
 
 def test_a_gate_a_channel_and_five_levels(files, tmp_path):
     predictor = tiny.predictor("camvid/pspnet_r18_gated_fpn", gate_channels="each")
-    (numbers,) = write_gates(predictor, files[:1], tmp_path / "out", [5])
+    numbers = write_gates(predictor, files[:1], tmp_path / "out", [[5]])
     assert len(numbers["levels"]) == 5
     assert (tmp_path / "out" / "street" / "g5.png").exists()
 
@@ -75,7 +122,7 @@ def test_a_model_without_gates_or_level_writes_nothing(predictor, files, tmp_pat
     with pytest.raises(UserError, match="has no gates"):
         write_gates(tiny.predictor("camvid/pspnet_r18"), files, tmp_path / "out")
     with pytest.raises(UserError, match="gate level 9"):
-        write_gates(predictor, files, tmp_path / "out", [9])
+        write_gates(predictor, files, tmp_path / "out", [[9]])
     assert not (tmp_path / "out").exists()
 
 
@@ -87,6 +134,7 @@ def test_unreadable_images_are_left_out_and_told(predictor, files, tmp_path, cap
     with pytest.raises(RunFailed, match="1 of 2 images"):
         write_gates(predictor, [broken, files[0]], tmp_path / "out")
     assert (tmp_path / "out" / "street" / "stats.json").exists()
+    assert json.loads((tmp_path / "out/stats.json").read_text())["images"] == 1
     assert "broken.png" in capsys.readouterr().err.replace("\n", "")
 
 
@@ -97,4 +145,5 @@ def test_a_place_that_cannot_be_written_to(predictor, files, tmp_path):
 
 
 def test_no_images_no_results(predictor, tmp_path):
-    assert write_gates(predictor, [], tmp_path / "out") == []
+    assert write_gates(predictor, [], tmp_path / "out")["by_image"] == []
+    assert not (tmp_path / "out").exists()

@@ -16,7 +16,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from gffnet.analysis.gated_image import Closing, GateResult
+from gffnet.analysis.compare_difference import LOST, REFINED
+from gffnet.analysis.gated_image import Closing, GateResult, became
 from gffnet.data.colour import MARK, Palette, highlight, legend, overlay
 
 COLOURS = "viridis"
@@ -45,48 +46,70 @@ def gates_figure(
     name: str, image: UInt8[np.ndarray, "h w 3"], result: GateResult, classes: Sequence[str], palette: Palette
 ) -> UInt8[np.ndarray, "_h _w 3"]:
     """The image, the prediction over it, and `G_1..G_L` with their means and one colour bar."""
-    panels = [("image", image), ("prediction", overlay(image, result.prediction, palette))]
-    panels += [
+    pictures = [("image", image), ("prediction", overlay(image, result.prediction, palette))]
+    pictures += [
         (f"$G_{{{level}}}$   mean {gate.mean():.2f}", gate_colours(gate)) for level, gate in enumerate(result.maps, 1)
     ]
-    figure = _panels(f"{_plain(name)}: gates, {len(result.maps)} levels, $G_1$ the finest", panels, rows=2)
+    figure = panels(f"{plain(name)}: gates, {len(result.maps)} levels, $G_1$ the finest", pictures, rows=2)
     bar = figure.colorbar(
         ScalarMappable(Normalize(0, 1), COLOURS), ax=figure.axes, shrink=0.8, aspect=30, pad=0.01, ticks=[0, 0.5, 1]
     )
     bar.ax.set_yticklabels(["0  closed:\n    receives", "0.5", "1  open:\n    sends"])
-    _class_legend(figure, [result.prediction], classes, palette)
-    return _rendered(figure)
+    class_legend(figure, [result.prediction], classes, palette)
+    return rendered(figure)
 
 
 def closing_figure(
     name: str,
     image: UInt8[np.ndarray, "h w 3"],
     learned: GateResult,
-    closing: Closing,
+    closings: Sequence[Closing],
     classes: Sequence[str],
     palette: Palette,
+    value: float = 0.0,
+    truth: UInt8[np.ndarray, "h w"] | None = None,
 ) -> UInt8[np.ndarray, "_h _w 3"]:
-    """Predictions with the learned gates and with some closed, and the pixels that differ."""
-    closed = ", ".join(f"$G_{{{level}}}$" for level in closing.levels)
-    panels = [
-        ("image", image),
-        ("learned gates", overlay(image, learned.prediction, palette)),
-        (f"{closed} closed", overlay(image, closing.prediction, palette)),
-        (f"changed: {closing.share:.2%} of the pixels", highlight(image, closing.changed)),
-    ]
-    figure = _panels(f"{_plain(name)}: {closed} set to zero", panels, rows=2)
-    _class_legend(figure, [learned.prediction, closing.prediction], classes, palette, [("changed", MARK)])
-    return _rendered(figure)
+    """A row a closing, as in Figure 7b: the prediction with gates at `value`, and the pixels that it changes.
+
+    The first row has the image and the prediction with the learned gates. With `truth` it has the labels too, and every
+    other row the pixels that became wrong and right.
+    """
+    pictures = [("image", image), ("prediction, learned gates", overlay(image, learned.prediction, palette))]
+    marks = [("changed", MARK)]
+    if truth is not None:
+        pictures.append(("ground truth", overlay(image, truth, palette)))
+        marks += [("became wrong", LOST), ("became right", REFINED)]
+    for closing in closings:
+        gates = ", ".join(f"$G_{{{level}}}$" for level in closing.levels)
+        pictures += [
+            (f"{gates} {held(value)}", overlay(image, closing.prediction, palette)),
+            (f"changed: {closing.share:.2%} of the pixels", highlight(image, closing.changed)),
+        ]
+        if truth is not None:
+            wrong, right = became(learned, closing, truth)
+            shown = np.where(right[..., None], np.array(REFINED, np.uint8), highlight(image, wrong, LOST))
+            known = max(1, np.count_nonzero(truth < len(classes)))
+            caption = f"became wrong: {wrong.sum() / known:.2%}, right: {right.sum() / known:.2%}"
+            pictures.append((caption, shown))
+    figure = panels(f"{plain(name)}: gates {held(value)}", pictures, rows=1 + len(closings))
+    predictions = [learned.prediction, *(closing.prediction for closing in closings)]
+    class_legend(figure, predictions, classes, palette, marks)
+    return rendered(figure)
 
 
-def _panels(title: str, panels: Sequence[tuple[str, np.ndarray]], rows: int) -> Figure:
-    """A grid of titled pictures."""
-    columns = ceil(len(panels) / rows)
-    height, width = panels[0][1].shape[:2]
+def held(value: float) -> str:
+    """Where a gate is held, in a word or two."""
+    return {0.0: "closed", 1.0: "opened"}.get(value, f"at {value:g}")
+
+
+def panels(title: str, pictures: Sequence[tuple[str, np.ndarray]], rows: int) -> Figure:
+    """A grid of titled pictures, RGB and of one size, in reading order."""
+    columns = ceil(len(pictures) / rows)
+    height, width = pictures[0][1].shape[:2]
     tall = min(max(height / width, 0.3), 2.0) * PANEL + 0.35
     figure = Figure(figsize=(columns * PANEL + 1.1, rows * tall + 1.0), dpi=DPI, layout="constrained")
     figure.suptitle(title, fontsize=14)
-    for index, (caption, picture) in enumerate(panels):
+    for index, (caption, picture) in enumerate(pictures):
         axes = figure.add_subplot(rows, columns, index + 1)
         axes.imshow(picture)
         axes.set_title(caption, fontsize=12)
@@ -94,7 +117,7 @@ def _panels(title: str, panels: Sequence[tuple[str, np.ndarray]], rows: int) -> 
     return figure
 
 
-def _class_legend(
+def class_legend(
     figure: Figure,
     predictions: Sequence[np.ndarray],
     classes: Sequence[str],
@@ -118,12 +141,13 @@ def _class_legend(
         text.set_text(name)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text that matplotlib does not take for a formula."""
     return text.replace("$", r"\$")
 
 
-def _rendered(figure: Figure) -> UInt8[np.ndarray, "_h _w 3"]:
+def rendered(figure: Figure) -> UInt8[np.ndarray, "_h _w 3"]:
+    """The figure as pixels."""
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -9,6 +9,7 @@ gate map a level; sliding windows and multi-scale averages have many.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -48,6 +49,20 @@ class Closing:
     def share(self) -> float:
         """Share of changed pixels."""
         return float(self.changed.mean())
+
+
+class Became(NamedTuple):
+    """What an edit of gates did to pixels whose class is known."""
+
+    wrong: Bool[np.ndarray, "h w"]
+    """Right with the learned gates, and no longer (the paper's Figure 7b)."""
+    right: Bool[np.ndarray, "h w"]
+    """Wrong with the learned gates, and no longer."""
+
+
+def became(learned: GateResult, closing: Closing, truth: UInt8[np.ndarray, "h w"]) -> Became:
+    """Which pixels became wrong and which right; ignored ones, of label 255, neither."""
+    return Became(closing.changed & (learned.prediction == truth), closing.changed & (closing.prediction == truth))
 
 
 class GatedImage:
@@ -92,12 +107,15 @@ def gate_map(gate: Tensor, size: tuple[int, int]) -> Float32[np.ndarray, "h w"]:
     return result
 
 
-def _encode(predictor: Predictor, image: np.ndarray) -> tuple[Encoded, Gates]:
-    """The encoded image and its gates."""
-    if predictor.network.fusion is not None:
-        encoded = predictor.encode(image)
-        if encoded.gates is not None:
-            return encoded, encoded.gates
+def gate_count(predictor: Predictor) -> int:
+    """How many gates the model has: one a level.
+
+    Raises:
+        UserError: its fusion has none.
+    """
+    fusion = predictor.network.fusion
+    if isinstance(fusion, GatedFusion):
+        return len(fusion.gate_convs)
     config = predictor.config
     gated = [name for name, kind in FUSIONS.items() if issubclass(kind, GatedFusion)]
     recipes = [name for name in recipe_names() if load_recipe(name).model.fusion in gated]
@@ -106,3 +124,11 @@ def _encode(predictor: Predictor, image: np.ndarray) -> tuple[Encoded, Gates]:
         f"model {config.recipe!r} has no gates: its fusion is {config.model.fusion!r}. "
         f"Fusions with gates are {' and '.join(gated)}; recipes that have them: {', '.join(related)}."
     )
+
+
+def _encode(predictor: Predictor, image: np.ndarray) -> tuple[Encoded, Gates]:
+    """The encoded image and its gates."""
+    gate_count(predictor)
+    encoded = predictor.encode(image)
+    assert encoded.gates is not None
+    return encoded, encoded.gates

@@ -14,9 +14,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from gffnet.analysis.figures import closing_figure, gate_colours, gates_figure
-from gffnet.analysis.gate_statistics import closing_statistics, gate_statistics
+from gffnet.analysis.gate_statistics import GateStatistics
 from gffnet.analysis.gated_image import Closing, GatedImage, GateResult
 from gffnet.data.images import write_image
+from gffnet.data.truth import Truth
+from gffnet.errors import RunFailed
 from gffnet.files import write_whole
 from gffnet.inference.predict_files import readable
 from gffnet.inference.predictor import Predictor
@@ -45,24 +47,36 @@ def close_gates(
 
 
 def write_gates(
-    predictor: Predictor, image_paths: Sequence[Path], out: Path, close: Sequence[int] = ()
-) -> list[dict[str, Any]]:
+    predictor: Predictor,
+    image_paths: Sequence[Path],
+    out: Path,
+    closings: Sequence[Sequence[int]] = (),
+    value: float = 0.0,
+    truth: Truth | None = None,
+) -> dict[str, Any]:
     """Write figures, maps and numbers of every image into a folder of its own in `out`.
 
     A folder is called after its image, with a number where two images are called the same. It holds `gates.png` (the
-    figure), `g1.png` ... (each map alone), `gates.npz` (arrays `g1` ..., float16), `stats.json`, and with `close` also
-    `closed.png`: what the network sees with those levels' gates at zero.
+    figure), `g1.png` ... (each map alone), `gates.npz` (arrays `g1` ..., float16), `stats.json`, and with `closings`
+    also `closed.png`: what the network sees with the gates of each of them at `value`, and, where `truth` knows the
+    labels, what becomes wrong. The numbers over the pixels of all images stand in `out/stats.json`.
 
     Returns:
-        The content of every `stats.json`.
+        The content of `out/stats.json`, and as `by_image` that of every other `stats.json`.
 
     Raises:
         UserError: the model has no gates or no such level, or not one image could be read.
         RunFailed: some images could not be read; all the others are written.
     """
     folders = result_folders(image_paths, out)
-    images = readable(list(folders), "gate maps", out)
-    return [_write_image(predictor, path, image, folders[path], close) for path, image in images]
+    job = _Job(predictor, tuple(tuple(sorted(set(levels))) for levels in closings), value, truth or Truth([]))
+    try:
+        for path, image in readable(list(folders), "gate maps", out):
+            job.write_image(path, image, folders[path])
+    except RunFailed:
+        job.write_summary(out)
+        raise
+    return {**job.write_summary(out), "by_image": job.images}
 
 
 def result_folders(image_paths: Sequence[Path], out: Path) -> dict[Path, Path]:
@@ -80,31 +94,57 @@ def result_folders(image_paths: Sequence[Path], out: Path) -> dict[Path, Path]:
     return folders
 
 
-def _write_image(
-    predictor: Predictor, path: Path, image: np.ndarray, folder: Path, close: Sequence[int]
-) -> dict[str, Any]:
-    """All that is written about one image; returns its numbers."""
-    classes, palette = predictor.config.classes, predictor.config.palette
-    gated = GatedImage(predictor, image)
-    closing = gated.close(close) if close else None
-    learned = gated.learned
-    stats = {
-        "image": str(path),
-        "model": predictor.config.recipe,
-        "size": list(image.shape[:2]),
-        "levels": gate_statistics(learned, classes),
-        "closing": closing_statistics(closing, learned, classes) if closing else None,
-    }
-    for level, gate in enumerate(learned.maps, start=1):
-        write_image(folder / f"g{level}.png", gate_colours(gate))
-    write_whole(folder / "gates.npz", _archive(learned))
-    write_image(folder / "gates.png", gates_figure(path.name, image, learned, classes, palette))
-    if closing:
-        write_image(folder / "closed.png", closing_figure(path.name, image, learned, closing, classes, palette))
-    else:
-        (folder / "closed.png").unlink(missing_ok=True)  # of an earlier call: it would not belong to these numbers
-    write_whole(folder / "stats.json", json.dumps(stats, indent=1).encode())
-    return stats
+class _Job:
+    """What writing one image after the other shares."""
+
+    def __init__(self, predictor: Predictor, closings: Sequence[tuple[int, ...]], value: float, truth: Truth) -> None:
+        self._predictor, self._closings, self._value, self._truth = predictor, closings, value, truth
+        self._all = GateStatistics(predictor.config.classes)
+        self.images: list[dict[str, Any]] = []
+        """The numbers of every image."""
+
+    def write_image(self, path: Path, image: np.ndarray, folder: Path) -> None:
+        """Write all that there is about one image."""
+        classes, palette = self._predictor.config.classes, self._predictor.config.palette
+        gated = GatedImage(self._predictor, image)
+        closings = [gated.close(levels, self._value) for levels in self._closings]
+        learned, truth = gated.learned, self._truth.labels(path)
+        own = GateStatistics(classes)
+        own.add(learned, closings, truth)
+        self._all.merge(own)
+        self.images.append({"image": str(path), "size": list(image.shape[:2]), **self._numbers(own)})
+        for level, gate in enumerate(learned.maps, start=1):
+            write_image(folder / f"g{level}.png", gate_colours(gate))
+        write_whole(folder / "gates.npz", _archive(learned))
+        write_image(folder / "gates.png", gates_figure(path.name, image, learned, classes, palette))
+        if closings:
+            figure = closing_figure(path.name, image, learned, closings, classes, palette, self._value, truth)
+            write_image(folder / "closed.png", figure)
+        else:
+            (folder / "closed.png").unlink(missing_ok=True)  # of an earlier call: it would not belong to these numbers
+        _write(folder / "stats.json", self.images[-1])
+
+    def write_summary(self, out: Path) -> dict[str, Any]:
+        """Write the numbers of all images together."""
+        summary = {"images": len(self.images), **self._numbers(self._all)}
+        if self.images:
+            _write(out / "stats.json", summary)
+        return summary
+
+    def _numbers(self, statistics: GateStatistics) -> dict[str, Any]:
+        return {
+            "model": self._predictor.config.recipe,
+            "pixels": statistics.pixels,
+            "pixel_accuracy": statistics.pixel_accuracy(),
+            "levels": statistics.levels(),
+            "value": self._value if self._closings else None,
+            "closings": statistics.closings(),
+        }
+
+
+def _write(path: Path, numbers: dict[str, Any]) -> None:
+    """Write numbers as JSON."""
+    write_whole(path, (json.dumps(numbers, indent=1) + "\n").encode())
 
 
 def _archive(result: GateResult) -> bytes:
