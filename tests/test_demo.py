@@ -34,13 +34,13 @@ def small(monkeypatch: pytest.MonkeyPatch) -> dict[str, Recipe]:
 
 def test_it_ends_with_a_report_and_a_second_run_shows_the_same(tmp_path: Path, small: dict[str, Recipe]) -> None:
     report = demo(tmp_path)
-    scores = json.loads((tmp_path / "scores.json").read_text())
+    scores = json.loads((tmp_path / "run/scores/scores.json").read_text())
     page = report.read_text(encoding="utf-8")
-    assert f"{scores['miou']:.1%}" in page
+    assert f"{100 * scores['miou']:.1f} %" in page
     assert "minutes for all of it" in page
     assert scores["images"] == 2
     assert scores["protocol"]["dataset"] == "streets"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "run", "scores.json", "streets"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "run", "streets"]
     assert page.count("data:image") > 2 * 4
     weights = tmp_path / "run/model/model.safetensors"
     trained, made = weights.read_bytes(), (tmp_path / "streets/leftImg8bit/val").stat().st_mtime_ns
@@ -51,7 +51,7 @@ def test_it_ends_with_a_report_and_a_second_run_shows_the_same(tmp_path: Path, s
     assert report.read_text(encoding="utf-8") == page
     assert weights.read_bytes() == trained
     assert (tmp_path / "streets/leftImg8bit/val").stat().st_mtime_ns == made
-    assert json.loads((tmp_path / "scores.json").read_text())["miou"] == scores["miou"]
+    assert json.loads((tmp_path / "run/scores/scores.json").read_text())["miou"] == scores["miou"]
 
     mapping = small["recipe"].to_mapping()
     mapping["training"]["learning_rate"] = 0.5
@@ -80,10 +80,10 @@ def test_broken_off_while_scenes_are_drawn(
             demo(tmp_path)
     demo(tmp_path)
     assert len(list((tmp_path / "streets/leftImg8bit").rglob("*.png"))) == 3 + 2
-    assert json.loads((tmp_path / "scores.json").read_text())["images"] == 2
+    assert json.loads((tmp_path / "run/scores/scores.json").read_text())["images"] == 2
 
 
-@pytest.mark.parametrize("part", ["evaluate", "write_report"])
+@pytest.mark.parametrize("part", ["report_of", "write_report"])
 def test_broken_off_after_training(
     part: str, tmp_path: Path, small: dict[str, Recipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ from gffnet.commands import (
     gates,
     gates_ablation,
     predict,
+    report,
     submit,
     train,
 )
@@ -34,6 +35,7 @@ COMMANDS: dict[str, ModuleType] = {
     "predict": predict,
     "gates": gates,
     "gates-ablation": gates_ablation,
+    "report": report,
     "cost": cost,
 }
 DATA_COMMANDS: dict[str, ModuleType] = {"check": data_check, "cache": data_cache, "streets": data_streets}

@@ -4,28 +4,19 @@ Draw street scenes, train a small GFFNet on them from scratch, score it on scene
 and write one page about it all. A demo that was interrupted goes on where it stopped; one that is done is shown again.
 """
 
-import os
-import platform
+import dataclasses
 import shutil
 import time
 from pathlib import Path
 
-import torch
-
-import gffnet
-from gffnet.analysis.cost import costs
-from gffnet.analysis.gated_image import GatedImage
-from gffnet.analysis.report import Example, Report, write_report
+from gffnet.analysis.report import write_report
+from gffnet.analysis.report_evaluation import open_images
+from gffnet.analysis.report_run import report_of
 from gffnet.console import progress, screen
-from gffnet.data.base import Sample
-from gffnet.data.build import open_dataset
 from gffnet.data.streets import write_streets
 from gffnet.errors import UserError
-from gffnet.evaluation.evaluate import evaluate, write_scores
 from gffnet.inference.model_folder import CONFIG
-from gffnet.inference.predictor import Predictor, load
-from gffnet.recipe import Recipe, load_recipe
-from gffnet.training.history import HISTORY, read_history
+from gffnet.recipe import load_recipe
 from gffnet.training.train import train
 
 RECIPE = "streets/demo"
@@ -42,27 +33,18 @@ def demo(out: Path) -> Path:
     start, report_file, run = time.perf_counter(), out / "report.html", out / "run"
     begun, done = run.exists(), (run / "model" / CONFIG).is_file() and report_file.is_file()
     scenes = _scenes(out / "streets")
-    recipe = load_recipe(RECIPE)
-    train(recipe, RECIPE, scenes, run, resume=True)
+    train(load_recipe(RECIPE), RECIPE, scenes, run, resume=True)
     if done:
         return report_file
-    predictor = load(run)
-    val = open_dataset("streets", scenes, "val")
-    scores = evaluate(predictor, val, "streets", "val", recipe.evaluation)
-    write_scores(out / "scores.json", scores)
-    screen.print(f"mIoU {scores['miou']:.1%} on {len(val)} unseen scenes")
-    spread = [i * (len(val) - 1) // (EXAMPLES - 1) for i in range(EXAMPLES)]
-    report = Report(
+    report = report_of(run, open_images("streets", scenes, "val"), shown=EXAMPLES)
+    assert report.scores is not None
+    screen.print(f"mIoU {report.scores['miou']:.1%} on {VAL_SCENES} unseen scenes")
+    page = dataclasses.replace(
+        report,
         title="GFFNet on procedural street scenes",
-        summary=_summary(recipe, predictor, time.perf_counter() - start, begun),
-        history=read_history(run / HISTORY),
-        scores=scores,
-        examples=[example(predictor, val[i]) for i in spread],
-        classes=val.classes.names,
-        palette=val.classes.palette,
-        cost=costs([(name, load_recipe(name)) for name in ("streets/pspnet_r18", "streets/gffnet_r18")], SIZE),
+        summary=_summary(time.perf_counter() - start, begun),
     )
-    write_report(report_file, report)
+    write_report(report_file, page)
     return report_file
 
 
@@ -81,33 +63,11 @@ def _scenes(folder: Path) -> Path:
         raise UserError(f"--out: cannot write {folder}: {error.strerror or error}. Name a folder with room.") from None
 
 
-def example(predictor: Predictor, sample: Sample) -> Example:
-    """What the report shows of one image: prediction, gates, and what closing each gate changes."""
-    image = sample.image.permute(1, 2, 0).numpy()
-    gated = GatedImage(predictor, image)
-    closings = [gated.close([level]) for level in range(1, len(gated.learned.maps) + 1)]
-    return Example(
-        name=sample.name,
-        image=image,
-        labels=sample.labels.numpy(),
-        prediction=gated.learned.prediction,
-        gates=gated.learned.maps,
-        closed=[(closing.levels[0], closing.changed, closing.share) for closing in closings],
-    )
-
-
-def _summary(recipe: Recipe, predictor: Predictor, seconds: float, begun: bool) -> list[tuple[str, str]]:
+def _summary(seconds: float, begun: bool) -> list[tuple[str, str]]:
     """What the reader of the report should know first."""
-    training = recipe.training
+    whole = "since it went on after an interruption" if begun else "for all of it"
     return [
-        ("Recipe", RECIPE),
         ("Scenes", f"{TRAIN_SCENES} to train on, {VAL_SCENES} to score on, {SIZE[1]} x {SIZE[0]} pixels"),
-        ("Training", f"from scratch, {training.iterations} iterations of {training.batch} crops"),
-        ("Precision", f"{predictor.precision.name}: {predictor.precision.reason}"),
-        ("Machine", f"{platform.machine()}, {os.cpu_count()} cores, device {predictor.device}"),
-        (
-            "Time",
-            f"{seconds / 60:.1f} minutes {'since it went on after an interruption' if begun else 'for all of it'}",
-        ),
-        ("Versions", f"gffnet {gffnet.__version__}, torch {torch.__version__}, Python {platform.python_version()}"),
+        ("Training", "from scratch: no weights were loaded"),
+        ("Time", f"{seconds / 60:.1f} minutes {whole}, scenes and this page included"),
     ]

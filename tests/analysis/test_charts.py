@@ -62,3 +62,19 @@ def test_long_curves_are_drawn_by_means():
     assert thin[-1] == (10 * MOST_POINTS, 0.5)
     assert thinned(points[:MOST_POINTS]) == points[:MOST_POINTS]
     assert thinned([]) == []
+
+
+def test_marks_lie_where_their_x_is_and_within_the_chart():
+    chart = draw("t", "x", "y", [Line("a", [(0, 0), (100, 1)])], marks=[20, 100, 400])
+    assert chart.marks == [chart.x_ticks[1].place, chart.right]
+    assert draw("t", "x", "y", [Line("a", [(0, 0), (100, 1)])]).marks == []
+
+
+def test_charts_of_one_length_have_one_axis():
+    short = draw("t", "x", "y", [Line("a", [(0, 0), (30, 1)])], end=100)
+    assert short.x_ticks == draw("t", "x", "y", [Line("a", [(0, 0), (100, 1)])]).x_ticks
+
+
+def test_a_last_value_that_says_nothing_is_not_told():
+    chart = draw("t", "x", "y", [Line("a", [(0, 0), (1, 3)]), Line("b", [(0, 0), (1, 3)], ends=False)])
+    assert [curve.last for curve in chart.curves] == ["3", ""]

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from gffnet.analysis.figures import colour_table
-from gffnet.analysis.pictures import WIDEST, gate_picture, label_picture, marked_picture, photo
+from gffnet.analysis.pictures import WIDEST, gate_picture, label_picture, marked_picture, photo, share_picture
 from gffnet.data.colour import MARK, colourise
 
 PALETTE = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
@@ -61,6 +61,17 @@ def test_wide_pictures_are_reduced(size):
         assert (picture.width, picture.height) == (WIDEST, max(1, round(size[0] * WIDEST / size[1])))
     reduced = decoded(label_picture(rgb[..., 0] % 3, PALETTE))
     assert {tuple(c) for c in reduced.reshape(-1, 3)} <= {tuple(c) for c in PALETTE}, "labels are never mixed"
+
+
+def test_narrow_pictures_are_as_narrow_as_asked():
+    gate, mask = np.zeros((60, 300), np.float32), np.zeros((60, 300), bool)
+    for picture in (gate_picture(gate, 100), marked_picture(np.zeros((60, 300, 3), np.uint8), mask, 100)):
+        assert (picture.width, picture.height) == (100, 20)
+
+
+def test_shares_have_a_pixel_each():
+    shares = np.array([[0.0, 0.5, 1.0]])
+    assert np.array_equal(decoded(share_picture(shares)), colour_table()[[[0, 128, 255]]])
 
 
 def test_thin_marks_stay_when_reduced():

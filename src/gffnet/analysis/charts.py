@@ -6,7 +6,7 @@ from math import ceil, floor, isfinite, log10
 from typing import NamedTuple
 
 WIDTH, HEIGHT = 520, 300
-LEFT, RIGHT, TOP, BOTTOM = 58, 28, 14, 46
+LEFT, RIGHT, TOP, BOTTOM = 72, 28, 14, 50
 """Margins around the plot, in the same units."""
 
 MOST_POINTS = 120
@@ -20,6 +20,8 @@ class Line(NamedTuple):
     points: Sequence[tuple[float, float]]
     dots: bool = False
     """Whether every point is marked: for few points."""
+    ends: bool = True
+    """Whether its last value is where it has come to, and told."""
 
 
 class Tick(NamedTuple):
@@ -38,7 +40,7 @@ class Curve:
     """`x,y x,y ...`."""
     dots: list[tuple[float, float]]
     last: str
-    """The last value, as text."""
+    """The last value, as text; empty where it says no more than the others."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Chart:
     x_ticks: list[Tick]
     y_ticks: list[Tick]
     curves: list[Curve]
+    marks: list[float]
+    """Places on the x axis that something happened at."""
     description: str
     """The chart in words, for those who do not see it."""
     width: int = WIDTH
@@ -61,13 +65,31 @@ class Chart:
     bottom: int = HEIGHT - BOTTOM
 
 
-def draw(title: str, x_label: str, y_label: str, lines: Sequence[Line], top: float | None = None) -> Chart | None:
-    """The chart of some lines, y from 0 to `top` or the greatest value; `None` where there is no point to draw."""
+def draw(
+    title: str,
+    x_label: str,
+    y_label: str,
+    lines: Sequence[Line],
+    top: float | None = None,
+    end: float | None = None,
+    marks: Sequence[float] = (),
+) -> Chart | None:
+    """The chart of some lines; `None` where there is no point to draw.
+
+    Args:
+        title: what it is of.
+        x_label: of the axis from 0 to `end`, or to the greatest x.
+        y_label: of the axis from 0 to `top`, or to the greatest y.
+        lines: those without points are left out.
+        top: see `y_label`.
+        end: see `x_label`.
+        marks: x of places to mark, as far as they lie in the chart.
+    """
     lines = [line._replace(points=[p for p in line.points if all(map(isfinite, p))]) for line in lines]
     lines = [line._replace(points=thinned(line.points)) for line in lines if line.points]
     if not lines:
         return None
-    x_ticks = ticks(max(x for line in lines for x, _ in line.points))
+    x_ticks = ticks(end or max(x for line in lines for x, _ in line.points))
     y_ticks = ticks(top or max(y for line in lines for _, y in line.points))
     x_end, y_end = x_ticks[-1], y_ticks[-1]
 
@@ -80,7 +102,7 @@ def draw(title: str, x_label: str, y_label: str, lines: Sequence[Line], top: flo
     for line in lines:
         placed = [place(x, y) for x, y in line.points]
         path = " ".join(f"{x},{y}" for x, y in placed)
-        curves.append(Curve(line.name, path, placed if line.dots else [], f"{line.points[-1][1]:.3g}"))
+        curves.append(Curve(line.name, path, placed if line.dots else [], f"{line.points[-1][1]:.3g}" * line.ends))
     changes = "; ".join(f"{line.name} from {line.points[0][1]:.3g} to {line.points[-1][1]:.3g}" for line in lines)
     return Chart(
         title,
@@ -89,6 +111,7 @@ def draw(title: str, x_label: str, y_label: str, lines: Sequence[Line], top: flo
         [Tick(place(x, 0)[0], f"{x:,g}") for x in x_ticks],
         [Tick(place(0, y)[1], f"{y:g}") for y in y_ticks],
         curves,
+        [place(x, 0)[0] for x in marks if 0 <= x <= x_end],
         f"{title} over {x_label}s, up to {lines[0].points[-1][0]:,g}: {changes}.",
     )
 

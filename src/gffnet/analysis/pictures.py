@@ -13,7 +13,7 @@ from gffnet.analysis.figures import colour_table
 from gffnet.data.colour import MARK, Palette, colourise, highlight
 
 WIDEST = 640
-"""Width in pixels that larger pictures are reduced to."""
+"""Width in pixels that larger pictures are reduced to, unless told otherwise."""
 
 
 class Picture(NamedTuple):
@@ -29,13 +29,15 @@ def photo(rgb: UInt8[np.ndarray, "h w 3"]) -> Picture:
     return _embedded(_shrunk(Image.fromarray(rgb), Resampling.LANCZOS), "JPEG", quality=85)
 
 
-def marked_picture(rgb: UInt8[np.ndarray, "h w 3"], mask: Bool[np.ndarray, "h w"]) -> Picture:
+def marked_picture(rgb: UInt8[np.ndarray, "h w 3"], mask: Bool[np.ndarray, "h w"], widest: int = WIDEST) -> Picture:
     """The pixels of `mask` marked over the dark image, as PNG: marks stay sharp, the image needs few shades.
 
     Where it is reduced, a pixel is marked if a quarter of it is, so that thin marks stay.
     """
-    shades = np.array(_shrunk(Image.fromarray(highlight(rgb, np.zeros_like(mask))), Resampling.LANCZOS))[..., 0] // 4
-    cover = np.array(_shrunk(Image.fromarray(mask.astype(np.uint8) * 255), Resampling.BOX))
+    shades = (
+        np.array(_shrunk(Image.fromarray(highlight(rgb, np.zeros_like(mask))), Resampling.LANCZOS, widest))[..., 0] // 4
+    )
+    cover = np.array(_shrunk(Image.fromarray(mask.astype(np.uint8) * 255), Resampling.BOX, widest))
     colours = np.repeat(np.arange(256, dtype=np.uint8)[:, None] * 4, 3, axis=1)
     colours[255] = MARK
     return _indexed(Image.fromarray(np.where(cover >= 64, np.uint8(255), shades)), colours, Resampling.NEAREST)
@@ -47,11 +49,17 @@ def label_picture(labels: Integer[np.ndarray, "h w"], palette: Palette) -> Pictu
     return _indexed(Image.fromarray(labels.astype(np.uint8)), colours, Resampling.NEAREST)
 
 
-def gate_picture(gate: Float[np.ndarray, "h w"]) -> Picture:
+def gate_picture(gate: Float[np.ndarray, "h w"], widest: int = WIDEST) -> Picture:
     """A gate map as PNG with the colours of gates, in 64 steps, which is a third of the bytes of 256."""
-    small = np.asarray(_shrunk(Image.fromarray(gate.astype(np.float32)), Resampling.BILINEAR))
+    small = np.asarray(_shrunk(Image.fromarray(gate.astype(np.float32)), Resampling.BILINEAR, widest))
     steps = np.rint(63 * small.clip(0, 1)).astype(np.uint8)
     return _indexed(Image.fromarray(steps), colour_table()[np.arange(256) * 255 // 63 % 256], Resampling.NEAREST)
+
+
+def share_picture(shares: Float[np.ndarray, "h w"]) -> Picture:
+    """Numbers in `[0, 1]` as PNG, one pixel each, in the colours of gates: dark is 0, bright is 1."""
+    steps = np.rint(255 * shares).astype(np.uint8)
+    return _indexed(Image.fromarray(steps), colour_table(), Resampling.NEAREST)
 
 
 def _indexed(image: Image.Image, colours: UInt8[np.ndarray, "256 3"], resampling: Resampling) -> Picture:
@@ -61,11 +69,11 @@ def _indexed(image: Image.Image, colours: UInt8[np.ndarray, "256 3"], resampling
     return _embedded(small, "PNG", optimize=True)
 
 
-def _shrunk(image: Image.Image, resampling: Resampling) -> Image.Image:
-    """The image at most `WIDEST` wide."""
-    if image.width <= WIDEST:
+def _shrunk(image: Image.Image, resampling: Resampling, widest: int = WIDEST) -> Image.Image:
+    """The image at most `widest` wide."""
+    if image.width <= widest:
         return image
-    return image.resize((WIDEST, max(1, round(image.height * WIDEST / image.width))), resampling)
+    return image.resize((widest, max(1, round(image.height * widest / image.width))), resampling)
 
 
 def _embedded(image: Image.Image, kind: str, **options: int) -> Picture:

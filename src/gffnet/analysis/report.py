@@ -5,37 +5,41 @@ follows the reader's light or dark setting, fits a phone, and prints. Whatever i
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Int64
 
-from gffnet.analysis.charts import Chart, Line, draw
 from gffnet.analysis.figures import colour_table
 from gffnet.analysis.gate_statistics import gate_rows
-from gffnet.analysis.pictures import gate_picture, label_picture, marked_picture, photo
-from gffnet.data.colour import MARK, Palette, legend
+from gffnet.analysis.report_confusion import confusion_of
+from gffnet.analysis.report_examples import Example, example_content, image_chart, seen_classes
+from gffnet.analysis.report_scores import (
+    class_bars,
+    detail_bars,
+    differences,
+    key_figures,
+    paper_remark,
+    protocol_rows,
+    signed,
+)
+from gffnet.analysis.report_training import last_validation, record_facts, sessions_of, training_charts
+from gffnet.data.colour import MARK, Palette
+from gffnet.evaluation.images import ImageScore
 from gffnet.files import write_whole
 
-ClosedGate = tuple[int, Bool[np.ndarray, "h w"], float]
-"""A level, where closing its gate changes the prediction, and the share of such pixels."""
+LONG = 25
+"""Classes that one column of the page holds; more are laid out beside one another."""
 
 
-@dataclass(frozen=True, eq=False)
-class Example:
-    """One image, and what the network makes of it."""
+class Command(NamedTuple):
+    """A line to type, and what it does."""
 
-    name: str
-    image: UInt8[np.ndarray, "h w 3"]
-    labels: UInt8[np.ndarray, "h w"] | None
-    """The ground truth, 255 where there is none; `None`: it is not known at all."""
-    prediction: UInt8[np.ndarray, "h w"]
-    gates: tuple[Float[np.ndarray, "h w"], ...] | None = None
-    """`G_1..G_L` at the image's size, finest first; `None` for a network without gates."""
-    closed: Sequence[ClosedGate] | None = None
+    does: str
+    line: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,151 +47,89 @@ class Report:
     """What is known about a run."""
 
     title: str
-    summary: Sequence[tuple[str, str]]
-    """Label and value of what the reader should know first: recipe, hardware, time, version."""
-    history: Sequence[Mapping[str, Any]]
-    """The lines of `history.jsonl`."""
-    scores: Mapping[str, Any] | None
-    """As `gffnet.evaluation` returns them."""
-    examples: Sequence[Example]
     classes: Sequence[str]
     palette: Palette
+    lede: str = ""
+    """What was trained on what, in a sentence."""
+    summary: Sequence[tuple[str, str]] = ()
+    """Label and value of what else the reader should know first."""
+    history: Sequence[Mapping[str, Any]] = ()
+    """The lines of `history.jsonl`."""
+    record: Mapping[str, Any] = field(default_factory=dict)
+    """The content of `run.json`."""
+    scores: Mapping[str, Any] | None = None
+    """As `gffnet.evaluation` returns them; without them the page shows those of the last validation."""
+    images: Sequence[tuple[str, ImageScore]] = ()
+    """The scores of every image."""
+    confusion: Int64[np.ndarray, "k k_and_none"] | None = None
+    examples: Sequence[Example] = ()
     baseline: Mapping[str, Any] | None = None
-    """Scores of the network to compare with."""
+    """Scores of the network to compare with, of the same classes."""
     baseline_name: str = "baseline"
     cost: Sequence[Mapping[str, Any]] = ()
     """Rows of `gffnet.analysis.cost.costs`, the first the one that the others are compared with."""
+    commands: Sequence[Command] = ()
+    """How all of it is made again."""
+    recipe: str = ""
+    """The recipe's text."""
 
 
 def write_report(path: Path, report: Report) -> None:
     """Write the page; it appears whole or not at all.
 
     Raises:
-        UserError: the file cannot be written.
+        CannotWrite: the file cannot be written.
     """
-    page = jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("gffnet", "analysis"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-    ).get_template("report.html.jinja")
+    )
+    environment.filters["signed"] = signed
+    page = environment.get_template("report.html.jinja")
     write_whole(path, page.render(_content(report)).encode())
 
 
 def _content(report: Report) -> dict[str, Any]:
     """What the page's template fills in."""
-    scores, baseline = report.scores or {}, report.baseline or {}
-    levels = max((len(example.gates or ()) for example in report.examples), default=0)
+    scores = report.scores or last_validation(report.history, report.classes)
+    baseline = report.baseline or {}
     return {
         "title": report.title,
+        "lede": report.lede,
         "summary": report.summary,
-        "figures": _key_figures(scores, baseline, report.baseline_name),
-        "charts": [chart for chart in (_loss_chart(report.history), _score_chart(report.history)) if chart],
-        "class_rows": _class_rows(report, scores, baseline),
+        "figures": key_figures(scores, baseline, report.baseline_name),
+        "validated": scores.get("iteration"),
+        "paper": paper_remark(scores) if report.scores else None,
         "baseline_name": report.baseline_name if baseline else None,
-        "examples": [_example(example, report.palette) for example in report.examples],
-        "legend": legend(report.classes, report.palette),
-        "gate_levels": levels,
-        "gate_rows": gate_rows([(e.prediction, e.gates, e.closed or ()) for e in report.examples if e.gates]),
-        "gate_colours": ", ".join("#{:02x}{:02x}{:02x}".format(*c) for c in colour_table()[:: 255 // 15]),
-        "mark": "#{:02x}{:02x}{:02x}".format(*MARK),
+        "differences": differences(scores, baseline) if report.scores and baseline else [],
+        "class_bars": class_bars(scores, baseline, report.palette),
+        "long": LONG,
+        "detail_bars": detail_bars(scores, baseline),
+        "confusion": confusion_of(report.confusion, report.classes),
+        "image_chart": image_chart(report.images) if len(report.images) > 1 else None,
+        **_examples(report),
+        "charts": training_charts(report.history, report.record),
+        "sessions": sessions_of(report.record),
+        "record": record_facts(report.record),
         "cost": report.cost,
-        "protocol": _protocol(scores),
+        "protocol": protocol_rows(scores) if report.scores else [],
+        "commands": report.commands,
+        "recipe": report.recipe,
     }
 
 
-def _key_figures(scores: Mapping[str, Any], baseline: Mapping[str, Any], name: str) -> list[tuple[str, str, str]]:
-    """The large figures at the top: label, value, remark."""
-    figures = []
-    for key, label in (("miou", "mean IoU"), ("pixel_accuracy", "pixel accuracy"), ("boundary_f", "boundary F")):
-        value, other = scores.get(key), baseline.get(key)
-        if isinstance(value, (int, float)):
-            remark = f"{100 * (value - other):+.1f} points over {name}" if isinstance(other, (int, float)) else ""
-            figures.append((label, f"{value:.1%}", remark))
-    if "images_per_second" in scores:
-        speed = f"{scores['images_per_second']:.3g}"
-        figures.append(("images per second", speed, "evaluation, reading files included"))
-    return figures
-
-
-def _loss_chart(history: Sequence[Mapping[str, Any]]) -> Chart | None:
-    """Training losses over iterations."""
-    lines = [line for line in history if "loss" in line]
-    curves = [Line("loss", [(line["iteration"], line["loss"]) for line in lines])]
-    if any(line.get("auxiliary_loss") for line in lines):
-        curves.append(Line("auxiliary loss", [(line["iteration"], line["auxiliary_loss"]) for line in lines]))
-    return draw("Training loss", "iteration", "cross entropy", curves)
-
-
-def _score_chart(history: Sequence[Mapping[str, Any]]) -> Chart | None:
-    """Validation scores over iterations, in percent."""
-    lines = [line for line in history if "miou" in line]
-    curves = [
-        Line(name, [(line["iteration"], 100 * line[key]) for line in lines if key in line], dots=True)
-        for name, key in (("mean IoU", "miou"), ("pixel accuracy", "pixel_accuracy"))
-    ]
-    return draw("Validation", "iteration", "percent", curves, top=100)
-
-
-def _class_rows(report: Report, scores: Mapping[str, Any], baseline: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """IoU of every class, with its colour and the baseline's."""
-    per_class, others = scores.get("per_class"), baseline.get("per_class", {})
-    if not per_class:
-        return []
-    rows = []
-    for name, colour in legend(report.classes, report.palette):
-        iou, other = per_class.get(name), others.get(name)
-        gain = 100 * (iou - other) if iou is not None and other is not None else None
-        rows.append({"name": name, "colour": colour, "iou": iou, "baseline": other, "gain": gain})
-    return rows
-
-
-def _protocol(scores: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What the scores were measured with, and on how much."""
-    rows = {**scores.get("protocol", {}), **{key: scores[key] for key in ("images", "pixels") if key in scores}}
-    if rows.get("crop") is None:
-        rows.pop("overlap", None)  # of windows, of which there are none
-    return [(key.replace("_", " "), _readable(key, value)) for key, value in rows.items()]
-
-
-def _readable(key: str, value: Any) -> str:
-    """A value of the protocol in words."""
-    if key == "crop":
-        return "none: the whole image at once" if value is None else f"{value[0]} x {value[1]} pixels"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, (list, tuple)):
-        return ", ".join(str(item) for item in value)
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _example(example: Example, palette: Palette) -> dict[str, Any]:
-    """The pictures of one example: caption, alternative text and data URI of each, in rows."""
-    image, name = example.image, example.name
-    seen = [("image", f"The image {name}.", photo(image))]
-    if example.labels is not None:
-        seen.append(("ground truth", f"Ground truth of {name}.", label_picture(example.labels, palette)))
-    seen.append(("prediction", f"Predicted classes of {name}.", label_picture(example.prediction, palette)))
-    if example.labels is not None:
-        known = example.labels < len(palette)
-        wrong = known & (example.labels != example.prediction)
-        share = float(wrong.sum() / max(int(known.sum()), 1))
-        caption = f"wrong: {share:.1%}"
-        seen.append((caption, f"Wrongly classified pixels of {name}, {share:.1%}.", marked_picture(image, wrong)))
-    gates = [
-        (level, float(gate.mean()), f"Gate map G_{level} of {name}: mean {gate.mean():.2f}.", gate_picture(gate))
-        for level, gate in enumerate(example.gates or (), start=1)
-    ]
-    closed = [
-        (
-            level,
-            share,
-            f"Pixels of {name} that change with G_{level} closed: {share:.1%}.",
-            marked_picture(image, changed),
-        )
-        for level, changed, share in example.closed or ()
-    ]
-    return {"name": name, "seen": seen, "gates": gates, "closed": closed}
+def _examples(report: Report) -> dict[str, Any]:
+    """What the template fills in about images and gates."""
+    gated = [example for example in report.examples if example.gates]
+    return {
+        "examples": [example_content(example, report.palette) for example in report.examples],
+        "legend": seen_classes(report.examples, report.classes, report.palette),
+        "void": any(e.labels is not None and (e.labels >= len(report.classes)).any() for e in report.examples),
+        "mark": "#{:02x}{:02x}{:02x}".format(*MARK),
+        "gate_levels": max((len(example.gates or ()) for example in gated), default=0),
+        "gate_rows": gate_rows([(e.prediction, e.gates, e.closed or ()) for e in gated if e.gates]),
+        "gate_colours": ", ".join("#{:02x}{:02x}{:02x}".format(*c) for c in colour_table()[:: 255 // 15]),
+    }
