@@ -11,6 +11,7 @@ from types import ModuleType
 
 import gffnet
 from gffnet.commands import (
+    compare,
     cost,
     data_cache,
     data_check,
@@ -22,6 +23,7 @@ from gffnet.commands import (
     predict,
     report,
     submit,
+    tables,
     train,
 )
 from gffnet.commands.arguments import Parser
@@ -35,8 +37,10 @@ COMMANDS: dict[str, ModuleType] = {
     "predict": predict,
     "gates": gates,
     "gates-ablation": gates_ablation,
+    "compare": compare,
     "report": report,
     "cost": cost,
+    "tables": tables,
 }
 DATA_COMMANDS: dict[str, ModuleType] = {"check": data_check, "cache": data_cache, "streets": data_streets}
 

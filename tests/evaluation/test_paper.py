@@ -1,16 +1,19 @@
 """The paper's rows, and which scores may stand beside them."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from gffnet.data.catalog import CITYSCAPES
-from gffnet.evaluation.paper import PaperRow, match, paper_rows
+from gffnet.evaluation.paper import PaperRow, match, paper_rows, paper_tables
 from gffnet.evaluation.protocol import plain
 from gffnet.recipe import RECIPES, load_recipe, recipe_names
 
 MULTI = [0.75, 1.0, 1.25, 1.5, 1.75]
+PRINTED = Path(__file__).parents[3] / "shared" / "paper" / "tables.yaml"
 
 
 def protocol(recipe: str, **other: Any) -> dict[str, Any]:
@@ -86,3 +89,52 @@ def test_the_finished_network_on_val_is_not_the_row_of_test() -> None:
 def test_a_recipe_that_the_paper_does_not_have() -> None:
     assert match(protocol("camvid/gffnet_r18")).remark == "the paper has no row for camvid/gffnet_r18"
     assert match({}).row is None
+
+
+def scores(number: int) -> list[tuple[str, str, dict[str, float]]]:
+    """What a table of ours holds: method, group, scores."""
+    (table,) = [table for table in paper_tables() if table.number == number]
+    return [(row.method, row.group, dict(row.scores)) for row in table.rows]
+
+
+@pytest.mark.skipif(not PRINTED.is_file(), reason=f"the list of what the paper prints is not at {PRINTED}")
+def test_every_number_is_printed_so_in_the_paper() -> None:
+    paper = yaml.safe_load(PRINTED.read_text())
+    of = {int(re.findall(r"[0-9]+", name)[0]): table for name, table in paper.items() if name.startswith("table")}
+    for number in (1, 2, 4, 8, 9):
+        names = [(name.removesuffix(" (published)"), "", {"miou": miou}) for name, miou in of[number].items()]
+        assert scores(number) == names
+    params = {"params_m": "params"}
+    table3 = {name: {params.get(key, key): value for key, value in row.items()} for name, row in of[3].items()}
+    assert {name: row for name, _, row in scores(3)} == table3
+    groups = {"train_fine_only": "fine train set only", "train_fine_and_val_fine": "fine train and val set"}
+    rows = [(name, groups[group], {"miou": miou}) for group, part in of[5].items() for name, miou in part.items()]
+    assert scores(5) == rows
+    pairs = {name: (row["miou"], row.get("pixel_accuracy")) for name, _, row in scores(6)}
+    assert pairs == {name: tuple(row) for name, row in of[6].items()}
+    classes = of[7].pop("classes")
+    (table7,) = [table for table in paper_tables() if table.number == 7]
+    for row, (method, values) in zip(table7.rows, of[7].items(), strict=True):
+        assert (row.method, list(row.per_class), list(row.per_class.values())) == (method, classes, values)
+
+
+def test_what_is_printed_more_than_once_is_the_same_everywhere() -> None:
+    for table in paper_tables():
+        for line in table.rows:
+            if line.row is not None:
+                assert table.number in line.row.tables
+                assert line.scores["miou"] == line.row.miou
+                assert line.scores.get("pixel_accuracy") == line.row.pixel_accuracy
+
+
+def test_means_of_table_7_are_those_printed() -> None:
+    (table,) = [table for table in paper_tables() if table.number == 7]
+    for line in table.rows:
+        assert sum(line.per_class.values()) / 19 == pytest.approx(line.scores["miou"], abs=0.06)
+
+
+def test_the_nearest_row_is_told_also_where_it_does_not_fit() -> None:
+    fits, not_quite = match(protocol("cityscapes/pspnet_r18")), match(protocol("cityscapes/pspnet_r18", flip=True))
+    assert fits.nearest is fits.row is not_quite.nearest
+    assert not_quite.row is None
+    assert match(protocol("camvid/gffnet_r18")).nearest is None

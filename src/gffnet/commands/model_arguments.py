@@ -21,6 +21,11 @@ _UNITS = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
 def add_model(parser: Parser) -> None:
     """`--model`, `--device` and `--precision`."""
     parser.add_argument("--model", type=str, default=None, help="a run folder, a model folder or a checkpoint")
+    add_device(parser)
+
+
+def add_device(parser: Parser) -> None:
+    """`--device` and `--precision`."""
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
     parser.add_argument(
         "--precision",

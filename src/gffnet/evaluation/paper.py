@@ -1,6 +1,7 @@
-"""The paper's scores, and which of them a score of ours may stand beside: same recipe, same protocol, or none.
+"""The paper's tables, and which score of ours may stand beside a row of them: same recipe, same protocol, or none.
 
-`paper.yaml` beside this module holds them, one entry a row of a table.
+`paper.yaml` beside this module holds the tables as they are printed. A `PaperRow` is what they say of one network by
+one protocol, wherever they print it.
 """
 
 import math
@@ -15,6 +16,8 @@ import yaml
 _FILE = Path(__file__).with_name("paper.yaml")
 _CROPS = {"cityscapes": (864, 864)}
 _OVERLAP = 1 / 3
+SCORES = ("miou", "pixel_accuracy", "gflops", "params")
+"""What tables print, in the order of their columns."""
 
 
 @dataclass(frozen=True)
@@ -73,15 +76,61 @@ class Match:
     row: PaperRow | None
     remark: str
     """Where the row is, and what is uncertain about it; or why there is none."""
+    nearest: PaperRow | None = None
+    """The row of this recipe whose protocol is nearest, whether it may stand there or not."""
+
+
+@dataclass(frozen=True)
+class PrintedRow:
+    """One line of one table."""
+
+    method: str
+    group: str
+    """The heading that it stands under; empty if there is none."""
+    scores: Mapping[str, float]
+    """By `miou`, `pixel_accuracy`, both in percent, `gflops`, `params` in millions; only those printed."""
+    per_class: Mapping[str, float]
+    baseline: bool
+    """Whether the rows below it are improvements of it."""
+    row: PaperRow | None
+    """The network and the protocol that there is a recipe for, if there is one."""
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """One table, whole."""
+
+    number: int
+    title: str
+    rows: tuple[PrintedRow, ...]
+    digits: int = 1
+    """Decimal places that its scores are printed with."""
+
+
+@cache
+def paper_tables() -> tuple[PaperTable, ...]:
+    """All tables, in order."""
+    tables = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
+    networks: dict[tuple[Any, ...], PaperRow] = {}
+    for table in tables:
+        for line in table["rows"]:
+            if "recipe" in line:
+                networks[_key(table, line)] = _network(table, line, networks.get(_key(table, line)))
+    return tuple(
+        PaperTable(
+            table["table"],
+            table["title"],
+            tuple(_printed(table, line, networks) for line in table["rows"]),
+            table.get("digits", 1),
+        )
+        for table in tables
+    )
 
 
 @cache
 def paper_rows() -> tuple[PaperRow, ...]:
-    """All rows that there is a recipe for."""
-    entries: list[dict[str, Any]] = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
-    for entry in entries:
-        entry.update({key: tuple(value) for key, value in entry.items() if isinstance(value, list)})
-    return tuple(PaperRow(**entry) for entry in entries)
+    """All rows that there is a recipe for, each once, in the order in which they are first printed."""
+    return tuple({id(line.row): line.row for table in paper_tables() for line in table.rows if line.row}.values())
 
 
 def match(protocol: Mapping[str, Any]) -> Match:
@@ -92,9 +141,47 @@ def match(protocol: Mapping[str, Any]) -> Match:
     nearest = min(rows, key=lambda row: len(row.differences(protocol)))
     differences = nearest.differences(protocol)
     if differences:
-        return Match(None, f"the paper's row ({nearest.where}) was measured otherwise: {', '.join(differences)}")
+        reason = f"the paper's row ({nearest.where}) was measured otherwise: {', '.join(differences)}"
+        return Match(None, reason, nearest)
     doubt = "" if nearest.scales else "; the paper does not say whether it is multi-scale"
-    return Match(nearest, nearest.where + doubt)
+    return Match(nearest, nearest.where + doubt, nearest)
+
+
+def _key(table: Mapping[str, Any], line: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What tells networks and protocols apart: recipe, split, scales."""
+    scales = line.get("scales", table["scales"])
+    return line["recipe"], table.get("split", "val"), None if scales is None else tuple(scales)
+
+
+def _network(table: Mapping[str, Any], line: Mapping[str, Any], before: PaperRow | None) -> PaperRow:
+    """What a line says of its network, beside what tables before it have said."""
+    recipe, split, scales = _key(table, line)
+    group = f", {line['group']}" if "group" in line else ""
+    return PaperRow(
+        recipe,
+        (*(before.tables if before else ()), table["table"]),
+        before.method if before else line["method"] + group,
+        line["miou"],
+        line.get("pixel_accuracy"),
+        split,
+        scales,
+        _per_class(table, line),
+    )
+
+
+def _printed(
+    table: Mapping[str, Any], line: Mapping[str, Any], networks: Mapping[tuple[Any, ...], PaperRow]
+) -> PrintedRow:
+    """A line with its network."""
+    scores = {name: line[name] for name in SCORES if name in line}
+    network = networks[_key(table, line)] if "recipe" in line else None
+    group, baseline = line.get("group", ""), line.get("baseline", False)
+    return PrintedRow(line["method"], group, scores, _per_class(table, line), baseline, network)
+
+
+def _per_class(table: Mapping[str, Any], line: Mapping[str, Any]) -> dict[str, float]:
+    """IoU by class, where a table has that."""
+    return dict(zip(table["classes"], line["per_class"], strict=True)) if "classes" in table else {}
 
 
 def _same(wanted: tuple[float, ...] | None, given: Any) -> bool:

@@ -1,0 +1,116 @@
+"""`gffnet compare`: its arguments, what it prints, and what it says to mistakes."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from gffnet.cli import main
+from gffnet.commands.compare import split_models
+from gffnet.inference.model_folder import save_model
+from tests import tiny
+from tests.data.trees import camvid_tree, cityscapes_tree
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures of few pixels, which are drawn in a moment."""
+    monkeypatch.setattr("gffnet.analysis.compare_figure.DPI", 40)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Two runs of tiny networks."""
+    folder = tmp_path_factory.mktemp("models")
+    for seed, (name, model) in enumerate((("psp", tiny.PSPNET), ("gff", tiny.GFFNET))):
+        recipe = tiny.recipe(model)
+        save_model(folder / name / "model", tiny.network(recipe, seed=seed), tiny.config(recipe, f"tests/{name}"))
+    return [str(folder / "psp"), str(folder / "gff")]
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> str:
+    Image.fromarray(tiny.picture(0)).save(tmp_path / "photo.png")
+    return str(tmp_path / "photo.png")
+
+
+def test_images_may_follow_the_models_or_go_before(models: list[str], photo: str, tmp_path: Path) -> None:
+    out = ["--out", str(tmp_path / "out"), "--device", "cpu", "--insets", "0"]
+    for words in (
+        ["--models", *models, photo, *out],
+        [photo, "--models", *models, *out],
+        [*out, "--models", *models, photo],
+    ):
+        assert main(["compare", *words]) == 0
+        assert (tmp_path / "out/photo.png").is_file()
+        (tmp_path / "out/photo.png").unlink()
+
+
+def test_models_are_told_from_images(models: list[str], tmp_path: Path) -> None:
+    checkpoint = str(tmp_path / "last.ckpt")
+    assert split_models(["a", "b", "c.png", *models]) == (["a", "b"], ["c.png", *models])
+    assert split_models([*models, models[0], checkpoint, "c"]) == ([*models, models[0], checkpoint], ["c"])
+    assert split_models(models) == (models, [])
+
+
+def test_scores_are_printed_most_improved_first(models: list[str], tmp_path: Path, capsys: Captured) -> None:
+    root = camvid_tree(tmp_path / "CamVid")
+    data = ["--dataset", "camvid", "--root", str(root), "--device", "cpu", "--insets", "0"]
+    words = ["compare", "--models", *models, "val_002", "val_000", *data, "--out", str(tmp_path / "out")]
+    assert main([*words, "--names", "one", "other"]) == 0
+    printed = capsys.readouterr().out
+    numbers = json.loads((tmp_path / "out/compare.json").read_text())
+    places = [printed.index(Path(image["image"]).stem) for image in numbers["images"]]
+    assert places == sorted(places)
+    assert "other over one" in printed
+    assert f"{100 * numbers['all']['miou']['other']:.2f}" in printed
+    assert main([*words, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["refined_by"] == {"of": "tests/gff", "over": "tests/psp"}
+    assert err == f"comparisons: {tmp_path / 'out'}\n"
+
+
+def test_models_of_one_recipe_are_called_by_where_they_are(models: list[str], photo: str, tmp_path: Path) -> None:
+    same = f"{models[0]}/model"
+    words = ["--models", models[0], same, models[1], photo, "--out", str(tmp_path), "--device", "cpu", "--insets", "0"]
+    assert main(["compare", *words]) == 0
+    numbers = json.loads((tmp_path / "compare.json").read_text())
+    assert [model["name"] for model in numbers["models"]] == [models[0], same, "tests/gff"]
+
+
+def test_labels_of_other_classes(models: list[str], photo: str, tmp_path: Path, capsys: Captured) -> None:
+    data = ["--dataset", "cityscapes", "--root", str(cityscapes_tree(tmp_path / "Cityscapes"))]
+    assert main(["compare", "--models", *models, photo, "--out", str(tmp_path / "out"), *data]) == 2
+    assert (
+        "knows 11 classes (sky, building, pole, road, ...), but --dataset cityscapes has 19" in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--models", "PSP", "GFF", "--out", "out"], "no IMAGE is named"),
+        (["--models", "PSP", "--out", "out", "PHOTO"], "names 1 model"),
+        (["--models", "PSP", "nowhere", "PHOTO", "--out", "out"], "model nowhere does not exist"),
+        (["--models", "PSP", "EMPTY", "PHOTO", "--out", "out"], "holds no config.json"),
+        (["--models", "PSP", "GFF", "none.png", "--out", "out"], "none.png does not exist"),
+        (["--models", "PSP", "GFF", "PHOTO", "--out", "PHOTO"], "cannot write"),
+        (["--models", "PSP", "GFF", "PHOTO", "--out", "out", "--names", "a"], "--names has 1 names for 2 models"),
+        (["--models", "PSP", "GFF", "PHOTO", "--out", "out", "--names", "a", "a"], "two models are called 'a'"),
+        (["--models", "PSP", "GFF", "PHOTO", "--out", "out", "--insets", "7"], "--insets '7' must be"),
+        (["--models", "PSP", "GFF", "PHOTO", "--out", "out", "--format", "jpg"], "invalid choice: 'jpg'"),
+        (["--models", "PSP", "GFF", "PHOTO", "--out", "out", "--root", "data"], "say which with --dataset"),
+        (["PHOTO", "--out", "out"], "--models"),
+    ],
+)
+def test_mistakes(words: list[str], said: str, models: list[str], photo: str, tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / "empty").mkdir()
+    places = {"PSP": models[0], "GFF": models[1], "PHOTO": photo, "EMPTY": str(tmp_path / "empty")}
+    assert main(["compare", *[places.get(word, word) for word in words]]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert said in err
+    assert err.count("\n") == 1
