@@ -44,21 +44,21 @@ def test_a_map_of_the_size_asked_for_comes_back_as_it_is():
 def test_bilinear_matrix_is_what_interpolate_does_along_one_axis(source, target):
     x = torch.randn(1, 1, 1, source, dtype=torch.float64)
     expected = F.interpolate(x, size=(1, target), mode="bilinear", align_corners=False)
-    assert_equal((bilinear_matrix(source, target, x) @ x[0, 0, 0]), expected[0, 0, 0])
+    assert_equal((bilinear_matrix([source], target, x) @ x[0, 0, 0]), expected[0, 0, 0])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_bilinear_matrix_is_worked_out_finely_and_rounded_once(dtype):
     like = torch.zeros((), dtype=dtype)
-    exact = bilinear_matrix(6, 129, torch.zeros((), dtype=torch.float64))
-    got = bilinear_matrix(6, 129, like)
+    exact = bilinear_matrix([6], 129, torch.zeros((), dtype=torch.float64))
+    got = bilinear_matrix([6], 129, like)
     assert got.dtype == dtype
     torch.testing.assert_close(got.double(), exact, rtol=torch.finfo(dtype).eps, atol=1e-5)
 
 
 @given(st.integers(1, 8), st.integers(1, 20))
 def test_averaging_mask_has_the_cells_of_adaptive_pooling(bins, length):
-    mask, counts = averaging_mask(bins, length, torch.device("cpu"))
+    mask, counts = averaging_mask([bins], length, torch.device("cpu"))
     for cell in range(bins):
         start, stop = math.floor(cell * length / bins), math.ceil((cell + 1) * length / bins)
         assert mask[cell].tolist() == [start <= place < stop for place in range(length)]

@@ -24,24 +24,33 @@ class LevelSum(TwoForms):
 
     def forward(self, maps: Sequence[Float[Tensor, "b c _h _w"]]) -> list[Float[Tensor, "b c _h _w"]]:
         """L >= 2 maps of one width → L maps, of the sizes of the maps that came."""
-        ready: dict[tuple[tuple[int, ...], tuple[int, int]], Tensor] = {}
-        return [self._level(maps, level, ready) for level in range(len(maps))]
+        # Sizes are compared, never keys of a dictionary: in a network that is being exported they are symbols.
+        sizes = [size_of(x) for x in maps]
+        alike = [sizes.index(size) for size in sizes]
+        ready: dict[tuple[tuple[int, ...], int], Tensor] = {}
+        return [self._level(maps, level, alike, ready) for level in range(len(maps))]
 
     def _level(
-        self, maps: Sequence[Tensor], level: int, ready: dict[tuple[tuple[int, ...], tuple[int, int]], Tensor]
+        self, maps: Sequence[Tensor], level: int, alike: list[int], ready: dict[tuple[tuple[int, ...], int], Tensor]
     ) -> Tensor:
-        """The sum at one level; `ready` keeps what other levels of the same size can use again."""
-        size = size_of(maps[level])
-        groups: dict[object, tuple[int, ...]] = {}
-        for i, x in enumerate(maps):
+        """The sum at one level.
+
+        Args:
+            maps: of all levels.
+            level: which.
+            alike: for each level, the first one of its size.
+            ready: what has been resized; it is kept here for other levels of the same size to use again.
+        """
+        groups: dict[int, tuple[int, ...]] = {}
+        for i in range(len(maps)):
             if i != level or not self.others_only:
-                key = i if self.plain else x.shape
+                key = i if self.plain else alike[i]
                 groups[key] = (*groups.get(key, ()), i)
         parts = []
         for group in groups.values():
-            if (group, size) not in ready:
-                ready[group, size] = resize(_total([maps[i] for i in group]), size)
-            parts.append(ready[group, size])
+            if (group, alike[level]) not in ready:
+                ready[group, alike[level]] = resize(_total([maps[i] for i in group]), size_of(maps[level]))
+            parts.append(ready[group, alike[level]])
         return _total(parts)
 
 

@@ -20,6 +20,9 @@ from torch import Tensor, nn
 from gffnet.models.algebra.forms import TwoForms
 from gffnet.models.algebra.resize import bilinear_matrix, resize, size_of
 
+_TAPS = (-1, 0, 1)
+"""Where a 3x3 kernel reads, along either axis."""
+
 
 class PooledConv2d(nn.Conv2d, TwoForms):
     """A 3x3 convolution over a map of `width` channels and `branches` pooled maps of `branch_width` channels.
@@ -48,21 +51,17 @@ def spread_conv(
 ) -> Float[Tensor, "b out h w"]:
     """`Σ conv(resize(p, size), w)` over pairs of a coarse map and a 3x3 kernel, zero padding."""
     height, width = size
-    rows, row_matrices = [], []
-    for p, weight in zip(pooled, weights, strict=True):
+    row_matrix = bilinear_matrix([p.shape[2] for p in pooled], height, pooled[0], _TAPS)
+    column_matrix = bilinear_matrix([p.shape[3] for p in pooled], width, pooled[0], _TAPS)
+    column_matrices = column_matrix.split([3 * p.shape[3] for p in pooled], dim=1)
+    rows = []
+    for p, weight, columns in zip(pooled, weights, column_matrices, strict=True):
         batch, channels, i, j = p.shape
         out = weight.shape[0]
         # Of a channels-last weight this is a view, and its gradient is channels-last: it is the largest weight of all.
         kernel = weight.permute(0, 2, 3, 1).reshape(9 * out, channels)
         taps = (kernel @ p.transpose(0, 1).flatten(1)).reshape(out, 3, 3, batch, i, j)
         taps = taps.permute(3, 1, 4, 2, 5, 0).reshape(batch, 3 * i, 3 * j, out)
-        rows.append(_three_taps(j, width, p) @ taps)
-        row_matrices.append(_three_taps(i, height, p))
-    spread = torch.cat(row_matrices, dim=1) @ torch.cat(rows, dim=1).flatten(2)
-    return spread.reshape(len(spread), height, width, -1).permute(0, 3, 1, 2)
-
-
-def _three_taps(source: int, target: int, like: Tensor) -> Float[Tensor, "{target} 3*{source}"]:
-    """Bilinear matrices read one place before, at, and one place after each target position, side by side."""
-    matrix = F.pad(bilinear_matrix(source, target, like), (0, 0, 1, 1))
-    return torch.cat([matrix[:target], matrix[1 : target + 1], matrix[2:]], dim=1)
+        rows.append(columns @ taps)
+    spread = row_matrix @ torch.cat(rows, dim=1).flatten(2)
+    return spread.reshape(spread.shape[0], height, width, -1).permute(0, 3, 1, 2)

@@ -4,6 +4,8 @@ Bilinear means `align_corners=False` without antialiasing throughout, as in the 
 each channel alone and on rows and columns one after the other: all that the cheap forms rest on.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
@@ -22,30 +24,43 @@ def size_of(x: Tensor) -> tuple[int, int]:
     return x.shape[-2], x.shape[-1]
 
 
-def bilinear_matrix(source: int, target: int, like: Tensor) -> Float[Tensor, "{target} {source}"]:
-    """The matrix that resizes `source` values in a row to `target` values, as `resize` does along one axis.
+def bilinear_matrix(
+    sources: Sequence[int], target: int, like: Tensor, reads: Sequence[int] = (0,)
+) -> Float[Tensor, "{target} _n"]:
+    """The matrices that resize rows of values to `target` values, as `resize` does along one axis, side by side.
 
     Target position `t` lies at `s = (t + 1/2) source / target - 1/2`, kept within the row, and takes a hat function
-    around it: weight `max(0, 1 - |s - k|)` for value `k`. Device and dtype are those of `like`.
+    around it: weight `max(0, 1 - |s - k|)` for value `k`.
+
+    Args:
+        sources: how many values each row has.
+        target: how many it is to have.
+        like: gives the device and the dtype.
+        reads: every matrix stands there once for each of these: read so many places further on, zero beyond the ends.
     """
     exact = torch.float64 if like.dtype == torch.float64 else torch.float32
-    here = torch.arange(target, device=like.device, dtype=exact)
-    place = ((here + 0.5) * source / target - 0.5).clamp(0, source - 1)
-    values = torch.arange(source, device=like.device, dtype=exact)
-    return (1 - (place[:, None] - values).abs()).clamp(min=0).to(like.dtype)
+    # All matrices in one: a few operations, also in an exported network, however many there are.
+    columns = [(source, read, value) for source in sources for read in reads for value in range(source)]
+    source, read, value = torch.tensor(columns, device=like.device, dtype=exact).unbind(1)
+    here = torch.arange(target, device=like.device, dtype=exact)[:, None] + read
+    place = ((here + 0.5) * source / target - 0.5).clamp(min=0).minimum(source - 1)
+    weight = (1 - (place - value).abs()).clamp(min=0)
+    return torch.where((here >= 0) & (here < target), weight, 0).to(like.dtype)
 
 
 def averaging_mask(
-    bins: int, length: int, device: torch.device
-) -> tuple[Bool[Tensor, "{bins} {length}"], Int[Tensor, "{bins}"]]:
-    """Which of `length` values fall into each of `bins` cells of adaptive average pooling, and how many they are.
+    bins: Sequence[int], length: int, device: torch.device
+) -> tuple[Bool[Tensor, "_cells {length}"], Int[Tensor, "_cells"]]:
+    """Which of `length` values fall into each cell of adaptive average pooling to each of `bins`, and how many.
 
-    Cell `i` averages the values from `floor(i length / bins)` up to, not including, `ceil((i + 1) length / bins)`.
+    Of `b` cells, cell `i` averages the values `p` from `floor(i length / b)` up to, not including,
+    `ceil((i + 1) length / b)`, which are those of
+
+        i length < (p + 1) b   and   p b < (i + 1) length
+
     Computed from the run-time length, so that an exported network pools rightly at every size.
     """
-    cell = torch.arange(bins, device=device)
-    start = (cell * length) // bins
-    stop = ((cell + 1) * length + bins - 1) // bins
+    cells, cell = torch.tensor([(b, i) for b in bins for i in range(b)], device=device)[:, None].unbind(2)
     place = torch.arange(length, device=device)
-    inside = (place >= start[:, None]) & (place < stop[:, None])
-    return inside, stop - start
+    inside = (cell * length < (place + 1) * cells) & (place * cells < (cell + 1) * length)
+    return inside, inside.sum(1)

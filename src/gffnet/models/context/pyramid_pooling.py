@@ -7,7 +7,6 @@ an exported network is right at every size. The pooled half of the 3x3 convoluti
 `gffnet.models.algebra.pooled_conv`.
 """
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -44,14 +43,15 @@ def adaptive_averages(x: Float[Tensor, "b c h w"], bins: tuple[int, ...]) -> lis
 
     The products sum with exact zeros and ones and divide once, so that bfloat16 loses nothing in the weights.
     """
-    height, width = x.shape[-2:]
-    row_masks, row_counts = zip(*[averaging_mask(b, height, x.device) for b in bins], strict=True)
-    column_masks, column_counts = zip(*[averaging_mask(b, width, x.device) for b in bins], strict=True)
-    rows = torch.cat(row_masks).to(x.dtype) @ x.permute(0, 2, 3, 1).flatten(2)
-    sums = torch.cat(column_masks).to(x.dtype) @ rows.unflatten(2, (width, -1))
+    batch, channels, height, width = x.shape
+    row_mask, tall = averaging_mask(bins, height, x.device)
+    column_mask, wide = averaging_mask(bins, width, x.device)
+    rows = row_mask.to(x.dtype) @ x.permute(0, 2, 3, 1).flatten(2)
+    sums = column_mask.to(x.dtype) @ rows.reshape(batch, -1, width, channels)
     out, first = [], 0
-    for b, tall, wide in zip(bins, row_counts, column_counts, strict=True):
-        cells = sums[:, first : first + b, first : first + b] / (tall[:, None, None] * wide[:, None])
+    for b in bins:
+        own = slice(first, first + b)
+        cells = sums[:, own, own] / (tall[own][:, None, None] * wide[own][:, None])
         out.append(cells.to(x.dtype).permute(0, 3, 1, 2))
         first += b
     return out
