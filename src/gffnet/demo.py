@@ -9,9 +9,9 @@ import shutil
 import time
 from pathlib import Path
 
-from gffnet.analysis.report import write_report
-from gffnet.analysis.report_evaluation import open_images
-from gffnet.analysis.report_run import report_of
+from gffnet.analysis.report.evaluation import open_images
+from gffnet.analysis.report.page import write_report
+from gffnet.analysis.report.run import report_of
 from gffnet.console import progress, screen
 from gffnet.data.streets import write_streets
 from gffnet.errors import UserError

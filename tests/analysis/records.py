@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from gffnet.analysis.ablation_observation import observe
-from gffnet.analysis.ablation_record import difference
+from gffnet.analysis.ablation.observation import observe
+from gffnet.analysis.ablation.record import difference
 from gffnet.metrics.scoring import Scoring
 
 SIZE = (60, 90)

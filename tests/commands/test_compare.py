@@ -18,7 +18,7 @@ Captured = pytest.CaptureFixture[str]
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures of few pixels, which are drawn in a moment."""
-    monkeypatch.setattr("gffnet.analysis.compare_figure.DPI", 40)
+    monkeypatch.setattr("gffnet.analysis.compare.figure.DPI", 40)
 
 
 @pytest.fixture(scope="module")

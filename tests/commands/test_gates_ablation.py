@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-import gffnet.analysis.ablation as ablation
+import gffnet.analysis.ablation.run as ablation
 from gffnet.cli import main
 from gffnet.inference.model_folder import save_model
 from tests import tiny

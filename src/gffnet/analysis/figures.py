@@ -16,7 +16,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from gffnet.analysis.compare_difference import LOST, REFINED
+from gffnet.analysis.compare.difference import LOST, REFINED
 from gffnet.analysis.gated_image import Closing, GateResult, became
 from gffnet.data.colour import MARK, Palette, highlight, legend, overlay
 

@@ -11,7 +11,7 @@ from gffnet.commands.truth_arguments import add_truth, truth_of
 from gffnet.errors import UserError
 
 if TYPE_CHECKING:
-    from gffnet.analysis.compare import Contender
+    from gffnet.analysis.compare.comparison import Contender
 
 SUMMARY = "results of models side by side, with the refined parts marked and enlarged (Figures 1, 4, 5 and 8)"
 
@@ -49,7 +49,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: Namespace) -> None:
     """Compare, write, and print the numbers, the most improved image first."""
-    from gffnet.analysis.compare import Look, write_comparison
+    from gffnet.analysis.compare.comparison import Look, write_comparison
     from gffnet.console import screen
     from gffnet.data.images import image_files
 
@@ -86,7 +86,7 @@ def split_models(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _opened(models: Sequence[str], arguments: Namespace) -> list["Contender"]:
     """The models, each with its name: as told, or its recipe, or where it lies if two have the same recipe."""
-    from gffnet.analysis.compare import Contender
+    from gffnet.analysis.compare.comparison import Contender
     from gffnet.console import track
     from gffnet.inference.predictor import load
 

@@ -45,9 +45,9 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: Namespace) -> None:
     """Score, write and print."""
-    from gffnet.analysis.ablation import count_ablation, forget_counts, plan_ablation
-    from gffnet.analysis.ablation_files import write_ablation
-    from gffnet.analysis.ablation_record import record_of
+    from gffnet.analysis.ablation.files import write_ablation
+    from gffnet.analysis.ablation.record import record_of
+    from gffnet.analysis.ablation.run import count_ablation, forget_counts, plan_ablation
     from gffnet.data.build import open_dataset
     from gffnet.evaluation.evaluate import Task
     from gffnet.evaluation.shares import joined, own_device
@@ -82,7 +82,7 @@ def _limit(text: str) -> int:
 
 def _print_tables(record: dict[str, object]) -> None:
     """The tables on standard output."""
-    from gffnet.analysis.ablation_tables import all_tables, title_of
+    from gffnet.analysis.ablation.tables import all_tables, title_of
     from gffnet.commands.drawn import drawn
     from gffnet.console import Results
 

@@ -41,9 +41,9 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: Namespace) -> None:
     """Gather, write, and say where the page is."""
-    from gffnet.analysis.report import write_report
-    from gffnet.analysis.report_evaluation import open_images, open_run
-    from gffnet.analysis.report_run import report_of
+    from gffnet.analysis.report.evaluation import open_images, open_run
+    from gffnet.analysis.report.page import write_report
+    from gffnet.analysis.report.run import report_of
     from gffnet.console import screen
 
     folder: Path = arguments.folder

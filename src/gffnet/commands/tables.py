@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gffnet.commands.arguments import Parser, print_json
 
 if TYPE_CHECKING:
-    from gffnet.analysis.paper_tables_section import Section
+    from gffnet.analysis.tables.section import Section
 
 SUMMARY = "the paper's Tables 1 to 9 with ours beside them, matched by recipe and protocol, mean and spread over seeds"
 
@@ -35,10 +35,10 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: Namespace) -> None:
     """Read the scores, fill the tables, and write or print them."""
-    from gffnet.analysis.paper_tables import paper_sections, table3_cost
-    from gffnet.analysis.paper_tables_own import own_sections
-    from gffnet.analysis.paper_tables_scores import find_scores
-    from gffnet.analysis.table_formats import form_of, records, write_sections
+    from gffnet.analysis.tables.formats import form_of, records, write_sections
+    from gffnet.analysis.tables.own import own_sections
+    from gffnet.analysis.tables.paper import paper_sections, table3_cost
+    from gffnet.analysis.tables.scores import find_scores
     from gffnet.console import screen, track
 
     if arguments.out is not None:
@@ -59,8 +59,8 @@ def _print_tables(sections: Sequence["Section"]) -> None:
     """All tables on standard output."""
     from rich.table import Table
 
-    from gffnet.analysis.paper_tables_layout import laid_out
-    from gffnet.analysis.table_formats import LEGEND, marks
+    from gffnet.analysis.tables.formats import LEGEND, marks
+    from gffnet.analysis.tables.layout import laid_out
     from gffnet.console import Results
 
     results = Results(width=120)

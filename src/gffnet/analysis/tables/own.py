@@ -1,0 +1,126 @@
+"""The same tables for data that the paper does not have: one for every data set, in the order of its Tables 1 and 2.
+
+A row is a network, a protocol and the settings that a run has changed; rows are compared with the PSPNet of the same
+backbone, protocol and settings.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from gffnet.analysis.tables.scores import Protocol, Scored
+from gffnet.analysis.tables.section import Line, Score, Section, gains, means, seed_notes, spreads
+from gffnet.evaluation.paper import paper_rows
+from gffnet.recipe import ContextName, FusionName, ModelRecipe, PyramidName, load_recipe, recipe_names
+
+_CONTEXTS: dict[ContextName, str] = {"pyramid_pooling": "PSPNet", "dense_aspp": "DenseASPP", "none": "FCN"}
+_FUSIONS: dict[FusionName, str] = {
+    "none": "",
+    "concat": " + Concat",
+    "addition": " + Addition",
+    "fpn": " + FPN",
+    "gated_fpn": " + Gated FPN",
+    "gff": " + GFF",
+}
+_PYRAMIDS: dict[PyramidName, str] = {"none": "", "dense": " + DFP", "literal": " + literal DFP"}
+_KEYS = {
+    "miou": ("miou",),
+    "pixel_accuracy": ("pixel_accuracy",),
+    "boundary_f": ("boundary_f", "3", "mean"),
+    "small": ("iou_by_size", "small", "miou"),
+}
+_SCORES = (
+    Score("miou", "mIoU", ours_only=True),
+    Score("pixel_accuracy", "pixel accuracy", ours_only=True),
+    Score("boundary_f", "boundary F, 3 px", ours_only=True),
+    Score("small", "mIoU, small objects", ours_only=True),
+)
+
+
+class _Row(NamedTuple):
+    """What tells rows apart."""
+
+    recipe: str
+    protocol: Protocol
+    changes: tuple[str, ...]
+
+
+def own_sections(scored: Sequence[Scored]) -> list[Section]:
+    """A section for every data set with scores that stand in no table of the paper."""
+    left = [run for run in scored if not run.in_paper]
+    datasets = dict.fromkeys(str(run.protocol.get("dataset")) for run in left)
+    return [_section(name, [run for run in left if run.protocol.get("dataset") == name]) for name in datasets]
+
+
+def method_name(model: ModelRecipe) -> str:
+    """A network as the paper's tables would name it, such as `PSPNet + GFF + DFP`."""
+    return _CONTEXTS[model.context] + _FUSIONS[model.fusion] + _PYRAMIDS[model.dense_pyramid]
+
+
+def _section(dataset: str, scored: Sequence[Scored]) -> Section:
+    """All rows of a data set: what was scored, and of data that the paper does not have the recipes that were not."""
+    rows: dict[_Row, list[Scored]] = {}
+    for run in scored:
+        rows.setdefault(_Row(run.name, run.measured, run.changes), []).append(run)
+    models = {run.name: run.recipe.model for runs in rows.values() for run in runs if run.recipe}
+    known = any(row.dataset == dataset for row in paper_rows())
+    missing = [name for name in recipe_names() if name.startswith(f"{dataset}/") and name not in models and not known]
+    models.update({name: load_recipe(name).model for name in missing})
+    usual = min((row.protocol for row in rows), key=lambda p: -sum(row.protocol == p for row in rows))
+    called = {name: _called(name, models, known) for name in {*models, *(row.recipe for row in rows)}}
+    lines = {row: _line(row, runs, called[row.recipe], usual) for row, runs in rows.items()}
+    lines |= {_Row(name, usual, ()): Line(called[name], recipe=name) for name in missing}
+    ordered = sorted(lines, key=lambda row: _order(row, models, usual))
+    return Section(
+        dataset,
+        f"{dataset}: what stands in no row of the paper" if known else f"{dataset}: not in the paper",
+        _SCORES,
+        [_with_gains(row, lines, models) for row in ordered],
+        f"Measured by: {', '.join(usual)}, unless a row says otherwise. In brackets: the difference to the PSPNet of "
+        "the same backbone, protocol and settings.",
+    )
+
+
+def _line(row: _Row, runs: Sequence[Scored], called: str, usual: Protocol) -> Line:
+    """One row, without its gains."""
+    otherwise = [] if row.protocol == usual else [part for part in row.protocol if part not in usual]
+    method = ", ".join([called, *otherwise, *row.changes])
+    seeds = tuple(run.seed for run in runs)
+    measured = ", ".join(row.protocol)
+    return Line(
+        method, recipe=row.recipe, protocol=measured, ours=spreads(runs, _KEYS), seeds=seeds, notes=seed_notes(runs)
+    )
+
+
+def _with_gains(row: _Row, lines: Mapping[_Row, Line], models: Mapping[str, ModelRecipe]) -> Line:
+    """A row with what it gains over its PSPNet, if that was scored."""
+    line, own = lines[row], models.get(row.recipe)
+    for other, baseline in lines.items():
+        model = models.get(other.recipe)
+        plain = own and model and model.fusion == "none" and own.fusion != "none"
+        same = own and model and (own.backbone, own.context) == (model.backbone, model.context)
+        if plain and same and other[1:] == row[1:]:
+            return Line(**{**vars(line), "ours_gain": gains(means(line.ours), means(baseline.ours))})
+    return line
+
+
+def _called(name: str, models: Mapping[str, ModelRecipe], exact: bool) -> str:
+    """A network as it is named; with its recipe if `exact` or if others are named so too; else by what is known."""
+    if name not in models:
+        return name
+    method = method_name(models[name])
+    alike = [other for other, model in models.items() if method_name(model) == method]
+    return f"{method} ({name})" if exact or len(alike) > 1 else method
+
+
+def _order(row: _Row, models: Mapping[str, ModelRecipe], usual: Protocol) -> tuple[object, ...]:
+    """By backbone, then as Tables 1 and 2, then the usual protocol and settings first; networks not known last."""
+    last = (row.protocol != usual, len(row.changes), row)
+    if row.recipe not in models:
+        return (1, *last)
+    model = models[row.recipe]
+    backbone = f"{model.backbone.name} {model.backbone.output_stride}"
+    context, fusion, pyramid = (
+        list(names).index(name)
+        for names, name in ((_CONTEXTS, model.context), (_FUSIONS, model.fusion), (_PYRAMIDS, model.dense_pyramid))
+    )
+    return (0, backbone, context, fusion, pyramid, *last)

@@ -1,0 +1,360 @@
+"""The page of a report: whole, escaped, true to its numbers, and as a browser shows it."""
+
+import dataclasses
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gffnet.analysis.report.examples import Example
+from gffnet.analysis.report.page import LONG, Command, Report, write_report
+from gffnet.errors import UserError
+from gffnet.evaluation.images import ImageScore
+from gffnet.metrics.scoring import Scoring
+from tests.analysis.runs import HISTORY, RECORD
+
+CLASSES = ("road", "<b>&", 'say "x"')
+PALETTE = ((128, 64, 128), (0, 200, 0), (9, 9, 9))
+SIZE = (24, 40)
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+Render = Callable[[Report], str]
+
+
+class Page(HTMLParser):
+    """The page's tags, checked for balance, and its text."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(source)
+        self.close()
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        names = [name for name, _ in attributes]
+        assert len(names) == len(set(names)), f"{tag} has an attribute twice: {names}"
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] != "style":
+            self.text += f"{data} "
+
+    def all(self, tag: str) -> list[dict[str, Any]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    def headings(self) -> list[str]:
+        return [attributes["id"] for attributes in self.all("h2")]
+
+    @property
+    def words(self) -> str:
+        """The text, with a space between elements."""
+        return " ".join(self.text.split())
+
+
+def example(**changes: Any) -> Example:
+    image = np.arange(SIZE[0] * SIZE[1] * 3, dtype=np.uint8).reshape(*SIZE, 3)
+    labels = np.zeros(SIZE, np.uint8)
+    labels[:, 20:] = 1
+    labels[0] = 255
+    prediction = np.zeros(SIZE, np.uint8)
+    prediction[:, 22:] = 1
+    gate = np.full(SIZE, 0.25, np.float32)
+    closed = [(level, labels == 1, 0.25) for level in (1, 2)]
+    values = {"name": "scene <1>", "image": image, "labels": labels, "prediction": prediction}
+    return Example(
+        **{**values, "gates": (gate, 1 - gate), "closed": closed, "why": "worst of 2", "miou": 0.9, **changes}
+    )
+
+
+def counted(shift: int) -> Scoring:
+    counts = Scoring(3)
+    labels = np.zeros((60, 120), np.uint8)
+    labels[:, 40:] = 1
+    counts.update(labels, np.roll(labels, shift, axis=1))
+    return counts
+
+
+def scores(shift: int) -> dict[str, Any]:
+    """Of one image that is predicted some pixels to the right."""
+    protocol = {
+        **{"dataset": "x", "split": "val", "recipe": "x/y", "crop": (16, 24), "overlap": 1 / 3, "scales": (0.75, 1.0)},
+        **{"flip": True, "device": "<cpu>"},
+    }
+    return {**counted(shift).report(CLASSES), "images": 2, "images_per_second": 4.25, "protocol": protocol}
+
+
+COST = [
+    {
+        **{"recipe": f"r{i}", "height": 64, "width": 96, "params": 1e6 * (1 + i), "macs": 2e9, "executed_macs": 1.5e9},
+        **{"params_increase_percent": 100.0 * i, "macs_increase_percent": 0.0, "executed_macs_increase_percent": -25.0},
+    }
+    for i in range(2)
+]
+FULL = Report(
+    title="A run & <script>alert(1)</script>",
+    classes=CLASSES,
+    palette=PALETTE,
+    lede="trained <somehow>",
+    summary=[("note", "x/<y>")],
+    history=HISTORY,
+    record=RECORD,
+    scores=scores(1),
+    images=[("scene <1>", ImageScore(10, 9, 0.9)), ("b", ImageScore(10, 5, 0.5))],
+    confusion=counted(1).state()["confusion"],
+    examples=[example()],
+    baseline=scores(8),
+    baseline_name="PSP<Net>",
+    cost=COST,
+    commands=[Command("Trained by", "gffnet train '<&>'")],
+    recipe="model: <none>\n",
+)
+
+
+@pytest.fixture
+def render(tmp_path: Path) -> Render:
+    def rendered(report: Report) -> str:
+        path = tmp_path / "folder" / "report.html"
+        write_report(path, report)
+        assert [p.name for p in path.parent.iterdir()] == ["report.html"]
+        return path.read_text(encoding="utf-8")
+
+    return rendered
+
+
+def test_the_page_is_whole(render: Render) -> None:
+    page = Page(render(FULL))
+    parts = ["scores", "confusion", "images", "gates", "training", "cost", "protocol", "again"]
+    assert page.headings() == parts
+    assert [link["href"] for link in page.all("a")] == [f"#{part}" for part in parts]
+    assert page.all("html") == [{"lang": "en"}]
+    identities = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(identities) == len(set(identities))
+
+
+def test_its_numbers_are_the_scores(render: Render) -> None:
+    page, ours, theirs = Page(render(FULL)), scores(1), scores(8)
+    for key in ("miou", "pixel_accuracy", "mean_accuracy"):
+        assert f"{100 * ours[key]:.1f} % +{100 * (ours[key] - theirs[key]):.1f} points over PSP<Net>" in page.words
+    for name in CLASSES[:2]:
+        here, there = ours["per_class"][name], theirs["per_class"][name]
+        assert f"{name} {100 * here:.1f} {100 * there:.1f} +{100 * (here - there):.1f}" in page.words
+    assert 'say "x" — — —' in page.words
+    confused = counted(1).state()["confusion"]
+    share = confused[1, 0] / confused[1].sum()
+    assert f"<b>& road {100 * share:.1f} {confused[1, 0]}" in page.words
+    for text in ("4.25", "16 x 24 pixels", "overlap 0.333", "scales 0.75, 1.0", "G 1 , mean 0.25", "mean IoU 90.0 %"):
+        assert text in page.words
+
+
+def test_nothing_is_loaded(render: Render) -> None:
+    source = render(FULL)
+    assert not re.search(r"https?:|@import|url\(|<script|<link|<iframe|\bon\w+=", source.replace("&lt;script", ""))
+    page = Page(source)
+    for tag, attributes in page.tags:
+        for name in ("src", "href", "srcset", "data", "action", "xlink:href"):
+            if name in attributes:
+                assert str(attributes[name]).startswith(("data:image/", "#")), (tag, name)
+    assert len(page.all("img")) == 4 + 2 + 2
+
+
+def test_every_picture_has_words_and_a_size(render: Render) -> None:
+    page = Page(render(FULL))
+    for picture in page.all("img"):
+        assert "scene <1>" in picture["alt"]
+        assert (int(picture["width"]), int(picture["height"])) == (SIZE[1], SIZE[0])
+    drawn = [svg["aria-label"] for svg in page.all("svg") if svg.get("role") == "img"]
+    assert [words.split()[0] for words in drawn] == ["Confusion", "Images", "Training", "Validation", "Learning"]
+    for scrolled in page.all("div"):
+        if scrolled.get("class") == "scroll":
+            assert scrolled["tabindex"] == "0"
+            assert scrolled["role"] == "region"
+            assert {"aria-label", "aria-labelledby"} & scrolled.keys()
+
+
+def test_every_string_is_escaped(render: Render) -> None:
+    source = render(FULL)
+    assert "<b>&" not in source.replace("<b>&amp;", "")
+    page = Page(source)
+    assert {attributes.get("class") for attributes in page.all("b")} == {None}
+    for text in ("x/<y>", "<cpu>", "<script>alert(1)</script>", "trained <somehow>", "'<&>'", "<none>", "<b>&"):
+        assert text in page.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "gone"),
+    [
+        ({"history": [], "record": {}}, {"training"}),
+        ({"scores": None, "baseline": None, "history": []}, {"scores", "protocol"}),
+        ({"scores": None}, {"scores", "protocol"}),
+        ({"confusion": None}, {"confusion"}),
+        ({"examples": []}, {"gates"}),
+        ({"examples": [], "images": []}, {"images", "gates"}),
+        ({"cost": ()}, {"cost"}),
+        ({"commands": (), "recipe": ""}, {"again"}),
+    ],
+)
+def test_what_is_unknown_is_left_out(render: Render, changes: dict[str, Any], gone: set[str]) -> None:
+    page, whole = Page(render(dataclasses.replace(FULL, **changes))), Page(render(FULL))
+    assert set(whole.headings()) - set(page.headings()) == gone
+    assert len(page.all("a")) == len(page.headings())
+    assert "None" not in page.text
+    assert "nan" not in page.text
+
+
+def test_without_an_evaluation_the_last_validation_is_shown(render: Render) -> None:
+    classes = tuple(f"c{i}" for i in range(11))
+    report = Report(title="r", classes=classes, palette=[(i, 0, 0) for i in range(11)], history=HISTORY)
+    page = Page(render(report))
+    assert page.headings() == ["scores", "training"]
+    assert "the last validation in training, at iteration 4" in page.words
+    assert "mean IoU 25.0 %" in page.words
+    assert "c0 50.0" in page.words
+    assert "last validation" not in Page(render(FULL)).text
+
+
+def test_a_baseline_that_was_scored_otherwise(render: Render) -> None:
+    assert "scored otherwise" not in Page(render(FULL)).text
+    other = scores(8)
+    other["protocol"]["flip"] = False
+    page = Page(render(dataclasses.replace(FULL, baseline=other)))
+    assert "The baseline was scored otherwise" in page.words
+    assert "flip: yes here, no there" in page.words
+    alone = Page(render(dataclasses.replace(FULL, baseline=None))).text
+    assert "points" not in alone
+    assert "PSP<Net>" not in alone
+
+
+def test_without_gates_and_labels(render: Render) -> None:
+    bare = example(gates=None, closed=None, labels=None)
+    page = Page(render(dataclasses.replace(FULL, examples=[bare])))
+    assert len(page.all("img")) == 2
+    assert "ground truth" not in page.text
+    assert "gate" not in page.text
+
+
+def test_gates_that_were_not_closed(render: Render) -> None:
+    page = Page(render(dataclasses.replace(FULL, examples=[example(closed=None), example(closed=[])])))
+    assert len(page.all("img")) == 2 * (4 + 2)
+    assert "gates" in page.headings()
+
+
+def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        write_report(tmp_path / "file" / "report.html", FULL)
+
+
+# In a browser
+
+
+def many_classes() -> Report:
+    """150 classes, one with a name that is one long word."""
+    k = 150
+    names = tuple("x" * 60 if i == 3 else f"class {i}, thing" for i in range(k))
+    counts = np.random.default_rng(0).integers(0, 50, (k, k + 1)) + 2000 * np.eye(k, k + 1, dtype=np.int64)
+    scoring = Scoring(k, details=False)
+    scoring.add({"confusion": counts})
+    whole = {**scores(1), **scoring.report(names)}
+    palette = [(i, 2 * i % 256, 255 - i) for i in range(k)]
+    return dataclasses.replace(
+        FULL, classes=names, palette=palette, scores=whole, baseline=whole, confusion=counts, title="y" * 100
+    )
+
+
+@pytest.mark.parametrize("report", [FULL, many_classes()], ids=["few", "many"])
+@pytest.mark.parametrize(
+    ("width", "scheme", "media"),
+    [(390, "light", "screen"), (1280, "light", "screen"), (1280, "dark", "screen"), (720, "light", "print")],
+)
+def test_it_fits_and_loads_nothing(
+    width: int, scheme: Any, media: Any, report: Report, browser: Any, render: Render, tmp_path: Path
+) -> None:
+    render(report)
+    page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    told, asked = [], []
+    page.on("console", lambda message: told.append(message.text))
+    page.on("pageerror", lambda error: told.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((tmp_path / "folder/report.html").as_uri())
+    page.emulate_media(media=media)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("[...document.images].filter(i => !i.complete || i.naturalWidth === 0).length") == 0
+    beyond = (
+        "[...document.querySelectorAll('figcaption, h1, h3, dd, p')].filter(e => e.scrollWidth > e.clientWidth + 1)"
+    )
+    assert page.evaluate(f"{beyond}.map(e => e.outerHTML)") == []
+    back = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", back)[:3])) < 200) == (scheme == "dark")
+    assert page.evaluate("getComputedStyle(document.querySelector('nav')).display === 'none'") == (media == "print")
+    assert told == []
+    assert [url for url in asked if not url.startswith(("data:", "file:"))] == []
+    assert sum(url.startswith("file:") for url in asked) == 1
+    page.close()
+
+
+def test_many_classes_are_laid_out_in_columns(render: Render) -> None:
+    page = Page(render(many_classes()))
+    tables = [div for div in page.all("div") if div.get("aria-label") == "By class"]
+    assert len(tables) == -(-150 // LONG)
+    (picture,) = [picture for picture in page.all("img") if "Confusion matrix" in picture["alt"]]
+    assert (picture["width"], picture["height"]) == ("150", "150")
+
+
+LUMINANCE = """
+(rgb) => { const f = c => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+           return 0.2126 * f(rgb[0]) + 0.7152 * f(rgb[1]) + 0.0722 * f(rgb[2]); }
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_text_stands_out(scheme: Any, browser: Any, render: Render, tmp_path: Path) -> None:
+    """Against what is behind it, by 4.5 to 1 (WCAG AA), the numbers of the confusion matrix included."""
+    render(FULL)
+    page = browser.new_page(color_scheme=scheme)
+    page.goto((tmp_path / "folder/report.html").as_uri())
+    contrasts = page.evaluate(
+        """() => {
+        const luminance = """
+        + LUMINANCE
+        + """;
+        const parse = text => (text.match(/[\\d.]+/g) || []).map(Number);
+        const over = (top, alpha, under) => top.map((c, i) => alpha * c + (1 - alpha) * under[i]);
+        const behind = element => {
+            let chain = [], at = element;
+            for (; at; at = at.parentElement) {
+                const [r, g, b, a = 1] = parse(getComputedStyle(at).backgroundColor);
+                if (a > 0) { chain.push([r, g, b]); break; }
+            }
+            let back = chain[0];
+            const rect = element.tagName === 'text' && element.parentElement.querySelector(':scope > rect');
+            if (rect && parse(getComputedStyle(rect).fill)[3] !== 0)
+                back = over(parse(getComputedStyle(rect).fill).slice(0, 3), +getComputedStyle(rect).fillOpacity, back);
+            return back;
+        };
+        const found = [];
+        for (const element of document.querySelectorAll('body *')) {
+            const own = [...element.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
+            if (!own || !element.getClientRects().length || element.tagName === 'title') continue;
+            const style = getComputedStyle(element);
+            const front = parse(element instanceof SVGElement ? style.fill : style.color).slice(0, 3);
+            const [a, b] = [luminance(front), luminance(behind(element))].sort((x, y) => y - x);
+            found.push([(a + 0.05) / (b + 0.05), element.outerHTML.slice(0, 80)]);
+        }
+        return found;
+    }"""
+    )
+    assert len(contrasts) > 100
+    assert [found for found in contrasts if found[0] < 4.5] == []
+    page.close()

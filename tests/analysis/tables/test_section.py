@@ -1,0 +1,44 @@
+import math
+
+import pytest
+
+from gffnet.analysis.tables.scores import find_scores
+from gffnet.analysis.tables.section import Spread, gains, means, seed_notes, spreads
+from tests.analysis.scored import save_run, save_scores
+
+
+def test_mean_and_deviation_by_hand():
+    of = Spread((1.0, 2.0, 6.0))
+    assert of.mean == 3
+    assert of.deviation == pytest.approx(math.sqrt((4 + 1 + 9) / 2))
+    assert Spread((5.0,)).deviation is None
+
+
+def test_scores_in_percent_from_where_they_are(tmp_path):
+    sizes = [{"name": "small", "miou": 0.25}, {"name": "large", "miou": 0.75}]
+    details = {"boundary_f": {"3": {"mean": 0.5}}, "iou_by_size": sizes}
+    save_scores(tmp_path / "a", "camvid/gffnet_r18", 0.5, details)
+    save_scores(tmp_path / "b", "camvid/gffnet_r18", 0.6, {**details, "pixel_accuracy": None})
+    keys = {
+        "miou": ("miou",),
+        "f": ("boundary_f", "3", "mean"),
+        "large": ("iou_by_size", "large", "miou"),
+        "no size": ("iou_by_size", "tiny", "miou"),
+        "accuracy": ("pixel_accuracy",),
+        "nothing": ("boundary_f", "9", "mean"),
+    }
+    found = spreads(find_scores([tmp_path]), keys)
+    assert {key: of.values for key, of in found.items()} == {"miou": (50, 60), "f": (50, 50), "large": (75, 75)}
+    assert means(found)["miou"] == 55
+    assert spreads([], keys) == {}
+
+
+def test_gains_of_what_both_have():
+    assert gains({"a": 3.0, "b": 1.0}, {"a": 1.0, "c": 1.0}) == {"a": 2.0}
+
+
+def test_a_seed_that_was_run_twice_is_told(tmp_path):
+    for i, seed in enumerate((0, 1, 0)):
+        save_run(tmp_path / str(i), "camvid/gffnet_r18", 0.5, f"seed={seed}")
+    assert seed_notes(find_scores([tmp_path])) == ("2 of the runs have seed 0",)
+    assert seed_notes(find_scores([tmp_path / "0", tmp_path / "1"])) == ()
