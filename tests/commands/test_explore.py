@@ -1,0 +1,99 @@
+"""`gffnet explore` as it is called; what it serves is tested in tests/webapp/test_page.py."""
+
+import importlib.util
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gffnet.cli import main
+from gffnet.commands import explore
+from gffnet.webapp import page, server
+from tests.webapp import gated
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    return str(gated.folder(tmp_path / "model"))
+
+
+@pytest.fixture
+def unserved(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Addresses that would be served, were it not for this test."""
+    addresses: list[tuple[str, int]] = []
+    monkeypatch.setattr(page, "build", lambda explorer: explorer)
+    monkeypatch.setattr(server, "serve", lambda app, listener: addresses.append(listener.getsockname()))
+    return addresses
+
+
+def test_the_address_is_printed(model: str, unserved: list[tuple[str, int]], capsys: Captured) -> None:
+    assert main(["explore", "--model", model, "--port", "0"]) == 0
+    host, port = unserved[0]
+    assert host == "127.0.0.1"
+    assert capsys.readouterr().out == f"gffnet explore: http://127.0.0.1:{port}/\n"
+
+
+def test_an_interrupt_ends_it(model: str, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(page, "build", lambda explorer: explorer)
+    monkeypatch.setattr(server, "serve", interrupted)
+    assert main(["explore", "--model", model, "--port", "0"]) == 0
+    assert capsys.readouterr().err.splitlines()[-1] == "ended"
+
+
+def test_without_gradio_it_says_so_at_once(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    find: Callable[..., object] = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == "gradio" else find(name, *more)
+    )
+    assert main(["explore", "--model", "nowhere"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err) == (
+        "",
+        "error: gffnet explore needs gradio, which is not installed: pip install 'gffnet[explore]'.\n",
+    )
+
+
+def test_a_port_that_another_program_has(model: str, unserved: list[tuple[str, int]], capsys: Captured) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["explore", "--model", model, "--port", str(port)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"error: --port {port} of 127.0.0.1 cannot be used: Address already in use.")
+    assert unserved == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "no model ships"),
+        (["--model", "nowhere"], "nowhere does not exist"),
+        (["--model", "nowhere", "--port", "65536"], "'65536' must be a port"),
+        (["--model", "nowhere", "--port", "-1"], "port"),
+        (["--model", "nowhere", "--max-side", "10"], "64..4096"),
+        (["--model", "nowhere", "--max-side", "big"], "'big' must be a number of pixels"),
+        (["--modle", "m"], "Did you mean '--model'?"),
+        (["--share"], "unrecognized arguments: --share"),
+    ],
+)
+def test_mistakes(words: list[str], said: str, capsys: Captured) -> None:
+    assert main(["explore", *words]) == 2
+    out, err = capsys.readouterr()
+    assert (out, said in err, err.count("\n")) == ("", True, 1)
+
+
+def test_a_model_that_is_none_among_several(model: str, tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / "empty").mkdir()
+    assert main(["explore", "--model", model, str(tmp_path / "empty"), "--port", "0"]) == 2
+    assert f"model {tmp_path}/empty holds no config.json" in capsys.readouterr().err
+
+
+def test_models_are_called_by_the_end_of_their_path() -> None:
+    assert explore._names(["/runs/camvid/gff", "runs/streets/gff", "psp"]) == ["camvid/gff", "streets/gff", "psp"]
+    assert explore._names(["a/camvid/gff", "b/camvid/gff"]) == ["a/camvid/gff", "b/camvid/gff"]

@@ -1,0 +1,289 @@
+"""The page as a person uses it: served by the command, in a browser, with a tiny network."""
+
+import base64
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gffnet.analysis.gate_edits import GateEdit
+from gffnet.data.catalog import CAMVID
+from gffnet.data.colour import highlight, overlay
+from gffnet.webapp.session import open_session
+from gffnet.webapp.shelf import MOST
+from tests import tiny
+from tests.webapp import gated, hostile
+
+pytest.importorskip("gradio", reason="gradio is not installed: pip install 'gffnet[explore]'")
+
+READ_CANVAS = """name => {
+    const canvas = document.querySelector(`canvas[data-is="${name}"]`);
+    const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+    return [canvas.height, canvas.width, btoa(Array.from(data, (byte) => String.fromCharCode(byte)).join(""))];
+}"""
+
+
+ALONE = """
+import os, sys
+
+def watch(event, arguments):
+    if event == "socket.connect" and arguments[1][0] != "127.0.0.1" or event == "socket.getaddrinfo":
+        print("a connection to", arguments, file=sys.stderr, flush=True)
+        os._exit(99)
+
+sys.addaudithook(watch)
+from gffnet.cli import main
+sys.exit(main())
+"""
+"""The command line, in a process that ends if it turns to another machine."""
+
+
+class Page:
+    """A tab with the page, and what it asked for and complained of."""
+
+    def __init__(self, browser, url):
+        self.tab = browser.new_page(viewport={"width": 1440, "height": 900})
+        self.asked, self.complaints = [], []
+        self.tab.on("request", lambda request: self.asked.append(request.url))
+        self.tab.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
+        self.tab.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.tab.goto(url)
+        self.tab.wait_for_selector('.gx[data-ready="yes"]')
+
+    def shown(self):
+        return int(self.tab.get_attribute(".gx", "data-shown"))
+
+    def wait(self, since):
+        """Until an exact picture is shown that is newer than the `since`-th."""
+        self.tab.wait_for_function(
+            "n => { const d = document.querySelector('.gx').dataset; return d.shown > n && d.state == 'exact'; }",
+            arg=since,
+        )
+
+    def upload(self, content, name="image.png"):
+        since = self.shown()
+        self.tab.set_input_files('[data-is="file"]', {"name": name, "mimeType": "image/png", "buffer": content})
+        self.wait(since)
+
+    def click(self, selector):
+        """Click what asks a question, and wait for the answer."""
+        since = self.shown()
+        self.tab.click(selector)
+        self.wait(since)
+
+    def drag(self, level, values):
+        """Move a slider over values without letting go of it, faster than anyone could answer; then let go."""
+        since = self.shown()
+        self.tab.evaluate(
+            """([level, values]) => {
+                const slider = document.querySelector(`input[data-gate="${level}"]`);
+                for (const value of values) { slider.value = value; slider.dispatchEvent(new Event("input")); }
+                slider.dispatchEvent(new Event("change"));
+            }""",
+            [level, values],
+        )
+        self.wait(since)
+
+    def canvas(self, name):
+        height, width, text = self.tab.evaluate(READ_CANVAS, name)
+        return np.frombuffer(base64.b64decode(text), np.uint8).reshape(height, width, 4)[..., :3]
+
+    def text(self, name):
+        return self.tab.inner_text(f'[data-is="{name}"]')
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory) -> Iterator[tuple[str, subprocess.Popen]]:
+    folder = tmp_path_factory.mktemp("models")
+    models = [gated.folder(folder / "gff"), gated.folder(folder / "pspnet", tiny.PSPNET)]
+    command = [sys.executable, "-c", ALONE, "explore", "--model", *map(str, models), "--port", "0"]
+    command += ["--device", "cpu", "--precision", "float32", "--max-side", "320"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment) as process:
+        line = process.stdout.readline()
+        assert line, process.stderr.read()
+        yield line, process
+        process.kill()
+
+
+@pytest.fixture(scope="module")
+def url(served) -> str:
+    return re.fullmatch(r"gffnet explore: (http://127\.0\.0\.1:\d+/)\n", served[0])[1]
+
+
+@pytest.fixture
+def page(browser, url):
+    opened = Page(browser, url)
+    yield opened
+    opened.tab.close()
+    assert {re.match(r"(\w+://[^/]*|blob:\w+://[^/]*)", asked)[1] for asked in opened.asked} <= {
+        url.rstrip("/"),
+        "blob:" + url.rstrip("/"),
+    }, "a request left this machine"
+    assert opened.complaints == []
+
+
+@pytest.fixture(scope="module")
+def session():
+    return open_session(gated.predictor(), gated.image(160, 240))
+
+
+@pytest.fixture(scope="module")
+def photo() -> bytes:
+    """The image of `session` as a file."""
+    content = io.BytesIO()
+    Image.fromarray(gated.image(160, 240)).save(content, "PNG")
+    return content.getvalue()
+
+
+def test_sliders_move_gates_and_the_picture_is_the_networks(page, photo, session):
+    palette = CAMVID.palette
+    page.upload(photo)
+    learned = overlay(session.image, session.learned.labels, palette, 0.5)
+    assert np.array_equal(page.canvas("edited"), learned)
+    for level in (1, 2, 3, 4):
+        page.drag(level, [1.2, 0.7, 0.0])
+        expected = session.see({level: GateEdit(scale=0.0)})
+        assert np.array_equal(page.canvas("edited"), overlay(session.image, expected.labels, palette, 0.5))
+        assert not np.array_equal(page.canvas("edited"), learned)
+        share = (expected.labels != session.learned.labels).mean()
+        assert page.text("changes").startswith(f"{100 * share:.1f} % of the pixels changed")
+        page.click(f'[data-do="reset-{level}"]')
+        assert np.array_equal(page.canvas("edited"), learned)
+        assert not page.tab.is_visible('[data-is="changes"]')
+
+
+def test_holding_comparing_resetting(page, photo, session):
+    page.upload(photo)
+    learned = overlay(session.image, session.learned.labels, CAMVID.palette, 0.5)
+    page.click('[data-do="close-2"]')
+    assert re.search(r"mean 0\.\d\d → 0\.00", page.text("mean-2"))
+    page.tab.select_option('select[aria-label$="gate G4 does"]', "hold")
+    page.drag(4, [0.5])
+    edited = session.see({2: GateEdit(value=0.0), 4: GateEdit(value=0.5)})
+    page.tab.click('button[data-mode="both"]')
+    assert np.array_equal(page.canvas("learned"), learned)
+    expected = overlay(session.image, edited.labels, CAMVID.palette, 0.5)
+    assert np.array_equal(page.canvas("edited"), expected)
+    page.tab.click('button[data-mode="changed"]')
+    changed = edited.labels != session.learned.labels
+    found = page.canvas("edited")
+    assert np.array_equal((found == (255, 45, 149)).all(-1), changed)
+    assert np.abs(found.astype(int) - highlight(session.image, changed)).max() <= 1
+    page.tab.click('button[data-mode="learned"]')
+    assert not page.tab.is_visible('canvas[data-is="edited"]')
+    page.tab.click('button[data-mode="edited"]')
+    page.tab.evaluate(
+        "(() => { const o = document.querySelector('[data-is=\"opacity\"]'); o.value = 100;"
+        " o.dispatchEvent(new Event('input')); })()"
+    )
+    assert np.array_equal(page.canvas("edited"), overlay(session.image, edited.labels, CAMVID.palette, 1.0))
+    page.click('[data-is="reset"]')
+    assert np.array_equal(page.canvas("edited"), overlay(session.image, session.learned.labels, CAMVID.palette, 1.0))
+
+
+def test_the_pointer_tells_class_and_probability(page, photo, session):
+    page.upload(photo)
+    page.click('[data-do="close-3"]')
+    seen = session.see({3: GateEdit(value=0.0)})
+    row, column = np.argwhere(seen.labels != session.learned.labels)[0]
+    box = page.tab.locator('canvas[data-is="edited"]').bounding_box()
+    page.tab.mouse.move(box["x"] + (column + 0.5) / 240 * box["width"], box["y"] + (row + 0.5) / 160 * box["height"])
+    lines = [" ".join(line.split()) for line in page.text("tip").splitlines()]
+    assert lines[0] == f"{CAMVID.names[seen.labels[row, column]]} {seen.percent[row, column]} %"
+    before = session.learned
+    assert lines[1] == f"as learned: {CAMVID.names[before.labels[row, column]]} {before.percent[row, column]} %"
+    assert re.fullmatch(r"G1 [01]\.\d\d G2 [01]\.\d\d G3 0\.00 G4 [01]\.\d\d", lines[2])
+    page.tab.mouse.move(2, 2)
+    assert not page.tab.is_visible('[data-is="tip"]')
+    names = {CAMVID.names[label] for label in np.unique(seen.labels)}
+    assert all(name in page.text("legend") for name in names)
+    assert not any(name in page.text("legend") for name in set(CAMVID.names) - names)
+
+
+def test_results_are_downloaded(page, photo, session):
+    page.upload(photo)
+    page.click('[data-do="open-1"]')
+    with page.tab.expect_download() as download:
+        page.tab.click('[data-is="save"]')
+    with zipfile.ZipFile(download.value.path()) as file:
+        assert json.loads(file.read("settings.json"))["gates"] == {"g1": {"scale": 1.0, "value": 1.0}}
+        labels = np.array(Image.open(io.BytesIO(file.read("labels.png"))))
+    assert np.array_equal(labels, session.see({1: GateEdit(value=1.0)}).labels)
+
+
+def test_models_scenes_and_bad_files(page, photo, session):
+    page.click('[data-scene="1"]')
+    assert page.canvas("edited").shape == (160, 320, 3)
+    torn = hostile.REFUSED["png cut short"]()
+    page.tab.set_input_files('[data-is="file"]', {"name": "../../x.png", "mimeType": "image/png", "buffer": torn})
+    page.tab.wait_for_selector('[data-is="message"]:not([hidden])')
+    assert "damaged or cut short" in page.text("message")
+    page.upload(photo)
+    assert not page.tab.is_visible('[data-is="message"]')
+    page.click('[data-do="close-1"]')
+    since = page.shown()
+    page.tab.select_option('[data-is="model"]', "1")
+    page.wait(since)
+    assert "has no fusion" in page.text("without")
+    assert page.tab.locator("input[data-gate]").count() == 0
+    expected = open_session(gated.predictor(tiny.PSPNET), session.image).learned.labels
+    assert np.array_equal(page.canvas("edited"), overlay(session.image, expected, CAMVID.palette, 0.5))
+
+
+def test_tabs_are_independent_and_an_expired_image_is_opened_again(browser, url, page, photo, session):
+    page.upload(photo)
+    other = Page(browser, url)
+    with other.tab.expect_request("**/component_server/") as request:
+        other.upload(hostile.encoded("PNG", (64, 96)))
+    page.click('[data-do="close-4"]')
+    before = other.canvas("edited")
+    expected = overlay(session.image, session.see({4: GateEdit(value=0.0)}).labels, CAMVID.palette, 0.5)
+    assert np.array_equal(page.canvas("edited"), expected)
+    assert np.array_equal(other.canvas("edited"), before)
+    other.tab.close()
+    for _ in range(MOST):
+        assert status(request.value.url, request.value.post_data_buffer, **{"Content-Type": "application/json"}) == 200
+    page.click('[data-do="reset-4"]')
+    page.click('[data-do="close-4"]')
+    assert np.array_equal(page.canvas("edited"), expected)
+    assert other.complaints == []
+
+
+def status(url: str, data: bytes | None = None, **headers: str) -> int:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=20) as response:
+            return response.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_nothing_else_is_served(url):
+    for path in ("file=/etc/passwd", "file=../../../../etc/passwd", "upload", "info", "file=https://example.org/"):
+        assert status(f"{url}gradio_api/{path}") == 404
+    assert status(f"{url}assets/%2e%2e/%2e%2e/%2e%2e/%2e%2e/etc/passwd") == 404
+    assert status(url, Host="example.org") == 403
+    assert status(f"{url}gradio_api/component_server/", b"{", **{"Content-Type": "application/json"}) in (400, 422)
+    assert status(url) == 200
+
+
+def test_an_interrupt_ends_it(served, url):
+    """The last test: it ends the server."""
+    _, process = served
+    assert status(url) == 200
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, "")
+    assert err.splitlines() == ["Ctrl-C ends it. It answers this machine only, and asks no other.", "ended"]

@@ -1,0 +1,131 @@
+"""Sessions: what is seen is what the network gives with edited gates, exactly; and what changed, counted by hand."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gffnet.analysis.gate_edits import GateEdit
+from gffnet.analysis.gate_statistics import RING_NAMES
+from gffnet.errors import UserError
+from gffnet.webapp.session import Seen, Session, open_session, reduced
+from tests import tiny
+from tests.webapp import gated
+
+EDITS = {1: GateEdit(value=0.0), 3: GateEdit(scale=1.7)}
+
+
+@pytest.fixture(scope="module")
+def session() -> Session:
+    return open_session(gated.predictor(), gated.image())
+
+
+def naive(predictor, image, edits):
+    """Labels and probabilities, with gates edited as Eq. (5)'s symbols say, in float64 after the logits."""
+    encoded = predictor.encode(image)
+    gates = [gate.clone() for gate in encoded.gates]
+    for level, edit in edits.items():
+        if edit.value is not None:
+            gates[level - 1][:] = edit.value
+        else:
+            gates[level - 1] = torch.minimum(gates[level - 1] * edit.scale, torch.tensor(1.0))
+    logits = predictor.decode(encoded, gates)[0].double().numpy()
+    exponentials = np.exp(logits - logits.max(0))
+    return logits.argmax(0), (exponentials / exponentials.sum(0)).max(0)
+
+
+@pytest.mark.parametrize("edits", [{}, EDITS, {2: GateEdit(value=1.0)}])
+def test_what_is_seen_is_the_network_with_edited_gates(session, edits):
+    labels, probability = naive(session.predictor, session.image, edits)
+    seen = session.see(edits)
+    assert np.array_equal(seen.labels, labels)
+    assert np.abs(seen.percent - 100 * probability).max() <= 0.51
+    assert len(np.unique(labels)) > 2
+    assert seen.percent.min() < 60, "probabilities that are all near one would test nothing"
+
+
+def test_edits_change_what_is_seen_and_nothing_else(session):
+    before = session.learned.labels.copy()
+    gates = [gate.clone() for gate in session.gates]
+    assert (session.see(EDITS).labels != before).any()
+    assert np.array_equal(session.see({}).labels, before)
+    assert all(torch.equal(a, b) for a, b in zip(gates, session.gates, strict=True))
+
+
+def test_the_rough_answer_is_the_network_at_half_the_sides(session):
+    half = np.array(Image.fromarray(session.image).resize((100, 68), Image.Resampling.LANCZOS))
+    encoded = session.predictor.encode(half)._replace(size=(136, 200))
+    gates = [torch.full_like(encoded.gates[0], 0.25), *encoded.gates[1:]]
+    expected = session.predictor.decode(encoded, gates)[0].argmax(0).numpy()
+    rough = session.see({1: GateEdit(value=0.25)}, quick=True)
+    assert np.array_equal(rough.labels, expected)
+    assert (rough.labels != session.see({1: GateEdit(value=0.25)}).labels).any(), "rough and exact must differ"
+
+
+def test_a_small_image_has_no_rough_answer():
+    session = open_session(gated.predictor(), gated.image(64, 200))
+    assert session.coarse is None
+    assert np.array_equal(session.see(EDITS, quick=True).labels, session.see(EDITS).labels)
+
+
+def test_changes_are_shares_of_classes_and_rings(session):
+    labels = session.learned.labels.copy()
+    labels[:10] = (labels[:10] + 1) % 11
+    changes = session.changes(Seen(labels, session.learned.percent))
+    assert changes.share == 10 / 136
+    for label in np.unique(session.learned.labels):
+        inside = session.learned.labels == label
+        assert changes.by_class[int(label)] == pytest.approx(inside[:10].sum() / inside.sum())
+    for ring, name in enumerate(RING_NAMES):
+        inside = session.rings == ring
+        assert (name in changes.by_distance) == inside.any()
+        if inside.any():
+            assert changes.by_distance[name] == pytest.approx(inside[:10].sum() / inside.sum())
+
+
+def test_nothing_changed(session):
+    changes = session.changes(session.see({2: GateEdit(scale=1.0)}))
+    assert changes.share == 0
+    assert set(changes.by_class.values()) == {0.0}
+
+
+def test_maps_have_the_size_of_the_image(session):
+    assert [gate.shape for gate in session.maps] == [(136, 200)] * 4
+    assert all(gate.std() > 0.01 for gate in session.maps)
+
+
+def test_five_gates():
+    session = open_session(gated.predictor(gated.GATED_FPN), gated.image())
+    assert len(session.maps) == 5
+    assert (session.see({5: GateEdit(value=0.0)}).labels != session.learned.labels).any()
+
+
+@pytest.mark.parametrize("model", [tiny.PSPNET, gated.ADDITION], ids=["no fusion", "no gates"])
+def test_models_without_gates_show_what_they_predict(model):
+    predictor = gated.predictor(model)
+    session = open_session(predictor, gated.image())
+    assert session.maps == ()
+    assert session.coarse is None
+    probabilities = predictor.probabilities(gated.image())
+    assert (session.learned.labels == probabilities.argmax(0).numpy()).mean() > 0.999
+    assert np.abs(session.learned.percent - 100 * probabilities.amax(0).numpy()).max() <= 0.6
+    assert session.see({}) is session.learned
+    with pytest.raises(UserError, match="gate level 1 does not exist"):
+        session.see({1: GateEdit(value=0.0)})
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"), [({5: GateEdit()}, "level 5"), ({1: GateEdit(9.0)}, "scale 9"), ({1: GateEdit(1, 2)}, "value 2")]
+)
+def test_edits_that_are_none(session, edit, said):
+    with pytest.raises(UserError, match=said):
+        session.see(edit)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((100, 50), (100, 50)), ((400, 200), (100, 50)), ((30, 301), (10, 100)), ((1, 400), (1, 100))],
+)
+def test_reduced(size, expected):
+    assert reduced(np.full((*size, 3), 77, np.uint8), 100).shape == (*expected, 3)
+    assert (reduced(np.full((*size, 3), 77, np.uint8), 100) == 77).all()
