@@ -1,17 +1,22 @@
 # make demo: set up, then run the main job end to end (demo/report.html)
 # make test: set up, then run the checks and the tests
+# make docs: set up, then write the documentation as a site (build/site/index.html)
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
 INSTALL := $(RUN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint slow clean
+.PHONY: demo test docs lint slow clean
 
 demo: $(VENV)/.installed
 	$(RUN)/gffnet demo --out demo
 
 test: lint
 	$(RUN)/python -m pytest --numprocesses auto --dist worksteal
+
+docs: $(VENV)/.installed-dev
+	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build
+	@echo "open build/site/index.html"
 
 lint: $(VENV)/.installed-dev
 	$(RUN)/ruff check

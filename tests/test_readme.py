@@ -52,8 +52,13 @@ def test_python_blocks_run(block: str) -> None:
         assert [tuple(y.shape) for y in names["y"]] == [(1, 256, 16, 16)] * 4 + [(1, 256, 32, 32)]  # type: ignore[attr-defined]
 
 
+def joined(block: str) -> list[str]:
+    """The lines of a block, those that a backslash goes on after put together."""
+    return block.replace("\\\n", " ").splitlines()
+
+
 def commands() -> list[str]:
-    lines = [line for page in PAGES for block in blocks(page, "bash") for line in block.splitlines()]
+    lines = [line for page in PAGES for block in blocks(page, "bash") for line in joined(block)]
     return sorted({line.split("#")[0].strip() for line in lines if line.startswith("gffnet ")})
 
 
