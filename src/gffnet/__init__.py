@@ -13,6 +13,7 @@ _HOME = {
     "GatedFullyFusion": "gffnet.models.fusion.gated_fully_fusion",
     "DenseFeaturePyramid": "gffnet.models.dense_pyramid",
     "SceneParser": "gffnet.models.network",
+    "TrainedSceneParser": "gffnet.inference.hub_model",
     "build_network": "gffnet.models.build",
     "load_recipe": "gffnet.recipe",
     "load": "gffnet.inference.predictor",

@@ -1,4 +1,4 @@
-"""The model folder: `config.json` (network, classes, protocol) and `model.safetensors` (weights). No code in either."""
+"""The model folder: `config.json` (network, classes, protocol) and safetensors (weights). No code in either."""
 
 import dataclasses
 import hashlib
@@ -6,18 +6,19 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import safetensors
-import safetensors.torch
 import torch
 
 from gffnet.errors import UserError
 from gffnet.files import write_whole
+from gffnet.inference.hub import fetch, is_hub_name
+from gffnet.inference.weight_files import WEIGHTS, WeightFormat, read_weights, write_weights
 from gffnet.models.build import build_network
 from gffnet.models.network import SceneParser
 from gffnet.recipe import EvaluationRecipe, ModelRecipe, from_mapping
 
 CONFIG = "config.json"
-WEIGHTS = "model.safetensors"
+EXPORTED = (".onnx", ".pt2")
+"""How the names of exported files end."""
 AVERAGED = "average.network."
 """Before the names of the averaged weights in a checkpoint; the trained ones are in `network.`."""
 
@@ -46,10 +47,18 @@ class ModelConfig:
         return json.dumps(dataclasses.asdict(self), indent=1)
 
 
-def save_model(folder: Path, network: SceneParser, config: ModelConfig) -> None:
-    """Write the model folder. Each file appears whole or not at all."""
-    weights = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-    write_whole(folder / WEIGHTS, safetensors.torch.save(weights))
+def save_model(
+    folder: Path,
+    network: SceneParser,
+    config: ModelConfig,
+    weights: WeightFormat = "float32",
+    max_shard_size: str | None = None,
+) -> None:
+    """Write the model folder. Each file appears whole or not at all.
+
+    `weights` and `max_shard_size` are `kind` and `max_shard_size` of `write_weights`, and errors as well.
+    """
+    write_weights(folder, network.state_dict(), weights, max_shard_size)
     write_whole(folder / CONFIG, config.to_text().encode())
 
 
@@ -64,7 +73,8 @@ def hash_weights(network: SceneParser) -> str:
 
 
 def load_model(model: str | Path) -> tuple[SceneParser, ModelConfig]:
-    """The network and the config of a MODEL: a run folder, a model folder, or a checkpoint of a run (.ckpt).
+    """The network and the config of a MODEL: a run folder, a model folder, a checkpoint of a run (.ckpt), or a
+    name on the hub.
 
     Raises:
         UserError: no such model, files missing, damaged, or not of one another.
@@ -72,16 +82,20 @@ def load_model(model: str | Path) -> tuple[SceneParser, ModelConfig]:
     path = Path(model)
     if path.suffix == ".ckpt" and path.is_file():
         return _load_checkpoint(path)
-    folder = find_model(model)
+    if is_exported(model):
+        raise UserError(
+            f"model {path} is an exported file, which can predict and no more. Give the run folder that it was "
+            "exported from."
+        )
+    folder = fetch(str(model)) if is_hub_name(model) else find_model(model)
     config = _read_config(folder / CONFIG)
-    path = folder / WEIGHTS
-    try:
-        weights = safetensors.torch.load_file(path)
-    except FileNotFoundError:
-        raise UserError(f"model {folder}: {WEIGHTS} is missing; a model folder has it beside {CONFIG}.") from None
-    except (safetensors.SafetensorError, OSError) as error:
-        raise UserError(f"model {path}: not a whole safetensors file ({error}); copy or train it again.") from None
-    return _filled(config, weights, path), config
+    return _filled(config, read_weights(folder), folder / WEIGHTS), config
+
+
+def is_exported(model: str | Path) -> bool:
+    """Whether a MODEL is an exported file, as its name says."""
+    path = Path(model)
+    return path.suffix in EXPORTED and not path.is_dir()
 
 
 def _load_checkpoint(path: Path) -> tuple[SceneParser, ModelConfig]:
@@ -135,7 +149,10 @@ def find_model(model: str | Path) -> Path:
         if (folder / CONFIG).is_file():
             return folder
     if not path.exists():
-        raise UserError(f"model {path} does not exist. Give a run folder, such as runs/camvid/gffnet_r18.")
+        raise UserError(
+            f"model {path} does not exist. Give a run folder, such as runs/camvid/gffnet_r18, or a name on the hub, "
+            "OWNER/NAME."
+        )
     raise UserError(f"model {path} holds no {CONFIG}, nor does {path / 'model'}: it is no run or model folder.")
 
 

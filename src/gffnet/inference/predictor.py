@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gffnet.errors import UserError
+from gffnet.inference.exported import Exported, open_for_windows
 from gffnet.inference.image_like import ImageLike, as_tensor
 from gffnet.inference.memory import peak_memory
-from gffnet.inference.model_folder import ModelConfig, hash_weights, load_model
+from gffnet.inference.model_folder import ModelConfig, hash_weights, is_exported, load_model
 from gffnet.inference.precision import Precision, pick_device, pick_precision
+from gffnet.inference.scaled import Scorer
 from gffnet.inference.sliding_window import SlidingWindow
 from gffnet.models.algebra.resize import size_of
 from gffnet.models.folding import fold_norms
@@ -61,18 +63,41 @@ class Predictor:
         compiled: bool = False,
     ) -> None:
         """`network` is copied: the one that came keeps its device, dtype and mode. The others are those of `load`."""
+        prepared = copy.deepcopy(network).eval().cpu()  # where folding gives the same weights whatever the device
+        fold_norms(prepared, torch.zeros(1, len(network.mean), 64, 64))
+        self._network: SceneParser = prepared.to(device, precision.dtype).to(memory_format=torch.channels_last)
+        score = torch.compile(self._logits, dynamic=False) if compiled else self._logits
+        self._begin(score, config, hash_weights(network), device, precision, batch, memory)
+
+    def _begin(
+        self,
+        score: Scorer,
+        config: ModelConfig,
+        weights: str,
+        device: torch.device,
+        precision: Precision,
+        batch: int | None,
+        memory: int | None,
+    ) -> None:
+        """What any predictor is, whatever scores its windows."""
         self.config = config
-        self.weights = hash_weights(network)
+        self.weights = weights
         self.device = device
         self.precision = precision
         self.batch = batch or (4 if device.type == "cuda" else 1)
         self.memory = memory
+        self._score = score
         self._tried: set[tuple[tuple[int, int], bool]] = set()
         self._base = 0
-        prepared = copy.deepcopy(network).eval().cpu()  # where folding gives the same weights whatever the device
-        fold_norms(prepared, torch.zeros(1, len(network.mean), 64, 64))
-        self.network: SceneParser = prepared.to(device, precision.dtype).to(memory_format=torch.channels_last)
-        self._score = torch.compile(self._logits, dynamic=False) if compiled else self._logits
+
+    @property
+    def network(self) -> SceneParser:
+        """The network, to be taken apart.
+
+        Raises:
+            UserError: the model is an exported file, which has no parts.
+        """
+        return self._network
 
     @overload
     def predict(self, image: ImageLike, protocol: EvaluationRecipe | None = None) -> NDArray[np.uint8]: ...
@@ -109,7 +134,7 @@ class Predictor:
         `size`: that of the images to come, whose pixels are counted in where there is a limit on memory.
         """
         protocol = self.config.evaluation if protocol is None else protocol
-        classes, mean = len(self.config.classes), self.network.mean
+        classes, mean = len(self.config.classes), self.config.model.mean
         besides = 0 if self.memory is None else self._besides(protocol) + _PIXEL * size[0] * size[1]
         return SlidingWindow(self._score, classes, protocol, mean, self.batch, self.memory, besides)
 
@@ -118,7 +143,9 @@ class Predictor:
         """Bytes that this process takes without an image, a batch of windows included."""
         before = peak_memory(self.device)
         if protocol.crop and (protocol.crop, protocol.flip) not in self._tried:
-            windows = torch.zeros(self.batch * (1 + protocol.flip), len(self.network.mean), *protocol.crop)
+            windows = torch.zeros(
+                self.batch * (1 + protocol.flip), self.config.model.backbone.in_channels, *protocol.crop
+            )
             self._score(windows.to(self.device)).float().softmax(1)
             self._tried.add((protocol.crop, protocol.flip))
         # The peak itself counts only before the first image; later, what larger windows added to it.
@@ -160,6 +187,26 @@ class Predictor:
         return logits
 
 
+class ExportedPredictor(Predictor):
+    """The same from a file that `gffnet export` wrote: it answers images, and has no parts to look at."""
+
+    def __init__(self, exported: Exported, *, batch: int | None = None, memory: int | None = None) -> None:
+        """`exported`: opened to take floats. The others are those of `load`."""
+        self._exported = exported
+        record = exported.record
+        precision = Precision(getattr(torch, record.precision), "as it was exported")
+        score = exported.log_probabilities
+        self._begin(score, record.config, record.weights, exported.device, precision, batch, memory)
+
+    @property
+    def network(self) -> SceneParser:
+        """Raises `UserError`: there is none."""
+        raise UserError(
+            f"model {self._exported.path} is an exported file: it answers images, and has no gates and no maps to look "
+            "at. Give the run folder that it was exported from."
+        )
+
+
 def load(
     model: str | Path | None = None,
     device: str = "auto",
@@ -169,25 +216,28 @@ def load(
     memory: int | None = None,
     compiled: bool = False,
 ) -> Predictor:
-    """Open a MODEL (a run folder, a model folder or a checkpoint) for prediction.
+    """Open a MODEL (a run folder, a model folder, a checkpoint, an exported file or a name on the hub) for prediction.
 
     Args:
-        model: where it is; `None`: the model that ships with the package.
+        model: where it is, or OWNER/NAME or OWNER/NAME@REVISION; `None`: the model that ships with the package.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
-        precision: `auto`, `float32` or `bfloat16`.
+        precision: `auto`, `float32` or `bfloat16`. An exported file has its own.
         batch: windows that are scored at once; None: 4 on a GPU, else 1.
         memory: bytes that the process may take, of the GPU's memory or the machine's: images whose class probabilities
             do not fit are made block by block. None: no limit.
         compiled: compile the network for the size of its windows, which takes a minute or so at the first of them.
 
     Raises:
-        UserError: there is no such model, or no such device.
+        UserError: there is no such model, no such device, or an exported file cannot be run so.
     """
     if model is None:
         raise UserError(
             "no model ships with this version. Train one, such as `gffnet train streets/gffnet_r18 --root DIR`, "
             "and name its run folder: --model runs/streets/gffnet_r18."
         )
+    if is_exported(model):
+        exported = open_for_windows(Path(model), device, precision, compiled)
+        return ExportedPredictor(exported, batch=batch, memory=memory)
     network, config = load_model(model)
     place = pick_device(device)
     chosen = pick_precision(precision, place)

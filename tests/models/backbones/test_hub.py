@@ -116,7 +116,7 @@ def test_the_configured_host_and_port_are_tried(monkeypatch: pytest.MonkeyPatch)
 
 def test_offline_by_choice_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(hub, "_reachable", None)
+    monkeypatch.setattr(hub, "reachable", None)
     assert "HF_HUB_OFFLINE is set" in error()
 
 
@@ -132,7 +132,7 @@ class Answers:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **answers: Exception | str) -> None:
         self.answers, self.asked = answers, []
-        monkeypatch.setattr(hub, "_reachable", lambda _: True)
+        monkeypatch.setattr(hub, "reachable", lambda _: True)
         monkeypatch.setattr(hub, "hf_hub_download", self)
 
     def __call__(self, repository: str, file: str, revision: str | None) -> str:

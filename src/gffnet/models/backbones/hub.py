@@ -51,7 +51,7 @@ def pretrained_file(name: str) -> Path:
     )
     if constants.HF_HUB_OFFLINE:
         raise UserError(f"{missing}, and HF_HUB_OFFLINE is set. {remedy}")
-    if not _reachable(constants.ENDPOINT):
+    if not reachable(constants.ENDPOINT):
         raise UserError(f"{missing}, and {urlsplit(constants.ENDPOINT).hostname} cannot be reached. {remedy}")
     try:
         return _download(repository, files, revision or None)
@@ -72,7 +72,7 @@ def _download(repository: str, files: list[str], revision: str | None) -> Path:
     return Path(hf_hub_download(repository, files[-1], revision=revision))
 
 
-def _reachable(endpoint: str) -> bool:
+def reachable(endpoint: str) -> bool:
     """Whether the host of a URL accepts a connection in time. Behind a proxy: taken for granted."""
     url = urlsplit(endpoint)
     host = url.hostname or ""

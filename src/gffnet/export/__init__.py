@@ -1,0 +1,1 @@
+"""Export: a trained network as one file that needs none of this package's code."""

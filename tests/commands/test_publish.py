@@ -1,0 +1,94 @@
+"""`gffnet publish`: a folder that is a model, and the same on the hub."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+
+from gffnet.cli import main
+from gffnet.inference.model_folder import hash_weights, load_model
+from tests.analysis.runs import make_run
+from tests.inference.fake_hub import FakeHub, point_to, running
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("runs") / "run")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    with running(FakeHub()) as fake:
+        point_to(fake.endpoint, str(tmp_path / "cache"), monkeypatch)
+        monkeypatch.chdir(tmp_path)
+        yield fake
+
+
+def test_a_folder_that_is_a_model(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert main(["publish", str(run), "--out", str(out), "--license", "apache-2.0", "--max-shard-size", "3MB"]) == 0
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", f"model: {out}\n")
+    assert hash_weights(load_model(out)[0]) == hash_weights(load_model(run)[0])
+    assert len(list(out.glob("model-*"))) > 1
+    card = ModelCard.load(out / "README.md")
+    assert card.data.license == "apache-2.0"
+    assert "## Training" in card.text
+    assert main(["publish", str(run), "--out", str(out), "--weights", "float16"]) == 0  # again, in its place
+    assert [path.name for path in sorted(out.iterdir())] == ["README.md", "config.json", "model.safetensors"]
+
+
+def test_to_the_hub(run: Path, hub: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["publish", str(run), "--to", "me/tiny", "--private"]) == 0
+    commit, files = hub.commits["me/tiny"][-1]
+    assert capsys.readouterr().err == f"model: me/tiny, {hub.endpoint}/me/tiny/commit/{commit}\n"
+    assert hub.private["me/tiny"]
+    assert "--model me/tiny" in files["README.md"].decode()
+    assert hash_weights(load_model("me/tiny")[0]) == hash_weights(load_model(run)[0])
+
+
+def test_folder_and_hub(run: Path, hub: FakeHub, tmp_path: Path) -> None:
+    assert main(["publish", str(run), "--out", "here", "--to", "me/tiny"]) == 0
+    there = hub.commits["me/tiny"][-1][1]
+    assert {path.name: path.read_bytes() for path in (tmp_path / "here").iterdir()} == there
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--out DIR for a folder, --to OWNER/NAME"),
+        (["--out", "new", "--private"], "give --to OWNER/NAME as well"),
+        (["--to", "tiny"], "no name on the hub"),
+        (["--out", "RUN"], "is the model itself"),
+        (["--out", "RUN/model"], "is the model itself"),
+        (["--out", "full"], "holds other files, and would get a README.md"),
+        (["--out", "full/file"], "holds other files"),
+        (["--out", "new", "--license", "Apache 2"], "such as apache-2.0"),
+        (["--out", "new", "--max-shard-size", "16"], "such as 16MB"),
+        (["--out", "new", "--max-shard-size", "100KB"], "alone has"),
+        (["--out", "new", "--weights", "int8"], "invalid choice"),
+        (["--out", "new", "--scores", "nowhere"], "nowhere"),
+    ],
+)
+def test_refused(
+    arguments: list[str], message: str, run: Path, hub: FakeHub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/file").write_text("mine")
+    words = [word.replace("RUN", str(run)) for word in arguments]
+    assert main(["publish", str(run), *words]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert message in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+    assert hub.commits == {}
+
+
+def test_nothing_is_made_for_a_hub_that_is_not_there(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point_to("http://127.0.0.1:9", str(tmp_path), monkeypatch)
+    assert main(["publish", str(run), "--to", "me/tiny", "--out", str(tmp_path / "new")]) == 2
+    assert not (tmp_path / "new").exists()

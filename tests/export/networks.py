@@ -1,0 +1,96 @@
+"""Networks that are traced in a moment: a backbone of four convolutions, and everything else as it is."""
+
+import dataclasses
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from unittest.mock import patch
+
+import jaxtyping
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from gffnet.data.catalog import CAMVID
+from gffnet.export.export import Export, export_model
+from gffnet.export.graph import trace
+from gffnet.inference.model_folder import ModelConfig
+from gffnet.models.backbones.base import Backbone
+from gffnet.models.build import CONTEXTS, build_fusion, build_pyramid
+from gffnet.models.heads import Head
+from gffnet.models.network import SceneParser
+from gffnet.recipe import ModelRecipe
+from tests import tiny
+from tests.models.naive import randomised
+
+GFFNET = dataclasses.replace(ModelRecipe(), fusion="gff", dense_pyramid="dense")
+CLASSES = len(CAMVID.names)
+
+
+class StridedBackbone(Backbone):
+    """Four strided convolutions of the image."""
+
+    def __init__(self, strides: tuple[int, int, int, int] = (4, 8, 8, 8)) -> None:
+        super().__init__()
+        self.widths, self.strides = (6, 8, 12, 16), strides
+        self.layers = nn.ModuleList(
+            nn.Conv2d(3, width, 3, stride, padding=1) for width, stride in zip(self.widths, strides, strict=True)
+        )
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        return [layer(image) for layer in self.layers]
+
+
+def network(recipe: ModelRecipe, strides: tuple[int, int, int, int] = (4, 8, 8, 8)) -> SceneParser:
+    """The network of `recipe` on that backbone with random weights."""
+    torch.manual_seed(0)
+    backbone = StridedBackbone(strides)
+    context = CONTEXTS[recipe.context](backbone.widths[-1])
+    fusion = pyramid = None
+    widths: tuple[int, ...] = (context.width,)
+    if recipe.fusion != "none":
+        fusion = build_fusion(recipe, (*backbone.widths, context.width))
+        top = fusion.channels if fusion.takes_context else context.width
+        pyramid = build_pyramid(recipe, top, 4, fusion.channels)
+        widths = pyramid.widths
+    built = SceneParser(backbone, context, fusion, pyramid, Head(widths, CLASSES), recipe.mean, recipe.std)
+    return randomised(built).float()
+
+
+def config(recipe: ModelRecipe) -> ModelConfig:
+    return ModelConfig(recipe, CAMVID.names, CAMVID.palette, "camvid", "tests/export", tiny.recipe().evaluation)
+
+
+@contextmanager
+def symbolic_sizes() -> Iterator[None]:
+    """No checks of annotations: while a graph is traced sizes are symbols, which `int` does not admit."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@cache
+def traced() -> ExportedProgram:
+    """The GFFNet here, traced once for both kinds of files."""
+    return trace(network(GFFNET), torch.float32)
+
+
+@cache
+def exported(to: str) -> tuple[bytes, Export]:
+    """The GFFNet here as a file, and what was said of it."""
+    once = patch("gffnet.export.export.trace", lambda *_: traced())
+    with tempfile.TemporaryDirectory() as folder, symbolic_sizes(), once:
+        out = Path(folder) / f"model.{to}"
+        export = export_model(network(GFFNET), config(GFFNET), to, out)
+        return out.read_bytes(), export
+
+
+def exported_file(to: str, folder: Path) -> Path:
+    """The same, to be opened."""
+    path = folder / f"model.{to}"
+    path.write_bytes(exported(to)[0])
+    return path

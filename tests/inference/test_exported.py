@@ -1,0 +1,149 @@
+"""Exported files predict what the model predicts, by any protocol, and say what they cannot do."""
+
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+
+from gffnet.errors import UserError
+from gffnet.inference.exported import OnnxFile
+from gffnet.inference.model_folder import load_model
+from gffnet.inference.precision import Precision
+from gffnet.inference.predictor import Predictor, load
+from gffnet.recipe import EvaluationRecipe
+from tests import tiny
+from tests.export.networks import GFFNET, config, exported_file, network
+
+FORMATS = ["onnx", "pt2"]
+PROTOCOLS = [EvaluationRecipe(), EvaluationRecipe((48, 64), 0.25, (0.75, 1.0, 1.5), True), EvaluationRecipe((96, 160))]
+"""The whole image; windows of scaled images, whose pixels lie between grey levels; windows that are padded."""
+
+
+@pytest.fixture(scope="module", params=FORMATS)
+def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An exported file; read only."""
+    return exported_file(request.param, tmp_path_factory.mktemp("exported"))
+
+
+@pytest.fixture(scope="module")
+def predictor(path: Path) -> Predictor:
+    return load(path, batch=2, memory=10**12)
+
+
+@pytest.fixture(scope="module")
+def expected() -> Predictor:
+    return Predictor(network(GFFNET), config(GFFNET), torch.device("cpu"), Precision(torch.float32, "for tests"))
+
+
+def test_it_predicts_what_the_model_predicts(predictor: Predictor, expected: Predictor) -> None:
+    assert isinstance(predictor, Predictor)
+    assert (predictor.config, predictor.weights) == (expected.config, expected.weights)
+    assert (predictor.precision.dtype, predictor.device, predictor.batch) == (torch.float32, torch.device("cpu"), 2)
+    image = tiny.picture(3, 75, 131)
+    for protocol in PROTOCOLS:
+        probabilities = expected.probabilities(image, protocol)
+        torch.testing.assert_close(predictor.probabilities(image, protocol), probabilities, rtol=0, atol=1e-4)
+        assert (predictor.predict(image, protocol) == expected.predict(image, protocol)).mean() >= 0.9999
+    assert len(np.unique(expected.predict(image))) > 2
+
+
+def test_scaled_windows_are_not_rounded(predictor: Predictor, expected: Predictor) -> None:
+    protocol = EvaluationRecipe(scales=(0.75,))
+    image = expected.tensor(tiny.picture(3, 75, 131))
+    window, rounded = predictor.window(protocol), predictor.window(protocol)
+    rounded.score = lambda x: window.score(x.round())
+    exact = expected.window(protocol).probabilities(image)
+    off, far_off = ((each.probabilities(image) - exact).abs().max() for each in (window, rounded))
+    assert off < 0.1 * far_off
+
+
+def test_lists_of_images_work_as_with_any_model(predictor: Predictor, expected: Predictor) -> None:
+    images = [tiny.picture(seed, 40 + seed, 56) for seed in range(2)]
+    for found, wanted in zip(predictor.predict(images), expected.predict(images), strict=True):
+        assert (found == wanted).mean() >= 0.999
+
+
+def test_what_cannot_be_done(path: Path, predictor: Predictor) -> None:
+    with pytest.raises(UserError, match=r"model\.\w+ takes images and windows of 16x16 pixels and more, not 15x90\."):
+        predictor.predict(tiny.picture(0, 15, 90))
+    for ask in (lambda: predictor.encode(tiny.picture(0)), lambda: predictor.network):
+        with pytest.raises(UserError, match=r"is an exported file: .* no gates .* Give the run folder"):
+            ask()
+    with pytest.raises(UserError, match=r"--compile: model .* is an exported file"):
+        load(path, compiled=True)
+    with pytest.raises(UserError, match=r"--precision bfloat16: model .* was exported in float32"):
+        load(path, precision="bfloat16")
+    with pytest.raises(UserError, match=r"an image is \(40, 56\), but this model takes \(height, width, 3\)"):
+        predictor.predict(tiny.picture(0)[:, :, 0])
+    with pytest.raises(UserError, match=r"is an exported file, which can predict and no more"):
+        load_model(path)
+
+
+def test_onnx_is_computed_on_the_cpu(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--device cuda: model .* is computed on the CPU\. Give --device cpu, or a"):
+        load(exported_file("onnx", tmp_path), "cuda")
+
+
+# What is not a file of ours
+
+
+@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[: len(data) // 2], lambda data: b"\xff" * 500])
+def test_damaged(damage: Any, path: Path) -> None:
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(
+        UserError, match=rf"model .*model\{path.suffix}[: ][^\n]+ Export it again|says nothing"
+    ) as error:
+        load(path)
+    assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_missing(to: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"model .*/none\.{to} cannot be read: No such file"):
+        load(tmp_path / f"none.{to}")
+
+
+def foreign(to: str) -> bytes:
+    """A sound file of another program."""
+    if to == "pt2":
+        file = io.BytesIO()
+        torch.export.save(torch.export.export(torch.nn.ReLU(), (torch.zeros(2),)), file)
+        return file.getvalue()
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
+    node = helper.make_node("Relu", ["x"], ["y"])
+    data: bytes = helper.make_model(helper.make_graph([node], "g", values[:1], values[1:])).SerializeToString()
+    return data
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_of_another_program(to: str, tmp_path: Path) -> None:
+    path = tmp_path / f"other.{to}"
+    path.write_bytes(foreign(to))
+    with pytest.raises(UserError, match=r"other\.\w+ says nothing of its classes and its protocol, so it was not"):
+        load(path)
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
+def test_a_missing_package_is_named(package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = exported_file("onnx", tmp_path)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=rf"model .*\.onnx needs {package}: pip install 'gffnet\[export\]'"):
+        load(path)
+
+
+def test_threads_are_those_of_torch(tmp_path: Path) -> None:
+    opened = OnnxFile(exported_file("onnx", tmp_path))
+    assert opened._session.get_session_options().intra_op_num_threads == torch.get_num_threads()
+
+
+def test_only_what_is_wanted_comes(tmp_path: Path) -> None:
+    image = torch.from_numpy(tiny.picture(0)).permute(2, 0, 1)[None]
+    (labels,) = OnnxFile(exported_file("onnx", tmp_path))(image, ["labels"])
+    assert (labels.dtype, labels.shape) == (torch.uint8, (1, 40, 56))
+    assert onnx.load(tmp_path / "model.onnx").graph.input[0].type.tensor_type.elem_type == TensorProto.UINT8
