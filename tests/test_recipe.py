@@ -9,7 +9,17 @@ import pytest
 import yaml
 
 from gffnet.errors import UserError
-from gffnet.recipe import ModelRecipe, Recipe, from_mapping, load_recipe, recipe_from_mapping, recipe_names
+from gffnet.recipe import (
+    DataSize,
+    ModelRecipe,
+    Recipe,
+    fit,
+    from_mapping,
+    load_open_recipe,
+    load_recipe,
+    recipe_from_mapping,
+    recipe_names,
+)
 
 NAME = "cityscapes/gffnet_r101"
 
@@ -357,3 +367,68 @@ def test_a_dense_pyramid_needs_a_fusion() -> None:
     with pytest.raises(UserError, match="name a fusion, or set"):
         ModelRecipe(dense_pyramid="literal")
     assert load_recipe(NAME, ["model.fusion=none", "model.dense_pyramid=none"]).model.fusion == "none"
+
+
+# What is left to the data
+
+OWN = "folder/gffnet_r18"
+
+
+@pytest.mark.parametrize(
+    ("images", "batch", "iterations"),
+    [
+        (1, 8, 1000),
+        (80, 8, 1000),
+        (81, 8, 1100),  # 100 passes are 1012.5 iterations
+        (400, 8, 5000),
+        (400, 3, 13_400),
+        (3200, 8, 40_000),
+        (10**6, 8, 40_000),
+    ],
+)
+def test_iterations_by_the_number_of_images(images: int, batch: int, iterations: int) -> None:
+    recipe = load_recipe(OWN, [f"training.batch={batch}"], DataSize(images, 100, 100))
+    assert recipe.training.iterations == iterations
+    assert 9 <= iterations / recipe.training.validate_every <= 10
+    assert iterations * batch >= 100 * images or iterations == 40_000
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "crop"),
+    [
+        (128, 256, (128, 256)),
+        (129, 250, (160, 256)),
+        (20, 33, (32, 64)),
+        (375, 500, (384, 512)),
+        (1080, 1920, (512, 512)),
+    ],
+)
+def test_crops_by_the_size_of_images(height: int, width: int, crop: tuple[int, int]) -> None:
+    recipe = load_recipe(OWN, size=DataSize(40, height, width))
+    assert recipe.training.crop == recipe.evaluation.crop == crop
+
+
+def test_what_is_said_is_not_left_to_the_data() -> None:
+    small = DataSize(40, 128, 256)
+    said = ["training.iterations=7", "training.crop=[64, 64]", "evaluation.crop=null", "training.validate_every=3"]
+    recipe = load_recipe(OWN, said, small)
+    assert (recipe.training.iterations, recipe.training.crop, recipe.training.validate_every) == (7, (64, 64), 3)
+    assert recipe.evaluation.crop is None
+    assert load_recipe(OWN, ["training.iterations=7"], small).training.validate_every == 1
+    assert load_recipe(OWN, ["training.crop=[64, 96]"], small).evaluation.crop == (64, 96)
+    assert load_recipe(NAME, size=small) == load_recipe(NAME)
+    assert load_recipe(NAME, ["training.iterations=auto"], small).training.iterations == 1000
+
+
+def test_where_there_are_no_data_all_is_a_number_too() -> None:
+    recipe, autos = load_open_recipe(OWN)
+    assert autos == ["training.iterations", "training.crop", "training.validate_every", "evaluation.crop"]
+    assert load_open_recipe(NAME)[1] == []
+    assert fit(recipe, [], DataSize(1, 1, 1)) == recipe
+    assert recipe_from_mapping(load_recipe(OWN).to_mapping(), "tests") == load_recipe(OWN)
+
+
+@pytest.mark.parametrize("key", ["training.batch", "training.learning_rate", "evaluation.overlap", "seed"])
+def test_only_four_values_are_left_to_the_data(key: str) -> None:
+    assert "got 'auto'" in refusal(f"{key}=auto")
+    assert "got 'Auto'" in refusal("training.iterations=Auto")

@@ -7,6 +7,7 @@ import pytest
 
 from gffnet.cli import main
 from tests.data.check.planted import camvid
+from tests.data.trees import folder_tree
 
 Captured = pytest.CaptureFixture[str]
 
@@ -16,6 +17,14 @@ def test_a_sound_data_set(tmp_path: Path, capsys: Captured) -> None:
     out, err = capsys.readouterr()
     assert out.splitlines()[-1].startswith(f"data set 'camvid' at {tmp_path}: 3 warnings")
     assert err == ""
+
+
+def test_data_of_ones_own_end_with_the_next_command(tmp_path: Path, capsys: Captured) -> None:
+    root = folder_tree(tmp_path)
+    assert main(["data", "check", "folder", "--root", str(root), "--workers", "1"]) == 0
+    *_, verdict, command = capsys.readouterr().out.splitlines()
+    assert verdict.startswith(f"data set 'folder' at {root}: 3 warnings")  # small images, and the same in both splits
+    assert command == f"train on it: gffnet train folder/gffnet_r18 --root {root}"
 
 
 @pytest.mark.parametrize("json_too", [[], ["--json"]], ids=["text", "json"])

@@ -138,7 +138,8 @@ def test_no_classes(tmp_path: Path) -> None:
     root = folder_tree(tmp_path)
     (root / "classes.yaml").unlink()
     assert refusal(root) == (
-        f"{root}/classes.yaml is missing: it names the classes of the masks. Write it, such as `classes: [road, car]`."
+        f"{root}/classes.yaml is missing: it names the classes of the masks. The masks hold ids 0, 1, 2: write "
+        "`classes: [name of 0, name of 1, name of 2]` into it."
     )
 
 

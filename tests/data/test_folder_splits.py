@@ -136,6 +136,26 @@ def test_other_images_do_not_move_an_image(tmp_path: Path) -> None:
         assert kept == [name for name in old if int(name[1:]) % 3]
 
 
+def test_a_fraction_holds_where_nothing_is_said(tmp_path: Path) -> None:
+    silent = flat_tree(tmp_path / "a", 100)
+    told = flat_tree(tmp_path / "b", 100, "classes: [road]\nval_fraction: 0.2\n")
+    for split in ("train", "val"):
+        assert names(silent, split) == names(told, split)
+    (silent / "classes.yaml").unlink()
+    assert LAYOUT.splits(silent) == ["train", "val"]  # what is missing is told when the classes are read
+
+
+@pytest.mark.parametrize(("count", "fraction"), [(2, 0.001), (2, 0.999), (3, 0.001), (9, 0.999)])
+def test_a_fraction_leaves_no_split_empty(tmp_path: Path, count: int, fraction: float) -> None:
+    root = flat_tree(tmp_path, count, f"classes: [road]\nval_fraction: {fraction}\n")
+    split = {name: names(root, name) for name in ("train", "val")}
+    assert sorted(split["train"] + split["val"]) == [f"i{i:03d}" for i in range(count)]
+    assert len(split["val" if fraction < 0.5 else "train"]) == 1
+    assert LAYOUT.label_files is not None
+    for name in split:
+        assert LAYOUT.label_files(root, name) == [mask for _, mask in LAYOUT.pairs(root, name)]
+
+
 # The label files of a split, among which the check of a data set looks for those of no image
 
 
@@ -164,15 +184,15 @@ def refusal(root: Path, split: str = "train") -> str:
 WAYS = (
     "gffnet reads images/**/NAME.jpg (or .png, ...) with masks/**/NAME.png and classes.yaml. Splits are lists "
     "(train.txt, val.txt: a path in images/ a line), or subfolders (images/train with masks/train, ...), or made by "
-    "`val_fraction: 0.2` in classes.yaml."
+    "`val_fraction: 0.2` in classes.yaml, which is also what holds if nothing is said."
 )
 
 
-def test_no_way(tmp_path: Path) -> None:
-    assert refusal(flat_tree(tmp_path)) == (
-        f"data set 'folder' at {tmp_path}: images and masks are there, but nothing says which of them are for "
-        f"training. {WAYS}"
-    )
+def test_a_split_without_masks(tmp_path: Path) -> None:
+    root = folder_tree(tmp_path)
+    shutil.move(root / "masks/train", root / "masks/Train")
+    shutil.move(root / "masks/val", root / "masks/Val")
+    assert refusal(root) == (f"data set 'folder' at {root}: images/train is there, but no folder masks/train. {WAYS}")
 
 
 def test_no_folder(tmp_path: Path) -> None:
@@ -243,12 +263,15 @@ def test_a_list_that_is_no_text(tmp_path: Path) -> None:
     assert refusal(root).endswith("save it as UTF-8 text, or delete it.")
 
 
-def test_a_fraction_that_leaves_a_split_empty(tmp_path: Path) -> None:
-    root = flat_tree(tmp_path, 2, "classes: [road]\nval_fraction: 0.001\n")
+def test_one_image_is_not_enough(tmp_path: Path) -> None:
+    root = flat_tree(tmp_path, 1)
     assert refusal(root, "val") == (
-        f"data set 'folder' at {root}: val_fraction 0.001 puts none of the 2 images into 'val'. Change it in "
-        f"{root}/classes.yaml, or list the images in train.txt and val.txt."
+        f"data set 'folder' at {root}: there is 1 image, {root}/images/i000.JPG, and training and validation need one "
+        "each. Add images, or name it in both train.txt and val.txt."
     )
+    for split in ("train", "val"):
+        (root / f"{split}.txt").write_text("i000\n")
+    assert names(root, "train") == names(root, "val") == ["i000"]
 
 
 def test_no_image_at_all(tmp_path: Path) -> None:

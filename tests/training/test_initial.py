@@ -8,19 +8,20 @@ import torch
 
 from gffnet.errors import UserError
 from gffnet.inference.model_folder import save_model
+from gffnet.models.algebra.concat_conv import ConcatConv2d
 from gffnet.models.network import SceneParser
 from gffnet.training.initial import start_from
 from tests import tiny
 
+CLASSES = tuple(f"class {i}" for i in range(11))
 
-def trained(folder: Path, model: dict[str, Any], classes: int = 11) -> SceneParser:
+
+def trained(folder: Path, model: dict[str, Any], names: tuple[str, ...] = CLASSES) -> SceneParser:
     recipe = tiny.recipe(model)
-    network = tiny.network(recipe, classes, seed=1)
+    network = tiny.network(recipe, len(names), seed=1)
     config = tiny.config(recipe)
-    names = tuple(f"class {i}" for i in range(classes))
-    save_model(
-        folder / "model", network, type(config)(**{**vars(config), "classes": names, "palette": ((0, 0, 0),) * classes})
-    )
+    palette = ((0, 0, 0),) * len(names)
+    save_model(folder / "model", network, type(config)(**{**vars(config), "classes": names, "palette": palette}))
     return network
 
 
@@ -32,7 +33,7 @@ def test_backbone_and_context_are_taken_over_and_the_rest_is_fresh(tmp_path: Pat
     source = trained(tmp_path, tiny.PSPNET)
     network = tiny.network(tiny.recipe(tiny.GFFNET), seed=2)
     head = {key: value.clone() for key, value in network.head.state_dict().items()}
-    taken = start_from(tmp_path, network, whole=False)
+    taken = start_from(tmp_path, network, CLASSES, whole=False)
     assert taken.loaded == ("backbone", "context")
     assert set(taken.fresh) == {"fusion", "pyramid", "head", "auxiliary head"}
     assert str(taken) == f"backbone, context; fresh: {', '.join(taken.fresh)}"
@@ -41,22 +42,55 @@ def test_backbone_and_context_are_taken_over_and_the_rest_is_fresh(tmp_path: Pat
     assert all(torch.equal(value, network.head.state_dict()[key]) for key, value in head.items())
 
 
-def test_the_whole_network_but_not_a_head_of_other_classes(tmp_path: Path) -> None:
+def test_the_whole_network(tmp_path: Path) -> None:
     source = trained(tmp_path, tiny.GFFNET)
     network = tiny.network(tiny.recipe(tiny.GFFNET), seed=2)
-    assert start_from(tmp_path, network, whole=True).fresh == ("auxiliary head",)
+    taken = start_from(tmp_path, network, CLASSES, whole=True)
+    assert str(taken) == "backbone, context, fusion, pyramid, head; fresh: auxiliary head"
     assert equal(network, source)
-    other = tiny.network(tiny.recipe(tiny.GFFNET), classes=7, seed=2)
-    assert start_from(tmp_path, other, whole=True).fresh == ("head (for 7 classes instead of 11)", "auxiliary head")
-    assert equal(other.pyramid, source.pyramid)
+
+
+def test_the_classifier_goes_by_the_names_of_classes(tmp_path: Path) -> None:
+    """Other classes, one more, and two that both have, in another order."""
+    source = trained(tmp_path, tiny.GFFNET, ("road", "sky", "tree"))
+    names = ("car", "tree", "road", "pole")
+    network = tiny.network(tiny.recipe(tiny.GFFNET), len(names), seed=2)
+    before = {key: value.clone() for key, value in network.head.classifier.state_dict().items()}
+    taken = start_from(tmp_path, network, names, whole=True)
+    assert str(taken) == (
+        "backbone, context, fusion, pyramid, head for tree, road; fresh: head for car, pole, auxiliary head"
+    )
+    assert equal(network.pyramid, source.pyramid)
+    for key, value in network.head.classifier.state_dict().items():
+        theirs = source.head.classifier.state_dict()[key]
+        assert torch.equal(value[1], theirs[2])
+        assert torch.equal(value[2], theirs[0])
+        assert torch.equal(value[[0, 3]], before[key][[0, 3]])
+
+
+def test_a_classifier_of_other_classes_starts_fresh(tmp_path: Path) -> None:
+    """As many classes, none of the same name."""
+    trained(tmp_path, tiny.GFFNET)
+    names = tuple(f"other {i}" for i in range(11))
+    network = tiny.network(tiny.recipe(tiny.GFFNET), seed=2)
+    before = {key: value.clone() for key, value in network.head.state_dict().items()}
+    taken = start_from(tmp_path, network, names, whole=True)
+    assert taken.loaded == ("backbone", "context", "fusion", "pyramid")
+    assert taken.fresh[0] == "head for other 0, other 1, other 2, other 3, other 4 and 6 more classes"
+    assert all(torch.equal(value, before[key]) for key, value in network.head.state_dict().items())
 
 
 def test_another_architecture_is_refused(tmp_path: Path) -> None:
     trained(tmp_path, {**tiny.PSPNET, "context": "none"})
     with pytest.raises(UserError, match=r"init_from .*context does not fit"):
-        start_from(tmp_path, tiny.network(tiny.recipe(tiny.PSPNET)), whole=False)
+        start_from(tmp_path, tiny.network(tiny.recipe(tiny.PSPNET)), CLASSES, whole=False)
     trained(tmp_path / "psp", tiny.PSPNET)
     with pytest.raises(UserError, match=r"fusion does not fit this recipe \(the run has none\)"):
-        start_from(tmp_path / "psp", tiny.network(tiny.recipe(tiny.GFFNET)), whole=True)
+        start_from(tmp_path / "psp", tiny.network(tiny.recipe(tiny.GFFNET)), CLASSES, whole=True)
+    trained(tmp_path / "wide", {**tiny.GFFNET, "dense_pyramid": "none"})
+    narrow = tiny.network(tiny.recipe({**tiny.GFFNET, "dense_pyramid": "none"}))
+    narrow.head.classifier = ConcatConv2d([64], 11, 1, bias=True)
+    with pytest.raises(UserError, match=r"head does not fit this recipe \(it takes \d+ channels instead of 64\)"):
+        start_from(tmp_path / "wide", narrow, CLASSES, whole=True)
     with pytest.raises(UserError, match="does not exist"):
-        start_from(tmp_path / "none", tiny.network(tiny.recipe(tiny.PSPNET)), whole=False)
+        start_from(tmp_path / "none", tiny.network(tiny.recipe(tiny.PSPNET)), CLASSES, whole=False)

@@ -108,6 +108,23 @@ def test_a_run_is_not_written_over(tmp_path: Path, root: Path) -> None:
     assert same(before, weights(run))
 
 
+def test_a_run_to_start_from_needs_no_pretrained_weights(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would be fetched, and then replaced by the run's."""
+    first = train(tiny.recipe(iterations=1), "x", root, tmp_path / "first", progress=False)
+    pretrained = {"backbone": {"name": "test_resnet", "weights": "imagenet"}}
+
+    def unreachable(name: str) -> Path:
+        raise UserError(f"{name} cannot be fetched")
+
+    monkeypatch.setattr("gffnet.models.backbones.build.pretrained_file", unreachable)
+    with pytest.raises(UserError, match="test_resnet cannot be fetched"):
+        train(tiny.recipe(pretrained, iterations=1), "x", root, tmp_path / "a", progress=False)
+    train(tiny.recipe(pretrained, iterations=1, init_from=str(first)), "x", root, tmp_path / "b", progress=False)
+    assert (tmp_path / "b/model").is_dir()
+
+
 def test_the_second_stage_starts_from_the_first(tmp_path: Path, root: Path) -> None:
     first = train(tiny.recipe(iterations=2), "x", root, tmp_path / "psp", progress=False)
     # A rate of almost nothing: what was taken over stays.

@@ -24,6 +24,7 @@ def run(arguments: Namespace) -> None:
 
     from gffnet.console import Results, progress
     from gffnet.data.check import check_dataset
+    from gffnet.data.check.next_step import next_step
     from gffnet.data.check.text import print_report
 
     with progress(f"reading {arguments.name}") as step:
@@ -31,7 +32,10 @@ def run(arguments: Namespace) -> None:
     if arguments.json:
         print_json(report.to_json())
     else:
-        print_report(report, Results(width=120))
+        out = Results(width=120)
+        print_report(report, out)
+        for line in next_step(report):
+            out.print(line, highlight=False, soft_wrap=True)
     if not report.ok:
         codes = ", ".join(dict.fromkeys(finding.code for finding in report.of("error")))
         raise RunFailed(f"data set {report.dataset!r} at {report.root}: {codes}. The report says the remedy of each.")

@@ -1,10 +1,14 @@
 """`gffnet train`: train a recipe."""
 
+import logging
+import shlex
 from argparse import Namespace
 from pathlib import Path
 
 from gffnet.commands import train_plan
 from gffnet.commands.arguments import Parser, add_cache, add_root
+
+log = logging.getLogger("gffnet")
 
 SUMMARY = "train a recipe; the run folder holds the resolved recipe, history, checkpoints and the model"
 
@@ -43,27 +47,35 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """Train, and say where the run is."""
+    """Train, and say where the run is and what to do with it."""
     train_plan.check_arguments(arguments)
 
     from gffnet.recipe import load_recipe
+    from gffnet.training.fitted import fitted_recipe
 
-    recipe = load_recipe(arguments.recipe, arguments.set)
+    changes = arguments.set
     file = Path(arguments.recipe)
     out = arguments.out or Path("runs") / (file.stem if file.suffix in {".yaml", ".yml"} else arguments.recipe)
     images = arguments.overfit
     if images is not None:
         from gffnet.training.overfit import overfit_settings
 
-        recipe = load_recipe(arguments.recipe, [*overfit_settings(images, recipe.training.batch), *arguments.set])
+        batch = load_recipe(arguments.recipe, changes).training.batch
+        changes = [*overfit_settings(images, batch), *changes]
         out = arguments.out or out.with_name(f"{out.name}_overfit_{images}")
+    stored = out / "recipe.yaml" if arguments.resume else None
+    recipe, fitted = fitted_recipe(arguments.recipe, changes, arguments.root, stored)
 
     if arguments.plan:
         train_plan.run(arguments, recipe)
         return
 
+    from gffnet.training.launch import find_launch
     from gffnet.training.train import train
 
+    first = find_launch(arguments.devices).rank == 0
+    if fitted and first:
+        log.info(fitted)
     train(
         recipe,
         arguments.recipe,
@@ -75,3 +87,14 @@ def run(arguments: Namespace) -> None:
         overfit=images,
         wandb=arguments.wandb,
     )
+    if images is None and first:
+        for line in next_commands(out, recipe.data.name, arguments.root):
+            log.info(line)
+
+
+def next_commands(run: Path, dataset: str, root: Path | None) -> list[str]:
+    """What to do with a run that is trained, as lines to copy."""
+    model = ["--model", str(run)]
+    scored = ["gffnet", "evaluate", *model, "--dataset", dataset, "--root", str(root)]
+    used = ["gffnet", "predict", "IMAGE", *model, "--out", "predicted"]
+    return [f"score it: {shlex.join(scored)}", f"use it:   {shlex.join(used)}"]

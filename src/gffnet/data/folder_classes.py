@@ -22,6 +22,7 @@ import yaml
 
 from gffnet.data.catalog import IGNORE, Classes
 from gffnet.data.colour_masks import unpack
+from gffnet.data.folder_guess import guess_classes
 from gffnet.errors import UserError, nearest
 from gffnet.recipe.load import StrictLoader
 
@@ -55,9 +56,8 @@ def read_classes(root: Path) -> FolderClasses:
     try:
         mapping = yaml.load(path.read_text(encoding="utf-8"), StrictLoader)
     except FileNotFoundError:
-        raise UserError(
-            f"{path} is missing: it names the classes of the masks. Write it, such as {_EXAMPLE}."
-        ) from None
+        hint = guess_classes(root / "masks") or f"Write it, such as {_EXAMPLE}."
+        raise UserError(f"{path} is missing: it names the classes of the masks. {hint}") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): it must be a file that you may read.") from None
     except (yaml.YAMLError, ValueError) as error:  # a ValueError for bytes that are no UTF-8, or a 13th month

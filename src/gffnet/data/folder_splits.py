@@ -6,13 +6,15 @@ Lists: `{split}.txt` beside `images`, an image a line: its path in `images`, wit
     and test.txt are lists, and so is every other .txt file that names an image.
 Subfolders: `images/{split}` with `masks/{split}`. The names are free; but if `classes.yaml` has `val_fraction`, one of
     them must be train, val or test, or else none of them is a split.
-Fraction: `val_fraction: 0.2` in `classes.yaml` makes train and val. A hash of the path of an image decides where it
-    belongs, so that it stays there whichever others come or go.
+Fraction: `val_fraction: 0.2` in `classes.yaml` makes train and val; 0.2 is also what holds where neither lists nor
+    subfolders say anything. A hash of the path of an image decides where it belongs, so that it stays there whichever
+    others come or go; but neither split is left empty.
 """
 
 import hashlib
 import os
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
@@ -24,6 +26,8 @@ from gffnet.errors import UserError, nearest
 
 _USUAL = {"train", "val", "test"}
 """Names that say by themselves that a list or a subfolder is a split."""
+FRACTION = 0.2
+"""The share of images to validate on where nothing says it."""
 
 
 class _Way(NamedTuple):
@@ -41,26 +45,34 @@ def list_own_files(root: Path, splits: str) -> Files:
 
 def side(name: str, fraction: float) -> Literal["train", "val"]:
     """Where `val_fraction` puts the image of this name; equal on every machine, for ever."""
+    return "val" if _place(name) < fraction * 2**64 else "train"
+
+
+def _place(name: str) -> int:
+    """A hash of a name, uniform in 0..2^64 - 1."""
     text = unicodedata.normalize("NFC", name).encode(errors="surrogateescape")  # a file name need not be UTF-8
-    digest = hashlib.blake2b(text, digest_size=8).digest()
-    return "val" if int.from_bytes(digest, "big") < fraction * 2**64 else "train"
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
+
+
+def _validated(names: Iterable[str], fraction: float) -> set[str]:
+    """The images that `val_fraction` puts into val: of two or more, at least one and not all."""
+    ordered = sorted(names, key=_place)
+    below = sum(side(name, fraction) == "val" for name in ordered)
+    return set(ordered[: min(max(below, 1), len(ordered) - 1)]) if len(ordered) > 1 else set()
 
 
 def _splits(root: Path) -> list[str]:
     """The splits of a folder; none if it has neither images nor masks.
 
     Raises:
-        UserError: it has only one of them, or none of the three ways applies.
+        UserError: it has only one of them, or a split has no masks.
     """
     missing = [name for name in ("images", "masks") if not (root / name).is_dir()]
     if len(missing) == 1:
         raise LAYOUT.error(root, f"it has no folder {missing[0]!r}")
     if missing:
         return []
-    splits = _way(root).splits
-    if not splits:
-        raise LAYOUT.error(root, "images and masks are there, but nothing says which of them are for training")
-    return splits
+    return _way(root).splits
 
 
 def _way(root: Path) -> _Way:
@@ -69,11 +81,14 @@ def _way(root: Path) -> _Way:
         return _Way("lists", lists)
     folders = next(os.walk(root / "images"), ("", [], []))[1]
     subfolders = [name for name in sorted(folders) if name[0] != "." and (root / "masks" / name).is_dir()]
-    if _USUAL.isdisjoint(subfolders) and (root / FILE).exists():
-        fraction = read_classes(root).val_fraction
-        if fraction is not None:
-            return _Way("fraction", ["train", "val"], fraction)
-    return _Way("subfolders", subfolders)
+    if not _USUAL.isdisjoint(subfolders):
+        return _Way("subfolders", subfolders)
+    fraction = read_classes(root).val_fraction if (root / FILE).exists() else None
+    if fraction is None and subfolders:
+        return _Way("subfolders", subfolders)
+    if fraction is None and (lone := sorted(_USUAL.intersection(folders))):
+        raise LAYOUT.error(root, f"images/{lone[0]} is there, but no folder masks/{lone[0]}")
+    return _Way("fraction", ["train", "val"], FRACTION if fraction is None else fraction)
 
 
 def _images(root: Path, split: str, way: _Way) -> dict[str, Path]:
@@ -83,13 +98,13 @@ def _images(root: Path, split: str, way: _Way) -> dict[str, Path]:
     images = _named(root / "images")
     if way.kind == "lists":
         return _listed(root / f"{split}.txt", images)
-    mine = {name: file for name, file in images.items() if side(name, way.fraction) == split}
-    if images and not mine:
+    if len(images) == 1:
         raise UserError(
-            f"data set 'folder' at {root}: val_fraction {way.fraction} puts none of the {len(images)} images into "
-            f"{split!r}. Change it in {root / FILE}, or list the images in train.txt and val.txt."
+            f"data set 'folder' at {root}: there is 1 image, {next(iter(images.values()))}, and training and "
+            "validation need one each. Add images, or name it in both train.txt and val.txt."
         )
-    return mine
+    validated = _validated(images, way.fraction)
+    return {name: file for name, file in images.items() if (name in validated) == (split == "val")}
 
 
 def _masks(root: Path, split: str, way: _Way) -> dict[str, Path]:
@@ -125,7 +140,12 @@ def _label_files(root: Path, split: str) -> list[Path]:
     if way.kind == "lists":
         return []  # a mask that no list names is not in the way
     masks = _masks(root, split, way)
-    return [file for name, file in masks.items() if way.kind == "subfolders" or side(name, way.fraction) == split]
+    if way.kind == "subfolders":
+        return list(masks.values())
+    images = _named(root / "images")
+    validated = _validated(images, way.fraction)
+    validated |= {name for name in masks if name not in images and side(name, way.fraction) == "val"}
+    return [file for name, file in masks.items() if (name in validated) == (split == "val")]
 
 
 def _named(folder: Path, part: str = "") -> dict[str, Path]:
@@ -191,7 +211,7 @@ LAYOUT = Layout(
     remedy=(
         "gffnet reads images/**/NAME.jpg (or .png, ...) with masks/**/NAME.png and classes.yaml. Splits are lists "
         "(train.txt, val.txt: a path in images/ a line), or subfolders (images/train with masks/train, ...), or made "
-        "by `val_fraction: 0.2` in classes.yaml."
+        "by `val_fraction: 0.2` in classes.yaml, which is also what holds if nothing is said."
     ),
     splits=_splits,
     pairs=_pairs,

@@ -5,8 +5,9 @@ tables that its authors trained (`recipes/<data set>/<row>.yaml`). `base: <data 
 so that a row of an ablation states nothing but what differs.
 """
 
+from gffnet.recipe.auto import DataSize, fit
 from gffnet.recipe.checked import from_mapping
-from gffnet.recipe.load import RECIPES, load_recipe, recipe_from_mapping, recipe_names
+from gffnet.recipe.load import RECIPES, load_open_recipe, load_recipe, recipe_from_mapping, recipe_names
 from gffnet.recipe.types import (
     BackboneRecipe,
     ContextName,
@@ -28,6 +29,7 @@ __all__ = [
     "BackboneRecipe",
     "ContextName",
     "DataRecipe",
+    "DataSize",
     "DatasetName",
     "EvaluationRecipe",
     "FusionName",
@@ -38,7 +40,9 @@ __all__ = [
     "PyramidName",
     "Recipe",
     "TrainingRecipe",
+    "fit",
     "from_mapping",
+    "load_open_recipe",
     "load_recipe",
     "recipe_from_mapping",
     "recipe_names",

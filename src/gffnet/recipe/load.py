@@ -1,4 +1,4 @@
-"""Recipes by name or from a file: YAML, `base`, overrides."""
+"""Recipes by name or from a file: YAML, `base`, overrides, and what they leave to the data."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from gffnet.errors import UserError, unknown
+from gffnet.recipe.auto import STANDARD, DataSize, fit, take_autos
 from gffnet.recipe.checked import from_mapping
 from gffnet.recipe.types import Recipe
 
@@ -18,20 +19,27 @@ def recipe_names() -> list[str]:
     return sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.yaml"))
 
 
-def load_recipe(recipe: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+def load_recipe(recipe: str | Path, overrides: Iterable[str] = (), size: DataSize = STANDARD) -> Recipe:
     """Read a recipe.
 
     Args:
         recipe: the name of a shipped recipe (`camvid/gffnet_r18`) or a YAML file.
         overrides: `section.key=value` changes, the value as YAML: `training.iterations=2000`.
+        size: of the data, for what the recipe leaves to them.
 
     Raises:
         UserError: the recipe or its base does not exist or is no valid YAML, and as `from_mapping`.
     """
+    return fit(*load_open_recipe(recipe, overrides), size)
+
+
+def load_open_recipe(recipe: str | Path, overrides: Iterable[str] = ()) -> tuple[Recipe, list[str]]:
+    """A recipe as `load_recipe` reads it, and the keys that it leaves to the data, which have their defaults still."""
     mapping = _resolve(recipe, {})
     for override in overrides:
         _set(mapping, override)
-    return recipe_from_mapping(mapping, str(recipe))
+    autos = take_autos(mapping)
+    return recipe_from_mapping(mapping, str(recipe)), autos
 
 
 def recipe_from_mapping(mapping: object, source: str) -> Recipe:

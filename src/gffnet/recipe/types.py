@@ -112,6 +112,7 @@ class TrainingRecipe:
     """SGD with the poly schedule, as the paper trains."""
 
     iterations: Count = 100_000
+    """This, `crop`, `validate_every` and `evaluation.crop` may be `auto` in YAML; see `gffnet.recipe.auto`."""
     batch: Count = 8
     """Images an iteration, over all devices."""
     device_batch: Count | None = None

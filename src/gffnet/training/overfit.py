@@ -6,13 +6,17 @@ far off, before a long run.
 """
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 
 from gffnet.data.base import Dataset
 from gffnet.errors import UserError
+from gffnet.metrics.confusion import Scores
 
 ENOUGH = 0.9
 """The mean IoU on its own training images that a network should come to."""
+SHOWN = 3
+"""Classes that the verdict names."""
 
 
 def overfit_settings(images: int, batch: int) -> list[str]:
@@ -52,13 +56,15 @@ def few(dataset: Dataset, images: int) -> Dataset:
     return part
 
 
-def verdict(miou: float, images: int, out: Path) -> str:
-    """What a score on its own training images says."""
-    score = f"mIoU {miou:.1%} on the {images} image{'s' * (images > 1)} that it was trained on"
-    if miou >= ENOUGH:
+def verdict(scores: Scores, classes: Sequence[str], images: int, out: Path) -> str:
+    """What the scores on its own training images say, with the classes that are lowest."""
+    score = f"mIoU {scores.miou:.1%} on the {images} image{'s' * (images > 1)} that it was trained on"
+    if scores.miou >= ENOUGH:
         return f"{score}: data, labels and network fit each other."
+    low = sorted((iou, name) for name, iou in zip(classes, scores.iou, strict=True) if iou is not None and iou < ENOUGH)
+    lowest = ", ".join(f"{name} {iou:.1%}" for iou, name in low[:SHOWN])
     return (
-        f"{score}, where {ENOUGH:.0%} is to be expected. If the loss in {out} still falls, set more "
-        "training.iterations. Else look whether label maps fit their images (gffnet data check), and try a tenth of "
-        "training.learning_rate."
+        f"{score}, where {ENOUGH:.0%} is to be expected; lowest: {lowest}. If the loss in {out} still falls, set more "
+        "training.iterations. If only thin or small classes are low, give them larger images. Else look whether label "
+        "maps fit their images (gffnet data check), and try a tenth of training.learning_rate."
     )

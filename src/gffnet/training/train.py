@@ -88,7 +88,7 @@ def train(
     with recorded(out, _facts(recipe, task, sets, launch), history, start.iteration, launch.rank == 0):
         _run(recipe, out, task, data, launch, start, followers)
     if overfit is not None and task.val_scores is not None:
-        log.info(verdict(task.val_scores.miou, overfit, out))
+        log.info(verdict(task.val_scores, task.config.classes, overfit, out))
     log.info("trained: --model %s", out)
     return out
 
@@ -147,9 +147,11 @@ def _task(
     """What is trained: a new network, or one that a checkpoint is about to bring the weights of."""
     seed_everything(recipe.seed, verbose=False)
     fresh, before = start.checkpoint is None, recipe.training.init_from
-    network = build_network(recipe.model if fresh else recipe.model.without_weights(), len(classes.names))
+    pretrained = fresh and before is None  # a run to start from brings a backbone of its own
+    network = build_network(recipe.model if pretrained else recipe.model.without_weights(), len(classes.names))
     if before is not None and fresh:
-        log.info("from %s: %s", before, start_from(before, network, whole=recipe.training.init == "all"))
+        whole = recipe.training.init == "all"
+        log.info("from %s: %s", before, start_from(before, network, classes.names, whole))
     config = ModelConfig(recipe.model, classes.names, classes.palette, recipe.data.name, name, recipe.evaluation)
     return ParsingTask(network, config, recipe.training, precision, recipe.seed, weights)
 

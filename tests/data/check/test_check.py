@@ -82,7 +82,7 @@ def test_classes_that_cannot_be_read(tmp_path: Path) -> None:
     save(tmp_path / "masks/train/a.png", ids(0, 2, SIZE))
     finding = only(check(tmp_path, "folder"), "classes-unreadable")
     assert "classes.yaml is missing" in finding.message
-    assert "Write it" in finding.remedy
+    assert finding.remedy == "The masks hold ids 0, 1: write `classes: [name of 0, name of 1]` into it."
 
 
 @pytest.mark.parametrize(("split", "code"), [("val", "split-missing"), ("test", "test-missing")])

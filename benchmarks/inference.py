@@ -1,0 +1,295 @@
+"""One image from uint8 pixels to a label map: gffnet against plain PyTorch, its peers, and engines for exported files.
+
+    python benchmarks/inference.py [--backbones r18 r101] [--sizes 360x480 512x512 1024x2048] [--kernels 1 3]
+                                   [--only VARIANT ...] [--runs 5] [--device cpu] [--out FILE]
+
+Variants take turns in one process, so that a slow moment strikes them alike. Before and after every sample the machine
+multiplies two matrices; a sample beside a product slower than 0.8 of the best is thrown away and taken again.
+
+- `plain`: the same network as its paper writes it, channels-first, float32, not folded: what ratios are to.
+- `float32`, `bfloat16`, `compiled`: what `gffnet predict` runs, in exact float32, in the number format that it picks on
+  this machine, and that compiled.
+- `PSPNet (smp)`, `FPN (smp)`, `UPerNet (smp)`, `DeepLabV3 (torchvision)`: other networks on the same kind of backbone,
+  channels-last, float32, in inference mode; in brackets `, bf16`: under autocast, as their documentation says.
+- `ONNX Runtime`, `OpenVINO`: the file that `gffnet export --to onnx` writes, float32, with default settings and the
+  same number of threads. OpenVINO takes part where it is installed.
+
+Weights are random, 19 classes. GMAC is what a variant's convolutions and products count (of the file's: those of
+`float32`); GFLOP/s is twice that over the median, to be held against the matrix product's. Memory is the peak of a
+process that runs the variant alone.
+"""
+
+import argparse
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from importlib.util import find_spec
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import segmentation_models_pytorch as smp
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from gffnet.analysis.cost import count_macs
+from gffnet.commands.arguments import size
+from gffnet.data.catalog import dataset_classes
+from gffnet.export.export import export_model
+from gffnet.inference.model_folder import ModelConfig
+from gffnet.inference.precision import Precision, pick_precision
+from gffnet.inference.predictor import Predictor
+from gffnet.models.algebra.forms import set_plain
+from gffnet.models.build import build_network
+from gffnet.models.network import SceneParser
+from gffnet.pages import keep_pages
+from gffnet.recipe import EvaluationRecipe, ModelRecipe, load_recipe
+from harness import machine, ratios, report, spread, timing
+
+Label = Callable[[Tensor], object]
+"""An image, uint8 (3, H, W), to its label map."""
+
+BACKBONES = {"r18": "resnet18", "r101": "resnet101"}
+OURS = ("plain", "float32", "bfloat16", "compiled")
+PEERS = {"PSPNet (smp)": smp.PSPNet, "FPN (smp)": smp.FPN, "UPerNet (smp)": smp.UPerNet}
+DEEPLAB = "DeepLabV3 (torchvision)"
+ENGINES = ("ONNX Runtime", "OpenVINO")
+VARIANTS = (*OURS, *(f"{name}{kind}" for name in (*PEERS, DEEPLAB) for kind in ("", ", bf16")), *ENGINES)
+STALLED = 0.8
+"""Share of the best matrix product below which a sample is thrown away."""
+WHOLE = EvaluationRecipe(crop=None)
+
+
+class Case(NamedTuple):
+    """What is measured together."""
+
+    backbone: str
+    kernel: int
+    """Of the dense pyramid."""
+    device: str
+    exported: Path
+    """The network as an ONNX file."""
+
+
+def main() -> None:
+    """Measure, print, and keep it if asked."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--backbones", nargs="+", default=list(BACKBONES), choices=list(BACKBONES))
+    parser.add_argument("--sizes", nargs="+", type=size, default=[(360, 480), (512, 512), (1024, 2048)])
+    parser.add_argument("--kernels", nargs="+", type=int, default=[1, 3], choices=[1, 3])
+    parser.add_argument("--only", nargs="+", default=list(VARIANTS), choices=VARIANTS)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    keep_pages()  # as the command line does
+    lines = [f"{machine('segmentation_models_pytorch', 'torchvision', 'onnxruntime')}, {arguments.device}"]
+    with tempfile.TemporaryDirectory() as folder:
+        for backbone in arguments.backbones:
+            for kernel in arguments.kernels:
+                case = Case(backbone, kernel, arguments.device, Path(folder) / f"{backbone}-{kernel}.onnx")
+                wanted = [name for name in arguments.only if not is_peer(name) or kernel == arguments.kernels[0]]
+                if set(wanted) & set(ENGINES):
+                    export_model(gffnet(case), config(case), "onnx", case.exported)
+                for height_width in arguments.sizes:
+                    lines += measure(case, wanted, height_width, arguments.runs)
+                    report(lines, arguments.out)
+
+
+def is_peer(name: str) -> bool:
+    """Whether a variant is another network."""
+    return name not in (*OURS, *ENGINES)
+
+
+def measure(case: Case, wanted: list[str], size: tuple[int, int], runs: int) -> list[str]:
+    """The table of one backbone, kernel and size, as lines of Markdown."""
+    torch.compiler.reset()
+    image = torch.randint(0, 256, (3, *size), dtype=torch.uint8)
+    calls = {name: call for name in wanted if (call := variant(name, case)) is not None}
+    samples, product = steady(calls, image, runs, case.device)
+    base = next(iter(samples))
+    lines = [
+        "",
+        f"**GFFNet, {BACKBONES[case.backbone]}, pyramid of {case.kernel}x{case.kernel}, {size[0]}x{size[1]}**, "
+        f"{runs} runs; the matrix product reaches {product['float32']:.0f} GFLOP/s in float32 and "
+        f"{product['bfloat16']:.0f} in bfloat16",
+        "",
+        f"| variant | ms | images/s | times as fast as {base} | GMAC | GFLOP/s | peak memory |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, seconds in samples.items():
+        t, macs = timing(seconds), work(name, case, size)
+        memory = alone(name, case, size)
+        lines.append(
+            f"| {name} | {spread(timing([1e3 * s for s in seconds]), 0)} | {1 / t.median:.2f} "
+            f"| {spread(ratios(samples[base], seconds), 2)} | {macs / 1e9:.1f} | {2 * macs / t.median / 1e9:.0f} "
+            f"| {memory / 1e9:.2f} GB |"
+        )
+    return lines
+
+
+def steady(
+    calls: dict[str, Label], image: Tensor, runs: int, device: str
+) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Seconds of `runs` samples of every call, none of them beside a stall, and the best matrix products."""
+    for call in calls.values():
+        for _ in range(2):
+            call(image)
+    formats = {name: getattr(torch, name) for name in ("float32", "bfloat16")}
+    best = {name: max(product(device, dtype) for _ in range(5)) for name, dtype in formats.items()}
+    samples: dict[str, list[float]] = {name: [] for name in calls}
+    tries = 0
+    while min(map(len, samples.values())) < runs and tries < 4 * runs:
+        tries += 1
+        for name, call in calls.items():
+            before = product(device, torch.float32)
+            start = time.perf_counter()
+            call(image)
+            seconds = time.perf_counter() - start
+            after = product(device, torch.float32)
+            best["float32"] = max(best["float32"], before, after)
+            if min(before, after) >= STALLED * best["float32"] and len(samples[name]) < runs:
+                samples[name].append(seconds)
+    kept = min(map(len, samples.values()))
+    if not kept:
+        raise SystemExit("the machine stalled beside every sample: measure again when nothing else runs")
+    return {name: seconds[:kept] for name, seconds in samples.items()}, best
+
+
+def product(device: str, dtype: torch.dtype, side: int = 1536) -> float:
+    """GFLOP/s of a matrix product."""
+    a = torch.ones(side, side, dtype=dtype, device=device)
+    start = time.perf_counter()
+    (a @ a)[0, 0].item()
+    return 2 * side**3 / (time.perf_counter() - start) / 1e9
+
+
+def variant(name: str, case: Case) -> Label | None:
+    """The function of a variant; None where there is no such network, or its package is not installed."""
+    device = torch.device(case.device)
+    if name == "plain":
+        return partial(labels_of, set_up(gffnet(case), device, plain=True), torch.float32)
+    if name in OURS:
+        precision = Precision(torch.float32, "") if name == "float32" else pick_precision("auto", device)
+        predictor = Predictor(gffnet(case), config(case), device, precision, compiled=name == "compiled")
+        return partial(predictor.predict, protocol=WHOLE)
+    if name in ENGINES:
+        return engine(name, case) if case.device == "cpu" else None
+    network = peer(name.removesuffix(", bf16"), BACKBONES[case.backbone])
+    dtype = torch.bfloat16 if name.endswith(", bf16") else torch.float32
+    return None if network is None else partial(labels_of, set_up(network, device), dtype)
+
+
+def set_up(network: nn.Module, device: torch.device, plain: bool = False) -> nn.Module:
+    """A network in evaluation on its device: plain and channels-first, or channels-last."""
+    network = network.eval().to(device)
+    if plain:
+        set_plain(network)
+        return network
+    return network.to(memory_format=torch.channels_last)
+
+
+@torch.inference_mode()
+def labels_of(network: nn.Module, dtype: torch.dtype, image: Tensor) -> Tensor:
+    """A label map as programs for such networks make one."""
+    x = image[None].to(next(network.parameters()).device)
+    if not isinstance(network, SceneParser):  # which normalises for itself
+        x = x.float().div(255).sub(0.45).div(0.225).contiguous(memory_format=torch.channels_last)
+        down, right = -x.shape[2] % 32, -x.shape[3] % 32
+        x = nn.functional.pad(x, (0, right, 0, down))  # those of smp ask for multiples of 32
+    with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
+        out: Any = network(x)
+    logits = out.logits if isinstance(network, SceneParser) else out["out"] if isinstance(out, dict) else out
+    labels: Tensor = logits[0, :, : image.shape[1], : image.shape[2]].argmax(0).to(torch.uint8).cpu()
+    return labels
+
+
+def gffnet(case: Case) -> SceneParser:
+    """The network, with random weights."""
+    torch.manual_seed(0)
+    return build_network(model(case), len(dataset_classes("cityscapes").names)).eval()
+
+
+def model(case: Case) -> ModelRecipe:
+    """What it is."""
+    of = load_recipe(f"cityscapes/gffnet_{case.backbone}").model.without_weights()
+    return of.__class__(**{**vars(of), "pyramid_kernel": case.kernel})
+
+
+def config(case: Case) -> ModelConfig:
+    """Its config."""
+    classes = dataset_classes("cityscapes")
+    return ModelConfig(model(case), classes.names, classes.palette, "cityscapes", f"cityscapes/gffnet_{case.backbone}")
+
+
+def peer(name: str, backbone: str) -> nn.Module | None:
+    """Another network on the same backbone, with random weights."""
+    torch.manual_seed(0)
+    if name in PEERS:
+        network: nn.Module = PEERS[name](encoder_name=backbone, encoder_weights=None, classes=19)
+        return network
+    if backbone != "resnet101":
+        return None  # torchvision has DeepLabV3 on ResNet-50 and ResNet-101 only
+    return torchvision.models.segmentation.deeplabv3_resnet101(weights=None, weights_backbone=None, num_classes=19)
+
+
+def engine(name: str, case: Case) -> Label | None:
+    """The exported network in an engine; None where that is not installed."""
+    if name == "OpenVINO" and find_spec("openvino") is None:
+        return None
+    if name == "OpenVINO":
+        import openvino
+
+        core = openvino.Core()
+        core.set_property("CPU", {"INFERENCE_NUM_THREADS": torch.get_num_threads()})
+        compiled = core.compile_model(core.read_model(case.exported), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        return lambda image: compiled({"image": image[None].numpy()})["labels"]
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(case.exported), options, providers=["CPUExecutionProvider"])
+    return lambda image: session.run(["labels"], {"image": image[None].numpy()})[0]
+
+
+def work(name: str, case: Case, size: tuple[int, int]) -> int:
+    """Multiply-accumulates of one image."""
+    with torch.device("meta"):
+        other = peer(name.removesuffix(", bf16"), BACKBONES[case.backbone]) if is_peer(name) else None
+        network = (other or gffnet(case)).eval()
+        sides = size if other is None else [-(-side // 32) * 32 for side in size]
+        image = torch.empty(1, 3, *sides)
+    set_plain(network, name == "plain")
+    return count_macs(network, image)
+
+
+def alone(name: str, case: Case, size: tuple[int, int]) -> int:
+    """Peak memory, in bytes, of a process that runs a variant; on a GPU that of the GPU."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(peak, name, case, size, torch.get_num_threads()).result()
+
+
+def peak(name: str, case: Case, size: tuple[int, int], threads: int) -> int:
+    """Run a variant twice; the most memory that was taken."""
+    torch.set_num_threads(threads)
+    keep_pages()
+    call = variant(name, case)
+    assert call is not None
+    if case.device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+    image = torch.randint(0, 256, (3, *size), dtype=torch.uint8)
+    for _ in range(2):
+        call(image)
+    if case.device != "cpu":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+    main()
