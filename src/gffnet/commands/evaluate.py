@@ -3,12 +3,13 @@
 import signal
 import threading
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from gffnet.commands.arguments import Parser, add_cache, add_root, print_json
+from gffnet.commands.drawn import drawn
 from gffnet.commands.model_arguments import add_model, add_protocol, add_speed, opened
 from gffnet.errors import Stopped, UserError
 
@@ -94,20 +95,8 @@ def _print_table(scores: dict[str, Any]) -> None:
 
     results = Results()
     classes, means = per_class(scores), summary(scores)
-    results.print(_drawn(classes.headings, classes.rows, title_of(scores)))
+    results.print(drawn(classes.headings, classes.rows, title_of(scores)))
     headings, *rows = zip(means.headings, *means.rows, strict=True)  # rows and columns changed
-    results.print(_drawn(headings, rows))
+    results.print(drawn(headings, rows))
     for note in filter(None, (classes.note, means.note)):
         results.print(note, soft_wrap=True)
-
-
-def _drawn(headings: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> Any:
-    """A table for the terminal."""
-    from rich.table import Table
-
-    drawn = Table(title=title)
-    for i, heading in enumerate(headings):
-        drawn.add_column(heading, justify="right" if i else "left")
-    for row in rows:
-        drawn.add_row(*row)
-    return drawn

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from gffnet.evaluation.paper import Match, match
 from gffnet.files import write_whole
+from gffnet.templates import fill
 
 DASH = "—"
 WIDTH = "3"
@@ -47,14 +46,8 @@ def write_tables(out: Path, scores: Mapping[str, Any]) -> None:
     """
     title, tables = title_of(scores), all_tables(scores)
     write_whole(out / "scores.md", markdown(title, tables).encode())
-    page = jinja2.Environment(
-        loader=jinja2.PackageLoader("gffnet", "evaluation"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    ).get_template("scores.html.jinja")
-    write_whole(out / "scores.html", page.render(title=title, tables=tables).encode())
+    page = fill("evaluation", "scores.html.jinja", {"title": title, "tables": tables})
+    write_whole(out / "scores.html", page.encode())
 
 
 def title_of(scores: Mapping[str, Any]) -> str:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jinja2
 import numpy as np
 from jaxtyping import Int64
 
@@ -30,6 +29,7 @@ from gffnet.analysis.report.training import last_validation, record_facts, sessi
 from gffnet.data.colour import MARK, Palette
 from gffnet.evaluation.images import ImageScore
 from gffnet.files import write_whole
+from gffnet.templates import fill
 
 LONG = 25
 """Classes that one column of the page holds; more are laid out beside one another."""
@@ -80,16 +80,8 @@ def write_report(path: Path, report: Report) -> None:
     Raises:
         CannotWrite: the file cannot be written.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("gffnet", "analysis/report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["signed"] = signed
-    page = environment.get_template("page.html.jinja")
-    write_whole(path, page.render(_content(report)).encode())
+    page = fill("analysis/report", "page.html.jinja", _content(report), {"signed": signed})
+    write_whole(path, page.encode())
 
 
 def _content(report: Report) -> dict[str, Any]:

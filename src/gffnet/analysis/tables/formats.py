@@ -12,12 +12,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from gffnet.analysis.tables.layout import DASH, MINUS, Cell, TextTable, laid_out
 from gffnet.analysis.tables.section import Line, Section
 from gffnet.errors import UserError
 from gffnet.files import write_whole
+from gffnet.templates import fill
 
 COLUMNS = (
     *("table", "group", "method", "recipe", "protocol", "score", "paper", "ours", "deviation", "runs", "seeds"),
@@ -115,14 +114,8 @@ def latex(sections: Sequence[Section]) -> str:
 
 def html(sections: Sequence[Section]) -> str:
     """The tables as a page that is whole in itself."""
-    page = jinja2.Environment(
-        loader=jinja2.PackageLoader("gffnet", "analysis/tables"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    ).get_template("formats.html.jinja")
-    return page.render(title=TITLE, legend=LEGEND, tables=[laid_out(section) for section in sections])
+    content = {"title": TITLE, "legend": LEGEND, "tables": [laid_out(section) for section in sections]}
+    return fill("analysis/tables", "formats.html.jinja", content)
 
 
 def marks(cell: Cell) -> str:
