@@ -6,6 +6,7 @@ import pytest
 from gffnet.data.build import open_dataset
 from gffnet.data.streets import write_streets
 from gffnet.data.truth import Truth
+from gffnet.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,12 @@ def test_samples_by_name(scenes, tmp_path, monkeypatch):
     val = open_dataset("streets", scenes, "val")
     truth = Truth([val])
     assert truth.image(Path(val.name(2))) == val.files[2][0]
-    assert truth.image(Path("nobody")) == Path("nobody")
+    assert Truth([]).image(Path("nobody")) == Path("nobody")
+    wrong = val.name(1)[:-1]
+    with pytest.raises(
+        UserError, match=f"^{wrong} is no file, and no image .* Did you mean"
+    ):
+        truth.image(Path(wrong))
     monkeypatch.chdir(tmp_path)
     (tmp_path / val.name(2)).touch()
     assert truth.image(Path(val.name(2))) == Path(val.name(2)), "a file that is there is what is meant"

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from gffnet.data.base import Dataset
+from gffnet.errors import UserError, nearest
 
 
 class Truth:
@@ -22,8 +23,19 @@ class Truth:
                 self._names.setdefault(dataset.name(index), image)
 
     def image(self, name: Path) -> Path:
-        """The file of the sample called `name`; a path that is there, and a name that is unknown, is left alone."""
-        return name if name.exists() else self._names.get(str(name), name)
+        """The file of the sample called `name`; a path that is there is left alone, as all are without a data set.
+
+        Raises:
+            UserError: there is neither such a file nor such a sample.
+        """
+        if name.exists() or not self._names:
+            return name
+        if str(name) not in self._names:
+            raise UserError(
+                f"{name} is no file, and no image of the data set is called so.{nearest(str(name), self._names)} "
+                f"Its names are such as {next(iter(self._names))}."
+            )
+        return self._names[str(name)]
 
     def labels(self, image: Path) -> UInt8[np.ndarray, "h w"] | None:
         """Train ids at the size of the image, 255 where there is none; `None` for an image of no data set.
