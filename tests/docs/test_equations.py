@@ -21,8 +21,9 @@ def shown() -> list[tuple[str, str]]:
 
 
 def stands_in(block: str, source: str) -> bool:
-    """Whether the lines of `block` follow one another in `source`, at any indentation."""
-    lines, count = source.splitlines(), len(block.splitlines())
+    """Whether the lines of `block` follow one another in `source`, at any indentation; empty lines do not count."""
+    lines, block = [line for line in source.splitlines() if line], re.sub(r"\n{2,}", "\n", block)
+    count = len(block.splitlines())
     windows = ("\n".join(lines[i : i + count]) for i in range(len(lines) - count + 1))
     return any(textwrap.dedent(window).strip("\n") == block.strip("\n") for window in windows)
 
