@@ -40,9 +40,7 @@ def test_samples_by_name(scenes, tmp_path, monkeypatch):
     assert truth.image(Path(val.name(2))) == val.files[2][0]
     assert Truth([]).image(Path("nobody")) == Path("nobody")
     wrong = val.name(1)[:-1]
-    with pytest.raises(
-        UserError, match=f"^{wrong} is no file, and no image .* Did you mean"
-    ):
+    with pytest.raises(UserError, match=f"^{wrong} is no file, and no image .* Did you mean"):
         truth.image(Path(wrong))
     monkeypatch.chdir(tmp_path)
     (tmp_path / val.name(2)).touch()
