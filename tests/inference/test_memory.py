@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -94,3 +95,17 @@ def test_the_peak_grows_with_what_is_used() -> None:
     before, after = map(int, done.stdout.split())
     assert before > 50e6
     assert 2 * before <= after <= 3.2 * before
+
+
+LARGE_PARENT = """
+import subprocess, sys
+kept = b"1" * 1_500_000_000
+child = "from gffnet.inference.memory import most_resident; print(most_resident())"
+subprocess.run([sys.executable, "-c", child], check=True)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="only Linux tells it of this process alone")
+def test_what_the_starting_process_took_does_not_count() -> None:
+    done = subprocess.run([sys.executable, "-c", LARGE_PARENT], capture_output=True, text=True, timeout=60, check=True)
+    assert 50e6 < int(done.stdout) < 1.2e9

@@ -6,6 +6,8 @@ are scored for both. So the widest strips that fit are taken, and of these the t
 """
 
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -88,6 +90,10 @@ def peak_memory(device: torch.device) -> int:
 
 def most_resident() -> int | None:
     """The most bytes of the machine's memory that this process ever took; None where the system does not tell."""
+    with suppress(OSError):  # Linux: `getrusage` would also count what the process that started this one took
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
     try:
         import resource
     except ImportError:  # Windows
