@@ -17,6 +17,7 @@ _CSS = """
 footer { display: none !important; }
 .gradio-container, .gradio-container .main.app, .gradio-container .html-container { padding: 0 !important; }
 .gradio-container .block { overflow: visible !important; }
+.gradio-container { overflow: clip !important; }
 """
 
 
