@@ -14,7 +14,9 @@ SUMMARY = "a model as one ONNX or PyTorch (pt2) file for images of any size, che
 
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments."""
-    parser.add_argument("--model", type=str, required=True, help="a run folder, a model folder or a checkpoint")
+    parser.add_argument(
+        "--model", type=str, required=True, help="a run folder, a model folder, a checkpoint or a name on the hub"
+    )
     parser.add_argument("--to", choices=["onnx", "pt2"], required=True, help="ONNX, or a program of torch.export")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="such as model.onnx or model.pt2")
     parser.add_argument(
