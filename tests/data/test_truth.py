@@ -29,6 +29,12 @@ def test_labels_are_those_of_the_sample(scenes, monkeypatch):
     assert np.array_equal(truth.labels(relative), val[1].labels.numpy())
 
 
+def test_classes_are_those_of_the_data_set(scenes):
+    val = open_dataset("streets", scenes, "val")
+    assert Truth([val]).classes == tuple(val.classes.names)
+    assert Truth([]).classes is None
+
+
 def test_an_image_of_no_data_set_has_none(scenes, tmp_path):
     assert Truth([open_dataset("streets", scenes, "val")]).labels(tmp_path / "photo.jpg") is None
     assert Truth([]).labels(tmp_path / "photo.jpg") is None

@@ -33,7 +33,11 @@ class GateEdit(NamedTuple):
         return self.value is not None or self.scale != 1.0
 
 
-def edit_gates(gates: Gates, edits: Mapping[int, GateEdit]) -> Gates:
+Edits = Mapping[int, GateEdit]
+"""What becomes of the gates, by level, 1 the finest; of those that are not named: they stay as they were learned."""
+
+
+def edit_gates(gates: Gates, edits: Edits) -> Gates:
     """The gates `G_1..G_L` with those of some levels (1 the finest) edited; `gates` itself is left alone.
 
     Raises:

@@ -7,7 +7,7 @@ a gate means to fuse again with `G_l` at zero everywhere. Images are taken whole
 gate map a level; sliding windows and multi-scale averages have many.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float32, UInt8
 from torch import Tensor
 
-from gffnet.analysis.gate_edits import GateEdit, edit_gates
+from gffnet.analysis.gate_edits import Edits, GateEdit, edit_gates
 from gffnet.errors import UserError
 from gffnet.inference.predictor import Encoded, Predictor
 from gffnet.models.algebra.resize import resize
@@ -85,7 +85,7 @@ class GatedImage:
         """Fuse with the gates of `levels` at `value`. Raises as `edit`."""
         return self.edit({level: GateEdit(value=value) for level in levels})
 
-    def edit(self, edits: Mapping[int, GateEdit]) -> Closing:
+    def edit(self, edits: Edits) -> Closing:
         """Fuse with edited gates.
 
         Raises:

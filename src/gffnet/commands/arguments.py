@@ -77,6 +77,14 @@ def add_root(parser: Parser, required: bool) -> None:
     parser.add_argument("--root", type=Path, default=None, required=required, help="folder of the data set")
 
 
+def add_dataset(parser: Parser) -> None:
+    """`--dataset`, `--root`, `--cache` and `--split`: what is scored."""
+    parser.add_argument("--dataset", required=True, metavar="NAME", help="data set name, such as camvid or cityscapes")
+    add_root(parser, required=True)
+    add_cache(parser)
+    parser.add_argument("--split", default="val", help="split to score (default: val)")
+
+
 def add_cache(parser: Parser) -> None:
     """`--cache`."""
     parser.add_argument(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gffnet.commands.arguments import Parser, print_json
+from gffnet.commands.drawn import percent
 from gffnet.commands.model_arguments import add_device
 from gffnet.commands.truth_arguments import add_truth, truth_of
 from gffnet.errors import UserError
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 SUMMARY = "results of models side by side, with the refined parts marked and enlarged (Figures 1, 4, 5 and 8)"
 
-_DASH = "—"
 _MOST_INSETS = 6
 
 
@@ -60,7 +60,8 @@ def run(arguments: Namespace) -> None:
         raise UserError("no IMAGE is named: give image files or folders, such as --models A B street.png --out DIR.")
     images = image_files([truth.image(path) for path in given])
     contenders = _opened(models, arguments)
-    _check_labels(contenders[0], arguments)
+    if truth.classes is not None:
+        _check_labels(contenders[0], truth.classes, arguments.dataset)
     look = Look(arguments.format, arguments.insets, arguments.panels)
     numbers = write_comparison(contenders, images, truth, arguments.out, look)
     if arguments.json:
@@ -100,22 +101,17 @@ def _opened(models: Sequence[str], arguments: Namespace) -> list["Contender"]:
     return [Contender(name, predictor) for name, predictor in zip(names, predictors, strict=True)]
 
 
-def _check_labels(contender: "Contender", arguments: Namespace) -> None:
-    """Whether the labels of the data set are of the classes that a model knows.
+def _check_labels(contender: "Contender", there: Sequence[str], dataset: str) -> None:
+    """Whether the labels of a data set, which has the classes `there`, are of those that a model knows.
 
     Raises:
         UserError: they are not.
     """
-    from gffnet.data.build import open_files
-
-    if arguments.dataset is None:
-        return
-    there = open_files(arguments.dataset, arguments.root, arguments.split).classes.names
     known = contender.predictor.config.classes
     if tuple(there) != known:
         raise UserError(
             f"model {contender.name} knows {len(known)} classes ({', '.join(known[:4])}, ...), but --dataset "
-            f"{arguments.dataset} has {len(there)} ({', '.join(there[:4])}, ...). "
+            f"{dataset} has {len(there)} ({', '.join(there[:4])}, ...). "
             "Name the data set that the models were trained on, or leave --dataset out to see what they differ in."
         )
 
@@ -144,13 +140,9 @@ def _print_table(numbers: dict[str, Any]) -> None:
         table.add_column(heading, justify="right")
     for row in numbers["images"]:
         cells = [(row[key] or {}).get(name) for _, key in scores for name in names]
-        table.add_row(Path(row["image"]).stem, *map(_percent, [*cells, *(row[share] for share in shares)]))
+        table.add_row(Path(row["image"]).stem, *map(percent, [*cells, *(row[share] for share in shares)]))
     if numbers["all"]["labelled"] > 1:
         together = [numbers["all"][key][name] for _, key in scores for name in names]
         table.add_section()
-        table.add_row("all labelled", *map(_percent, [*together, *(None for _ in shares)]))
+        table.add_row("all labelled", *map(percent, [*together, *(None for _ in shares)]))
     Results(width=140).print(table)
-
-
-def _percent(share: float | None) -> str:
-    return _DASH if share is None else f"{100 * share:.2f}"

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+DASH = "—"
+
 
 def drawn(headings: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> Any:
     """A table of text whose first column says what a row is of; the others hold numbers."""
@@ -14,3 +16,8 @@ def drawn(headings: Sequence[str], rows: Iterable[Sequence[str]], title: str | N
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def percent(share: float | None) -> str:
+    """A fraction in percent; a dash for none."""
+    return DASH if share is None else f"{100 * share:.2f}"

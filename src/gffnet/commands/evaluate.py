@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gffnet.commands.arguments import Parser, add_cache, add_root, print_json
+from gffnet.commands.arguments import Parser, add_dataset, print_json
 from gffnet.commands.drawn import drawn
 from gffnet.commands.model_arguments import add_model, add_protocol, add_speed, opened
 from gffnet.errors import Stopped, UserError
@@ -20,10 +20,7 @@ def add_arguments(parser: Parser) -> None:
     """Declare the arguments."""
     add_model(parser)
     add_speed(parser)
-    parser.add_argument("--dataset", required=True, metavar="NAME", help="data set name, such as camvid or cityscapes")
-    add_root(parser, required=True)
-    add_cache(parser)
-    parser.add_argument("--split", default="val", help="split to score (default: val)")
+    add_dataset(parser)
     add_protocol(parser)
     parser.add_argument(
         "--no-details", dest="details", action="store_false", help="no scores of boundaries, distances and object sizes"

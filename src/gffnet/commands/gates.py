@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gffnet.commands.arguments import Parser, levels, print_json
+from gffnet.commands.drawn import DASH, drawn, percent
 from gffnet.commands.model_arguments import add_model
 from gffnet.commands.truth_arguments import add_truth, truth_of
 
@@ -48,16 +49,14 @@ def run(arguments: Namespace) -> None:
     """Write the figures, and print the numbers."""
     from gffnet.analysis.gates import write_gates
     from gffnet.console import screen
-    from gffnet.data.build import open_files
     from gffnet.data.images import image_files
-    from gffnet.evaluation.evaluate import Task, same_classes
+    from gffnet.evaluation.evaluate import same_classes
     from gffnet.inference.predictor import load
 
     truth = truth_of(arguments)
     predictor = load(arguments.model, arguments.device, arguments.precision)
-    if arguments.dataset is not None:
-        dataset = open_files(arguments.dataset, arguments.root, arguments.split)
-        same_classes(Task(predictor, dataset, arguments.dataset, arguments.split, predictor.config.evaluation))
+    if truth.classes is not None:
+        same_classes(predictor.config, truth.classes, arguments.dataset)
     paths = image_files([truth.image(path) for path in arguments.images])
     numbers = write_gates(predictor, paths, arguments.out, arguments.close, arguments.value, truth)
     if arguments.json:
@@ -81,7 +80,6 @@ def _value(text: str) -> float:
 def _print_tables(numbers: Mapping[str, Any]) -> None:
     """Gates, and what closing them changes, over the pixels of all images, on standard output."""
     from gffnet.analysis.figures import held
-    from gffnet.commands.drawn import drawn
     from gffnet.console import Results
 
     results = Results(width=100)
@@ -91,7 +89,7 @@ def _print_tables(numbers: Mapping[str, Any]) -> None:
             f"G{level['level']}",
             f"{level['mean']:.3f}",
             *(_number(value) for value in _near_far(level)),
-            _percent(level["share_above_half"]),
+            percent(level["share_above_half"]),
         ]
         for level in numbers["levels"]
     ]
@@ -100,7 +98,7 @@ def _print_tables(numbers: Mapping[str, Any]) -> None:
     if numbers["closings"]:
         judged = numbers["pixel_accuracy"] is not None
         headings = ["gates", "changed", "near", "far", *(["became wrong", "became right", "accuracy"] * judged)]
-        rows = [["as learned", *["—"] * 5, _percent(numbers["pixel_accuracy"])]] * judged
+        rows = [["as learned", *[DASH] * 5, percent(numbers["pixel_accuracy"])]] * judged
         rows += [_closing_row(closing, judged) for closing in numbers["closings"]]
         results.print(drawn(headings, rows, f"With gates {held(numbers['value'])}, in percent of the pixels"))
     results.print("near: 1-2 px from a boundary of the prediction; far: more than 10 px from every one.")
@@ -111,7 +109,7 @@ def _closing_row(closing: Mapping[str, Any], judged: bool) -> list[str]:
     changed = [closing["changed_share"], *_near_far(closing)]
     if judged:
         changed += [closing["became_wrong"]["share"], closing["became_right"]["share"], closing["pixel_accuracy"]]
-    return [" ".join(f"G{level}" for level in closing["levels"]), *map(_percent, changed)]
+    return [" ".join(f"G{level}" for level in closing["levels"]), *map(percent, changed)]
 
 
 def _near_far(numbers: Mapping[str, Any]) -> list[float | None]:
@@ -120,9 +118,5 @@ def _near_far(numbers: Mapping[str, Any]) -> list[float | None]:
     return [rings[0], rings[-1]]
 
 
-def _percent(value: float | None) -> str:
-    return "—" if value is None else f"{100 * value:.2f}"
-
-
 def _number(value: float | None) -> str:
-    return "—" if value is None else f"{value:.3f}"
+    return DASH if value is None else f"{value:.3f}"

@@ -3,9 +3,9 @@
 from argparse import Namespace
 from pathlib import Path
 
-from gffnet.commands.arguments import Parser, add_cache, add_root, print_json
+from gffnet.commands.arguments import Parser, add_dataset, print_json
 from gffnet.commands.gates import add_value
-from gffnet.commands.model_arguments import add_model, add_protocol, memory, opened, positive
+from gffnet.commands.model_arguments import add_batch_and_memory, add_model, add_protocol, opened
 from gffnet.errors import UserError
 
 SUMMARY = "scores with each gate closed, alone and in pairs, and what every gate serves"
@@ -14,21 +14,10 @@ SUMMARY = "scores with each gate closed, alone and in pairs, and what every gate
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments."""
     add_model(parser)
-    parser.add_argument("--dataset", required=True, metavar="NAME", help="data set name, such as camvid or cityscapes")
-    add_root(parser, required=True)
-    add_cache(parser)
-    parser.add_argument("--split", default="val", help="split to score (default: val)")
+    add_dataset(parser)
     add_protocol(parser)
-    parser.add_argument(
-        "--batch", type=positive, default=None, help="windows predicted at once (default: 4 on a GPU, else 1)"
-    )
-    parser.add_argument(
-        "--memory",
-        type=memory,
-        default=None,
-        metavar="SIZE",
-        help="such as 8GB: predict large images part by part, and keep no window: the backbone then runs for every "
-        "closing",
+    add_batch_and_memory(
+        parser, "predict large images part by part, and keep no window: the backbone then runs for every closing"
     )
     parser.add_argument(
         "--limit", type=_limit, default=None, metavar="N", help="score N images, evenly spread over the split"

@@ -39,21 +39,20 @@ def add_device(parser: Parser) -> None:
 
 def add_speed(parser: Parser) -> None:
     """`--batch`, `--memory` and `--compile`: what changes how long prediction takes, and not its result."""
-    parser.add_argument(
-        "--batch", type=positive, default=None, help="windows predicted at once (default: 4 on a GPU, else 1)"
-    )
-    parser.add_argument(
-        "--memory",
-        type=memory,
-        default=None,
-        metavar="SIZE",
-        help="such as 8GB: predict images whose class probabilities do not fit, with all else, part by part",
-    )
+    add_batch_and_memory(parser, "predict images whose class probabilities do not fit, with all else, part by part")
     parser.add_argument(
         "--compile",
         action="store_true",
         help="compile the network for the size of its windows first: pays for many images of one size",
     )
+
+
+def add_batch_and_memory(parser: Parser, limited: str) -> None:
+    """`--batch` and `--memory`; `limited`: what a limit on memory does."""
+    parser.add_argument(
+        "--batch", type=positive, default=None, help="windows predicted at once (default: 4 on a GPU, else 1)"
+    )
+    parser.add_argument("--memory", type=memory, default=None, metavar="SIZE", help=f"such as 8GB: {limited}")
 
 
 def add_protocol(parser: Parser) -> None:

@@ -17,10 +17,16 @@ class Truth:
         """`datasets`: splits to look in, one after the other."""
         self._places: dict[Path, tuple[Dataset, int]] = {}
         self._names: dict[str, Path] = {}
+        self._classes = tuple(datasets[0].classes.names) if datasets else None
         for dataset in datasets:
             for index, (image, _) in enumerate(dataset.files):
                 self._places.setdefault(image.resolve(), (dataset, index))
                 self._names.setdefault(dataset.name(index), image)
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The classes of the labels, in their order; `None` without a data set."""
+        return self._classes
 
     def image(self, name: Path) -> Path:
         """The file of the sample called `name`; a path that is there is left alone, as all are without a data set.

@@ -65,10 +65,10 @@ def all_tables(scores: Mapping[str, Any]) -> list[Table]:
 def summary(scores: Mapping[str, Any]) -> Table:
     """Ours, and the paper's below it."""
     found, keys = match(scores["protocol"]), [key for key in _SUMMARY if key in scores]
-    ours, paper = [_percent(scores[key], 2) for key in keys], [_paper(found, key) for key in keys]
+    ours, paper = [percent(scores[key], 2) for key in keys], [_paper(found, key) for key in keys]
     headings = [_SUMMARY[key] for key in keys]
     if (mean := _boundary_f(scores).get("mean")) is not None:
-        ours, paper = [*ours, _percent(mean, 2)], [*paper, DASH]
+        ours, paper = [*ours, percent(mean, 2)], [*paper, DASH]
         headings.append(f"boundary F, {WIDTH} px")
     return Table("Scores", ["percent", *headings], [["ours", *ours], ["paper", *paper]], f"{_remark(found)}.")
 
@@ -81,13 +81,13 @@ def per_class(scores: Mapping[str, Any]) -> Table:
         columns[f"boundary F, {WIDTH} px"] = boundary
     if found and found.per_class:
         columns["IoU in the paper"] = {name: value / 100 for name, value in found.per_class.items()}
-    rows = [[name, *(_percent(of.get(name)) for of in columns.values())] for name in names]
+    rows = [[name, *(percent(of.get(name)) for of in columns.values())] for name in names]
     return Table("By class, in percent", ["class", *columns], rows, _absent(scores), bar=1)
 
 
 def by_width(scores: Mapping[str, Any]) -> Table:
     """How well boundaries are met, by how far off they may be."""
-    rows = [[f"{width} px", _percent(of["mean"])] for width, of in scores.get("boundary_f", {}).items()]
+    rows = [[f"{width} px", percent(of["mean"])] for width, of in scores.get("boundary_f", {}).items()]
     note = "A boundary pixel counts as met if one of the other label map's lies within the width."
     return Table("Boundary F by width, in percent", ["width", "mean F"], rows, note, bar=1)
 
@@ -97,8 +97,8 @@ def by_distance(scores: Mapping[str, Any]) -> Table:
     rows = [
         [
             _range(band["from"], band["to"], "px"),
-            _percent(band["miou"]),
-            _percent(band["pixel_accuracy"]),
+            percent(band["miou"]),
+            percent(band["pixel_accuracy"]),
             f"{band['pixels']:,}",
         ]
         for band in scores.get("iou_by_distance", [])
@@ -112,7 +112,7 @@ def by_size(scores: Mapping[str, Any]) -> Table:
     rows = [
         [
             f"{size['name']}: {_range(size['from'], size['to'], 'px')}",
-            _percent(size["miou"]),
+            percent(size["miou"]),
             f"{size['objects']:,}",
         ]
         for size in scores.get("iou_by_size", [])
@@ -172,7 +172,8 @@ def _range(start: float, end: float | None, unit: str) -> str:
     return f"above {start:,} {unit}" if end is None else f"{start:,} to {end:,} {unit}"
 
 
-def _percent(value: float | None, digits: int = 1) -> str:
+def percent(value: float | None, digits: int = 1) -> str:
+    """A fraction in percent; a dash for none."""
     return DASH if value is None else f"{100 * value:.{digits}f}"
 
 

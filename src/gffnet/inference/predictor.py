@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Num, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -29,7 +29,7 @@ _PIXEL = 16
 
 
 class Encoded(NamedTuple):
-    """What one image is to the fusion: encode once, fuse as often as one likes."""
+    """What an image, or a batch of windows, is to the fusion: encode once, fuse as often as one likes."""
 
     reduced: Pyramid
     """The reduced maps, finest first."""
@@ -159,17 +159,20 @@ class Predictor:
         Raises:
             UserError: the model has no fusion.
         """
-        network = self.network
-        if network.fusion is None:
+        if self.network.fusion is None:
             raise UserError(f"model {self.config.recipe} has no fusion, so it has no maps to fuse and no gates.")
-        x = self.tensor(image)[None].contiguous(memory_format=torch.channels_last)
-        pyramid, context = network.features(x)
-        reduced, gates = network.encode(pyramid, context)
+        return self.encode_windows(self.tensor(image)[None])
+
+    @torch.inference_mode()
+    def encode_windows(self, x: Num[Tensor, "b c h w"]) -> Encoded:
+        """The same of a batch of windows, of a model that has a fusion."""
+        pyramid, context = self.network.features(x.contiguous(memory_format=torch.channels_last))
+        reduced, gates = self.network.encode(pyramid, context)
         return Encoded(reduced, gates, context, size_of(x))
 
     @torch.inference_mode()
-    def decode(self, encoded: Encoded, gates: Gates | None = None) -> Float[Tensor, "1 k h w"]:
-        """Logits of an encoded image, with its own gates or with edited ones of the same shapes."""
+    def decode(self, encoded: Encoded, gates: Gates | None = None) -> Float[Tensor, "b k h w"]:
+        """Logits of what was encoded, with its own gates or with edited ones of the same shapes."""
         used = encoded.gates if gates is None else gates
         return self.network.assemble(encoded.reduced, used, encoded.context, encoded.size)
 

@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 
 from gffnet.analysis.figures import gate_colours
-from gffnet.analysis.gate_edits import edit_gates
+from gffnet.analysis.gate_edits import Edits, edit_gates
 from gffnet.analysis.gated_image import gate_map
 from gffnet.data.colour import colourise, highlight, overlay
-from gffnet.webapp.session import Edits, Seen, Session
+from gffnet.webapp.session import Seen, Session
 
 
 def archive(session: Session, edits: Edits, opacity: float) -> bytes:

@@ -6,7 +6,6 @@
 A session is a value: nothing in it changes, so that any number of questions may be asked of it in any order.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,15 +16,12 @@ from PIL import Image
 from PIL.Image import Resampling
 from torch import Tensor
 
-from gffnet.analysis.gate_edits import GateEdit, edit_gates
+from gffnet.analysis.gate_edits import Edits, edit_gates
 from gffnet.analysis.gate_statistics import RING_NAMES, boundary_rings
 from gffnet.analysis.gated_image import gate_map
 from gffnet.inference.predictor import Encoded, Predictor
 from gffnet.recipe import EvaluationRecipe
 from gffnet.types import Gates
-
-Edits = Mapping[int, GateEdit]
-"""By level, 1 the finest."""
 
 _COARSE_SIDE = 64
 """Images whose shorter side is below twice this have no preview: they are quick as they are."""

@@ -6,7 +6,7 @@ from typing import Any
 from gffnet.analysis.ablation.observation import HOLDS, IN_PART, LEAST_LOSS, NOT, lower_levels
 from gffnet.analysis.ablation.run import name_of
 from gffnet.analysis.figures import held
-from gffnet.evaluation.tables import DASH, WIDTH, Table
+from gffnet.evaluation.tables import DASH, WIDTH, Table, percent
 
 _MEANS = {"miou": "mIoU", "pixel_accuracy": "pixel accuracy"}
 
@@ -32,17 +32,17 @@ def closings(record: Mapping[str, Any]) -> Table:
     first = ["as learned"]
     for key, name in _MEANS.items():
         headings += [name, "change"]
-        first += [_percent(learned[key]), DASH]
+        first += [percent(learned[key], 2), DASH]
     headings += [f"boundary F, {WIDTH} px", "change", "sum of two"]
-    first += [_percent(learned["boundary_f"][WIDTH]["mean"]), DASH, DASH]
+    first += [percent(learned["boundary_f"][WIDTH]["mean"], 2), DASH, DASH]
     alone = {of["levels"][0]: of["difference"]["miou"] for of in record["closings"] if len(of["levels"]) == 1}
     rows = [first]
     for of in record["closings"]:
         scores, less = of["scores"], of["difference"]
         row = [name_of(of["levels"])]
         for key in _MEANS:
-            row += [_percent(scores[key]), _points(less[key])]
-        row += [_percent(scores["boundary_f"][WIDTH]["mean"]), _points(less["boundary_f"][WIDTH])]
+            row += [percent(scores[key], 2), _points(less[key])]
+        row += [percent(scores["boundary_f"][WIDTH]["mean"], 2), _points(less["boundary_f"][WIDTH])]
         parts = [alone[level] for level in of["levels"]]
         rows.append([*row, _points(sum(parts)) if len(parts) > 1 and None not in parts else DASH])
     note = "Sum of two: the changes of mIoU that each of the two makes alone, added."
@@ -93,7 +93,7 @@ def by_class(record: Mapping[str, Any]) -> Table:
     """The IoU of every class, and what closing each gate alone changes of it."""
     alone = _alone(record)
     rows = [
-        [name, _percent(iou), *(_points(of["difference"]["per_class"][name]) for of in alone)]
+        [name, percent(iou, 2), *(_points(of["difference"]["per_class"][name]) for of in alone)]
         for name, iou in record["learned"]["per_class"].items()
     ]
     return _changes("IoU by class", "class", alone, rows)
@@ -105,7 +105,7 @@ def by_distance(record: Mapping[str, Any]) -> Table:
     rows = [
         [
             range_of(band["from"], band["to"]),
-            _percent(band["pixel_accuracy"]),
+            percent(band["pixel_accuracy"], 2),
             *(_points(of["difference"]["iou_by_distance"][i]["pixel_accuracy"]) for of in alone),
         ]
         for i, band in enumerate(record["learned"]["iou_by_distance"])
@@ -119,7 +119,7 @@ def by_size(record: Mapping[str, Any]) -> Table:
     rows = [
         [
             f"{size['name']}: {range_of(size['from'], size['to'])}",
-            _percent(size["miou"]),
+            percent(size["miou"], 2),
             *(_points(of["difference"]["iou_by_size"][i]["miou"]) for of in alone),
         ]
         for i, size in enumerate(record["learned"]["iou_by_size"])
@@ -148,10 +148,6 @@ def _interval(interval: Sequence[float] | None) -> str:
 
 def _and(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
-
-
-def _percent(value: float | None) -> str:
-    return DASH if value is None else f"{100 * value:.2f}"
 
 
 def _points(value: float | None, sign: str = "+") -> str:

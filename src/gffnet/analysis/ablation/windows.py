@@ -7,23 +7,17 @@ image keeps what it encodes, and the passes after it take that up one by one: th
 protocol. Learned gates, decoded so, give what the network itself gives, bit for bit: it is the same computation.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from gffnet.analysis.gate_edits import GateEdit, edit_gates
+from gffnet.analysis.gate_edits import Edits, edit_gates
 from gffnet.analysis.gated_image import gate_count
-from gffnet.inference.predictor import Predictor
+from gffnet.inference.predictor import Encoded, Predictor
 from gffnet.models.algebra.resize import size_of
 from gffnet.recipe import EvaluationRecipe
-from gffnet.types import Gates, Pyramid
-
-Edits = Mapping[int, GateEdit]
-"""What becomes of the gates, by level; of none: they stay as they were learned."""
 
 
 def predict_edited(
@@ -46,22 +40,14 @@ def predict_edited(
         yield window.labels(x).cpu().numpy()
 
 
-class _Encoded(NamedTuple):
-    """A batch of windows as the fusion takes it."""
-
-    reduced: Pyramid
-    gates: Gates
-    context: Tensor
-
-
 class _Windows:
     """Scores windows with edited gates, pass after pass."""
 
     def __init__(self, predictor: Predictor, keep: bool) -> None:
         """`keep`: what the first pass encodes; otherwise every pass encodes by itself."""
         gate_count(predictor)
-        self._network, self._keep = predictor.network, keep
-        self._kept: list[_Encoded] = []
+        self._predictor, self._keep = predictor, keep
+        self._kept: list[Encoded] = []
         self._edits: Edits = {}
         self._next = 0
 
@@ -72,17 +58,11 @@ class _Windows:
     def score(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
         """The logits of the next batch of windows."""
         if self._next == len(self._kept):
-            encoded = self._encode(x)
+            encoded = self._predictor.encode_windows(x)
             if self._keep:
                 self._kept.append(encoded)
         else:
             encoded = self._kept[self._next]
         self._next += self._keep
-        gates = edit_gates(encoded.gates, self._edits)
-        return self._network.assemble(encoded.reduced, gates, encoded.context, size_of(x))
-
-    def _encode(self, x: Tensor) -> _Encoded:
-        pyramid, context = self._network.features(x.contiguous(memory_format=torch.channels_last))
-        reduced, gates = self._network.encode(pyramid, context)
-        assert gates is not None
-        return _Encoded(reduced, gates, context)
+        assert encoded.gates is not None
+        return self._predictor.decode(encoded, edit_gates(encoded.gates, self._edits))
