@@ -56,7 +56,7 @@ def run(arguments: Namespace) -> None:
     truth = truth_of(arguments)
     predictor = load(arguments.model, arguments.device, arguments.precision)
     if truth.classes is not None:
-        same_classes(predictor.config, truth.classes, arguments.dataset)
+        same_classes(predictor, truth.classes, arguments.dataset)
     paths = image_files([truth.image(path) for path in arguments.images])
     numbers = write_gates(predictor, paths, arguments.out, arguments.close, arguments.value, truth)
     if arguments.json:

@@ -16,7 +16,6 @@ from gffnet.evaluation.protocol import absent_rule, protocol_record
 from gffnet.evaluation.result import Result
 from gffnet.evaluation.scored import Scored
 from gffnet.evaluation.shares import Group
-from gffnet.inference.model_folder import ModelConfig
 from gffnet.inference.overlap import ahead, behind
 from gffnet.inference.predictor import Predictor
 from gffnet.recipe import EvaluationRecipe
@@ -85,7 +84,7 @@ def evaluate_share(
         Stopped, KeyboardInterrupt: asked to stop; what is scored is kept in `out`.
     """
     group = group or Group()
-    names = same_classes(task.predictor.config, task.dataset.classes.names, task.name)
+    names = same_classes(task.predictor, task.dataset.classes.names, task.name)
     told = fingerprint(task.record(), task.dataset, task.details)
     kept = Kept(out / FOLDER, told, task.dataset) if out is not None else None
     scored = Scored(len(names), task.details)
@@ -114,19 +113,20 @@ def forget_kept(out: Path) -> None:
     clear(out / FOLDER)
 
 
-def same_classes(config: ModelConfig, there: Sequence[str], name: str) -> tuple[str, ...]:
+def same_classes(predictor: Any, there: Sequence[str], name: str) -> tuple[str, ...]:
     """The classes of the model, which must be those that the data set `name` has.
 
     Raises:
         UserError: they are others.
     """
+    config = predictor.config
     if tuple(there) != tuple(config.classes):
         raise UserError(
             f"the model knows {len(config.classes)} classes ({', '.join(config.classes[:4])}, ...), but {name} "
             f"has {len(there)} ({', '.join(there[:4])}, ...). "
             f"This model was trained on {config.dataset}: evaluate it there."
         )
-    return config.classes
+    return tuple(config.classes)
 
 
 def _kept_before(kept: Kept | None, scored: Scored, resume: bool) -> list[int]:

@@ -59,7 +59,7 @@ def plan_ablation(task: Task, pairs: bool = True, value: float = 0.0, limit: int
         UserError: the model has no gates, or was trained for other classes than the data set has.
     """
     levels = range(1, gate_count(task.predictor) + 1)
-    same_classes(task.predictor.config, task.dataset.classes.names, task.name)
+    same_classes(task.predictor, task.dataset.classes.names, task.name)
     closings: list[Levels] = [(), *((level,) for level in levels)]
     if pairs and len(levels) > 2:
         closings += combinations(levels, 2)
