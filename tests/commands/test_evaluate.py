@@ -57,6 +57,12 @@ def test_all_is_written(words: list[str], tmp_path: Path, capsys: Captured) -> N
         assert text in printed
 
 
+def test_it_says_how_it_computes(words: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="gffnet"):
+        assert main([*words, "--no-details"]) == 0
+    assert caplog.messages == ["float32 on cpu: as asked"]
+
+
 @pytest.mark.parametrize(
     ("options", "changed"),
     [

@@ -69,6 +69,10 @@ def test_lists_of_images_work_as_with_any_model(predictor: Predictor, expected: 
         assert (found == wanted).mean() >= 0.999
 
 
+def test_it_says_how_it_computes(predictor: Predictor) -> None:
+    assert predictor.choice == "float32 on cpu: as it was exported"
+
+
 def test_what_cannot_be_done(path: Path, predictor: Predictor) -> None:
     with pytest.raises(UserError, match=r"model\.\w+ takes images and windows of 16x16 pixels and more, not 15x90\."):
         predictor.predict(tiny.picture(0, 15, 90))

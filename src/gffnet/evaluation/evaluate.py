@@ -1,6 +1,7 @@
 """Scores of a model on a split of a data set: every image is predicted and scored once, by one process or by many."""
 
 import json
+import logging
 import time
 from collections.abc import Sequence
 from contextlib import closing, suppress
@@ -19,6 +20,8 @@ from gffnet.evaluation.shares import Group
 from gffnet.inference.overlap import ahead, behind
 from gffnet.inference.predictor import Predictor
 from gffnet.recipe import EvaluationRecipe
+
+log = logging.getLogger("gffnet")
 
 SAVE_EVERY = 30.0
 """Seconds between two writings of what is scored so far."""
@@ -146,6 +149,8 @@ def _score(task: Task, indices: Sequence[int], group: Group, kept: Kept | None) 
     scored = Scored(len(task.predictor.config.classes), task.details)
     if kept is not None:
         kept.save(scored)  # where it cannot be written, nobody wants to wait to be told
+    if group.rank == 0 and indices:
+        log.info(task.predictor.choice)
     saved = time.monotonic()
 
     def score(index: int, sample: Sample, predicted: Any) -> None:

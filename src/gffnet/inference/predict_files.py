@@ -4,6 +4,7 @@ Images are read and results written in threads beside the network. What is there
 was stopped or killed is continued by starting it again.
 """
 
+import logging
 import math
 import os
 from collections import Counter
@@ -27,6 +28,8 @@ from gffnet.inference.overlap import ahead, behind
 from gffnet.inference.predict_video import predict_video, video_result
 from gffnet.inference.prediction_record import is_done, open_folder
 from gffnet.inference.predictor import Predictor
+
+log = logging.getLogger("gffnet")
 
 RESULTS = ("labels", "colour", "overlay")
 """What can be written, and the folders it goes to."""
@@ -156,6 +159,7 @@ class _Job:
         self._results = results
         self._since = since
         self._outcome = outcome
+        self._said = False
 
     def predict_images(self, names: Mapping[Path, Path]) -> None:
         """Predict every image whose results are not there."""
@@ -215,6 +219,9 @@ class _Job:
         Raises:
             UserError: the network cannot take it.
         """
+        if not self._said:  # not before there is something to predict: a refused command says one line, why
+            log.info(self._predictor.choice)
+            self._said = True
         try:
             return self._predictor.predict(image)
         except torch.AcceleratorError as error:  # no image will do any more
