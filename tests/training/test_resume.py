@@ -215,7 +215,10 @@ def test_the_history_of_a_run(tmp_path: Path, root: Path) -> None:
         assert 0 <= line["pixel_accuracy"] <= 1
 
 
-def test_every_iteration_has_its_rate(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("warm_up", [0, 3])
+def test_every_iteration_has_its_rate(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, warm_up: int
+) -> None:
     """Those that the optimiser takes its steps with: of the backbone, and ten times that of the new layers."""
     rates: list[list[float]] = []
     real = torch.optim.SGD.step
@@ -226,5 +229,8 @@ def test_every_iteration_has_its_rate(tmp_path: Path, root: Path, monkeypatch: p
 
     noting.hooked = True  # type: ignore[attr-defined]  # as torch marks steps that it has wrapped
     monkeypatch.setattr(torch.optim.SGD, "step", noting)
-    run(tmp_path / "run", root, tiny.recipe(learning_rate=0.02, power=0.9, new_layers_multiplier=10))
-    assert rates == [pytest.approx([0.02 * factor, 0.2 * factor]) for factor in (poly(i, 6, 0.9) for i in range(6))]
+    changes: dict[str, Any] = {"learning_rate": 0.02, "power": 0.9, "new_layers_multiplier": 10, "warm_up": warm_up}
+    run(tmp_path / "run", root, tiny.recipe(**changes))
+    rise = [1 / 3, 2 / 3, 1, 1, 1, 1] if warm_up else [1] * 6
+    factors = [share * poly(i, 6, 0.9) for i, share in enumerate(rise)]
+    assert rates == [pytest.approx([0.02 * factor, 0.2 * factor]) for factor in factors]

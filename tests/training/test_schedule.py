@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gffnet.training.schedule import poly
+from gffnet.training.schedule import learning_rate_factor, poly
 
 
 @given(iterations=st.integers(1, 10**6), share=st.floats(0, 1), power=st.floats(0.1, 3))
@@ -27,3 +27,22 @@ def test_poly_at_three_quarters(power: float, wanted: float) -> None:
 def test_poly_never_rises() -> None:
     factors = [poly(i, 37, 0.9) for i in range(40)]
     assert factors == sorted(factors, reverse=True)
+
+
+def test_without_warm_up_the_factor_is_that_of_poly() -> None:
+    assert [learning_rate_factor(i, 37, 0.9) for i in range(40)] == [poly(i, 37, 0.9) for i in range(40)]
+
+
+def test_warm_up_by_hand() -> None:
+    factors = [learning_rate_factor(i, 10, 1.0, warm_up=4) for i in range(11)]
+    wanted = [0.25 * 1.0, 0.5 * 0.9, 0.75 * 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0]
+    assert factors == pytest.approx(wanted)
+
+
+@given(iterations=st.integers(1, 2000), warm_up=st.integers(0, 3000), iteration=st.integers(0, 3000))
+def test_warm_up_never_exceeds_the_schedule_and_ends(iterations: int, warm_up: int, iteration: int) -> None:
+    factor, wanted = learning_rate_factor(iteration, iterations, 0.9, warm_up), poly(iteration, iterations, 0.9)
+    assert 0 <= factor <= wanted
+    assert (factor > 0) == (wanted > 0)
+    if iteration >= warm_up - 1:
+        assert factor == wanted

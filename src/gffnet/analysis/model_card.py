@@ -129,11 +129,12 @@ def _training(recipe: Recipe, record: Mapping[str, Any]) -> str:
     part = f", of which {done:,} are done" if done is not None and done < training.iterations else ""
     start = f"the run `{Path(training.init_from).name}`" if training.init_from else _start(recipe)
     facts = {key: value for key, value in record_facts(record) if key in ("Machine", "Precision", "Versions", "Commit")}
+    rise = f", after {training.warm_up:,} iterations of warm-up" if training.warm_up else ""
     told = {
         "Iterations": f"{training.iterations:,} of {training.batch} crops of {height}x{width}{part}",
         "Start": start,
         "Optimiser": f"{training.optimizer}, learning rate {training.learning_rate:g} (poly, power "
-        f"{training.power:g}), weight decay {training.weight_decay:g}",
+        f"{training.power:g}{rise}), weight decay {training.weight_decay:g}",
         "Images": f"scaled by {training.scales[0]:g} to {training.scales[1]:g}, shifted by up to {training.jitter} "
         f"grey levels{', mirrored' * training.flip}",
         "Time": _time(sessions),

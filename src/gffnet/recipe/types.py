@@ -150,6 +150,8 @@ class TrainingRecipe:
     loss: LossRecipe = field(default_factory=LossRecipe)
     power: NotNegative = 0.9
     """Exponent of the poly schedule `(1 - iteration / iterations) ** power`."""
+    warm_up: Natural = 0
+    """Iterations in which the learning rate rises linearly to that of the schedule; the paper does without."""
     auxiliary_weight: NotNegative = 0.4
     init_from: str | None = None
     """A run folder to start from."""

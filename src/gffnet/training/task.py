@@ -1,4 +1,4 @@
-"""What Lightning trains: the network, the auxiliary head, their losses, the optimiser with the poly schedule.
+"""What Lightning trains: the network, the auxiliary head, their losses, the optimiser with its schedule.
 
 One step of Lightning's loop is one iteration of the recipe: a process gets its share of the batch, takes it in parts of
 `device_batch` images, adds up their gradients and steps once. The loss of a part is divided by what the *whole* batch
@@ -28,7 +28,7 @@ from gffnet.training.loss_watch import LossWatch
 from gffnet.training.losses import ParsingLoss
 from gffnet.training.objective import batch_norms, both_losses, lower_precision
 from gffnet.training.optimizers import make_optimizer
-from gffnet.training.schedule import poly
+from gffnet.training.schedule import learning_rate_factor
 
 
 class ParsingTask(LightningModule):
@@ -136,11 +136,12 @@ class ParsingTask(LightningModule):
         checkpoint["config"] = self.config.to_text()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """The optimiser, its rate scaled by the poly schedule after every iteration."""
+        """The optimiser, its rate scaled by the schedule after every iteration."""
         recipe = self.training_recipe
         optimizer = make_optimizer(self.network, self.auxiliary, recipe)
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda iteration: poly(iteration, recipe.iterations, recipe.power)
+            optimizer,
+            lambda iteration: learning_rate_factor(iteration, recipe.iterations, recipe.power, recipe.warm_up),
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
