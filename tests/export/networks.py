@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from gffnet.data.catalog import CAMVID
-from gffnet.export.export import Export, export_model
+from gffnet.export.export import SUFFIXES, Export, export_model
 from gffnet.export.graph import trace
 from gffnet.inference.model_folder import ModelConfig
 from gffnet.models.backbones.base import Backbone
@@ -84,13 +84,13 @@ def exported(to: str) -> tuple[bytes, Export]:
     """The GFFNet here as a file, and what was said of it."""
     once = patch("gffnet.export.export.trace", lambda *_: traced())
     with tempfile.TemporaryDirectory() as folder, symbolic_sizes(), once:
-        out = Path(folder) / f"model.{to}"
+        out = Path(folder) / f"model{SUFFIXES[to]}"
         export = export_model(network(GFFNET), config(GFFNET), to, out)
         return out.read_bytes(), export
 
 
 def exported_file(to: str, folder: Path) -> Path:
     """The same, to be opened."""
-    path = folder / f"model.{to}"
+    path = folder / f"model{SUFFIXES[to]}"
     path.write_bytes(exported(to)[0])
     return path

@@ -32,8 +32,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[Parity]:
     """Nothing is traced; what is compared is to be said."""
     parity: list[Parity] = []
     monkeypatch.setattr(module, "trace", lambda *_: None)
-    monkeypatch.setattr(module, "to_pt2", lambda *_: b"new")
-    monkeypatch.setattr(module, "ProgramFile", lambda path, _: path.read_bytes())
+    monkeypatch.setattr(module, "_written", lambda *_: b"new")
+    monkeypatch.setattr(module, "_open", lambda _, path: path.read_bytes())
     monkeypatch.setattr(module, "compare", lambda exported, _: iter(parity if exported == b"new" else []))
     return parity
 
@@ -80,6 +80,8 @@ def test_that_it_cannot_be_written_is_known_before_the_work(monkeypatch: pytest.
         ("onxx", "a.onnx", "float32", r"--to 'onxx' is unknown\. Did you mean 'onnx'\?"),
         ("onnx", "a.pt2", "float32", r"--out a\.pt2 must end with \.onnx, as --to onnx has it"),
         ("pt2", "a", "float32", r"--out a must end with \.pt2"),
+        ("pt2", "a.aoti.pt2", "float32", r"--out a\.aoti\.pt2 must end with \.pt2, as --to pt2 has it"),
+        ("aoti", "a.pt2", "float32", r"--out a\.pt2 must end with \.aoti\.pt2, as --to aoti has it"),
         ("onnx", "a.onnx", "bfloat16", r"--precision bfloat16: --to onnx takes float32 or float16"),
     ],
 )

@@ -70,7 +70,7 @@ def test_lists_of_images_work_as_with_any_model(predictor: Predictor, expected: 
 
 
 def test_it_says_how_it_computes(predictor: Predictor) -> None:
-    assert predictor.choice == "float32 on cpu: as it was exported"
+    assert predictor.precision.told(predictor.device) == "float32 on cpu: as it was exported"
 
 
 def test_what_cannot_be_done(path: Path, predictor: Predictor) -> None:

@@ -68,3 +68,9 @@ def test_a_device_by_name() -> None:
 def test_a_device_that_cannot_be_used(name: str) -> None:
     with pytest.raises(UserError, match=f"^device '{name}' cannot be used here: [^\n]+$"):
         pick_device(name)
+
+
+def test_the_choice_in_words() -> None:
+    assert pick_precision("bfloat16", torch.device("cuda", 1)).told(torch.device("cuda", 1)) == (
+        "bfloat16 on cuda:1: as asked"
+    )

@@ -163,8 +163,6 @@ def test_compiled_it_predicts_the_same() -> None:
     network, config, image = tiny.network(of), tiny.config(of), tiny.picture(3, 90, 130)
     plain, compiled = (Predictor(network, config, CPU, FLOAT32, compiled=on) for on in (False, True))
     torch.testing.assert_close(compiled.probabilities(image), plain.probabilities(image), rtol=0, atol=1e-4)
-    assert plain.choice == "float32 on cpu: for tests"
-    assert compiled.choice == "float32 on cpu: for tests, compiled for every size of window"
 
 
 # Arrays as other libraries hand them out

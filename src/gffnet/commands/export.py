@@ -1,4 +1,4 @@
-"""`gffnet export`: a model as one file for ONNX Runtime or PyTorch, compared with the network before it is kept."""
+"""`gffnet export`: a model as one file that needs no gffnet, compared with the network before it is kept."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -9,7 +9,7 @@ from gffnet.commands.arguments import Parser, print_json
 if TYPE_CHECKING:
     from gffnet.export.export import Export
 
-SUMMARY = "a model as one ONNX or PyTorch (pt2) file for images of any size, checked against the network"
+SUMMARY = "a model as one ONNX, PyTorch or compiled file for images of any size, checked against the network"
 
 
 def add_arguments(parser: Parser) -> None:
@@ -17,13 +17,20 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--model", type=str, required=True, help="a run folder, a model folder, a checkpoint or a name on the hub"
     )
-    parser.add_argument("--to", choices=["onnx", "pt2"], required=True, help="ONNX, or a program of torch.export")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="such as model.onnx or model.pt2")
+    parser.add_argument(
+        "--to",
+        choices=["onnx", "pt2", "aoti"],
+        required=True,
+        help="ONNX; a program of torch.export; or that program compiled",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="such as model.onnx, model.pt2 or model.aoti.pt2"
+    )
     parser.add_argument(
         "--precision",
         choices=["float32", "bfloat16", "float16"],
         default="float32",
-        help="number format of the weights; bfloat16 for pt2 only (default: float32)",
+        help="number format of the weights; bfloat16 not for onnx (default: float32)",
     )
     parser.add_argument("--json", action="store_true", help="print what was written and compared as JSON")
 

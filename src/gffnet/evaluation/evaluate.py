@@ -150,7 +150,7 @@ def _score(task: Task, indices: Sequence[int], group: Group, kept: Kept | None) 
     if kept is not None:
         kept.save(scored)  # where it cannot be written, nobody wants to wait to be told
     if group.rank == 0 and indices:
-        log.info(task.predictor.choice)
+        log.info(task.predictor.precision.told(task.predictor.device))
     saved = time.monotonic()
 
     def score(index: int, sample: Sample, predicted: Any) -> None:

@@ -7,20 +7,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.export import ExportedProgram
 
 import gffnet
 from gffnet.errors import RunFailed, UserError, unknown
-from gffnet.export.formats import to_onnx, to_pt2
+from gffnet.export.compiled import CompiledFile
+from gffnet.export.formats import to_aoti, to_onnx, to_pt2
 from gffnet.export.graph import smallest_side, trace
 from gffnet.export.parity import TOLERANCES, Parity, Tolerance, compare, sizes
 from gffnet.files import whole_file
-from gffnet.inference.export_record import ExportRecord
+from gffnet.inference.export_record import COMPILED, ExportRecord
 from gffnet.inference.exported import Exported, OnnxFile, ProgramFile
 from gffnet.inference.model_folder import ModelConfig, hash_weights
 from gffnet.models.network import SceneParser
 
-PRECISIONS = {"onnx": ("float32", "float16"), "pt2": ("float32", "bfloat16", "float16")}
+PRECISIONS = {
+    "onnx": ("float32", "float16"),
+    "pt2": ("float32", "bfloat16", "float16"),
+    "aoti": ("float32", "bfloat16", "float16"),
+}
 """Number formats that the weights of a file may have."""
+
+SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2", "aoti": COMPILED}
+"""What the name of a file ends with; `--model` goes by it."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,7 @@ class Export:
         record = dataclasses.asdict(self.record)
         return {
             "file": str(self.path),
-            "format": self.path.suffix.removeprefix("."),
+            "format": _format_of(self.path),
             "bytes": self.size,
             **{key: record[key] for key in ("precision", "smallest", "weights", "image", "labels", "probabilities")},
             "tolerance": self.tolerance._asdict(),
@@ -52,8 +61,8 @@ def check_request(to: str, out: Path, precision: str) -> None:
     """Raise a `UserError` unless a file called `out` can be of the format `to` and in `precision`."""
     if to not in PRECISIONS:
         raise unknown("--to", to, PRECISIONS)
-    if out.suffix != f".{to}":
-        raise UserError(f"--out {out} must end with .{to}, as --to {to} has it: --model goes by the name.")
+    if _format_of(out) != to:
+        raise UserError(f"--out {out} must end with {SUFFIXES[to]}, as --to {to} has it: --model goes by the name.")
     if precision not in PRECISIONS[to]:
         raise UserError(f"--precision {precision}: --to {to} takes {' or '.join(PRECISIONS[to])}.")
 
@@ -71,7 +80,7 @@ def export_model(
     Args:
         network: on the CPU, float32.
         config: what is known of it.
-        to: `onnx` or `pt2`.
+        to: `onnx`, `pt2` or `aoti`.
         out: the file; one that is there is replaced only by one that agrees with the network.
         precision: number format of the weights, one of `PRECISIONS`.
         advance: told after every step how many are done, and of how many.
@@ -87,11 +96,10 @@ def export_model(
     with whole_file(out) as file:
         program = trace(network, getattr(torch, precision))
         advance(1, steps)
-        data = (to_onnx if to == "onnx" else to_pt2)(program, record)
+        data = _written(to, program, record)
         file.write(data)
         file.flush()
-        written = Path(file.name)
-        exported: Exported = OnnxFile(written) if to == "onnx" else ProgramFile(written, torch.device("cpu"))
+        exported = _open(to, Path(file.name))
         advance(2, steps)
         parity = []
         for each in compare(exported, network):
@@ -100,6 +108,34 @@ def export_model(
         if wrong := [each for each in parity if not tolerance.holds(each)]:
             raise RunFailed(f"{out} is not written: {_differences(wrong, tolerance)}.")
     return Export(out, len(data), record, tolerance, parity)
+
+
+def _written(to: str, program: ExportedProgram, record: ExportRecord) -> bytes:
+    """The content of a file."""
+    match to:
+        case "onnx":
+            return to_onnx(program, record)
+        case "aoti":
+            return to_aoti(program, record)
+        case _:
+            return to_pt2(program, record)
+
+
+def _open(to: str, written: Path) -> Exported:
+    """What was written, opened again."""
+    match to:
+        case "onnx":
+            return OnnxFile(written)
+        case "aoti":
+            return CompiledFile(written)
+        case _:
+            return ProgramFile(written, torch.device("cpu"))
+
+
+def _format_of(path: Path) -> str | None:
+    """The format that a file's name says."""
+    ends = [to for to, suffix in SUFFIXES.items() if path.name.endswith(suffix)]
+    return max(ends, key=lambda to: len(SUFFIXES[to]), default=None)
 
 
 def describe(network: SceneParser, config: ModelConfig, precision: str) -> ExportRecord:

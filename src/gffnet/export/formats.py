@@ -1,9 +1,11 @@
-"""The two kinds of files, as bytes."""
+"""The three kinds of files, as bytes."""
 
 import io
 from typing import Any
 
 import torch
+from torch._inductor import aoti_compile_and_package
+from torch._inductor.exc import InvalidCxxCompiler
 from torch.export import ExportedProgram
 
 from gffnet.errors import UserError
@@ -20,6 +22,28 @@ def to_pt2(program: ExportedProgram, record: ExportRecord) -> bytes:
     file = io.BytesIO()
     with quiet():
         torch.export.save(program, file, extra_files={EXTRA_FILE: record.to_text()})
+    return file.getvalue()
+
+
+def to_aoti(program: ExportedProgram, record: ExportRecord) -> bytes:
+    """A `.aoti.pt2` package: the program compiled to machine code, for this kind of processor.
+
+    Raises:
+        UserError: there is no C++ compiler.
+    """
+    file = io.BytesIO()
+    try:
+        with quiet():
+            aoti_compile_and_package(
+                program,
+                package_path=file,
+                inductor_configs={"aot_inductor.metadata": {PROPERTY: record.to_text()}},
+            )
+    except InvalidCxxCompiler:
+        raise UserError(
+            "--to aoti needs a C++ compiler, and none was found: install g++ or clang, or name one in the environment "
+            "variable CXX."
+        ) from None
     return file.getvalue()
 
 

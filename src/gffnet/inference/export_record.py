@@ -11,6 +11,8 @@ from gffnet.errors import UserError
 from gffnet.inference.model_folder import ModelConfig
 from gffnet.recipe import from_mapping
 
+COMPILED = ".aoti.pt2"
+"""What the name of a package of AOTInductor ends with; it is a kind of `.pt2` file."""
 PROPERTY = "gffnet"
 EXTRA_FILE = "gffnet.json"
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.export.passes import move_to_device_pass
 
 from gffnet.errors import UserError
-from gffnet.inference.export_record import EXTRA_FILE, PROPERTY, ExportRecord, read_record
+from gffnet.inference.export_record import COMPILED, EXTRA_FILE, PROPERTY, ExportRecord, read_record
 from gffnet.inference.precision import pick_device
 from gffnet.inference.quiet import quiet
 
@@ -119,6 +119,11 @@ def open_for_windows(path: Path, device: str, precision: str, compiled: bool) ->
     """
     if compiled:
         raise UserError(f"--compile: model {path} is an exported file, which is not compiled any more. Leave it out.")
+    if path.name.endswith(COMPILED):
+        raise UserError(
+            f"model {path} is compiled, for programs that run without gffnet. Give a .pt2 or .onnx file, or the run "
+            "folder that it was exported from."
+        )
     if path.suffix == ".pt2":
         exported: Exported = ProgramFile(path, pick_device(device), floats=True)
     elif device in ("auto", "cpu"):

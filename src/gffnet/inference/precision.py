@@ -18,6 +18,10 @@ class Precision(NamedTuple):
         """The format's name, such as `bfloat16`."""
         return str(self.dtype).removeprefix("torch.")
 
+    def told(self, device: torch.device) -> str:
+        """The choice in words, for the log: `bfloat16 on cpu: the CPU has AVX-512 BF16`."""
+        return f"{self.name} on {device}: {self.reason}"
+
 
 def pick_device(device: str = "auto") -> torch.device:
     """`auto`: an NVIDIA GPU where there is one, else the CPU; or any name that torch knows.

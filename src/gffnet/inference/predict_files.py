@@ -220,7 +220,7 @@ class _Job:
             UserError: the network cannot take it.
         """
         if not self._said:  # not before there is something to predict: a refused command says one line, why
-            log.info(self._predictor.choice)
+            log.info(self._predictor.precision.told(self._predictor.device))
             self._said = True
         try:
             return self._predictor.predict(image)

@@ -50,8 +50,6 @@ class Predictor:
 
     weights: str
     """SHA-256 of the weights that came, the same for a model on any device, in any format or kind of file."""
-    compiled: bool = False
-    """Whether the network is compiled, once for each size of its windows."""
 
     def __init__(
         self,
@@ -68,15 +66,8 @@ class Predictor:
         prepared = copy.deepcopy(network).eval().cpu()  # where folding gives the same weights whatever the device
         fold_norms(prepared, torch.zeros(1, len(network.mean), 64, 64))
         self._network: SceneParser = prepared.to(device, precision.dtype).to(memory_format=torch.channels_last)
-        self.compiled = compiled
         score = torch.compile(self._logits, dynamic=False) if compiled else self._logits
         self._begin(score, config, hash_weights(network), device, precision, batch, memory)
-
-    @property
-    def choice(self) -> str:
-        """What it computes in, and why, for the log: `bfloat16 on cpu: the CPU has AVX-512 BF16`."""
-        compiled = ", compiled for every size of window" if self.compiled else ""
-        return f"{self.precision.name} on {self.device}: {self.precision.reason}{compiled}"
 
     def _begin(
         self,
