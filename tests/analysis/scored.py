@@ -29,10 +29,12 @@ def save_scores(folder: Path, of: str, miou: float, other: Mapping[str, Any] | N
     return path
 
 
-def save_run(folder: Path, recipe: str, miou: float, *overrides: str, **told: Any) -> Path:
+def save_run(
+    folder: Path, recipe: str, miou: float, *overrides: str, other: Mapping[str, Any] | None = None, **told: Any
+) -> Path:
     """A run folder with its scores in it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "recipe.yaml").write_text(yaml.safe_dump(load_recipe(recipe, overrides).to_mapping()))
     (folder / "run.json").write_text(json.dumps({"recipe": recipe, "sessions": []}))
-    save_scores(folder / "scores", recipe, miou, **told)
+    save_scores(folder / "scores", recipe, miou, other, **told)
     return folder

@@ -1,6 +1,6 @@
 import pytest
 
-from gffnet.data.catalog import IGNORE, class_count, dataset_classes
+from gffnet.data.catalog import IGNORE, class_count, dataset_classes, thin_classes
 from gffnet.errors import UserError
 from gffnet.recipe import recipe_names
 
@@ -58,6 +58,16 @@ def test_order(name: str, label: int, class_name: str, colour: tuple[int, int, i
 
 def test_counts_as_the_paper_has_them() -> None:
     assert [class_count(name) for name in ("ade20k", "pascal_context", "coco_stuff_10k")] == [150, 59, 171]
+
+
+@pytest.mark.parametrize("name", ["camvid", "cityscapes", "streets"])
+def test_thin_classes_are_classes(name: str) -> None:
+    assert set(thin_classes(name)) < set(dataset_classes(name).names)
+    assert "pole" in thin_classes(name)
+
+
+def test_nobody_has_said_which_are_thin() -> None:
+    assert thin_classes("ade20k") == thin_classes("folder") == ()
 
 
 def test_every_recipe_has_a_class_count() -> None:

@@ -12,6 +12,10 @@ IGNORE = 255
 _FILES = Path(__file__).with_name("classes")
 _LISTED = {name: name for name in ("cityscapes", "ade20k", "pascal_context", "coco_stuff_10k", "camvid")}
 _LISTED["streets"] = "cityscapes"
+_THIN = {
+    "camvid": ("pole", "sign", "pedestrian", "bicyclist"),
+    "cityscapes": ("pole", "traffic light", "traffic sign", "person", "rider", "bicycle"),
+}
 _FOLDER = 19
 """Stands in for the number of a user's own classes where no data say it."""
 
@@ -36,6 +40,11 @@ def dataset_classes(name: str) -> Classes:
     if name not in _LISTED:
         raise unknown("data set", name, [*_LISTED, "folder"])
     return listed_classes(_LISTED[name])
+
+
+def thin_classes(name: str) -> tuple[str, ...]:
+    """The classes of a data set that are thin or small in most images; none where nobody has said which."""
+    return _THIN.get(_LISTED.get(name, name), ())
 
 
 def class_count(name: str) -> int:

@@ -12,8 +12,8 @@ FULL = Line(
     {"x": Spread((80.0, 82.0)), "y": Spread((0.5,))},
     {"x": 0.55},
     {"x": 1.0},
-    (0, None),
-    ("why", "what"),
+    seeds=(0, None),
+    notes=("why", "what"),
 )
 
 
@@ -49,6 +49,20 @@ def test_a_table_by_class_is_turned():
     )
     assert table.headings == ["class", "B", "A", "ours"]
     assert texts(table) == [["X", "3.0", "79.55", "81.0 ± 1.4"], ["Y", "—", "1.0", "0.5"]]
+
+
+def test_a_table_by_class_without_the_paper_has_one_column_a_method():
+    scores = [Score("x", "X", ours_only=True), Score("y", "Y", ours_only=True)]
+    table = laid_out(Section("s", "S", scores, [FULL], by_class=True))
+    assert table.headings == ["class", "A"]
+    assert texts(table) == [["X", "81.0 ± 1.4"], ["Y", "0.5"]]
+
+
+def test_a_gain_has_its_standard_error():
+    line = Line("A", recipe="r", ours={"x": Spread((1.0, 2.0))}, ours_gain={"x": -0.5}, gain_error={"x": 0.25})
+    assert (
+        texts(laid_out(Section("s", "S", [Score("x", "X", ours_only=True)], [line])))[0][1] == "1.5 ± 0.7 (−0.5 ± 0.2)"
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ import pytest
 
 from gffnet.analysis.tables.own import method_name, own_sections
 from gffnet.analysis.tables.scores import find_scores
+from gffnet.data.catalog import dataset_classes
 from gffnet.recipe import load_recipe
 from tests.analysis.scored import MULTI, save_run, save_scores
 
@@ -38,8 +39,24 @@ def test_the_ablation_in_the_order_of_the_paper(tmp_path):
     last = found.lines[6]
     assert last.ours["miou"].mean == pytest.approx(55)
     assert last.ours_gain["miou"] == pytest.approx(5)
+    assert last.gain_error["miou"] == pytest.approx(1)
     assert last.seeds == (0, 1)
-    assert found.lines[0].ours_gain == {}
+    assert found.lines[0].ours_gain == found.lines[0].gain_error == {}
+
+
+def test_thin_classes_and_the_iou_of_every_class(tmp_path):
+    of_class = dict.fromkeys(dataset_classes("camvid").names, 0.5)
+    for seed, pole in enumerate((0.1, 0.3)):
+        classes = {"per_class": {**of_class, "pole": pole, "sign": 0.2, "pedestrian": 0.4, "bicyclist": 0.5}}
+        save_run(tmp_path / str(seed), "camvid/gffnet_r18", 0.5, f"seed={seed}", other=classes)
+    whole, by_class = sections(tmp_path)
+    thin = next(line for line in whole.lines if line.ours).ours["thin"]
+    assert thin.values == pytest.approx((30, 35))
+    assert "Thin classes: pole, sign, pedestrian, bicyclist." in whole.remark
+    assert (by_class.name, by_class.by_class, len(by_class.scores)) == ("camvid_classes", True, 11)
+    (line,) = by_class.lines
+    assert line.method == "PSPNet + GFF + DFP"
+    assert line.ours["pole"].values == pytest.approx((10, 30))
 
 
 def test_protocols_and_settings_are_never_mixed(tmp_path):

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from gffnet.analysis.tables.scores import find_scores
-from gffnet.analysis.tables.section import Spread, gains, means, seed_notes, spreads
+from gffnet.analysis.tables.section import Spread, gain_errors, gains, means, seed_notes, spreads
 from tests.analysis.scored import save_run, save_scores
 
 
@@ -35,6 +35,12 @@ def test_scores_in_percent_from_where_they_are(tmp_path):
 
 def test_gains_of_what_both_have():
     assert gains({"a": 3.0, "b": 1.0}, {"a": 1.0, "c": 1.0}) == {"a": 2.0}
+
+
+def test_the_standard_error_of_a_gain_by_hand():
+    of = {"a": Spread((1.0, 3.0)), "b": Spread((1.0, 3.0)), "c": Spread((2.0, 2.0)), "d": Spread((1.0, 2.0))}
+    over = {"a": Spread((0.0, 1.0, 2.0)), "b": Spread((5.0,)), "c": Spread((1.0, 1.0))}
+    assert gain_errors(of, over) == {"a": pytest.approx(math.sqrt(2 / 2 + 1 / 3)), "c": 0}
 
 
 def test_a_seed_that_was_run_twice_is_told(tmp_path):

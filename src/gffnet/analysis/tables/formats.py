@@ -20,12 +20,13 @@ from gffnet.templates import fill
 
 COLUMNS = (
     *("table", "group", "method", "recipe", "protocol", "score", "paper", "ours", "deviation", "runs", "seeds"),
-    *("ours_minus_paper", "paper_gain", "ours_gain", "notes"),
+    *("ours_minus_paper", "paper_gain", "ours_gain", "gain_error", "notes"),
 )
 TITLE = "The tables of Gated Fully Fusion, and ours"
 LEGEND = (
     "Scores in percent. Ours: mean over runs, ± sample standard deviation, where there are several. In brackets: the "
-    "gain over the baseline of the same table. A dash: nobody has run it, or it was run otherwise, as a note says."
+    "gain over the baseline of the same table, ± its standard error. A dash: nobody has run it, or it was run "
+    "otherwise, as a note says."
 )
 _SUPERSCRIPTS = str.maketrans("0123456789,", "⁰¹²³⁴⁵⁶⁷⁸⁹˒")
 _MOST_COLUMNS = 7
@@ -150,6 +151,7 @@ def _record(table: str, line: Line, key: str) -> dict[str, Any]:
         "ours_minus_paper": ours.mean - paper if ours and paper is not None else None,
         "paper_gain": line.paper_gain.get(key),
         "ours_gain": line.ours_gain.get(key),
+        "gain_error": line.gain_error.get(key),
         "notes": "; ".join(line.notes) or None,
     }
 

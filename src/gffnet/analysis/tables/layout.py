@@ -66,7 +66,8 @@ def _by_method(
 def _cells(score: Score, line: Line, marked: tuple[int, ...]) -> list[Cell]:
     """A score of a line."""
     paper = Cell(_figure(line.paper.get(score.key), line.paper_gain.get(score.key), score.digits))
-    ours = Cell(_spread(line.ours.get(score.key), line.ours_gain.get(score.key), score.digits), marked)
+    gain = _gain(line.ours_gain.get(score.key), score.digits, line.gain_error.get(score.key))
+    ours = Cell(_spread(line.ours.get(score.key), score.digits) + gain * (score.key in line.ours), marked)
     if score.paper_only or score.ours_only:
         return [paper if score.paper_only else ours]
     return [paper, ours, *[Cell(_difference(line, score))] * score.difference]
@@ -76,12 +77,14 @@ def _by_class(section: Section, numbers: Mapping[str, int]) -> tuple[list[str], 
     """A row for every score, a column for every method, and one of ours beside each that there is a recipe for."""
     headings, columns = ["class"], []
     for line in section.lines:
-        headings.append(line.method)
-        columns.append([Cell(_figure(line.paper.get(score.key), None, score.digits)) for score in section.scores])
+        printed = any(not score.ours_only for score in section.scores)
+        if printed:
+            headings.append(line.method)
+            columns.append([Cell(_figure(line.paper.get(score.key), None, score.digits)) for score in section.scores])
         if line.recipe:
-            headings.append("ours")
+            headings.append("ours" if printed else line.method)
             marked = tuple(numbers[note] for note in line.notes)
-            columns.append([Cell(_spread(line.ours.get(s.key), None, s.digits), marked) for s in section.scores])
+            columns.append([Cell(_spread(line.ours.get(s.key), s.digits), marked) for s in section.scores])
     names = [Cell(score.label) for score in section.scores]
     return headings, [("", list(row)) for row in zip(names, *columns, strict=True)]
 
@@ -94,16 +97,19 @@ def _figure(value: float | None, gain: float | None, digits: int) -> str:
     return f"{value:.{more}f}{_gain(gain, digits)}"
 
 
-def _spread(of: Spread | None, gain: float | None, digits: int) -> str:
-    """Mean, deviation, gain."""
+def _spread(of: Spread | None, digits: int) -> str:
+    """Mean and deviation."""
     if of is None:
         return DASH
     deviation = "" if of.deviation is None else f" ± {of.deviation:.{digits}f}"
-    return f"{of.mean:.{digits}f}{deviation}{_gain(gain, digits)}"
+    return f"{of.mean:.{digits}f}{deviation}"
 
 
-def _gain(gain: float | None, digits: int) -> str:
-    return "" if gain is None else f" ({signed(gain, digits)})"
+def _gain(gain: float | None, digits: int, error: float | None = None) -> str:
+    """A gain in brackets, with its standard error."""
+    if gain is None:
+        return ""
+    return f" ({signed(gain, digits)}{'' if error is None else f' ± {error:.{digits}f}'})"
 
 
 def _difference(line: Line, score: Score) -> str:

@@ -5,10 +5,13 @@ backbone, protocol and settings.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import fmean
 from typing import NamedTuple
 
 from gffnet.analysis.tables.scores import Protocol, Scored
-from gffnet.analysis.tables.section import Line, Score, Section, gains, means, seed_notes, spreads
+from gffnet.analysis.tables.section import Line, Score, Section, Spread, gain_errors, gains, means, seed_notes, spreads
+from gffnet.data.catalog import dataset_classes, thin_classes
 from gffnet.evaluation.paper import paper_rows
 from gffnet.recipe import ContextName, FusionName, ModelRecipe, PyramidName, load_recipe, recipe_names
 
@@ -34,6 +37,7 @@ _SCORES = (
     Score("boundary_f", "boundary F, 3 px", ours_only=True),
     Score("small", "mIoU, small objects", ours_only=True),
 )
+_THIN = Score("thin", "mIoU, thin classes", ours_only=True)
 
 
 class _Row(NamedTuple):
@@ -45,10 +49,16 @@ class _Row(NamedTuple):
 
 
 def own_sections(scored: Sequence[Scored]) -> list[Section]:
-    """A section for every data set with scores that stand in no table of the paper."""
+    """Two for every data set with scores that stand in no table of the paper: all scores, and the IoU of its classes.
+
+    The second has the networks that were scored, and is there only where the classes of the data set are known.
+    """
     left = [run for run in scored if not run.in_paper]
-    datasets = dict.fromkeys(str(run.protocol.get("dataset")) for run in left)
-    return [_section(name, [run for run in left if run.protocol.get("dataset") == name]) for name in datasets]
+    found = []
+    for name in dict.fromkeys(str(run.protocol.get("dataset")) for run in left):
+        whole = _section(name, [run for run in left if run.protocol.get("dataset") == name])
+        found += [whole, *_by_class(whole)]
+    return found
 
 
 def method_name(model: ModelRecipe) -> str:
@@ -73,11 +83,22 @@ def _section(dataset: str, scored: Sequence[Scored]) -> Section:
     return Section(
         dataset,
         f"{dataset}: what stands in no row of the paper" if known else f"{dataset}: not in the paper",
-        _SCORES,
+        (*_SCORES, *[_THIN] * bool(thin_classes(dataset))),
         [_with_gains(row, lines, models) for row in ordered],
         f"Measured by: {', '.join(usual)}, unless a row says otherwise. In brackets: the difference to the PSPNet of "
-        "the same backbone, protocol and settings.",
+        "the same backbone, protocol and settings, with its standard error."
+        + (f" Thin classes: {', '.join(thin_classes(dataset))}." if thin_classes(dataset) else ""),
     )
+
+
+def _by_class(whole: Section) -> list[Section]:
+    """The IoU of every class, of the lines of a section that have been run."""
+    names = () if whole.name == "folder" else dataset_classes(whole.name).names
+    lines = [line for line in whole.lines if names and line.ours.keys() >= set(names)]
+    if not lines:
+        return []
+    scores = [Score(name, name, ours_only=True) for name in names]
+    return [Section(f"{whole.name}_classes", f"{whole.name}: IoU by class", scores, lines, by_class=True)]
 
 
 def _line(row: _Row, runs: Sequence[Scored], called: str, usual: Protocol) -> Line:
@@ -86,9 +107,19 @@ def _line(row: _Row, runs: Sequence[Scored], called: str, usual: Protocol) -> Li
     method = ", ".join([called, *otherwise, *row.changes])
     seeds = tuple(run.seed for run in runs)
     measured = ", ".join(row.protocol)
-    return Line(
-        method, recipe=row.recipe, protocol=measured, ours=spreads(runs, _KEYS), seeds=seeds, notes=seed_notes(runs)
-    )
+    ours = _scores(runs)
+    return Line(method, recipe=row.recipe, protocol=measured, ours=ours, seeds=seeds, notes=seed_notes(runs))
+
+
+def _scores(runs: Sequence[Scored]) -> dict[str, Spread]:
+    """All scores of the runs of one row."""
+    dataset = str(runs[0].protocol.get("dataset"))
+    classes = list(runs[0].scores["per_class"])
+    found = spreads(runs, {**_KEYS, **{name: ("per_class", name) for name in classes}})
+    thin = [found[name].values for name in thin_classes(dataset) if name in found]
+    if thin and len(thin) == len(thin_classes(dataset)):
+        found["thin"] = Spread(tuple(fmean(of_run) for of_run in zip(*thin, strict=True)))
+    return found
 
 
 def _with_gains(row: _Row, lines: Mapping[_Row, Line], models: Mapping[str, ModelRecipe]) -> Line:
@@ -99,7 +130,11 @@ def _with_gains(row: _Row, lines: Mapping[_Row, Line], models: Mapping[str, Mode
         plain = own and model and model.fusion == "none" and own.fusion != "none"
         same = own and model and (own.backbone, own.context) == (model.backbone, model.context)
         if plain and same and other[1:] == row[1:]:
-            return Line(**{**vars(line), "ours_gain": gains(means(line.ours), means(baseline.ours))})
+            return replace(
+                line,
+                ours_gain=gains(means(line.ours), means(baseline.ours)),
+                gain_error=gain_errors(line.ours, baseline.ours),
+            )
     return line
 
 

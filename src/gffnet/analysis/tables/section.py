@@ -4,11 +4,16 @@ Ours is the mean over runs, which differ in their seeds, with the sample standar
 
     s = sqrt(Σ (x - mean)² / (n - 1))
 
-where there are two runs or more.
+where there are two runs or more. A gain is the difference of two means, with the standard error
+
+    e = sqrt(s_1² / n_1 + s_2² / n_2)
+
+where both are of two runs or more.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import hypot, sqrt
 from statistics import fmean, stdev
 
 from gffnet.analysis.tables.scores import Scored
@@ -49,6 +54,8 @@ class Line:
     """Over the paper's own baseline."""
     ours_gain: Mapping[str, float] = field(default_factory=dict)
     """Of our mean over that of our own baseline, by the same protocol."""
+    gain_error: Mapping[str, float] = field(default_factory=dict)
+    """Standard error of our gain."""
     seeds: tuple[int | None, ...] = ()
     """Of each run; None: not known."""
     notes: tuple[str, ...] = ()
@@ -97,6 +104,16 @@ def spreads(runs: Sequence[Scored], keys: Mapping[str, Sequence[str]]) -> dict[s
 def gains(of: Mapping[str, float], over: Mapping[str, float]) -> dict[str, float]:
     """The differences of the scores that both have."""
     return {key: value - over[key] for key, value in of.items() if key in over}
+
+
+def gain_errors(of: Mapping[str, Spread], over: Mapping[str, Spread]) -> dict[str, float]:
+    """The standard errors of the differences of the means that both have of several runs."""
+    errors = {
+        key: [spread.deviation / sqrt(len(spread.values)) for spread in (of[key], over[key]) if spread.deviation]
+        for key in of.keys() & over.keys()
+        if None not in (of[key].deviation, over[key].deviation)
+    }
+    return {key: hypot(*parts) for key, parts in errors.items()}
 
 
 def means(of: Mapping[str, Spread]) -> dict[str, float]:
