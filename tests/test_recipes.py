@@ -13,6 +13,7 @@ PAPER = {
     "ade20k/gffnet_r101": ["45.33 / 82.01"],
     "ade20k/pspnet_r101": ["43.29 / 81.39"],
     "camvid/gffnet_r18": ["—"],
+    "camvid/gffnet_r18_literal": ["—"],
     "camvid/pspnet_r18": ["—"],
     "camvid/pspnet_r18_addition": ["—"],
     "camvid/pspnet_r18_concat": ["—"],
@@ -101,6 +102,7 @@ DIFFERENCES: list[tuple[str, str, dict[str, Any]]] = [
         for fusion in ("concat", "addition", "fpn", "gated_fpn", "gff")
     ],
     ("camvid/gffnet_r18", "camvid/pspnet_r18", GFFNET),
+    ("camvid/gffnet_r18_literal", "camvid/pspnet_r18", {"model.fusion": "gff", "model.dense_pyramid": "literal"}),
     ("streets/gffnet_r18", "streets/pspnet_r18", GFFNET),
 ]
 
