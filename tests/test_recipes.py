@@ -20,6 +20,14 @@ PAPER = {
     "camvid/pspnet_r18_fpn": ["—"],
     "camvid/pspnet_r18_gated_fpn": ["—"],
     "camvid/pspnet_r18_gff": ["—"],
+    "camvid/reduced/gffnet_r18": ["—"],
+    "camvid/reduced/gffnet_r18_literal": ["—"],
+    "camvid/reduced/pspnet_r18": ["—"],
+    "camvid/reduced/pspnet_r18_addition": ["—"],
+    "camvid/reduced/pspnet_r18_concat": ["—"],
+    "camvid/reduced/pspnet_r18_fpn": ["—"],
+    "camvid/reduced/pspnet_r18_gated_fpn": ["—"],
+    "camvid/reduced/pspnet_r18_gff": ["—"],
     "cityscapes/denseaspp_d121": ["78.9"],
     "cityscapes/denseaspp_d121_gff": ["80.1"],
     "cityscapes/denseaspp_d121_gffnet": ["80.9"],
@@ -53,6 +61,7 @@ STAGE_2 = {
     "training.learning_rate": 1e-3,
     "training.new_layers_multiplier": 1.0,
 }
+FUSIONS = ("concat", "addition", "fpn", "gated_fpn", "gff")
 GFF = {"model.fusion": "gff"}
 GFFNET = {"model.fusion": "gff", "model.dense_pyramid": "dense"}
 DIFFERENCES: list[tuple[str, str, dict[str, Any]]] = [
@@ -98,11 +107,14 @@ DIFFERENCES: list[tuple[str, str, dict[str, Any]]] = [
         ]
     ],
     *[
-        (f"camvid/pspnet_r18_{fusion}", "camvid/pspnet_r18", {"model.fusion": fusion})
-        for fusion in ("concat", "addition", "fpn", "gated_fpn", "gff")
+        (f"{folder}/{name}", f"{folder}/pspnet_r18", changed)
+        for folder in ("camvid", "camvid/reduced")
+        for name, changed in {
+            **{f"pspnet_r18_{fusion}": {"model.fusion": fusion} for fusion in FUSIONS},
+            "gffnet_r18": GFFNET,
+            "gffnet_r18_literal": {"model.fusion": "gff", "model.dense_pyramid": "literal"},
+        }.items()
     ],
-    ("camvid/gffnet_r18", "camvid/pspnet_r18", GFFNET),
-    ("camvid/gffnet_r18_literal", "camvid/pspnet_r18", {"model.fusion": "gff", "model.dense_pyramid": "literal"}),
     ("streets/gffnet_r18", "streets/pspnet_r18", GFFNET),
 ]
 

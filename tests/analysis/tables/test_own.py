@@ -98,3 +98,18 @@ def test_networks_of_one_name_and_such_as_nobody_knows(tmp_path):
     assert "PSPNet + GFF + DFP (streets/gffnet_r18)" in methods
     assert methods[-1] == "mine"
     assert found.lines[-1].ours["miou"].mean == 70
+
+
+def test_recipes_of_another_folder_are_another_protocol_of_training(tmp_path):
+    save_scores(tmp_path / "full", "camvid/pspnet_r18", 0.7)
+    save_scores(tmp_path / "small", "camvid/reduced/gffnet_r18", 0.5)
+    (found,) = sections(tmp_path)
+    (gffnet,) = [line for line in found.lines if line.recipe == "camvid/reduced/gffnet_r18"]
+    assert gffnet.ours_gain == {}
+    save_scores(tmp_path / "plain", "camvid/reduced/pspnet_r18", 0.4)
+    (found,) = sections(tmp_path)
+    (gffnet,) = [line for line in found.lines if line.recipe == "camvid/reduced/gffnet_r18"]
+    assert gffnet.ours_gain["miou"] == pytest.approx(10)
+    (found,) = sections(tmp_path / "small")
+    assert all(line.recipe.startswith("camvid/reduced/") for line in found.lines)
+    assert [line.method for line in found.lines][-2:] == ["PSPNet + GFF + DFP", "PSPNet + GFF + literal DFP"]

@@ -1,7 +1,8 @@
 """The same tables for data that the paper does not have: one for every data set, in the order of its Tables 1 and 2.
 
 A row is a network, a protocol and the settings that a run has changed; rows are compared with the PSPNet of the same
-backbone, protocol and settings.
+backbone, protocol and settings. Recipes of one folder share their settings: `camvid/reduced/...` is not compared with
+`camvid/...`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -67,13 +68,18 @@ def method_name(model: ModelRecipe) -> str:
 
 
 def _section(dataset: str, scored: Sequence[Scored]) -> Section:
-    """All rows of a data set: what was scored, and of data that the paper does not have the recipes that were not."""
+    """All rows of a data set: what was scored, and beside it the recipes that were not, if the paper has none of them.
+
+    Of the recipes, those that lie in the folders of what was scored; all of the data set where those are not known.
+    """
     rows: dict[_Row, list[Scored]] = {}
     for run in scored:
         rows.setdefault(_Row(run.name, run.measured, run.changes), []).append(run)
     models = {run.name: run.recipe.model for runs in rows.values() for run in runs if run.recipe}
     known = any(row.dataset == dataset for row in paper_rows())
-    missing = [name for name in recipe_names() if name.startswith(f"{dataset}/") and name not in models and not known]
+    of_dataset = [name for name in recipe_names() if name.startswith(f"{dataset}/")]
+    folders = {_folder(name) for name in models if name in of_dataset} or {dataset}
+    missing = [name for name in of_dataset if _folder(name) in folders and name not in models and not known]
     models.update({name: load_recipe(name).model for name in missing})
     usual = min((row.protocol for row in rows), key=lambda p: -sum(row.protocol == p for row in rows))
     called = {name: _called(name, models, known) for name in {*models, *(row.recipe for row in rows)}}
@@ -129,13 +135,18 @@ def _with_gains(row: _Row, lines: Mapping[_Row, Line], models: Mapping[str, Mode
         model = models.get(other.recipe)
         plain = own and model and model.fusion == "none" and own.fusion != "none"
         same = own and model and (own.backbone, own.context) == (model.backbone, model.context)
-        if plain and same and other[1:] == row[1:]:
+        if plain and same and other[1:] == row[1:] and _folder(other.recipe) == _folder(row.recipe):
             return replace(
                 line,
                 ours_gain=gains(means(line.ours), means(baseline.ours)),
                 gain_error=gain_errors(line.ours, baseline.ours),
             )
     return line
+
+
+def _folder(recipe: str) -> str:
+    """The folder that a recipe lies in."""
+    return recipe.rpartition("/")[0]
 
 
 def _called(name: str, models: Mapping[str, ModelRecipe], exact: bool) -> str:
