@@ -373,3 +373,14 @@ def test_an_interrupt_is_no_failure_of_ours(monkeypatch: pytest.MonkeyPatch, cap
     monkeypatch.setattr(cost, "run", interrupted)
     assert main(["cost", "streets/pspnet_r18"]) == 130
     assert "interrupted" in capsys.readouterr().err
+
+
+def test_a_process_of_its_own_ends_without_looking_for_garbage() -> None:
+    code = (
+        "import gc, sys, gffnet.cli as cli\n"
+        "cli.main = lambda: 3\n"
+        "code = cli.script()\n"
+        "sys.exit(f'{code} {gc.get_threshold()[0]} {gc.get_freeze_count() > 1000}')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr.strip() == "3 10000 True"

@@ -2,6 +2,6 @@
 
 import sys
 
-from gffnet.cli import main
+from gffnet.cli import script
 
-sys.exit(main())
+sys.exit(script())

@@ -3,6 +3,7 @@
 Exit codes: 0 done, 1 failed, 2 bad input (one line with cause and remedy, no traceback).
 """
 
+import gc
 import logging
 import os
 import sys
@@ -49,6 +50,18 @@ COMMANDS: dict[str, ModuleType] = {
     "tables": tables,
 }
 DATA_COMMANDS: dict[str, ModuleType] = {"check": data_check, "cache": data_cache, "streets": data_streets}
+
+
+def script() -> int:
+    """What the command `gffnet` runs: `main` in a process of its own, which begins and ends faster for it.
+
+    The imports make a million objects and leave nothing for the garbage collector, which looks through them again and
+    again, and once more at the end: for a single photograph 1.5 of 4.5 seconds.
+    """
+    gc.set_threshold(10_000)
+    code = main()
+    gc.freeze()
+    return code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -98,4 +111,4 @@ def _fail(reason: object, code: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(script())
