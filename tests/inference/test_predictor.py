@@ -255,11 +255,6 @@ def test_a_model_without_fusion_has_nothing_to_encode(pspnet: Predictor) -> None
 # Opening
 
 
-def test_no_model_ships_yet() -> None:
-    with pytest.raises(UserError, match=r"no model ships with this version\. Train one, such as `gffnet train "):
-        load()
-
-
 def test_the_model_is_looked_for_before_the_device(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         load(tmp_path / "none", device="nonsense")

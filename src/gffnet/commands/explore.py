@@ -43,13 +43,14 @@ def run(arguments: Namespace) -> None:
     _check_gradio()
     from gffnet.console import screen
     from gffnet.inference.predictor import load
+    from gffnet.inference.shipped import shipped_model
     from gffnet.pages import keep_pages
     from gffnet.webapp.explorer import Explorer
     from gffnet.webapp.page import build
     from gffnet.webapp.server import HOST, listen, serve
 
     keep_pages()
-    models = arguments.model or [None]
+    models = arguments.model or [str(shipped_model())]
     predictors = [load(model, arguments.device, arguments.precision) for model in models]
     listener = listen(arguments.port)
     explorer = Explorer(predictors, _names(models), arguments.max_side)

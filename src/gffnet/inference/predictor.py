@@ -17,6 +17,7 @@ from gffnet.inference.memory import peak_memory
 from gffnet.inference.model_folder import ModelConfig, hash_weights, is_exported, load_model
 from gffnet.inference.precision import Precision, pick_device, pick_precision
 from gffnet.inference.scaled import Scorer
+from gffnet.inference.shipped import shipped_model
 from gffnet.inference.sliding_window import SlidingWindow
 from gffnet.models.algebra.resize import size_of
 from gffnet.models.folding import fold_norms
@@ -233,11 +234,7 @@ def load(
     Raises:
         UserError: there is no such model, no such device, or an exported file cannot be run so.
     """
-    if model is None:
-        raise UserError(
-            "no model ships with this version. Train one, such as `gffnet train streets/gffnet_r18 --root DIR`, "
-            "and name its run folder: --model runs/streets/gffnet_r18."
-        )
+    model = shipped_model() if model is None else model
     if is_exported(model):
         exported = open_for_windows(Path(model), device, precision, compiled)
         return ExportedPredictor(exported, batch=batch, memory=memory)
