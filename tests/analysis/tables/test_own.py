@@ -1,4 +1,7 @@
+import json
+
 import pytest
+import yaml
 
 from gffnet.analysis.tables.own import method_name, own_sections
 from gffnet.analysis.tables.scores import find_scores
@@ -113,3 +116,22 @@ def test_recipes_of_another_folder_are_another_protocol_of_training(tmp_path):
     (found,) = sections(tmp_path / "small")
     assert all(line.recipe.startswith("camvid/reduced/") for line in found.lines)
     assert [line.method for line in found.lines][-2:] == ["PSPNet + GFF + DFP", "PSPNet + GFF + literal DFP"]
+
+
+def test_ones_own_recipe_is_compared_where_it_trains_alike(tmp_path):
+    for name, iterations in (("alike", 1500), ("longer", 3000)):
+        base = load_recipe("camvid/reduced/gffnet_r18", [f"training.iterations={iterations}"])
+        folder = tmp_path / name
+        save_scores(folder / "scores", "camvid/reduced/gffnet_r18", 0.5, recipe=name)
+        (folder / "recipe.yaml").write_text(yaml.safe_dump(base.to_mapping()))
+        (folder / "run.json").write_text(json.dumps({"recipe": name, "sessions": []}))
+    save_scores(tmp_path / "plain", "camvid/reduced/pspnet_r18", 0.4)
+    (found,) = sections(tmp_path)
+    told = {line.recipe: line.ours_gain.get("miou") for line in found.lines if line.ours}
+    assert told == {"alike": pytest.approx(10), "longer": None, "camvid/reduced/pspnet_r18": None}
+
+
+def test_a_data_set_that_nobody_knows(tmp_path):
+    save_scores(tmp_path, "camvid/gffnet_r18", 0.5, dataset="orchard", recipe="mine")
+    (found,) = sections(tmp_path)
+    assert found.name == "orchard"

@@ -1,8 +1,7 @@
 """The same tables for data that the paper does not have: one for every data set, in the order of its Tables 1 and 2.
 
 A row is a network, a protocol and the settings that a run has changed; rows are compared with the PSPNet of the same
-backbone, protocol and settings. Recipes of one folder share their settings: `camvid/reduced/...` is not compared with
-`camvid/...`.
+backbone, protocol and settings.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,11 +9,12 @@ from dataclasses import replace
 from statistics import fmean
 from typing import NamedTuple
 
-from gffnet.analysis.tables.scores import Protocol, Scored
+from gffnet.analysis.tables.scores import Protocol, Scored, unlike
 from gffnet.analysis.tables.section import Line, Score, Section, Spread, gain_errors, gains, means, seed_notes, spreads
 from gffnet.data.catalog import dataset_classes, thin_classes
+from gffnet.errors import UserError
 from gffnet.evaluation.paper import paper_rows
-from gffnet.recipe import ContextName, FusionName, ModelRecipe, PyramidName, load_recipe, recipe_names
+from gffnet.recipe import ContextName, FusionName, ModelRecipe, PyramidName, Recipe, load_recipe, recipe_names
 
 _CONTEXTS: dict[ContextName, str] = {"pyramid_pooling": "PSPNet", "dense_aspp": "DenseASPP", "none": "FCN"}
 _FUSIONS: dict[FusionName, str] = {
@@ -75,12 +75,15 @@ def _section(dataset: str, scored: Sequence[Scored]) -> Section:
     rows: dict[_Row, list[Scored]] = {}
     for run in scored:
         rows.setdefault(_Row(run.name, run.measured, run.changes), []).append(run)
-    models = {run.name: run.recipe.model for runs in rows.values() for run in runs if run.recipe}
+    shipped = recipe_names()
+    recipes = {run.name: run.recipe for run in scored if run.recipe}
+    recipes |= {name: load_recipe(name) for name in recipes if name in shipped}
     known = any(row.dataset == dataset for row in paper_rows())
-    of_dataset = [name for name in recipe_names() if name.startswith(f"{dataset}/")]
-    folders = {_folder(name) for name in models if name in of_dataset} or {dataset}
-    missing = [name for name in of_dataset if _folder(name) in folders and name not in models and not known]
-    models.update({name: load_recipe(name).model for name in missing})
+    of_dataset = [name for name in shipped if name.startswith(f"{dataset}/")]
+    folders = {_folder(name) for name in recipes if name in of_dataset} or {dataset}
+    missing = [name for name in of_dataset if _folder(name) in folders and name not in recipes and not known]
+    recipes |= {name: load_recipe(name) for name in missing}
+    models = {name: recipe.model for name, recipe in recipes.items()}
     usual = min((row.protocol for row in rows), key=lambda p: -sum(row.protocol == p for row in rows))
     called = {name: _called(name, models, known) for name in {*models, *(row.recipe for row in rows)}}
     lines = {row: _line(row, runs, called[row.recipe], usual) for row, runs in rows.items()}
@@ -90,7 +93,7 @@ def _section(dataset: str, scored: Sequence[Scored]) -> Section:
         dataset,
         f"{dataset}: what stands in no row of the paper" if known else f"{dataset}: not in the paper",
         (*_SCORES, *[_THIN] * bool(thin_classes(dataset))),
-        [_with_gains(row, lines, models) for row in ordered],
+        [_with_gains(row, lines, recipes) for row in ordered],
         f"Measured by: {', '.join(usual)}, unless a row says otherwise. In brackets: the difference to the PSPNet of "
         "the same backbone, protocol and settings, with its standard error."
         + (f" Thin classes: {', '.join(thin_classes(dataset))}." if thin_classes(dataset) else ""),
@@ -99,8 +102,11 @@ def _section(dataset: str, scored: Sequence[Scored]) -> Section:
 
 def _by_class(whole: Section) -> list[Section]:
     """The IoU of every class, of the lines of a section that have been run."""
-    names = () if whole.name == "folder" else dataset_classes(whole.name).names
-    lines = [line for line in whole.lines if names and line.ours.keys() >= set(names)]
+    try:
+        names = dataset_classes(whole.name).names
+    except UserError:  # they are the user's own
+        return []
+    lines = [line for line in whole.lines if line.ours.keys() >= set(names)]
     if not lines:
         return []
     scores = [Score(name, name, ours_only=True) for name in names]
@@ -120,7 +126,7 @@ def _line(row: _Row, runs: Sequence[Scored], called: str, usual: Protocol) -> Li
 def _scores(runs: Sequence[Scored]) -> dict[str, Spread]:
     """All scores of the runs of one row."""
     dataset = str(runs[0].protocol.get("dataset"))
-    classes = list(runs[0].scores["per_class"])
+    classes = runs[0].scores.get("per_class", {})
     found = spreads(runs, {**_KEYS, **{name: ("per_class", name) for name in classes}})
     thin = [found[name].values for name in thin_classes(dataset) if name in found]
     if thin and len(thin) == len(thin_classes(dataset)):
@@ -128,20 +134,26 @@ def _scores(runs: Sequence[Scored]) -> dict[str, Spread]:
     return found
 
 
-def _with_gains(row: _Row, lines: Mapping[_Row, Line], models: Mapping[str, ModelRecipe]) -> Line:
+def _with_gains(row: _Row, lines: Mapping[_Row, Line], recipes: Mapping[str, Recipe]) -> Line:
     """A row with what it gains over its PSPNet, if that was scored."""
-    line, own = lines[row], models.get(row.recipe)
+    line, own = lines[row], recipes.get(row.recipe)
     for other, baseline in lines.items():
-        model = models.get(other.recipe)
-        plain = own and model and model.fusion == "none" and own.fusion != "none"
-        same = own and model and (own.backbone, own.context) == (model.backbone, model.context)
-        if plain and same and other[1:] == row[1:] and _folder(other.recipe) == _folder(row.recipe):
+        recipe = recipes.get(other.recipe)
+        if own and recipe and other[1:] == row[1:] and _is_baseline(recipe, own):
             return replace(
                 line,
                 ours_gain=gains(means(line.ours), means(baseline.ours)),
                 gain_error=gain_errors(line.ours, baseline.ours),
             )
     return line
+
+
+def _is_baseline(recipe: Recipe, of: Recipe) -> bool:
+    """Whether a recipe is another's without its fusion, and the same in everything else."""
+    if recipe.model.fusion != "none" or of.model.fusion == "none":
+        return False
+    same = (recipe.model.backbone, recipe.model.context) == (of.model.backbone, of.model.context)
+    return same and not any(not key.startswith("model.") for key in unlike(of, recipe))
 
 
 def _folder(recipe: str) -> str:

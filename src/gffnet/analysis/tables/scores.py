@@ -127,11 +127,15 @@ def _of_run(path: Path, name: str) -> Recipe | None:
     return None
 
 
+def unlike(own: Recipe, other: Recipe) -> list[str]:
+    """The settings in which two recipes differ, but for those that do not matter and for the evaluation."""
+    found = differences(other.to_mapping(), own.to_mapping())
+    return [key for key in found if key not in _NO_MATTER and not key.startswith("evaluation.")]
+
+
 def _changes(own: Recipe, shipped: Recipe) -> tuple[str, ...]:
     """The settings of a run that are not its recipe's, with their values."""
-    ours, theirs = own.to_mapping(), shipped.to_mapping()
-    found = [key for key in differences(theirs, ours) if key not in _NO_MATTER and not key.startswith("evaluation.")]
-    return tuple(f"{key} {_value(ours, key)}" for key in found)
+    return tuple(f"{key} {_value(own.to_mapping(), key)}" for key in unlike(own, shipped))
 
 
 def _value(mapping: Mapping[str, Any], key: str) -> Any:
