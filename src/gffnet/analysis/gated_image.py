@@ -119,7 +119,7 @@ def gate_count(predictor: Predictor) -> int:
     config = predictor.config
     gated = [name for name, kind in FUSIONS.items() if issubclass(kind, GatedFusion)]
     recipes = [name for name in recipe_names() if load_recipe(name).model.fusion in gated]
-    related = [name for name in recipes if name.startswith(f"{config.dataset}/")] or recipes
+    related = [name for name in recipes if name.rpartition("/")[0] == config.dataset] or recipes
     raise UserError(
         f"model {config.recipe!r} has no gates: its fusion is {config.model.fusion!r}. "
         f"Fusions with gates are {' and '.join(gated)}; recipes that have them: {', '.join(related)}."
