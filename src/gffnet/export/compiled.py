@@ -3,25 +3,21 @@
 import io
 from pathlib import Path
 
-from jaxtyping import UInt8
-from torch import Tensor
+import torch
 from torch._inductor.package.package import load_package
 
 from gffnet.inference.export_record import PROPERTY, read_record
-from gffnet.inference.exported import OUTPUTS, Exported
+from gffnet.inference.exported import ProgramFile
 from gffnet.inference.quiet import quiet
 
 
-class CompiledFile(Exported):
+class CompiledFile(ProgramFile):
     """A `.aoti.pt2` package on the CPU. It takes uint8 alone, so windows of scaled images are nothing for it."""
+
+    device = torch.device("cpu")
 
     def __init__(self, path: Path) -> None:
         """`path`: the package, whatever its name."""
         with quiet():
             self._module = load_package(io.BytesIO(path.read_bytes()))
         self.path, self.record = path, read_record(self._module.get_metadata().get(PROPERTY), path)
-
-    def __call__(self, image: UInt8[Tensor, "b c h w"], wanted: tuple[str, ...] = OUTPUTS) -> list[Tensor]:  # type: ignore[override]
-        """The outputs that are wanted."""
-        found: dict[str, Tensor] = self._module(image)
-        return [found[name] for name in wanted]

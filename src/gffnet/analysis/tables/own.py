@@ -5,12 +5,11 @@ backbone, protocol and settings.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from statistics import fmean
 from typing import NamedTuple
 
 from gffnet.analysis.tables.scores import Protocol, Scored, unlike
-from gffnet.analysis.tables.section import Line, Score, Section, Spread, gain_errors, gains, means, seed_notes, spreads
+from gffnet.analysis.tables.section import Line, Score, Section, Spread, compared, seed_notes, spreads
 from gffnet.data.catalog import dataset_classes, thin_classes
 from gffnet.errors import UserError
 from gffnet.evaluation.paper import paper_rows
@@ -140,11 +139,7 @@ def _with_gains(row: _Row, lines: Mapping[_Row, Line], recipes: Mapping[str, Rec
     for other, baseline in lines.items():
         recipe = recipes.get(other.recipe)
         if own and recipe and other[1:] == row[1:] and _is_baseline(recipe, own):
-            return replace(
-                line,
-                ours_gain=gains(means(line.ours), means(baseline.ours)),
-                gain_error=gain_errors(line.ours, baseline.ours),
-            )
+            return compared(line, baseline)
     return line
 
 
@@ -153,7 +148,7 @@ def _is_baseline(recipe: Recipe, of: Recipe) -> bool:
     if recipe.model.fusion != "none" or of.model.fusion == "none":
         return False
     same = (recipe.model.backbone, recipe.model.context) == (of.model.backbone, of.model.context)
-    return same and not any(not key.startswith("model.") for key in unlike(of, recipe))
+    return same and all(key.startswith("model.") for key in unlike(of, recipe))
 
 
 def _folder(recipe: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from gffnet.analysis.cost import costs
 from gffnet.analysis.tables.scores import Protocol, Scored
-from gffnet.analysis.tables.section import Line, Score, Section, Spread, gain_errors, gains, means, seed_notes, spreads
+from gffnet.analysis.tables.section import Line, Score, Section, Spread, compared, gains, seed_notes, spreads
 from gffnet.evaluation.paper import PaperTable, PrintedRow, paper_tables
 from gffnet.recipe import load_recipe
 
@@ -123,9 +123,8 @@ def _reason(run: Scored) -> str:
 def _with_gains(line: Line, baseline: Sequence[Line]) -> Line:
     """A line with what it gains over the baseline, ours over ours by the same protocol."""
     same = [other for other in baseline if other.protocol == line.protocol]
-    ours = gains(means(line.ours), means(same[0].ours)) if same else {}
-    errors = gain_errors(line.ours, same[0].ours) if same else {}
-    return replace(line, paper_gain=gains(line.paper, baseline[0].paper), ours_gain=ours, gain_error=errors)
+    line = replace(line, paper_gain=gains(line.paper, baseline[0].paper))
+    return compared(line, same[0]) if same else line
 
 
 def _of(table: PaperTable, line: Line) -> PrintedRow:

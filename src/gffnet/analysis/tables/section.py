@@ -12,7 +12,7 @@ where both are of two runs or more.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import hypot, sqrt
 from statistics import fmean, stdev
 
@@ -114,6 +114,15 @@ def gain_errors(of: Mapping[str, Spread], over: Mapping[str, Spread]) -> dict[st
         if None not in (of[key].deviation, over[key].deviation)
     }
     return {key: hypot(*parts) for key, parts in errors.items()}
+
+
+def compared(line: Line, baseline: Line) -> Line:
+    """A line with what our means gain over those of its baseline, and the standard errors."""
+    return replace(
+        line,
+        ours_gain=gains(means(line.ours), means(baseline.ours)),
+        gain_error=gain_errors(line.ours, baseline.ours),
+    )
 
 
 def means(of: Mapping[str, Spread]) -> dict[str, float]:
