@@ -138,6 +138,13 @@ def test_so_they_are_with_any_options(
     check(*loss_of(options), *batch(*size, ignored=share))
 
 
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"ohem": 0.1, "ohem_keep": 0.25}], ids=str)
+@pytest.mark.parametrize("classes", [1, 15, 16, 17])
+def test_so_they_are_with_rows_shorter_and_longer_than_a_vector_register(options: dict[str, Any], classes: int) -> None:
+    logits = torch.randn(2, classes, 3, 5, requires_grad=True)
+    check(*loss_of(options), logits, torch.randint(0, classes, (2, 3, 5)))
+
+
 @pytest.mark.parametrize("options", [options for options in EVERY_OPTION if options not in MINING], ids=str)
 def test_over_its_weight_it_is_the_mean_of_torch(options: dict[str, Any]) -> None:
     loss, recipe = loss_of(options)

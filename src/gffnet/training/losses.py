@@ -22,6 +22,9 @@ from torch import Tensor, nn
 from gffnet.data.catalog import IGNORE
 from gffnet.recipe import LossRecipe
 
+REGISTER = 16
+"""Numbers of float32 in the widest vector register that CPUs have, of AVX-512."""
+
 
 class ParsingLoss(nn.Module):
     """The loss of a recipe, summed over the labelled pixels in float32.
@@ -51,7 +54,7 @@ class ParsingLoss(nn.Module):
         targets = labels.long()
         # Rows of classes: of channels-last logits a view, where a softmax over dimension 1 would copy them, and hand
         # back a gradient in the other layout, in which upsampling is several times slower.
-        log_p = F.log_softmax(logits.float().permute(0, 2, 3, 1), -1)
+        log_p = _log_softmax(logits.float().permute(0, 2, 3, 1))
         hardness = F.nll_loss(log_p.flatten(0, 2), targets.flatten(), ignore_index=IGNORE, reduction="none")
         hardness = hardness.view_as(targets)  # -log p_y
         losses = self._losses(log_p, hardness, targets)
@@ -94,3 +97,12 @@ class ParsingLoss(nn.Module):
             hardest = hardness.flatten().topk(math.ceil(share * hardness.numel())).values
             easy &= hardness < hardest.gather(0, (keep - 1).clamp(min=0)[None])
         return labelled & ~easy
+
+
+def _log_softmax(rows: Float[Tensor, "b h w k"]) -> Float[Tensor, "b h w k"]:
+    """Log-softmax over the last dimension. On a CPU, rows shorter than a vector register are taken value by value,
+    several times slower than longer ones: they are filled up with classes that are impossible."""
+    missing = REGISTER - rows.shape[-1]
+    if rows.device.type != "cpu" or missing <= 0:
+        return F.log_softmax(rows, -1)
+    return F.log_softmax(F.pad(rows, (0, missing), value=-math.inf), -1)[..., : rows.shape[-1]]
