@@ -22,6 +22,7 @@ from gffnet.recipe import load_recipe
 from tests import tiny
 from tests.analysis.runs import make_run
 
+SOURCE = "CamVid (Brostow, Fauqueur and Cipolla, Pattern Recognition Letters 30, 2009), SegNet's release of it"
 IOU = dict(zip(CAMVID.names, (0.9, 0.1, 0.29, 0.3, None, 0.5, 0.8, 0.75, 0.6, 0.4, 0.35), strict=True))
 
 
@@ -76,7 +77,7 @@ def test_all_of_a_run(made: Path) -> None:
     assert (facts.name, facts.license, facts.weights) == ("me/tiny", "mit", "float32")
     assert list(facts.sections) == ["Data", "Training", "Scores", "Cost"]
     assert all(facts.sections.values())
-    assert facts.sections["Data"] == "camvid, images: train 5."
+    assert facts.sections["Data"] == f"{SOURCE}. camvid, images: train 5."
     training = facts.sections["Training"].splitlines()
     assert "- Iterations: 6 of 2 crops of 32x48" in training
     assert "- Start: random weights" in training
@@ -119,6 +120,47 @@ def test_the_paper_stands_beside_its_own_rows(run: Path) -> None:
 def test_rounding_is_told_beside_the_scores(made: Path) -> None:
     text = gather(str(made), weights="float16").facts.sections["Scores"]
     assert text.startswith("Measured before kernels were rounded to float16.\n\n| percent |")
+
+
+def test_scores_of_the_rounded_model_are_its_own(run: Path, tmp_path: Path) -> None:
+    """The way to a card that tells what is in the files: publish, evaluate that, and publish with its scores."""
+    network, facts = gather(str(run), weights="float16")
+    save_model(tmp_path / "half", network, facts.config, "float16")
+    scores = scores_of(tmp_path / "half")
+    assert scores["protocol"]["weights_sha256"] != hash_weights(load_model(run)[0])
+    write_scores(tmp_path / "scores" / "scores.json", scores)
+    named = gather(str(run), weights="float16", scores=tmp_path / "scores").facts
+    assert named.sections["Scores"].startswith("| percent |")
+    with pytest.raises(UserError, match="another model"):
+        gather(str(run), scores=tmp_path / "scores")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, "cross-entropy; 0.4 times that of an auxiliary head"),
+        (
+            {"loss": {"class_weighting": "enet", "label_smoothing": 0.1}, "auxiliary_weight": 0},
+            "cross-entropy, classes weighted by 1 / ln(1.02 + frequency), label smoothing 0.1",
+        ),
+        (
+            {"loss": {"class_weights": [2, *[1.5] * 10], "ohem": 0.7}, "auxiliary_weight": 0},
+            "cross-entropy, classes weighted by sky 2, "
+            + ", ".join(f"{name} 1.5" for name in CAMVID.names[1:])
+            + ", pixels of a probability below 0.7 only (OHEM)",
+        ),
+    ],
+)
+def test_the_loss_in_words(run: Path, changes: dict[str, Any], told: str) -> None:
+    edit(run / "recipe.yaml", lambda recipe: recipe["training"].update(changes))
+    assert f"- Loss: {told}" in gather(str(run)).facts.sections["Training"].splitlines()
+
+
+def test_which_crops_and_whether_weights_are_averaged(run: Path) -> None:
+    edit(run / "recipe.yaml", lambda recipe: recipe["training"].update(class_balance=0.5, ema=0.999))
+    training = gather(str(run)).facts.sections["Training"]
+    assert "; 50% of the crops show a class drawn evenly, however rare" in training
+    assert "- Weights: moving average, decay 0.999" in training
 
 
 def test_cost_is_that_of_the_network(made: Path) -> None:
@@ -165,7 +207,7 @@ def test_a_model_alone(tmp_path: Path) -> None:
     save_model(tmp_path / "there/model", tiny.network(recipe), tiny.config(recipe))
     facts = gather(str(tmp_path / "there/model")).facts
     assert {name for name, text in facts.sections.items() if text} == {"Data", "Cost"}
-    assert facts.sections["Data"] == "`camvid`."
+    assert facts.sections["Data"] == f"{SOURCE}. `camvid`."
     assert "image of 512x512" in facts.sections["Cost"]
     assert not facts.results
 
@@ -190,7 +232,7 @@ def test_a_damaged_record_is_left_out(run: Path, text: str, capsys: pytest.Captu
     (run / "run.json").write_text(text)
     facts = gather(str(run)).facts
     assert "run.json cannot be read" in capsys.readouterr().err
-    assert facts.sections["Data"] == "`camvid`, split `train`."
+    assert facts.sections["Data"] == f"{SOURCE}. `camvid`, split `train`."
     (run / "run.json").unlink()
     assert gather(str(run)).facts.sections == facts.sections
 

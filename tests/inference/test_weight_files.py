@@ -9,7 +9,16 @@ import safetensors
 import torch
 
 from gffnet.errors import UserError
-from gffnet.inference.weight_files import INDEX, WEIGHTS, State, read_weights, size_in_bytes, write_weights
+from gffnet.inference.weight_files import (
+    INDEX,
+    WEIGHTS,
+    State,
+    WeightFormat,
+    read_weights,
+    rounded,
+    size_in_bytes,
+    write_weights,
+)
 
 KERNEL = (16, 8, 3, 3)
 
@@ -86,6 +95,15 @@ def test_kernels_are_rounded_to_the_nearest_and_vectors_kept(tmp_path: Path, kin
         assert not torch.equal(read[name], value)
     sizes = sum(path.stat().st_size for path in tmp_path.glob("*.safetensors"))
     assert sizes < 0.65 * sum(value.nbytes for value in state().values())
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "float16"])
+def test_rounded_weights_are_those_that_come_back(tmp_path: Path, kind: WeightFormat) -> None:
+    write_weights(tmp_path, state(), kind)
+    read, ours = read_weights(tmp_path), rounded(state(), kind)
+    assert read.keys() == ours.keys()
+    for name, value in ours.items():
+        torch.testing.assert_close(value, read[name], rtol=0, atol=0)
 
 
 def test_values_that_float16_cannot_hold(tmp_path: Path) -> None:

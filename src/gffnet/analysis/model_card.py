@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,12 +19,20 @@ from gffnet.evaluation.result import SCORES, read_result
 from gffnet.evaluation.tables import DASH, all_tables, markdown
 from gffnet.inference.model_card import METRICS, TASK, Facts
 from gffnet.inference.model_folder import ModelConfig, hash_weights, load_model
-from gffnet.inference.weight_files import WeightFormat
+from gffnet.inference.weight_files import WeightFormat, rounded
 from gffnet.models.build import build_network
 from gffnet.models.network import SceneParser
-from gffnet.recipe import Recipe, load_recipe
+from gffnet.recipe import Recipe, TrainingRecipe, load_recipe
 from gffnet.training.record import RECORD
 
+_SOURCES = {
+    "cityscapes": "Cityscapes (Cordts et al., CVPR-16)",
+    "ade20k": "ADE20K (Zhou et al., CVPR-17)",
+    "pascal_context": "Pascal Context (Mottaghi et al., CVPR-14)",
+    "coco_stuff_10k": "COCO-Stuff 10K (Caesar et al., CVPR-18)",
+    "camvid": "CamVid (Brostow, Fauqueur and Cipolla, Pattern Recognition Letters 30, 2009), SegNet's release of it",
+    "streets": "Street scenes that gffnet draws",
+}
 KEPT = "scores"
 """The folder in a run that its evaluation is looked for in."""
 WEAK = 0.3
@@ -35,6 +43,7 @@ class Published(NamedTuple):
     """A model, and all that its card tells."""
 
     network: SceneParser
+    """With its kernels rounded to the number format that they are written in."""
     facts: Facts
 
 
@@ -52,7 +61,7 @@ def gather(
         name: OWNER/NAME on the hub.
         license: as the hub abbreviates it.
         weights: number format of kernels on the disk.
-        scores: an evaluation of the model; None: the one in its run, if there is one.
+        scores: an evaluation of the model, before or after kernels were rounded; None: the one in its run, if any.
 
     Raises:
         UserError: there is no such model, or the evaluation that is named is of another one.
@@ -64,11 +73,15 @@ def gather(
     run = _run_of(Path(model))
     recipe = load_recipe(run / "recipe.yaml") if run else None
     record = _record(run / RECORD) if run else {}
-    found = _scores(run, hash_weights(network), scores)
+    exact = hash_weights(network)
+    network.load_state_dict(rounded(network.state_dict(), weights))
+    written = hash_weights(network)
+    found = _scores(run, {exact, written}, scores)
+    note = "" if found.get("protocol", {}).get("weights_sha256") == written else _rounding(weights)
     told = {
         "Data": _data(config, recipe, record),
-        "Training": _training(recipe, record) if recipe else "",
-        "Scores": _scored(found, weights) if found else "",
+        "Training": _training(recipe, record, config.classes) if recipe else "",
+        "Scores": note + _scored(found) if found else "",
         "Cost": _cost(config, config.evaluation.crop or (recipe.training.crop if recipe else (512, 512))),
     }
     weak = [of for of, iou in found["per_class"].items() if iou is not None and iou < WEAK] if found else []
@@ -94,14 +107,14 @@ def _record(path: Path) -> dict[str, Any]:
     return record
 
 
-def _scores(run: Path | None, weights: str, named: Path | None) -> Mapping[str, Any]:
-    """The scores of a model of these weights; none, if there are none."""
+def _scores(run: Path | None, weights: set[str], named: Path | None) -> Mapping[str, Any]:
+    """The scores of a model whose weights are one of these; none, if there are none."""
     places = [named] if named else [run / KEPT, run] if run else []
     place = next((place for place in places if place == named or (place / SCORES).is_file()), None)
     if place is None:
         return {}
     scores = read_result(place).scores
-    if scores["protocol"].get("weights_sha256") == weights:
+    if scores["protocol"].get("weights_sha256") in weights:
         return scores
     if named:
         raise UserError(
@@ -114,15 +127,14 @@ def _scores(run: Path | None, weights: str, named: Path | None) -> Mapping[str, 
 
 def _data(config: ModelConfig, recipe: Recipe | None, record: Mapping[str, Any]) -> str:
     """What it was trained on."""
-    known = dict(record_facts(record)).get("Data")
-    if known:
-        return f"{known}."
     split = f", split `{recipe.data.train_split}`" if recipe else ""
-    return f"`{config.dataset}`{split}."
+    known = dict(record_facts(record)).get("Data", f"`{config.dataset}`{split}")
+    source = _SOURCES.get(config.dataset)
+    return f"{source}. {known}." if source else f"{known}."
 
 
-def _training(recipe: Recipe, record: Mapping[str, Any]) -> str:
-    """How it was trained, as a list."""
+def _training(recipe: Recipe, record: Mapping[str, Any], names: Sequence[str]) -> str:
+    """How it was trained, as a list; `names`: of the classes."""
     training, sessions = recipe.training, record.get("sessions") or []
     height, width = training.crop
     done = sessions[-1].get("to_iteration") if sessions else None
@@ -130,17 +142,40 @@ def _training(recipe: Recipe, record: Mapping[str, Any]) -> str:
     start = f"the run `{Path(training.init_from).name}`" if training.init_from else _start(recipe)
     facts = {key: value for key, value in record_facts(record) if key in ("Machine", "Precision", "Versions", "Commit")}
     rise = f", after {training.warm_up:,} iterations of warm-up" if training.warm_up else ""
+    balance = training.class_balance
+    balanced = f"; {balance:.0%} of the crops show a class drawn evenly, however rare" if balance else ""
     told = {
         "Iterations": f"{training.iterations:,} of {training.batch} crops of {height}x{width}{part}",
         "Start": start,
         "Optimiser": f"{training.optimizer}, learning rate {training.learning_rate:g} (poly, power "
         f"{training.power:g}{rise}), weight decay {training.weight_decay:g}",
         "Images": f"scaled by {training.scales[0]:g} to {training.scales[1]:g}, shifted by up to {training.jitter} "
-        f"grey levels{', mirrored' * training.flip}",
+        f"grey levels{', mirrored' * training.flip}{balanced}",
+        "Loss": _loss(training, names),
+        "Weights": f"moving average, decay {training.ema:g}" if training.ema else "",
         "Time": _time(sessions),
         **facts,
     }
     return "\n".join(f"- {key}: {value}" for key, value in told.items() if value)
+
+
+def _loss(training: TrainingRecipe, names: Sequence[str]) -> str:
+    """The loss in words."""
+    loss = training.loss
+    own = zip(names, loss.class_weights or (), strict=False)
+    weights = {
+        "none": ", ".join(f"{name} {weight:g}" for name, weight in own),
+        "enet": "1 / ln(1.02 + frequency)",
+        "median_frequency": "median frequency / frequency",
+    }[loss.class_weighting]
+    told = [
+        "cross-entropy",
+        f"classes weighted by {weights}" if weights else "",
+        f"label smoothing {loss.label_smoothing:g}" if loss.label_smoothing else "",
+        f"pixels of a probability below {loss.ohem:g} only (OHEM)" if loss.ohem else "",
+    ]
+    auxiliary = f"; {training.auxiliary_weight:g} times that of an auxiliary head" * (training.auxiliary_weight > 0)
+    return ", ".join(part for part in told if part) + auxiliary
 
 
 def _start(recipe: Recipe) -> str:
@@ -156,14 +191,17 @@ def _time(sessions: list[Mapping[str, Any]]) -> str:
     return minutes(sum(seconds)) if seconds else ""
 
 
-def _scored(scores: Mapping[str, Any], weights: WeightFormat) -> str:
+def _rounding(weights: WeightFormat) -> str:
+    return f"Measured before kernels were rounded to {weights}.\n\n"
+
+
+def _scored(scores: Mapping[str, Any]) -> str:
     """The tables of an evaluation; the first goes without its heading, which is the card's own."""
     first, *others = all_tables(scores)
     if all(cell == DASH for cell in first.rows[-1][1:]):  # of the paper
         first = dataclasses.replace(first, rows=first.rows[:-1], note="")
     _, _, tables = markdown("", [first, *others]).partition("## Scores\n\n")
-    note = f"Measured before kernels were rounded to {weights}.\n\n" if weights != "float32" else ""
-    return note + re.sub(r"^## ", "### ", tables, flags=re.MULTILINE).strip()
+    return re.sub(r"^## ", "### ", tables, flags=re.MULTILINE).strip()
 
 
 def _results(scores: Mapping[str, Any]) -> list[EvalResult]:

@@ -88,6 +88,15 @@ def read_weights(folder: Path) -> State:
     return state
 
 
+def rounded(state: Mapping[str, torch.Tensor], kind: WeightFormat) -> State:
+    """Weights as they come back from files of a number format: `read_weights` after `write_weights`.
+
+    Raises:
+        UserError: a weight lies outside of what float16 can hold.
+    """
+    return {name: _stored(name, value, kind).to(value.dtype) for name, value in state.items()}
+
+
 def size_in_bytes(text: str) -> int:
     """`16MB` → 16,000,000.
 
