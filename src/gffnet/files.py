@@ -39,7 +39,7 @@ def whole_file(path: Path, durable: bool = False) -> Iterator[BinaryIO]:
         finally:
             beside.unlink(missing_ok=True)
     except OSError as error:
-        raise _cannot(path, error) from None
+        raise cannot_write(path, error) from None
 
 
 @contextmanager
@@ -63,8 +63,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(beside, ignore_errors=True)
     except OSError as error:
-        raise _cannot(path, error) from None
+        raise cannot_write(path, error) from None
 
 
-def _cannot(path: Path, error: OSError) -> CannotWrite:
+def cannot_write(path: Path, error: OSError) -> CannotWrite:
+    """What is raised where the system refuses to write `path`."""
     return CannotWrite(f"cannot write {path}: {error.strerror or error}. Choose a folder with room for it.")

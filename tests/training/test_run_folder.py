@@ -1,7 +1,9 @@
 """Run folders: where a run goes on, and those that are not as they should be."""
 
 import json
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 from gffnet.data.catalog import CAMVID
 from gffnet.errors import UserError
-from gffnet.training.run_folder import Start, check_classes, differences, find_start
+from gffnet.training.run_folder import LOCK, Start, alone, check_classes, differences, find_start
 from tests import tiny
 from tests.data.trees import camvid_tree
 from tests.training.test_resume import Power, fail_at, iteration_of, run
@@ -64,8 +66,45 @@ def test_another_recipe_is_refused_by_the_keys_that_differ(broken: Path, root: P
 def test_the_run_folder_is_a_file(tmp_path: Path, root: Path) -> None:
     (tmp_path / "run").write_text("")
     for resume in (False, True):
-        with pytest.raises(UserError, match=r"run/run\.json: (File exists|Not a directory)"):
+        with pytest.raises(UserError, match=r"run/\.lock: (File exists|Not a directory)"):
             run(tmp_path / "run", root, resume=resume)
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from gffnet.training.run_folder import alone
+with alone(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def holder(broken: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process, which trains in the folder as far as anyone can see."""
+    command = [sys.executable, "-c", HOLD, str(broken)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_two_cannot_train_in_one_folder(broken: Path, root: Path, holder: subprocess.Popen[str]) -> None:
+    before = {path: path.read_bytes() for path in broken.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match=rf"--out .*broken: process {holder.pid} is training in this folder\. Wait "):
+        run(broken, root, resume=True)
+    assert {path: path.read_bytes() for path in broken.rglob("*") if path.is_file()} == before
+    holder.kill()  # which leaves no time to tidy up
+    holder.wait()
+    assert (run(broken, root, resume=True) / "model").is_dir()
+    assert not (broken / LOCK).exists()
+
+
+def test_other_processes_of_a_run_lock_nothing(broken: Path, holder: subprocess.Popen[str]) -> None:
+    with alone(broken, writes=False):
+        assert (broken / LOCK).read_text() == str(holder.pid)
 
 
 def test_what_a_kill_left_half_written_is_removed(broken: Path, root: Path) -> None:

@@ -9,7 +9,9 @@ RUN/best/           the network with the best validation mIoU: a MODEL
 """
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,10 +19,18 @@ import torch
 import yaml
 
 from gffnet.errors import UserError
+from gffnet.files import cannot_write
 from gffnet.inference.model_folder import CONFIG
 from gffnet.recipe import Recipe, recipe_from_mapping
 
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks: nobody is kept out there
+    fcntl = None  # type: ignore[assignment]
+
 LAST = Path("checkpoints/last.ckpt")
+LOCK = ".lock"
+"""Is in the folder as long as a process trains in it, and after one that was killed."""
 
 _MAY_CHANGE = {
     "training.workers",
@@ -79,6 +89,50 @@ def check_classes(start: Start, names: Sequence[str], dataset: str) -> None:
             f"{dataset!r} now has {len(names)} ({', '.join(names[:4])}, ...). Resume with the data that the run began "
             "with, or train anew in another folder with training.init_from."
         )
+
+
+@contextmanager
+def alone(out: Path, writes: bool = True) -> Iterator[None]:
+    """Keep other trainings out of the run folder during the `with` block.
+
+    The lock is the process's own: one that is killed loses it at once, whatever becomes of those that load its data.
+
+    Args:
+        out: the run folder, which is made.
+        writes: whether this process is the one that writes; the others of a run lock nothing.
+
+    Raises:
+        UserError: another process trains in it.
+        CannotWrite: there is no such folder, and none can be made.
+    """
+    if not writes or fcntl is None:
+        yield
+        return
+    path = out / LOCK
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    with file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise UserError(
+                f"--out {out}: process {file.read().strip() or 'of another machine'} is training in this folder. Wait "
+                "for its end, stop it, or name another folder."
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                path.unlink()
 
 
 def clear(out: Path) -> None:

@@ -33,7 +33,7 @@ from gffnet.training.overfit import few, verdict
 from gffnet.training.progress_bar import ProgressBar
 from gffnet.training.record import Facts, recorded
 from gffnet.training.rehearsal import Setup
-from gffnet.training.run_folder import LAST, Start, check_classes, clear, find_start
+from gffnet.training.run_folder import LAST, Start, alone, check_classes, clear, find_start
 from gffnet.training.stop import StopOnRequest
 from gffnet.training.task import ParsingTask
 from gffnet.training.trainer import make_trainer, quiet_lightning, synchronise_norms
@@ -68,7 +68,7 @@ def train(
         wandb: project to log to on Weights & Biases.
 
     Raises:
-        UserError: data, weights or run folder are not as they should be.
+        UserError: data, weights or run folder are not as they should be, or another process trains in the folder.
         RunFailed: memory or disk is full, the loss has broken down, a loading process died, or it was asked to stop.
     """
     start = find_start(out, recipe, resume)
@@ -85,7 +85,8 @@ def train(
     history = History(out, recipe.training.batch, _logs(recipe, name, out, task.config.classes, wandb))
     data = ParsingData(recipe, sets.train, sets.val, start.iteration, launch, balance)
     followers = [history, ProgressBar(history)] if progress else [history]
-    with recorded(out, _facts(recipe, task, sets, launch), history, start.iteration, launch.rank == 0):
+    first, facts = launch.rank == 0, _facts(recipe, task, sets, launch)
+    with alone(out, first), recorded(out, facts, history, start.iteration, first):
         _run(recipe, out, task, data, launch, start, followers)
     if overfit is not None and task.val_scores is not None:
         log.info(verdict(task.val_scores, task.config.classes, overfit, out))
