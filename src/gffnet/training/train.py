@@ -84,10 +84,9 @@ def train(
     synchronise_norms(task, launch)
     history = History(out, recipe.training.batch, _logs(recipe, name, out, task.config.classes, wandb))
     data = ParsingData(recipe, sets.train, sets.val, start.iteration, launch, balance)
-    followers = [history, ProgressBar(history)] if progress else [history]
     first, facts = launch.rank == 0, _facts(recipe, task, sets, launch)
     with alone(out, first), recorded(out, facts, history, start.iteration, first):
-        _run(recipe, out, task, data, launch, start, followers)
+        _run(recipe, out, task, data, launch, start, [history, ProgressBar(history)] if progress else [history])
     if overfit is not None and task.val_scores is not None:
         log.info(verdict(task.val_scores, task.config.classes, overfit, out))
     log.info("trained: --model %s", out)
