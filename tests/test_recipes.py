@@ -14,6 +14,7 @@ PAPER = {
     "ade20k/pspnet_r101": ["43.29 / 81.39"],
     "camvid/gffnet_r18": ["—"],
     "camvid/gffnet_r18_literal": ["—"],
+    "camvid/long/gffnet_r18": ["—"],
     "camvid/pspnet_r18": ["—"],
     "camvid/pspnet_r18_addition": ["—"],
     "camvid/pspnet_r18_concat": ["—"],
