@@ -17,6 +17,7 @@ from PIL import Image
 
 from gffnet.cli import COMMANDS, DATA_COMMANDS, main
 from gffnet.commands import cost
+from gffnet.inference import shipped
 from gffnet.inference.model_folder import save_model
 from tests import tiny
 from tests.data.trees import camvid_tree
@@ -88,7 +89,6 @@ def test_every_command_has_help(words: list[str], capsys: Captured) -> None:
         (["train", "camvid/gffnet_r18", "--set", "training.iterations"], "section.key=value"),
         (["train", "nowhere.yaml"], "nowhere.yaml"),
         (["evaluate", "--model", "nowhere", "--dataset", "camvid", "--root", "."], "nowhere does not exist"),
-        (["predict", "photo.png", "--out", "out"], "no model ships"),
         (["predict", "photo.png", "--out", "out", "--model", "m", "--shard", "3/2"], "1 <= i <= n"),
         (["gates", "photo.png", "--out", "out", "--model", "m", "--close", "one"], "1,2"),
         (["data", "streets", "--out", "out", "--train", "-1", "--val", "1"], "train"),
@@ -102,13 +102,11 @@ def test_every_command_has_help(words: list[str], capsys: Captured) -> None:
         (["train", "camvid/gffnet_r18", "--set", "model.fusion=gfff"], "Did you mean 'gff'?"),
         (["train", "camvid/gffnet_r18", "--set", "training.batch=[1"], "not valid YAML"),
         (["train", "camvid/gffnet_r18", "--set", "training=3"], "training must hold"),
-        (["evaluate", "--dataset", "camvid", "--root", "."], "no model ships"),
         (["evaluate", "--model", "m", "--dataset", "camvid"], "--root"),
         (["evaluate", "--model", "m", "--dataset", "camvid", "--root", ".", "--scales", "0"], "above 0"),
         (["evaluate", "--model", "m", "--dataset", "camvid", "--root", ".", "--precision", "half"], "invalid choice"),
         (["evaluate", "--model", ".", "--dataset", "camvid", "--root", "."], "no run or model folder"),
         (["predict", "--out", "out", "--model", "m"], "INPUT"),
-        (["gates", "photo.png", "--out", "out"], "no model ships"),
         (["data", "streets", "--out", "out", "--train", "1", "--val", "1", "--size", "8x8"], "64x128"),
         (["data", "streets", "--out", "out", "--train", "0", "--val", "0"], "at least one scene"),
         (
@@ -119,6 +117,21 @@ def test_every_command_has_help(words: list[str], capsys: Captured) -> None:
 )
 def test_a_mistake_is_answered_in_one_line(words: list[str], said: str, capsys: Captured) -> None:
     assert said in fails(capsys, *words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["predict", "photo.png", "--out", "out"],
+        ["evaluate", "--dataset", "camvid", "--root", "."],
+        ["gates", "photo.png", "--out", "out"],
+    ],
+)
+def test_no_model_where_none_ships(
+    words: list[str], tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shipped, "SHIPPED", tmp_path / "none")
+    assert "no model ships" in fails(capsys, *words)
 
 
 def test_mistakes_in_data(camvid: Path, model: str, capsys: Captured) -> None:

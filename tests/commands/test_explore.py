@@ -9,6 +9,7 @@ import pytest
 
 from gffnet.cli import main
 from gffnet.commands import explore
+from gffnet.inference import shipped
 from gffnet.webapp import page, server
 from tests.webapp import gated
 
@@ -72,7 +73,6 @@ def test_a_port_that_another_program_has(model: str, unserved: list[tuple[str, i
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "no model ships"),
         (["--model", "nowhere"], "nowhere does not exist"),
         (["--model", "nowhere", "--port", "65536"], "'65536' must be a port"),
         (["--model", "nowhere", "--port", "-1"], "port"),
@@ -86,6 +86,12 @@ def test_mistakes(words: list[str], said: str, capsys: Captured) -> None:
     assert main(["explore", *words]) == 2
     out, err = capsys.readouterr()
     assert (out, said in err, err.count("\n")) == ("", True, 1)
+
+
+def test_no_model_where_none_ships(tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shipped, "SHIPPED", tmp_path / "none")
+    assert main(["explore"]) == 2
+    assert "error: no model ships" in capsys.readouterr().err
 
 
 def test_a_model_that_is_none_among_several(model: str, tmp_path: Path, capsys: Captured) -> None:
