@@ -12,6 +12,8 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported, w
 import gradio
 from fastapi import FastAPI
 
+_SCRIPTS = ("explorer_draw.js", "explorer_ask.js", "explorer_wire.js")
+"""Parts of one script: what the first declares, the others use."""
 _FONTS = ["system-ui", "sans-serif"]
 _CSS = """
 footer { display: none !important; }
@@ -62,7 +64,7 @@ def _component(explorer: Explorer) -> Any:
     return gradio.HTML(
         html_template=_file("explorer.html"),
         css_template="",
-        js_on_load=f"(async () => {{\n{_file('explorer.js')}\n}})();",
+        js_on_load=f"(async () => {{\n{''.join(map(_file, _SCRIPTS))}\n}})();",
         apply_default_css=False,
         head=f"<style>{_file('explorer.css')}</style>",
         server_functions=[open, fuse, save],
