@@ -82,6 +82,12 @@ class Page:
         self.tab.click(selector)
         self.wait(since)
 
+    def choose(self, selector, value):
+        """Choose from a menu what asks a question, and wait for the answer."""
+        since = self.shown()
+        self.tab.select_option(selector, value)
+        self.wait(since)
+
     def drag(self, level, values):
         """Move a slider over values without letting go of it, faster than anyone could answer; then let go."""
         since = self.shown()
@@ -170,7 +176,7 @@ def test_holding_comparing_resetting(page, photo, session):
     learned = overlay(session.image, session.learned.labels, CAMVID.palette, 0.5)
     page.click('[data-do="close-2"]')
     assert re.search(r"mean 0\.\d\d → 0\.00", page.text("mean-2"))
-    page.tab.select_option('select[aria-label$="gate G4 does"]', "hold")
+    page.choose('select[aria-label$="gate G4 does"]', "hold")
     page.drag(4, [0.5])
     edited = session.see({2: GateEdit(value=0.0), 4: GateEdit(value=0.5)})
     page.tab.click('button[data-mode="both"]')
