@@ -1,5 +1,6 @@
 """Run folders: where a run goes on, and those that are not as they should be."""
 
+import io
 import json
 import subprocess
 import sys
@@ -93,13 +94,24 @@ def holder(broken: Path) -> Iterator[subprocess.Popen[str]]:
 
 def test_two_cannot_train_in_one_folder(broken: Path, root: Path, holder: subprocess.Popen[str]) -> None:
     before = {path: path.read_bytes() for path in broken.rglob("*") if path.is_file()}
-    with pytest.raises(UserError, match=rf"--out .*broken: process {holder.pid} is training in this folder\. Wait "):
+    with pytest.raises(UserError, match=rf"broken: another training, process {holder.pid}, writes to"):
         run(broken, root, resume=True)
     assert {path: path.read_bytes() for path in broken.rglob("*") if path.is_file()} == before
     holder.kill()  # which leaves no time to tidy up
     holder.wait()
     assert (run(broken, root, resume=True) / "model").is_dir()
     assert not (broken / LOCK).exists()
+
+
+def test_a_full_disk_does_not_keep_it_from_locking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.FileIO):
+        def write(self, data: Any) -> int:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", lambda self, mode, buffering: Full(self, "a+"))
+    with alone(tmp_path / "run"):
+        assert (tmp_path / "run" / LOCK).is_file()
+    assert not (tmp_path / "run" / LOCK).exists()
 
 
 def test_other_processes_of_a_run_lock_nothing(broken: Path, holder: subprocess.Popen[str]) -> None:

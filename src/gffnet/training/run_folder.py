@@ -8,6 +8,7 @@ RUN/model/          the network after the last iteration (safetensors + config):
 RUN/best/           the network with the best validation mIoU: a MODEL
 """
 
+import io
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -111,28 +112,33 @@ def alone(out: Path, writes: bool = True) -> Iterator[None]:
     path = out / LOCK
     try:
         out.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+")
+        file = path.open("ab+", buffering=0)  # nothing is left to write when it is closed
     except OSError as error:
         raise cannot_write(path, error) from None
     with file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except (BlockingIOError, PermissionError):
             file.seek(0)
             raise UserError(
-                f"--out {out}: process {file.read().strip() or 'of another machine'} is training in this folder. Wait "
-                "for its end, stop it, or name another folder."
+                f"--out {out}: another training, process {file.read().decode(errors='replace')}, writes to this "
+                "folder. Wait for its end, stop it, or name another folder."
             ) from None
         except OSError:  # a file system without locks
             pass
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        _sign(file)
         try:
             yield
         finally:
             with suppress(OSError):
                 path.unlink()
+
+
+def _sign(lock: io.FileIO) -> None:
+    """Say in the lock whose it is, for whoever finds it closed."""
+    with suppress(OSError):  # a full disk, of which others will complain
+        lock.truncate(0)
+        lock.write(str(os.getpid()).encode())
 
 
 def clear(out: Path) -> None:
