@@ -77,11 +77,10 @@ def gather(
     network.load_state_dict(rounded(network.state_dict(), weights))
     written = hash_weights(network)
     found = _scores(run, {exact, written}, scores)
-    note = "" if found.get("protocol", {}).get("weights_sha256") == written else _rounding(weights)
     told = {
         "Data": _data(config, recipe, record),
         "Training": _training(recipe, record, config.classes) if recipe else "",
-        "Scores": note + _scored(found) if found else "",
+        "Scores": _scored(found, written, weights) if found else "",
         "Cost": _cost(config, config.evaluation.crop or (recipe.training.crop if recipe else (512, 512))),
     }
     weak = [of for of, iou in found["per_class"].items() if iou is not None and iou < WEAK] if found else []
@@ -191,17 +190,18 @@ def _time(sessions: list[Mapping[str, Any]]) -> str:
     return minutes(sum(seconds)) if seconds else ""
 
 
-def _rounding(weights: WeightFormat) -> str:
-    return f"Measured before kernels were rounded to {weights}.\n\n"
+def _scored(scores: Mapping[str, Any], written: str, weights: WeightFormat) -> str:
+    """The tables of an evaluation; the first goes without its heading, which is the card's own.
 
-
-def _scored(scores: Mapping[str, Any]) -> str:
-    """The tables of an evaluation; the first goes without its heading, which is the card's own."""
+    `written`: SHA-256 of the weights as they are written; the evaluation may be of those before.
+    """
     first, *others = all_tables(scores)
     if all(cell == DASH for cell in first.rows[-1][1:]):  # of the paper
         first = dataclasses.replace(first, rows=first.rows[:-1], note="")
     _, _, tables = markdown("", [first, *others]).partition("## Scores\n\n")
-    return re.sub(r"^## ", "### ", tables, flags=re.MULTILINE).strip()
+    same = scores["protocol"]["weights_sha256"] == written
+    note = "" if same else f"Measured before kernels were rounded to {weights}.\n\n"
+    return note + re.sub(r"^## ", "### ", tables, flags=re.MULTILINE).strip()
 
 
 def _results(scores: Mapping[str, Any]) -> list[EvalResult]:

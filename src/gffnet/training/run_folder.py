@@ -6,6 +6,7 @@ RUN/history.jsonl   losses, rates, speed, validation scores; also losses.csv, sc
 RUN/checkpoints/    last.ckpt: all that `--resume` needs; iteration_N.ckpt, where the recipe keeps some
 RUN/model/          the network after the last iteration (safetensors + config): a MODEL
 RUN/best/           the network with the best validation mIoU: a MODEL
+RUN/.lock           whose the folder is while it is trained in
 """
 
 import io
