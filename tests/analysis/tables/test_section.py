@@ -1,9 +1,22 @@
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
+from scipy.stats import ttest_rel
 
 from gffnet.analysis.tables.scores import find_scores
-from gffnet.analysis.tables.section import Spread, gain_errors, gains, means, seed_notes, spreads
+from gffnet.analysis.tables.section import (
+    Line,
+    Spread,
+    compared,
+    gain_errors,
+    gains,
+    means,
+    same_seeds,
+    seed_notes,
+    spreads,
+)
 from tests.analysis.scored import save_run, save_scores
 
 
@@ -41,6 +54,37 @@ def test_the_standard_error_of_a_gain_by_hand():
     of = {"a": Spread((1.0, 3.0)), "b": Spread((1.0, 3.0)), "c": Spread((2.0, 2.0)), "d": Spread((1.0, 2.0))}
     over = {"a": Spread((0.0, 1.0, 2.0)), "b": Spread((5.0,)), "c": Spread((1.0, 1.0))}
     assert gain_errors(of, over) == {"a": pytest.approx(math.sqrt(2 / 2 + 1 / 3)), "c": 0}
+
+
+def test_where_both_have_the_same_seeds_the_error_is_that_of_the_pairs():
+    ours, theirs = (54.2, 53.7, 51.6), (55.6, 57.7, 59.1)
+    line = Line("GFFNet", ours={"miou": Spread(theirs)}, seeds=(2, 0, 1))
+    baseline = Line("PSPNet", ours={"miou": Spread(ours)}, seeds=(0, 1, 2))
+    found = compared(line, baseline)
+    test = ttest_rel((57.7, 59.1, 55.6), ours)  # t = mean difference / its standard error
+    assert found.gain_error["miou"] == pytest.approx((np.mean(theirs) - np.mean(ours)) / test.statistic)
+    unpaired = compared(line, replace(baseline, seeds=(0, 1, 3)))
+    assert unpaired.gain_error["miou"] == pytest.approx(
+        math.hypot(*(np.std(x, ddof=1) for x in (ours, theirs))) / 3**0.5
+    )
+
+
+@pytest.mark.parametrize(
+    ("of", "over", "pairs"),
+    [
+        ((0, 1), (0, 1), [(0, 0), (1, 1)]),
+        ((4, 10, 2), (2, 4, 10), [(0, 1), (1, 2), (2, 0)]),
+        ((0, 1), (0, 1, 2), []),
+        ((0, 1, 1), (0, 1, 1), []),
+        ((0, 0), (0, 1), []),
+        ((0, 1), (0, None), []),
+        ((None, None), (None, None), []),
+        ((0,), (0,), []),
+        ((), (), []),
+    ],
+)
+def test_pairs_are_runs_of_one_seed_each(of, over, pairs):
+    assert same_seeds(of, over) == pairs
 
 
 def test_a_seed_that_was_run_twice_is_told(tmp_path):

@@ -94,7 +94,7 @@ def _section(dataset: str, scored: Sequence[Scored]) -> Section:
         (*_SCORES, *[_THIN] * bool(thin_classes(dataset))),
         [_with_gains(row, lines, recipes) for row in ordered],
         f"Measured by: {', '.join(usual)}, unless a row says otherwise. In brackets: the difference to the PSPNet of "
-        "the same backbone, protocol and settings, with its standard error."
+        "the same backbone, protocol and settings, with its standard error, of pairs where seeds are the same."
         + (f" Thin classes: {', '.join(thin_classes(dataset))}." if thin_classes(dataset) else ""),
     )
 

@@ -4,11 +4,11 @@ Ours is the mean over runs, which differ in their seeds, with the sample standar
 
     s = sqrt(Σ (x - mean)² / (n - 1))
 
-where there are two runs or more. A gain is the difference of two means, with the standard error
+where there are two runs or more. A gain is the difference of two means. Runs of one seed see the same crops in the same
+order, so that they are lucky together: where both have the same n ≥ 2 seeds, the gain's standard error is that of the
+mean of the differences d between runs of one seed, else, where both are of two runs or more, that of unrelated means:
 
-    e = sqrt(s_1² / n_1 + s_2² / n_2)
-
-where both are of two runs or more.
+    e = s(d) / sqrt(n)        e = sqrt(s_1² / n_1 + s_2² / n_2)
 """
 
 from collections.abc import Mapping, Sequence
@@ -106,14 +106,35 @@ def gains(of: Mapping[str, float], over: Mapping[str, float]) -> dict[str, float
     return {key: value - over[key] for key, value in of.items() if key in over}
 
 
-def gain_errors(of: Mapping[str, Spread], over: Mapping[str, Spread]) -> dict[str, float]:
-    """The standard errors of the differences of the means that both have of several runs."""
-    errors = {
-        key: [spread.deviation / sqrt(len(spread.values)) for spread in (of[key], over[key]) if spread.deviation]
+def gain_errors(
+    of: Mapping[str, Spread], over: Mapping[str, Spread], pairs: Sequence[tuple[int, int]] = ()
+) -> dict[str, float]:
+    """The standard errors of the differences of the means that both have of several runs.
+
+    Args:
+        of: scores by name.
+        over: those of the baseline.
+        pairs: numbers of runs of either that belong together; empty: none do.
+    """
+    return {
+        key: _error(of[key], over[key], pairs)
         for key in of.keys() & over.keys()
         if None not in (of[key].deviation, over[key].deviation)
     }
-    return {key: hypot(*parts) for key, parts in errors.items()}
+
+
+def _error(of: Spread, over: Spread, pairs: Sequence[tuple[int, int]]) -> float:
+    """The standard error of the difference of two means, of two runs or more each."""
+    if pairs:
+        return stdev(of.values[i] - over.values[j] for i, j in pairs) / sqrt(len(pairs))
+    return hypot(*((spread.deviation or 0.0) / sqrt(len(spread.values)) for spread in (of, over)))
+
+
+def same_seeds(of: Sequence[int | None], over: Sequence[int | None]) -> list[tuple[int, int]]:
+    """The runs of one seed, by their numbers, where each of two or more seeds has one run of either; else none."""
+    if len(of) < 2 or None in of or len(set(of)) != len(of) or sorted(map(str, of)) != sorted(map(str, over)):
+        return []
+    return [(i, list(over).index(seed)) for i, seed in enumerate(of)]
 
 
 def compared(line: Line, baseline: Line) -> Line:
@@ -121,7 +142,7 @@ def compared(line: Line, baseline: Line) -> Line:
     return replace(
         line,
         ours_gain=gains(means(line.ours), means(baseline.ours)),
-        gain_error=gain_errors(line.ours, baseline.ours),
+        gain_error=gain_errors(line.ours, baseline.ours, same_seeds(line.seeds, baseline.seeds)),
     )
 
 
