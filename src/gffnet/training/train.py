@@ -24,6 +24,7 @@ from gffnet.recipe import Recipe
 from gffnet.training.checkpoints import KeepBest, KeepLast
 from gffnet.training.class_weights import class_weights, needs_pixels
 from gffnet.training.data_module import ParsingData
+from gffnet.training.data_wait import DataWait
 from gffnet.training.failures import explained
 from gffnet.training.history import History
 from gffnet.training.initial import start_from
@@ -183,7 +184,8 @@ def _run(
     training = recipe.training
     last = KeepLast(out / LAST, training.checkpoint_every, training.validate_every, training.keep_every)
     # The order matters: what a checkpoint holds must be up to date when it is written.
-    callbacks = [*followers, KeepBest(out / "best"), last, StopOnRequest(last)]
+    waits = DataWait(data.workers, launch.devices)
+    callbacks = [*followers, KeepBest(out / "best"), last, StopOnRequest(last), waits]
     trainer = make_trainer(training, launch, task.precision.dtype, callbacks, out)
     setup = Setup(recipe, len(task.config.classes), launch.device, task.precision.dtype)
     with explained(out, setup, launch.share(training.batch), data.workers):
