@@ -388,12 +388,15 @@ def test_an_interrupt_is_no_failure_of_ours(monkeypatch: pytest.MonkeyPatch, cap
     assert "interrupted" in capsys.readouterr().err
 
 
-def test_a_process_of_its_own_ends_without_looking_for_garbage() -> None:
+@pytest.mark.parametrize(
+    ("objects", "threshold"), [(1_000, 1_000_000), (1_100_000, 10_000)], ids=["late", "then often"]
+)
+def test_a_process_of_its_own_looks_for_garbage_late_and_not_at_its_end(objects: int, threshold: int) -> None:
     code = (
         "import gc, sys, gffnet.cli as cli\n"
-        "cli.main = lambda: 3\n"
+        f"cli.main = lambda: len([[] for _ in range({objects})])\n"
         "code = cli.script()\n"
-        "sys.exit(f'{code} {gc.get_threshold()[0]} {gc.get_freeze_count() > 1000}')"
+        "sys.exit(f'{code} {gc.get_threshold()[0]} {len(gc.callbacks)} {gc.get_freeze_count() > 1000}')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-    assert done.stderr.strip() == "3 10000 True"
+    assert done.stderr.strip() == f"{objects} {threshold} {int(threshold == 1_000_000)} True"
