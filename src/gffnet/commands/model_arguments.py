@@ -21,7 +21,10 @@ _UNITS = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
 def add_model(parser: Parser) -> None:
     """`--model`, `--device` and `--precision`."""
     parser.add_argument(
-        "--model", type=str, default=None, help="a run or model folder, a checkpoint, or OWNER/NAME on the hub"
+        "--model",
+        type=str,
+        default=None,
+        help="a run or model folder, a checkpoint, or OWNER/NAME on the hub (default: the model that ships)",
     )
     add_device(parser)
 

@@ -1,0 +1,40 @@
+"""docs/camvid.md shows what the kept scores say."""
+
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+
+from gffnet.analysis.tables.formats import markdown
+from gffnet.analysis.tables.own import own_sections
+from gffnet.analysis.tables.scores import find_scores
+from gffnet.inference.shipped import shipped_model
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs/camvid.md").read_text(encoding="utf-8")
+
+
+def test_its_tables_are_those_of_the_runs() -> None:
+    runs = find_scores([ROOT / "benchmarks/camvid/reduced"])
+    assert sorted((run.name.rpartition("/")[2], run.seed) for run in runs) == sorted(
+        (path.stem, seed) for path in (ROOT / "src/gffnet/recipes/camvid/reduced").glob("*.yaml") for seed in range(3)
+    )
+    rows = [line for line in markdown(own_sections(runs)).splitlines() if line.startswith("|")]
+    assert "\n".join(rows[:10]) in PAGE
+    assert "\n".join(rows[10:]) in PAGE
+
+
+def test_the_model_that_ships_has_the_score_of_its_card() -> None:
+    (miou,) = [
+        result.metric_value
+        for result in ModelCard.load(shipped_model() / "README.md").data.eval_results
+        if result.metric_name == "mIoU"
+    ]
+    assert f"**{100 * miou:.1f} %** mIoU on val" in PAGE
+
+
+@pytest.mark.parametrize(
+    "run", sorted((ROOT / "benchmarks/camvid").rglob("run.json")), ids=lambda path: path.parent.name
+)
+def test_records_name_no_folder_of_the_machine(run: Path) -> None:
+    assert "/tmp" not in run.read_text(encoding="utf-8")
