@@ -1,6 +1,8 @@
 """`gffnet predict` on many files of every kind, good and bad, whole, in shards, and killed."""
 
+import dataclasses
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from PIL import Image
 from gffnet.cli import main
 from gffnet.inference.model_folder import save_model
 from gffnet.inference.predictor import Predictor
+from gffnet.recipe import EvaluationRecipe
 from tests import tiny
 from tests.inference.clips import save_clip
 
@@ -215,3 +218,29 @@ def test_a_video(model: Path, tmp_path: Path, capsys: Captured, monkeypatch: pyt
     assert predict(film, model, tmp_path / "none") == 2
     assert "pip install 'gffnet[video]'" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "scale", "said"),
+    [
+        ([], 0.375, True),
+        (["--scales", "1"], 1.0, False),
+        (["--crop", "none"], 0.375, True),
+        (["--crop", "48x48"], 1.0, False),
+    ],
+)
+def test_large_images_are_seen_smaller_unless_told_otherwise(
+    more: list[str], scale: float, said: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "gffnet")
+    recipe = tiny.recipe()
+    config = dataclasses.replace(tiny.config(recipe), learned_from=(30, 30))
+    save_model(tmp_path / "model", tiny.network(recipe), config)
+    image = tiny.picture(5, 120, 120)
+    Image.fromarray(image).save(tmp_path / "large.png")
+    arguments = ["--model", str(tmp_path / "model"), "--out", str(tmp_path / "out"), "--precision", "float32"]
+    assert main(["predict", str(tmp_path / "large.png"), *arguments, *more]) == 0
+    protocol = EvaluationRecipe(crop=(48, 48) if "48x48" in more else None, scales=(scale,))
+    wanted = tiny.predictor(recipe).predict(image, protocol)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out/labels/large.png")), wanted)
+    assert ("(120x120 at 0.375), for the model learned from 30x30" in caplog.text) == said

@@ -82,6 +82,7 @@ def test_the_config_comes_back_whole(tmp_path: Path) -> None:
         classes=("street, wet", "tree [old]"),
         palette=((1, 2, 3), (255, 0, 7)),
         evaluation=EvaluationRecipe((32, 48), 0.5, (0.75, 1.0), True),
+        learned_from=(40, 56),
     )
     network = tiny.network(dataclasses.replace(tiny.recipe(), model=config.model), 2)
     save_model(tmp_path, network, config)
@@ -191,6 +192,7 @@ def test_a_config_that_is_no_text(copy: Path) -> None:
         (lambda c: c.update(palette=[[0, 0, 0]]), "it has 11 classes and 1 colours: one each"),
         (lambda c: c.update(palette=[[0, 0, 256]] * 11), r"palette: colour \(0, 0, 256\) is not in 0\.\.255"),
         (lambda c: c.update(classes=[], palette=[]), "it has 0 classes and 0 colours"),
+        (lambda c: c.update(learned_from=[360, 0]), r"learned_from \[360, 0\] is no height and width"),
     ],
 )
 def test_a_config_of_another_version_or_mistyped(
@@ -203,8 +205,10 @@ def test_a_config_of_another_version_or_mistyped(
 
 
 def test_keys_with_defaults_may_be_missing(copy: Path) -> None:
-    edit(copy, lambda config: (config.pop("evaluation"), config["model"].pop("pyramid_kernel")))
+    keys = ("evaluation", "learned_from")
+    edit(copy, lambda config: ([config.pop(key) for key in keys], config["model"].pop("pyramid_kernel")))
     _, config = load_model(copy)
+    assert config.learned_from is None
     assert (config.evaluation, config.model.pyramid_kernel) == (EvaluationRecipe(), ModelRecipe().pyramid_kernel)
 
 

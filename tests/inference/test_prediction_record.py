@@ -59,6 +59,8 @@ def test_what_differs_is_named(tmp_path: Path, predictor: Predictor) -> None:
     other = changed(tiny.predictor(), evaluation=EvaluationRecipe(crop=(32, 48), scales=(0.75, 1.0)))
     assert "(crop None, overlap 0.3" in refused(tmp_path, other)
     assert "crop 32x48" in refused(tmp_path, other)
+    other = changed(tiny.predictor(), learned_from=(360, 480))
+    assert "made otherwise: large_images None there, seen as if of 480x360 now. Choose" in refused(tmp_path, other)
     names = ("moon", *predictor.config.classes[1:])
     assert "made otherwise: other classes. Choose" in refused(tmp_path, changed(tiny.predictor(), classes=names))
     colours = ((1, 2, 3), *predictor.config.palette[1:])

@@ -63,6 +63,16 @@ def test_the_protocol_is_the_models_own_unless_another_is_given() -> None:
     np.testing.assert_array_equal(predictor.predict(image), predictor.probabilities(image).argmax(0).numpy())
 
 
+def test_an_image_much_larger_than_what_the_model_learned_from_is_seen_smaller() -> None:
+    predictor, small, large = tiny.predictor(), tiny.picture(5, 40, 40), tiny.picture(5, 120, 120)
+    predictor.config = dataclasses.replace(predictor.config, learned_from=(30, 30))
+    whole, seen = EvaluationRecipe(), EvaluationRecipe(scales=(0.375,))  # 1.5 / 4
+    assert torch.equal(predictor.probabilities(small), predictor.probabilities(small, whole))
+    assert torch.equal(predictor.probabilities(large), predictor.probabilities(large, seen))
+    assert (predictor.probabilities(large) - predictor.probabilities(large, whole)).abs().max() > 0.01
+    np.testing.assert_array_equal(predictor.predict(large), predictor.predict(large, seen))
+
+
 def test_the_network_that_came_is_left_as_it_was() -> None:
     network = tiny.network(tiny.recipe()).train()
     before = {key: value.clone() for key, value in network.state_dict().items()}

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from huggingface_hub import ModelCard
+from PIL import Image
 
 from gffnet.data.camvid import CamVid
 from gffnet.data.catalog import CAMVID, IGNORE
@@ -42,6 +43,7 @@ def test_it_is_the_network_of_its_recipe() -> None:
     assert config.recipe == "camvid/long/gffnet_r18"
     assert config.model == load_recipe(config.recipe).model
     assert config.classes == CAMVID.names
+    assert config.learned_from == (360, 480)
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(19.7e6, rel=1e-3)
 
 
@@ -53,6 +55,15 @@ def test_it_labels_photographs() -> None:
         labels = sample.labels.numpy()
         found = predictor.predict(sample.image.permute(1, 2, 0).numpy())
         assert (found == labels)[labels != IGNORE].mean() > 0.8
+
+
+@photographs
+def test_it_labels_photographs_as_large_as_a_telephone_takes_them() -> None:
+    predictor, sample = load(), CamVid(PHOTOGRAPHS, "val")[39]
+    photograph = Image.fromarray(sample.image.permute(1, 2, 0).numpy()).resize((2400, 1800))
+    labels = np.asarray(Image.fromarray(sample.labels.numpy()).resize((2400, 1800), Image.Resampling.NEAREST))
+    found = predictor.predict(photograph)
+    assert (found == labels)[labels != IGNORE].mean() > 0.9
 
 
 @photographs

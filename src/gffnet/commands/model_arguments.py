@@ -110,7 +110,10 @@ def opened(arguments: Namespace, device: str | None = None) -> "Predictor":
         compiled=arguments.compile,
     )
     protocol = _protocol(arguments, predictor.config.evaluation)
-    predictor.config = dataclasses.replace(predictor.config, evaluation=protocol)
+    learned_from = (
+        predictor.config.learned_from if arguments.scales is None else None
+    )  # scales that are asked for count
+    predictor.config = dataclasses.replace(predictor.config, evaluation=protocol, learned_from=learned_from)
     return predictor
 
 

@@ -34,6 +34,8 @@ class ModelConfig:
     recipe: str
     """Name of the recipe that it was trained with."""
     evaluation: EvaluationRecipe = field(default_factory=EvaluationRecipe)
+    learned_from: tuple[int, int] | None = None
+    """Height and width that its training images had, mostly; None: not known."""
 
     def __post_init__(self) -> None:
         if not len(self.classes) == len(self.palette) > 0:
@@ -41,6 +43,8 @@ class ModelConfig:
         wrong = [colour for colour in self.palette if not all(0 <= level <= 255 for level in colour)]
         if wrong:
             raise UserError(f"palette: colour {wrong[0]} is not in 0..255.")
+        if self.learned_from is not None and min(self.learned_from) < 1:
+            raise UserError(f"learned_from {list(self.learned_from)} is no height and width.")
 
     def to_text(self) -> str:
         """The config as JSON, as `config.json` holds it."""

@@ -4,7 +4,6 @@ Images are read and results written in threads beside the network. What is there
 was stopped or killed is continued by starting it again.
 """
 
-import logging
 import math
 import os
 from collections import Counter
@@ -23,13 +22,12 @@ from gffnet.data.colour import colourise, overlay
 from gffnet.data.images import image_files, read_image, write_image, write_labels
 from gffnet.errors import CannotWrite, RunFailed, UserError
 from gffnet.inference import video
+from gffnet.inference.announcement import Announcement
 from gffnet.inference.outcome import Outcome, bar
 from gffnet.inference.overlap import ahead, behind
 from gffnet.inference.predict_video import predict_video, video_result
 from gffnet.inference.prediction_record import is_done, open_folder
 from gffnet.inference.predictor import Predictor
-
-log = logging.getLogger("gffnet")
 
 RESULTS = ("labels", "colour", "overlay")
 """What can be written, and the folders it goes to."""
@@ -159,7 +157,7 @@ class _Job:
         self._results = results
         self._since = since
         self._outcome = outcome
-        self._said = False
+        self._announcement = Announcement(predictor)
 
     def predict_images(self, names: Mapping[Path, Path]) -> None:
         """Predict every image whose results are not there."""
@@ -219,9 +217,7 @@ class _Job:
         Raises:
             UserError: the network cannot take it.
         """
-        if not self._said:  # not before there is something to predict: a refused command says one line, why
-            log.info(self._predictor.precision.told(self._predictor.device))
-            self._said = True
+        self._announcement.before(image.shape[:2])
         try:
             return self._predictor.predict(image)
         except torch.AcceleratorError as error:  # no image will do any more

@@ -61,10 +61,12 @@ def is_done(file: Path, since: float) -> bool:
 def describe(predictor: Predictor) -> dict[str, Any]:
     """All that predictions depend on besides the images, as JSON holds it."""
     config = predictor.config
+    learned = None if config.evaluation.crop else config.learned_from
     described = {
         "recipe": config.recipe,
         "weights": predictor.weights,
         "protocol": dataclasses.asdict(config.evaluation),
+        "large_images": None if learned is None else f"seen as if of {learned[1]}x{learned[0]}",
         "precision": predictor.precision.name,
         "classes": config.classes,
         "palette": config.palette,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gffnet.errors import UserError
 from gffnet.inference.exported import Exported, open_for_windows
+from gffnet.inference.fitting_scale import fitted_protocol
 from gffnet.inference.image_like import ImageLike, as_tensor
 from gffnet.inference.memory import peak_memory
 from gffnet.inference.model_folder import ModelConfig, hash_weights, is_exported, load_model
@@ -112,7 +113,8 @@ class Predictor:
         Args:
             image: a path, a PIL image, a uint8 array (H, W, C) or tensor (C, H, W); or a list of such, of any sizes,
                 which gives a list; or a tensor (B, C, H, W), which gives (B, H, W).
-            protocol: crop, overlap, scales and mirror images; None: those of the model.
+            protocol: crop, overlap, scales and mirror images; None: those of the model, by which an image that is much
+                larger than those that it learned from is seen smaller (see `gffnet.inference.fitting_scale`).
 
         Raises:
             UserError: a file cannot be read, or it is no image that the model takes.
@@ -122,12 +124,16 @@ class Predictor:
         if isinstance(image, Tensor) and image.ndim == 4:
             return np.stack([self.predict(one, protocol) for one in image])
         x = self.tensor(image)
-        return self.window(protocol, size_of(x)).labels(x).cpu().numpy()
+        return self.window(protocol or self.protocol(size_of(x)), size_of(x)).labels(x).cpu().numpy()
 
     def probabilities(self, image: ImageLike, protocol: EvaluationRecipe | None = None) -> Float[Tensor, "k h w"]:
-        """Class probabilities of an image, float32, on the device."""
+        """Class probabilities of an image, float32, on the device; `protocol` as `predict` has it."""
         x = self.tensor(image)
-        return self.window(protocol).probabilities(x)
+        return self.window(protocol or self.protocol(size_of(x))).probabilities(x)
+
+    def protocol(self, size: tuple[int, int]) -> EvaluationRecipe:
+        """The model's own for an image of a height and width."""
+        return fitted_protocol(self.config.evaluation, self.config.learned_from, size)
 
     def window(self, protocol: EvaluationRecipe | None = None, size: tuple[int, int] = (0, 0)) -> SlidingWindow:
         """The network with a protocol, for tensors on the device; it can give results block by block.

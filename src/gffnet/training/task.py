@@ -163,7 +163,8 @@ class ParsingTask(LightningModule):
         """Count the pixels of one validation image."""
         assert self._matrix is not None
         assert self._predictor is not None
-        predicted = self._predictor.predict(sample.image.permute(1, 2, 0).cpu().numpy())
+        image = sample.image.permute(1, 2, 0).cpu().numpy()
+        predicted = self._predictor.predict(image, self.config.evaluation)
         self._matrix.update(sample.labels.cpu(), torch.from_numpy(predicted))
 
     def on_validation_epoch_end(self) -> None:

@@ -13,7 +13,6 @@ from gffnet.console import progress
 from gffnet.data.balance import ClassBalance, class_pixels
 from gffnet.data.base import Dataset
 from gffnet.data.build import open_dataset, open_files
-from gffnet.data.catalog import Classes
 from gffnet.errors import UserError
 from gffnet.files import write_whole
 from gffnet.inference.model_folder import ModelConfig, save_model
@@ -26,6 +25,7 @@ from gffnet.training.class_weights import class_weights, needs_pixels
 from gffnet.training.data_module import ParsingData
 from gffnet.training.data_wait import DataWait
 from gffnet.training.failures import explained
+from gffnet.training.fitted import data_size
 from gffnet.training.history import History
 from gffnet.training.initial import start_from
 from gffnet.training.launch import Launch, find_launch
@@ -81,7 +81,7 @@ def train(
     sets = _data(recipe, root, cache, overfit)
     check_classes(start, sets.train.classes.names, recipe.data.name)
     balance, weights = _by_classes(recipe, sets.train)
-    task = _task(recipe, name, sets.train.classes, start, precision, weights)
+    task = _task(recipe, name, sets.train, start, precision, weights)
     synchronise_norms(task, launch)
     history = History(out, recipe.training.batch, _logs(recipe, name, out, task.config.classes, wandb))
     data = ParsingData(recipe, sets.train, sets.val, start.iteration, launch, balance)
@@ -143,17 +143,27 @@ def _by_classes(recipe: Recipe, train_set: Any) -> tuple[ClassBalance | None, Te
 
 
 def _task(
-    recipe: Recipe, name: str, classes: Classes, start: Start, precision: Precision, weights: Tensor | None
+    recipe: Recipe, name: str, train_set: Dataset, start: Start, precision: Precision, weights: Tensor | None
 ) -> ParsingTask:
     """What is trained: a new network, or one that a checkpoint is about to bring the weights of."""
     seed_everything(recipe.seed, verbose=False)
+    classes = train_set.classes
     fresh, before = start.checkpoint is None, recipe.training.init_from
     pretrained = fresh and before is None  # a run to start from brings a backbone of its own
     network = build_network(recipe.model if pretrained else recipe.model.without_weights(), len(classes.names))
     if before is not None and fresh:
         whole = recipe.training.init == "all"
         log.info("from %s: %s", before, start_from(before, network, classes.names, whole))
-    config = ModelConfig(recipe.model, classes.names, classes.palette, recipe.data.name, name, recipe.evaluation)
+    size = data_size(train_set)
+    config = ModelConfig(
+        recipe.model,
+        classes.names,
+        classes.palette,
+        recipe.data.name,
+        name,
+        recipe.evaluation,
+        (size.height, size.width),
+    )
     return ParsingTask(network, config, recipe.training, precision, recipe.seed, weights)
 
 
