@@ -20,7 +20,7 @@ def add_arguments(parser: Parser) -> None:
         nargs="+",
         default=None,
         metavar="M",
-        help="run folders, model folders or checkpoints; the page switches between them",
+        help="run folders, model folders or checkpoints, which the page switches between (default: the one that ships)",
     )
     add_device(parser)
     parser.add_argument(
