@@ -110,10 +110,9 @@ def opened(arguments: Namespace, device: str | None = None) -> "Predictor":
         compiled=arguments.compile,
     )
     protocol = _protocol(arguments, predictor.config.evaluation)
-    learned_from = (
-        predictor.config.learned_from if arguments.scales is None else None
-    )  # scales that are asked for count
-    predictor.config = dataclasses.replace(predictor.config, evaluation=protocol, learned_from=learned_from)
+    predictor.config = dataclasses.replace(predictor.config, evaluation=protocol)
+    if arguments.scales is not None:  # they are of an image however large it is
+        predictor.config = dataclasses.replace(predictor.config, learned_from=None)
     return predictor
 
 

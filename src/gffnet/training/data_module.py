@@ -88,7 +88,8 @@ class ParsingData(LightningDataModule):
         on_cpu = launch.device.type == "cpu"
         # Training on the CPU wants the cores itself: one loading process for every two of them is enough.
         cores = max(1, (os.cpu_count() or 1) // launch.devices)
-        self.workers = min(training.workers, max(1, cores // 2) if on_cpu else cores)
+        self.most_workers = max(1, cores // 2) if on_cpu else cores
+        self.workers = min(training.workers, self.most_workers)
         self.pin = not on_cpu
 
     def train_dataloader(self) -> DataLoader[Any]:

@@ -1,7 +1,6 @@
 """How long a run waits for its data: a fast device that is fed too slowly looks like a slow one."""
 
 import logging
-import os
 import time
 from typing import Any
 
@@ -18,15 +17,15 @@ log = logging.getLogger("gffnet")
 class DataWait(Callback):
     """Measures the time between one iteration and the next, and says at the end what part of all it was.
 
-    It must be the last callback: then nothing else is done in between but fetching the batch. On a GPU, whose work is
-    only waited for every few iterations, the batches of the next ones are fetched ahead meanwhile; that wait is none
-    of the data's. Validation does not count, nor does the first batch, for which the loading processes start.
+    It must be the last callback: then nothing else is done in between but fetching the batch. A GPU is waited for
+    elsewhere, where the history reads losses. Validation does not count, nor does the first batch, for which the
+    loading processes start.
     """
 
-    def __init__(self, workers: int, devices: int = 1) -> None:
-        """`workers`: processes that load data, of each of `devices` on this machine."""
+    def __init__(self, workers: int, most_workers: int) -> None:
+        """`workers`: processes that load data; `most_workers`: as many as there can be here."""
         self.workers = workers
-        self.devices = devices
+        self.most_workers = most_workers
         self.waited = 0.0
         """Seconds, so far."""
         self.seconds = 0.0
@@ -64,9 +63,8 @@ class DataWait(Callback):
 
     def remedy(self) -> str:
         """What the wait was, and what would shorten it."""
-        cores = (os.cpu_count() or 1) // self.devices
-        more = f"a higher training.workers (now {self.workers}, for {cores} cores), " if self.workers < cores else ""
+        more = f"a higher training.workers ({self.workers} now, {self.most_workers} at most here), "
         return (
-            f"{self.share:.0%} of the time went by waiting for data. What helps: {more}a cache made by `gffnet data "
-            "cache`, or a faster disk."
+            f"{self.share:.0%} of the time went by waiting for data. What helps: "
+            f"{more if self.workers < self.most_workers else ''}a cache made by `gffnet data cache`, or a faster disk."
         )

@@ -194,7 +194,7 @@ def _run(
     training = recipe.training
     last = KeepLast(out / LAST, training.checkpoint_every, training.validate_every, training.keep_every)
     # The order matters: what a checkpoint holds must be up to date when it is written.
-    waits = DataWait(data.workers, launch.devices)
+    waits = DataWait(data.workers, data.most_workers)
     callbacks = [*followers, KeepBest(out / "best"), last, StopOnRequest(last), waits]
     trainer = make_trainer(training, launch, task.precision.dtype, callbacks, out)
     setup = Setup(recipe, len(task.config.classes), launch.device, task.precision.dtype)
