@@ -17,13 +17,7 @@ from gffnet.inference.model_folder import load_model, save_model
 from gffnet.inference.predictor import load
 from gffnet.recipe import load_recipe
 from tests import tiny
-
-PHOTOGRAPHS = Path(__file__).parents[3] / "shared" / "data" / "CamVid"
-
-
-photographs = pytest.mark.skipif(
-    not PHOTOGRAPHS.is_dir(), reason="needs the photographs of CamVid in ../shared/data/CamVid, which do not ship"
-)
+from tests.data.trees import real
 
 
 def test_its_files_are_small_and_it_has_a_card_and_a_licence_of_its_own() -> None:
@@ -47,9 +41,8 @@ def test_it_is_the_network_of_its_recipe() -> None:
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(19.7e6, rel=1e-3)
 
 
-@photographs
 def test_it_labels_photographs() -> None:
-    predictor, val = load(), CamVid(PHOTOGRAPHS, "val")
+    predictor, val = load(), CamVid(real("CamVid"), "val")
     for index in range(0, len(val), 25):
         sample = val[index]
         labels = sample.labels.numpy()
@@ -57,21 +50,19 @@ def test_it_labels_photographs() -> None:
         assert (found == labels)[labels != IGNORE].mean() > 0.8
 
 
-@photographs
 def test_it_labels_photographs_as_large_as_a_telephone_takes_them() -> None:
-    predictor, sample = load(), CamVid(PHOTOGRAPHS, "val")[39]
+    predictor, sample = load(), CamVid(real("CamVid"), "val")[39]
     photograph = Image.fromarray(sample.image.permute(1, 2, 0).numpy()).resize((2400, 1800))
     labels = np.asarray(Image.fromarray(sample.labels.numpy()).resize((2400, 1800), Image.Resampling.NEAREST))
     found = predictor.predict(photograph)
     assert (found == labels)[labels != IGNORE].mean() > 0.9
 
 
-@photographs
 @pytest.mark.slow
 def test_its_card_has_the_score_that_it_gets() -> None:
     predictor = load()
     scores = evaluate(
-        predictor, CamVid(PHOTOGRAPHS, "val"), "camvid", "val", predictor.config.evaluation, details=False
+        predictor, CamVid(real("CamVid"), "val"), "camvid", "val", predictor.config.evaluation, details=False
     )
     told = ModelCard.load(shipped.shipped_model() / "README.md").data.eval_results[0]
     assert (told.metric_name, told.dataset_split) == ("mIoU", "val")

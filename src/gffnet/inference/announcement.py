@@ -27,7 +27,8 @@ class Announcement:
         config = self._predictor.config
         scale = fitting_scale(config.evaluation, config.learned_from, size)
         if scale < 1 and not self._smaller:
-            height, width = config.learned_from or (0, 0)
+            assert config.learned_from is not None  # or nothing is seen smaller
+            height, width = config.learned_from
             log.info(
                 "large images are seen smaller (%dx%d at %g), for the model learned from %dx%d: --scales 1 has them "
                 "seen as they are, --crop in windows",

@@ -20,6 +20,11 @@ AIM = 1.5
 """Times the width and height that larger ones are seen at."""
 
 
+def fitted_to(protocol: EvaluationRecipe, learned_from: tuple[int, int] | None) -> tuple[int, int] | None:
+    """The height and width that much larger images are seen as if of; None: they are seen as they are."""
+    return learned_from if protocol.crop is None else None
+
+
 def fitting_scale(protocol: EvaluationRecipe, learned_from: tuple[int, int] | None, size: tuple[int, int]) -> float:
     """The scale that an image is seen at by a model's own protocol, of which the scales are factors.
 
@@ -28,9 +33,10 @@ def fitting_scale(protocol: EvaluationRecipe, learned_from: tuple[int, int] | No
         learned_from: height and width of the images that it was trained on; None: not known.
         size: height and width of the image.
     """
-    if learned_from is None or protocol.crop is not None:
+    usual = fitted_to(protocol, learned_from)
+    if usual is None:
         return 1.0
-    times = sqrt(size[0] * size[1] / (learned_from[0] * learned_from[1]))
+    times = sqrt(size[0] * size[1] / (usual[0] * usual[1]))
     return 1.0 if times <= MOST else float(f"{AIM / times:.3g}")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from gffnet.errors import CannotWrite, UserError
 from gffnet.files import write_whole
+from gffnet.inference.fitting_scale import fitted_to
 from gffnet.inference.predictor import Predictor
 
 RECORD = "predict.json"
@@ -61,12 +62,12 @@ def is_done(file: Path, since: float) -> bool:
 def describe(predictor: Predictor) -> dict[str, Any]:
     """All that predictions depend on besides the images, as JSON holds it."""
     config = predictor.config
-    learned = None if config.evaluation.crop else config.learned_from
+    usual = fitted_to(config.evaluation, config.learned_from)
     described = {
         "recipe": config.recipe,
         "weights": predictor.weights,
         "protocol": dataclasses.asdict(config.evaluation),
-        "large_images": None if learned is None else f"seen as if of {learned[1]}x{learned[0]}",
+        "large_images": None if usual is None else f"seen as if of {usual[1]}x{usual[0]}",
         "precision": predictor.precision.name,
         "classes": config.classes,
         "palette": config.palette,
