@@ -193,8 +193,8 @@ def _run(
     """Train to the last iteration, validate what came of it, and write the model; `followers` see all that happens."""
     training = recipe.training
     last = KeepLast(out / LAST, training.checkpoint_every, training.validate_every, training.keep_every)
-    # The order matters: what a checkpoint holds must be up to date when it is written.
     waits = DataWait(data.workers, data.most_workers)
+    # The order matters: what a checkpoint holds must be up to date when it is written, and `waits` comes last.
     callbacks = [*followers, KeepBest(out / "best"), last, StopOnRequest(last), waits]
     trainer = make_trainer(training, launch, task.precision.dtype, callbacks, out)
     setup = Setup(recipe, len(task.config.classes), launch.device, task.precision.dtype)
