@@ -20,3 +20,18 @@ class Output(NamedTuple):
     """One score a class and pixel, at the size of the input image."""
     gates: Gates | None
     """The gate maps that the fusion used, or `None` for a fusion without gates."""
+
+
+class Encoded(NamedTuple):
+    """What an image, or a batch of windows, is to the fusion: encode once, fuse as often as one likes."""
+
+    reduced: Pyramid
+    """The reduced maps, finest first."""
+    gates: Gates | None
+    """The learned gates, or `None` for a fusion without."""
+    context: Tensor
+    """`y_0`."""
+    size: tuple[int, int]
+    """Height and width of the image, and of the logits that this is decoded to."""
+    seen: tuple[int, int]
+    """Height and width that the backbone saw the image at."""

@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from gffnet.analysis.gated_image import Closing, GatedImage, GateResult, became, gate_count, gate_map
 from gffnet.analysis.gates import close_gates, gate_maps
 from gffnet.errors import UserError
+from gffnet.recipe import EvaluationRecipe
 from tests.analysis import tiny
 
 
@@ -37,6 +39,16 @@ def test_prediction_is_that_of_the_whole_network(predictor, image):
     assert result.prediction.dtype == np.uint8
     assert len(np.unique(result.prediction)) > 1
     assert (result.prediction == predictor.predict(image)).mean() > 0.999
+
+
+def test_an_image_much_larger_than_those_of_training_is_seen_as_predict_sees_it(image):
+    predictor = tiny.predictor()
+    height, width = image.shape[:2]
+    predictor.config = dataclasses.replace(predictor.config, learned_from=(height // 4, width // 4))
+    result = gate_maps(predictor, image)
+    assert result.prediction.shape == result.maps[0].shape == (height, width)
+    assert (result.prediction == predictor.predict(image)).mean() > 0.98
+    assert (result.prediction == predictor.predict(image, EvaluationRecipe())).mean() < 0.98
 
 
 def test_a_gate_a_channel_is_shown_as_the_mean_over_channels(image):

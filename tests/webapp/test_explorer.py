@@ -1,6 +1,8 @@
 """Questions and answers, without a page: every question is answered, and the good ones rightly."""
 
 import base64
+import contextlib
+import dataclasses
 import io
 import json
 import threading
@@ -42,7 +44,7 @@ def test_an_image_is_opened(explorer):
     whole = tiny.picture(5, 136, 200)
     image = reduced(whole, 160)
     assert image.shape == (109, 160, 3)
-    assert (answer["size"], answer["whole"]) == ([109, 160], [136, 200])
+    assert (answer["size"], answer["whole"], answer["seen_at"]) == ([109, 160], [136, 200], [109, 160])
     session = open_session(gated.predictor(), image)
     labels, percent = planes(answer["seen"], (109, 160), 2)
     assert np.array_equal(labels, session.learned.labels)
@@ -54,6 +56,15 @@ def test_an_image_is_opened(explorer):
         assert gate["mean"] == pytest.approx(float(exact.mean()), abs=1e-6)
         assert planes(gate["map"], gate["size"], 1).mean() / 255 == pytest.approx(float(exact.mean()), abs=0.02)
     assert [gate["stride"] for gate in answer["gates"]] == [4, 8, 8, 8]
+
+
+def test_a_large_image_is_told_to_be_seen_smaller():
+    predictor = gated.predictor()
+    predictor.config = dataclasses.replace(predictor.config, learned_from=(40, 60))
+    with contextlib.closing(Explorer([predictor], ["small"], 200)) as explorer:
+        answer = explorer.open(GOOD)
+    assert (answer["size"], answer["seen_at"]) == ((136, 200), (61, 89))
+    assert [gate["stride"] for gate in answer["gates"]] == [4, 8, 8, 8], "the network's, whatever the image's size"
 
 
 def test_gates_are_edited(explorer):

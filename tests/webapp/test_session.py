@@ -1,13 +1,15 @@
 """Sessions: what is seen is what the network gives with edited gates, exactly; and what changed, counted by hand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from gffnet.analysis.gate_edits import GateEdit
 from gffnet.analysis.gate_statistics import RING_NAMES
 from gffnet.errors import UserError
+from gffnet.recipe import EvaluationRecipe
 from gffnet.webapp.session import Seen, Session, open_session, reduced
 from tests import tiny
 from tests.webapp import gated
@@ -53,13 +55,26 @@ def test_edits_change_what_is_seen_and_nothing_else(session):
 
 
 def test_the_rough_answer_is_the_network_at_half_the_sides(session):
-    half = np.array(Image.fromarray(session.image).resize((100, 68), Image.Resampling.LANCZOS))
-    encoded = session.predictor.encode(half)._replace(size=(136, 200))
+    half = session.image.reshape(68, 2, 100, 2, 3).mean((1, 3), dtype=np.float32)  # bilinear at a half: means of 2x2
+    encoded = session.predictor.encode_windows(torch.from_numpy(half).permute(2, 0, 1)[None])._replace(size=(136, 200))
     gates = [torch.full_like(encoded.gates[0], 0.25), *encoded.gates[1:]]
     expected = session.predictor.decode(encoded, gates)[0].argmax(0).numpy()
     rough = session.see({1: GateEdit(value=0.25)}, quick=True)
     assert np.array_equal(rough.labels, expected)
     assert (rough.labels != session.see({1: GateEdit(value=0.25)}).labels).any(), "rough and exact must differ"
+
+
+@pytest.mark.parametrize("model", [tiny.GFFNET, tiny.PSPNET], ids=["gates", "no fusion"])
+def test_an_image_much_larger_than_those_of_training_is_seen_as_predict_sees_it(model):
+    predictor, image = gated.predictor(model), gated.image(200, 240)
+    predictor.config = dataclasses.replace(predictor.config, learned_from=(50, 60))
+    session = open_session(predictor, image)
+    assert session.seen_size == (75, 90)  # 1.5 times
+    assert session.learned.labels.shape == (200, 240)
+    assert (session.learned.labels == predictor.predict(image)).mean() > 0.98
+    assert (session.learned.labels == predictor.predict(image, EvaluationRecipe())).mean() < 0.98
+    assert all(gate.shape == (200, 240) for gate in session.maps)
+    assert session.coarse is None, "what is seen at 75 x 90 is quick as it is"
 
 
 def test_a_small_image_has_no_rough_answer():

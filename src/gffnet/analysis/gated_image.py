@@ -18,12 +18,12 @@ from torch import Tensor
 
 from gffnet.analysis.gate_edits import Edits, GateEdit, edit_gates
 from gffnet.errors import UserError
-from gffnet.inference.predictor import Encoded, Predictor
+from gffnet.inference.predictor import Predictor
 from gffnet.models.algebra.resize import resize
 from gffnet.models.build import FUSIONS
 from gffnet.models.fusion.base import GatedFusion
 from gffnet.recipe import load_recipe, recipe_names
-from gffnet.types import Gates
+from gffnet.types import Encoded, Gates
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,6 +20,7 @@ from gffnet.data.images import write_image
 from gffnet.data.truth import Truth
 from gffnet.errors import RunFailed
 from gffnet.files import write_whole
+from gffnet.inference.announcement import Announcement
 from gffnet.inference.predict_files import readable
 from gffnet.inference.predictor import Predictor
 
@@ -100,12 +101,14 @@ class _Job:
     def __init__(self, predictor: Predictor, closings: Sequence[tuple[int, ...]], value: float, truth: Truth) -> None:
         self._predictor, self._closings, self._value, self._truth = predictor, closings, value, truth
         self._all = GateStatistics(predictor.config.classes)
+        self._announcement = Announcement(predictor)
         self.images: list[dict[str, Any]] = []
         """The numbers of every image."""
 
     def write_image(self, path: Path, image: np.ndarray, folder: Path) -> None:
         """Write all that there is about one image."""
         classes, palette = self._predictor.config.classes, self._predictor.config.palette
+        self._announcement.before((image.shape[0], image.shape[1]))
         gated = GatedImage(self._predictor, image)
         closings = [gated.close(levels, self._value) for levels in self._closings]
         learned, truth = gated.learned, self._truth.labels(path)

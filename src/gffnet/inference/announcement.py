@@ -2,7 +2,6 @@
 
 import logging
 
-from gffnet.inference.fitting_scale import fitting_scale
 from gffnet.inference.predictor import Predictor
 
 log = logging.getLogger("gffnet")
@@ -14,8 +13,10 @@ class Announcement:
     A command that is refused says one line, why: so nothing is said before the first image.
     """
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: Predictor, remedy: str = "") -> None:
+        """`remedy`: what the command offers to whoever would not have images seen smaller."""
         self._predictor = predictor
+        self._remedy = f": {remedy}" if remedy else ""
         self._begun = False
         self._smaller = False
 
@@ -24,17 +25,16 @@ class Announcement:
         if not self._begun:
             log.info(self._predictor.precision.told(self._predictor.device))
             self._begun = True
-        config = self._predictor.config
-        scale = fitting_scale(config.evaluation, config.learned_from, size)
+        scale, learned_from = self._predictor.scale(size), self._predictor.config.learned_from
         if scale < 1 and not self._smaller:
-            assert config.learned_from is not None  # or nothing is seen smaller
-            height, width = config.learned_from
+            assert learned_from is not None  # or nothing is seen smaller
+            height, width = learned_from
             log.info(
-                "large images are seen smaller (%dx%d at %g), for the model learned from %dx%d: --scales 1 has them "
-                "seen as they are, --crop in windows",
+                "large images are seen smaller (%dx%d at %g), for the model learned from %dx%d%s",
                 *size[::-1],
                 scale,
                 width,
                 height,
+                self._remedy,
             )
             self._smaller = True

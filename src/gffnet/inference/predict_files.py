@@ -157,7 +157,7 @@ class _Job:
         self._results = results
         self._since = since
         self._outcome = outcome
-        self._announcement = Announcement(predictor)
+        self._announcement = Announcement(predictor, "--scales 1 has them seen as they are, --crop in windows")
 
     def predict_images(self, names: Mapping[Path, Path]) -> None:
         """Predict every image whose results are not there."""

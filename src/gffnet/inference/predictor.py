@@ -2,7 +2,7 @@
 
 import copy
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -12,35 +12,22 @@ from torch import Tensor
 
 from gffnet.errors import UserError
 from gffnet.inference.exported import Exported, open_for_windows
-from gffnet.inference.fitting_scale import fitted_protocol
+from gffnet.inference.fitting_scale import fitted_protocol, fitting_scale
 from gffnet.inference.image_like import ImageLike, as_tensor
 from gffnet.inference.memory import peak_memory
 from gffnet.inference.model_folder import ModelConfig, hash_weights, is_exported, load_model
 from gffnet.inference.precision import Precision, pick_device, pick_precision
-from gffnet.inference.scaled import Scorer
+from gffnet.inference.scaled import Scorer, scaled_size
 from gffnet.inference.shipped import shipped_model
 from gffnet.inference.sliding_window import SlidingWindow
-from gffnet.models.algebra.resize import size_of
+from gffnet.models.algebra.resize import resize, size_of
 from gffnet.models.folding import fold_norms
 from gffnet.models.network import SceneParser
 from gffnet.recipe import EvaluationRecipe
-from gffnet.types import Gates, Pyramid
+from gffnet.types import Encoded, Gates
 
 _PIXEL = 16
 """Bytes a pixel of an image, its labels, and the pictures made of them."""
-
-
-class Encoded(NamedTuple):
-    """What an image, or a batch of windows, is to the fusion: encode once, fuse as often as one likes."""
-
-    reduced: Pyramid
-    """The reduced maps, finest first."""
-    gates: Gates | None
-    """The learned gates, or `None` for a fusion without."""
-    context: Tensor
-    """`y_0`."""
-    size: tuple[int, int]
-    """Height and width of the image."""
 
 
 class Predictor:
@@ -135,6 +122,10 @@ class Predictor:
         """The model's own for an image of a height and width."""
         return fitted_protocol(self.config.evaluation, self.config.learned_from, size)
 
+    def scale(self, size: tuple[int, int]) -> float:
+        """The scale that an image of a height and width is seen at whole: 1 unless it is much larger than usual."""
+        return fitting_scale(self.config.evaluation, self.config.learned_from, size)
+
     def window(self, protocol: EvaluationRecipe | None = None, size: tuple[int, int] = (0, 0)) -> SlidingWindow:
         """The network with a protocol, for tensors on the device; it can give results block by block.
 
@@ -160,26 +151,31 @@ class Predictor:
         return self._base
 
     @torch.inference_mode()
-    def encode(self, image: ImageLike) -> Encoded:
+    def encode(self, image: ImageLike, factor: float = 1.0) -> Encoded:
         """An image → all that fusing needs, so that gates can be edited without running the backbone again.
+
+        It is seen whole, at the scale that `predict` sees it at by the model's own protocol, times `factor`.
 
         Raises:
             UserError: the model has no fusion.
         """
         if self.network.fusion is None:
             raise UserError(f"model {self.config.recipe} has no fusion, so it has no maps to fuse and no gates.")
-        return self.encode_windows(self.tensor(image)[None])
+        x = self.tensor(image)[None]
+        scale = factor * self.scale(size_of(x))
+        seen = x if scale == 1 else resize(x.float(), scaled_size(size_of(x), scale))
+        return self.encode_windows(seen)._replace(size=size_of(x))
 
     @torch.inference_mode()
     def encode_windows(self, x: Num[Tensor, "b c h w"]) -> Encoded:
         """The same of a batch of windows, of a model that has a fusion."""
         pyramid, context = self.network.features(x.contiguous(memory_format=torch.channels_last))
         reduced, gates = self.network.encode(pyramid, context)
-        return Encoded(reduced, gates, context, size_of(x))
+        return Encoded(reduced, gates, context, size_of(x), size_of(x))
 
     @torch.inference_mode()
     def decode(self, encoded: Encoded, gates: Gates | None = None) -> Float[Tensor, "b k h w"]:
-        """Logits of what was encoded, with its own gates or with edited ones of the same shapes."""
+        """Logits of what was encoded, at its size, with its own gates or with edited ones of the same shapes."""
         used = encoded.gates if gates is None else gates
         return self.network.assemble(encoded.reduced, used, encoded.context, encoded.size)
 

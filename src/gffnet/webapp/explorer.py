@@ -98,6 +98,7 @@ class Explorer:
         return {
             "key": self._shelf.put(session),
             "size": session.image.shape[:2],
+            "seen_at": session.seen_size,
             "whole": whole.shape[:2],
             "classes": config.classes,
             "palette": config.palette,
@@ -142,7 +143,7 @@ def _drawn(session: Session, level: int) -> Answer:
     height, width = session.image.shape[:2]
     size = (max(1, height // 4), max(1, width // 4))
     steps = np.rint(255 * gate_map(gate, size)).astype(np.uint8)
-    stride = round(height / gate.shape[-2])
+    stride = round(session.seen_size[0] / gate.shape[-2])
     return {"level": level, "mean": float(gate.float().mean()), "stride": stride, "size": size, "map": pack(steps)}
 
 

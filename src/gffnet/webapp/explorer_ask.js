@@ -178,8 +178,11 @@ async function load(from, kept) {
   drawLegend();
   drawChanges(null);
   const whole = answer.whole[0] !== image.height || answer.whole[1] !== image.width;
+  const smaller = answer.seen_at[0] !== image.height;
   say(image.width + " x " + image.height + " pixels" +
     (whole ? ", reduced from " + answer.whole[1] + " x " + answer.whole[0] + " (--max-side " + page.most + ")" : "") +
+    (smaller ? "; the model, which learned from smaller images, sees it at " + answer.seen_at[1] + " x " +
+      answer.seen_at[0] : "") +
     "; encoded in " + answer.milliseconds + " ms");
   finished(image.gates.some(isEdited) ? "loading" : "exact");
   return true;

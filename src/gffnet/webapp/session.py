@@ -19,9 +19,10 @@ from torch import Tensor
 from gffnet.analysis.gate_edits import Edits, edit_gates
 from gffnet.analysis.gate_statistics import RING_NAMES, boundary_rings
 from gffnet.analysis.gated_image import gate_map
-from gffnet.inference.predictor import Encoded, Predictor
+from gffnet.inference.predictor import Predictor
+from gffnet.inference.scaled import scaled_size
 from gffnet.recipe import EvaluationRecipe
-from gffnet.types import Gates
+from gffnet.types import Encoded, Gates
 
 _COARSE_SIDE = 64
 """Images whose shorter side is below twice this have no preview: they are quick as they are."""
@@ -58,6 +59,12 @@ class Session:
     learned: Seen
     rings: Integer[np.ndarray, "h w"]
     """Distance to the boundaries of `learned.labels`, as an index into `RING_NAMES`."""
+
+    @property
+    def seen_size(self) -> tuple[int, int]:
+        """Height and width that the backbone saw the image at: smaller where its like is not what it learned from."""
+        size = (self.image.shape[0], self.image.shape[1])
+        return scaled_size(size, self.predictor.scale(size))
 
     @property
     def gates(self) -> Gates:
@@ -100,12 +107,13 @@ def open_session(predictor: Predictor, image: UInt8[np.ndarray, "h w 3"]) -> Ses
     """
     encoded = coarse = None
     if predictor.network.fusion is None:
-        seen = _most_probable(predictor.probabilities(image, EvaluationRecipe()))
+        scale = predictor.scale((image.shape[0], image.shape[1]))
+        seen = _most_probable(predictor.probabilities(image, EvaluationRecipe(scales=(scale,))))
     else:
         encoded = predictor.encode(image)
         seen = _seen(predictor.decode(encoded))
-        if encoded.gates is not None and min(encoded.size) >= 2 * _COARSE_SIDE:
-            coarse = predictor.encode(_halved(image))._replace(size=encoded.size)
+        if encoded.gates is not None and min(encoded.seen) >= 2 * _COARSE_SIDE:
+            coarse = predictor.encode(image, factor=0.5)
     return Session(predictor, image, encoded, coarse, seen, boundary_rings(seen.labels))
 
 
@@ -115,15 +123,8 @@ def reduced(image: UInt8[np.ndarray, "h w 3"], most: int) -> UInt8[np.ndarray, "
     factor = most / max(height, width)
     if factor >= 1:
         return image
-    return _resized(image, (max(1, round(height * factor)), max(1, round(width * factor))))
-
-
-def _halved(image: np.ndarray) -> np.ndarray:
-    return _resized(image, (image.shape[0] // 2, image.shape[1] // 2))
-
-
-def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    return np.array(Image.fromarray(image).resize((size[1], size[0]), Resampling.LANCZOS))
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    return np.array(Image.fromarray(image).resize(size, Resampling.LANCZOS))
 
 
 @torch.inference_mode()

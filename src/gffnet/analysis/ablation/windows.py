@@ -15,9 +15,10 @@ from torch import Tensor
 
 from gffnet.analysis.gate_edits import Edits, edit_gates
 from gffnet.analysis.gated_image import gate_count
-from gffnet.inference.predictor import Encoded, Predictor
+from gffnet.inference.predictor import Predictor
 from gffnet.models.algebra.resize import size_of
 from gffnet.recipe import EvaluationRecipe
+from gffnet.types import Encoded
 
 
 def predict_edited(
