@@ -49,6 +49,13 @@ def test_an_image_much_larger_than_those_of_training_is_seen_as_predict_sees_it(
     assert result.prediction.shape == result.maps[0].shape == (height, width)
     assert (result.prediction == predictor.predict(image)).mean() > 0.98
     assert (result.prediction == predictor.predict(image, EvaluationRecipe())).mean() < 0.98
+    whole = GatedImage(predictor, image, scale=1.0)
+    assert whole.seen == (height, width)
+    assert (whole.learned.prediction == predictor.predict(image, EvaluationRecipe())).mean() > 0.999
+    assert GatedImage(predictor, image).seen == (23, 34)  # 1.5 times (15, 23), nearly
+    assert np.array_equal(
+        close_gates(predictor, image, [1], scale=0.365).prediction, close_gates(predictor, image, [1]).prediction
+    )
 
 
 def test_a_gate_a_channel_is_shown_as_the_mean_over_channels(image):
@@ -113,7 +120,7 @@ def test_one_opens_a_gate(predictor, image):
 def test_an_image_is_encoded_once(predictor, image, monkeypatch):
     calls = []
     encode = predictor.encode
-    monkeypatch.setattr(predictor, "encode", lambda x: calls.append(1) or encode(x))
+    monkeypatch.setattr(predictor, "encode", lambda *seen: calls.append(1) or encode(*seen))
     gated = GatedImage(predictor, image)
     shares = [gated.close([level]).share for level in range(1, 5)]
     assert len(calls) == 1

@@ -1,6 +1,7 @@
 """`gffnet gates`: its options, what it prints and writes, and its mistakes."""
 
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,23 @@ def test_tables_are_printed(words: list[str], photo: str, capsys: Captured) -> N
     assert "With gates opened" in out
     assert "G2 G3" in out
     assert "accuracy" not in out
+
+
+def test_much_larger_images_than_those_of_training_are_seen_smaller_unless_told_otherwise(
+    words: list[str], photo: str, tmp_path: Path, capsys: Captured, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = tmp_path / "run/model/config.json"
+    model.write_text(json.dumps({**json.loads(model.read_text()), "learned_from": [16, 24]}))
+    with caplog.at_level(logging.INFO, "gffnet"):
+        assert main([*words, photo, "--json"]) == 0
+    numbers = json.loads(capsys.readouterr().out)["by_image"][0]
+    assert (numbers["size"], numbers["seen_at"]) == ([62, 94], [24, 36])  # 1.5 times
+    assert caplog.messages[-1].endswith("for the model learned from 24x16: --scale 1 has them seen as they are")
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "gffnet"):
+        assert main([*words, photo, "--scale", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["by_image"][0]["seen_at"] == [62, 94]
+    assert "smaller" not in caplog.text
 
 
 def test_a_sample_by_its_name_is_judged_by_its_labels(

@@ -28,6 +28,8 @@ def test_everything_is_said_once(
         announcement.before((360, 480))
         announcement.before((360, 480))
         assert caplog.messages == ["float32 on cpu: as asked"]
+        announcement.before((3024, 4032), scale=1.0)
+        assert len(caplog.messages) == 1, "whoever names a scale knows"
         announcement.before((3024, 4032))
         announcement.before((3000, 4000))
     assert caplog.messages[1:] == [

@@ -227,22 +227,23 @@ def test_encode_and_decode_are_the_networks_forward(fusion: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("factor", "learned_from", "seen"),
+    ("scale", "learned_from", "seen"),
     [
         (0.5, None, (60, 40)),
-        (1.0, (30, 20), (45, 30)),
-        (2.0, (30, 20), (90, 60)),
-        (1.0, (60, 40), (120, 80)),
+        (None, None, (120, 80)),
+        (None, (60, 40), (120, 80)),
+        (None, (30, 20), (45, 30)),
+        (1.0, (30, 20), (120, 80)),
     ],
 )
 def test_an_image_is_encoded_at_a_scale(
-    factor: float, learned_from: tuple[int, int] | None, seen: tuple[int, int]
+    scale: float | None, learned_from: tuple[int, int] | None, seen: tuple[int, int]
 ) -> None:
     predictor, image = tiny.predictor(tiny.recipe(tiny.GFFNET)), tiny.picture(5, 120, 80)
     predictor.config = dataclasses.replace(predictor.config, learned_from=learned_from)
     x = torch.from_numpy(image).permute(2, 0, 1)[None].float()
     smaller = torch.nn.functional.interpolate(x, seen, mode="bilinear", align_corners=False)
-    encoded, expected = predictor.encode(image, factor), predictor.encode_windows(smaller)
+    encoded, expected = predictor.encode(image, scale), predictor.encode_windows(smaller)
     assert (encoded.size, encoded.seen) == ((120, 80), seen)
     torch.testing.assert_close(list(encoded.gates), list(expected.gates))
     logits = predictor.decode(encoded)

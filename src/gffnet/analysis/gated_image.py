@@ -68,18 +68,23 @@ def became(learned: GateResult, closing: Closing, truth: UInt8[np.ndarray, "h w"
 class GatedImage:
     """An image that went through the backbone once, to be fused with its gates as learned or as edited."""
 
-    def __init__(self, predictor: Predictor, image: UInt8[np.ndarray, "h w c"]) -> None:
-        """Encode `image`.
+    def __init__(self, predictor: Predictor, image: UInt8[np.ndarray, "h w c"], scale: float | None = None) -> None:
+        """Encode `image`, seen at `scale` (None: as `predict` sees it); all that is answered has its own size.
 
         Raises:
             UserError: the model's fusion has no gates.
         """
         self._predictor = predictor
-        self._encoded, self._gates = _encode(predictor, image)
+        self._encoded, self._gates = _encode(predictor, image, scale)
         self.learned = GateResult(
             maps=tuple(gate_map(gate, self._encoded.size) for gate in self._gates),
             prediction=self._predict(self._gates),
         )
+
+    @property
+    def seen(self) -> tuple[int, int]:
+        """Height and width that the backbone saw the image at."""
+        return self._encoded.seen
 
     def close(self, levels: Sequence[int], value: float = 0.0) -> Closing:
         """Fuse with the gates of `levels` at `value`. Raises as `edit`."""
@@ -126,9 +131,9 @@ def gate_count(predictor: Predictor) -> int:
     )
 
 
-def _encode(predictor: Predictor, image: np.ndarray) -> tuple[Encoded, Gates]:
+def _encode(predictor: Predictor, image: np.ndarray, scale: float | None) -> tuple[Encoded, Gates]:
     """The encoded image and its gates."""
     gate_count(predictor)
-    encoded = predictor.encode(image)
+    encoded = predictor.encode(image, scale)
     assert encoded.gates is not None
     return encoded, encoded.gates

@@ -27,24 +27,30 @@ from gffnet.inference.predictor import Predictor
 __all__ = ["Closing", "GateResult", "GatedImage", "close_gates", "gate_maps", "write_gates"]
 
 
-def gate_maps(predictor: Predictor, image: UInt8[np.ndarray, "h w c"]) -> GateResult:
-    """The learned gate maps of an image at its size, and the prediction.
+def gate_maps(predictor: Predictor, image: UInt8[np.ndarray, "h w c"], scale: float | None = None) -> GateResult:
+    """The learned gate maps of an image at its size, and the prediction; `scale` as `GatedImage` has it.
 
     Raises:
         UserError: the model's fusion has no gates.
     """
-    return GatedImage(predictor, image).learned
+    return GatedImage(predictor, image, scale).learned
 
 
 def close_gates(
-    predictor: Predictor, image: UInt8[np.ndarray, "h w c"], levels: Sequence[int], value: float = 0.0
+    predictor: Predictor,
+    image: UInt8[np.ndarray, "h w c"],
+    levels: Sequence[int],
+    value: float = 0.0,
+    scale: float | None = None,
 ) -> Closing:
     """What the network sees with the gates of `levels` (1 the finest) at `value`; of no level, just what it saw before.
+
+    `scale` as `GatedImage` has it.
 
     Raises:
         UserError: the model's fusion has no gates, there is no such level, or no such gate value.
     """
-    return GatedImage(predictor, image).close(levels, value)
+    return GatedImage(predictor, image, scale).close(levels, value)
 
 
 def write_gates(
@@ -54,13 +60,15 @@ def write_gates(
     closings: Sequence[Sequence[int]] = (),
     value: float = 0.0,
     truth: Truth | None = None,
+    scale: float | None = None,
 ) -> dict[str, Any]:
     """Write figures, maps and numbers of every image into a folder of its own in `out`.
 
     A folder is called after its image, with a number where two images are called the same. It holds `gates.png` (the
     figure), `g1.png` ... (each map alone), `gates.npz` (arrays `g1` ..., float16), `stats.json`, and with `closings`
     also `closed.png`: what the network sees with the gates of each of them at `value`, and, where `truth` knows the
-    labels, what becomes wrong. The numbers over the pixels of all images stand in `out/stats.json`.
+    labels, what becomes wrong. The numbers over the pixels of all images stand in `out/stats.json`. Images are seen at
+    `scale`; None: as `predict` sees them.
 
     Returns:
         The content of `out/stats.json`, and as `by_image` that of every other `stats.json`.
@@ -70,7 +78,7 @@ def write_gates(
         RunFailed: some images could not be read; all the others are written.
     """
     folders = result_folders(image_paths, out)
-    job = _Job(predictor, tuple(tuple(sorted(set(levels))) for levels in closings), value, truth or Truth([]))
+    job = _Job(predictor, tuple(tuple(sorted(set(levels))) for levels in closings), value, truth or Truth([]), scale)
     try:
         for path, image in readable(list(folders), "gate maps", out):
             job.write_image(path, image, folders[path])
@@ -98,24 +106,34 @@ def result_folders(image_paths: Sequence[Path], out: Path) -> dict[Path, Path]:
 class _Job:
     """What writing one image after the other shares."""
 
-    def __init__(self, predictor: Predictor, closings: Sequence[tuple[int, ...]], value: float, truth: Truth) -> None:
+    def __init__(
+        self,
+        predictor: Predictor,
+        closings: Sequence[tuple[int, ...]],
+        value: float,
+        truth: Truth,
+        scale: float | None,
+    ) -> None:
         self._predictor, self._closings, self._value, self._truth = predictor, closings, value, truth
+        self._scale = scale
         self._all = GateStatistics(predictor.config.classes)
-        self._announcement = Announcement(predictor)
+        self._announcement = Announcement(predictor, "--scale 1 has them seen as they are")
         self.images: list[dict[str, Any]] = []
         """The numbers of every image."""
 
     def write_image(self, path: Path, image: np.ndarray, folder: Path) -> None:
         """Write all that there is about one image."""
         classes, palette = self._predictor.config.classes, self._predictor.config.palette
-        self._announcement.before((image.shape[0], image.shape[1]))
-        gated = GatedImage(self._predictor, image)
+        size = (image.shape[0], image.shape[1])
+        self._announcement.before(size, self._scale)
+        gated = GatedImage(self._predictor, image, self._scale)
         closings = [gated.close(levels, self._value) for levels in self._closings]
         learned, truth = gated.learned, self._truth.labels(path)
         own = GateStatistics(classes)
         own.add(learned, closings, truth)
         self._all.merge(own)
-        self.images.append({"image": str(path), "size": list(image.shape[:2]), **self._numbers(own)})
+        sizes = {"size": list(size), "seen_at": list(gated.seen)}
+        self.images.append({"image": str(path), **sizes, **self._numbers(own)})
         for level, gate in enumerate(learned.maps, start=1):
             write_image(folder / f"g{level}.png", gate_colours(gate))
         write_whole(folder / "gates.npz", _archive(learned))

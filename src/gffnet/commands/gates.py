@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gffnet.commands.arguments import Parser, levels, print_json
+from gffnet.commands.arguments import Parser, levels, print_json, scale
 from gffnet.commands.drawn import DASH, drawn, percent
 from gffnet.commands.model_arguments import add_model
 from gffnet.commands.truth_arguments import add_truth, truth_of
@@ -30,6 +30,13 @@ def add_arguments(parser: Parser) -> None:
         "figure: --close 1 --close 2 --close 1,2",
     )
     add_value(parser)
+    parser.add_argument(
+        "--scale",
+        type=scale,
+        default=None,
+        metavar="S",
+        help="see images at S times their sides (default: 1, less where they are much larger than in training)",
+    )
     add_truth(parser)
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON instead of tables")
 
@@ -58,7 +65,7 @@ def run(arguments: Namespace) -> None:
     if truth.classes is not None:
         same_classes(predictor, truth.classes, arguments.dataset)
     paths = image_files([truth.image(path) for path in arguments.images])
-    numbers = write_gates(predictor, paths, arguments.out, arguments.close, arguments.value, truth)
+    numbers = write_gates(predictor, paths, arguments.out, arguments.close, arguments.value, truth, arguments.scale)
     if arguments.json:
         print_json(numbers)
     else:

@@ -20,19 +20,19 @@ class Announcement:
         self._begun = False
         self._smaller = False
 
-    def before(self, size: tuple[int, int]) -> None:
-        """Say what is to be said before an image of a height and width."""
+    def before(self, size: tuple[int, int], scale: float | None = None) -> None:
+        """Say what is to be said before an image of a height and width; `scale`: that was asked for, if any was."""
         if not self._begun:
             log.info(self._predictor.precision.told(self._predictor.device))
             self._begun = True
-        scale, learned_from = self._predictor.scale(size), self._predictor.config.learned_from
-        if scale < 1 and not self._smaller:
+        own, learned_from = self._predictor.scale(size), self._predictor.config.learned_from
+        if scale is None and own < 1 and not self._smaller:
             assert learned_from is not None  # or nothing is seen smaller
             height, width = learned_from
             log.info(
                 "large images are seen smaller (%dx%d at %g), for the model learned from %dx%d%s",
                 *size[::-1],
-                scale,
+                own,
                 width,
                 height,
                 self._remedy,

@@ -151,10 +151,10 @@ class Predictor:
         return self._base
 
     @torch.inference_mode()
-    def encode(self, image: ImageLike, factor: float = 1.0) -> Encoded:
+    def encode(self, image: ImageLike, scale: float | None = None) -> Encoded:
         """An image → all that fusing needs, so that gates can be edited without running the backbone again.
 
-        It is seen whole, at the scale that `predict` sees it at by the model's own protocol, times `factor`.
+        It is seen whole, at `scale` times its sides; None: as `predict` sees it, which is 1 but for large images.
 
         Raises:
             UserError: the model has no fusion.
@@ -162,7 +162,7 @@ class Predictor:
         if self.network.fusion is None:
             raise UserError(f"model {self.config.recipe} has no fusion, so it has no maps to fuse and no gates.")
         x = self.tensor(image)[None]
-        scale = factor * self.scale(size_of(x))
+        scale = self.scale(size_of(x)) if scale is None else scale
         seen = x if scale == 1 else resize(x.float(), scaled_size(size_of(x), scale))
         return self.encode_windows(seen)._replace(size=size_of(x))
 

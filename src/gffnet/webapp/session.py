@@ -113,7 +113,7 @@ def open_session(predictor: Predictor, image: UInt8[np.ndarray, "h w 3"]) -> Ses
         encoded = predictor.encode(image)
         seen = _seen(predictor.decode(encoded))
         if encoded.gates is not None and min(encoded.seen) >= 2 * _COARSE_SIDE:
-            coarse = predictor.encode(image, factor=0.5)
+            coarse = predictor.encode(image, predictor.scale(encoded.size) / 2)
     return Session(predictor, image, encoded, coarse, seen, boundary_rings(seen.labels))
 
 

@@ -98,7 +98,7 @@ def make_example(predictor: Predictor, sample: Sample, protocol: EvaluationRecip
     plain = Example(sample.name, image, labels, prediction, None, None, choice.why, choice.miou)
     if not isinstance(predictor.network.fusion, GatedFusion):
         return plain
-    gated = GatedImage(predictor, image)
+    gated = GatedImage(predictor, image, scale=1.0)  # as the evaluation sees it
     closings = [gated.close([level]) for level in range(1, len(gated.learned.maps) + 1)]
     closed = [(closing.levels[0], closing.changed, closing.share) for closing in closings]
     return Example(sample.name, image, labels, prediction, gated.learned.maps, closed, choice.why, choice.miou)
