@@ -1,4 +1,5 @@
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -118,12 +119,14 @@ def test_folders_never_collide(tmp_path):
     assert [folder.name for folder in folders.values()] == ["s", "s-3", "s-2", "s-4"]
 
 
-def test_a_model_without_gates_or_level_writes_nothing(predictor, files, tmp_path):
+def test_a_model_without_gates_or_level_writes_and_says_nothing(predictor, files, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "gffnet")
     with pytest.raises(UserError, match="has no gates"):
         write_gates(tiny.predictor("camvid/pspnet_r18"), files, tmp_path / "out")
     with pytest.raises(UserError, match="gate level 9"):
         write_gates(predictor, files, tmp_path / "out", [[9]])
     assert not (tmp_path / "out").exists()
+    assert not caplog.messages
 
 
 def test_unreadable_images_are_left_out_and_told(predictor, files, tmp_path, capsys):

@@ -125,9 +125,9 @@ class _Job:
         """Write all that there is about one image."""
         classes, palette = self._predictor.config.classes, self._predictor.config.palette
         size = (image.shape[0], image.shape[1])
-        self._announcement.before(size, self._scale)
         gated = GatedImage(self._predictor, image, self._scale)
         closings = [gated.close(levels, self._value) for levels in self._closings]
+        self._announcement.before(size, self._scale)  # not earlier: what is refused is refused in one line
         learned, truth = gated.learned, self._truth.labels(path)
         own = GateStatistics(classes)
         own.add(learned, closings, truth)
