@@ -163,7 +163,7 @@ class Predictor:
             raise UserError(f"model {self.config.recipe} has no fusion, so it has no maps to fuse and no gates.")
         x = self.tensor(image)[None]
         scale = self.scale(size_of(x)) if scale is None else scale
-        seen = x if scale == 1 else resize(x.float(), scaled_size(size_of(x), scale))
+        seen = resize(x.float(), scaled_size(size_of(x), scale))
         return self.encode_windows(seen)._replace(size=size_of(x))
 
     @torch.inference_mode()

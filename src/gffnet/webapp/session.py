@@ -106,14 +106,14 @@ def open_session(predictor: Predictor, image: UInt8[np.ndarray, "h w 3"]) -> Ses
         UserError: the model takes other images.
     """
     encoded = coarse = None
+    scale = predictor.scale((image.shape[0], image.shape[1]))
     if predictor.network.fusion is None:
-        scale = predictor.scale((image.shape[0], image.shape[1]))
         seen = _most_probable(predictor.probabilities(image, EvaluationRecipe(scales=(scale,))))
     else:
-        encoded = predictor.encode(image)
+        encoded = predictor.encode(image, scale)
         seen = _seen(predictor.decode(encoded))
         if encoded.gates is not None and min(encoded.seen) >= 2 * _COARSE_SIDE:
-            coarse = predictor.encode(image, predictor.scale(encoded.size) / 2)
+            coarse = predictor.encode(image, scale / 2)
     return Session(predictor, image, encoded, coarse, seen, boundary_rings(seen.labels))
 
 
