@@ -24,12 +24,12 @@ import torch
 from numpy.typing import NDArray
 
 from gffnet.data.cityscapes import TRAIN_IDS
-from gffnet.data.streets import render_street
 from gffnet.metrics.boundary import boundary_hits
 from gffnet.metrics.confusion import ConfusionMatrix
 from gffnet.metrics.distance import band_counts
 from gffnet.metrics.objects import size_counts
 from gffnet.metrics.scoring import BANDS, SIZES, WIDTHS, Scoring
+from gffnet.streets import render_street
 from harness import interleaved, machine, one_core, ratios, report, spread, timing
 
 try:

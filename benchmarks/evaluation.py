@@ -38,7 +38,6 @@ from numpy.typing import NDArray
 from gffnet.commands.arguments import size
 from gffnet.data.build import open_dataset
 from gffnet.data.images import read_image
-from gffnet.data.streets.scene import render_street
 from gffnet.inference.model_folder import load_model
 from gffnet.inference.predictor import load
 from gffnet.inference.windows import window_starts
@@ -47,6 +46,7 @@ from gffnet.models.algebra.forms import set_plain
 from gffnet.models.network import SceneParser
 from gffnet.pages import keep_pages
 from gffnet.recipe import EvaluationRecipe
+from gffnet.streets.scene import render_street
 from harness import machine, ratios, report, spread, timing
 
 Predict = Callable[[NDArray[np.uint8], EvaluationRecipe], NDArray[np.uint8]]

@@ -20,9 +20,9 @@ from pathlib import Path
 import torch
 
 from gffnet.analysis.gate_edits import GateEdit, edit_gates
-from gffnet.data.streets.scene import render_street
 from gffnet.inference.predictor import load
 from gffnet.pages import keep_pages
+from gffnet.streets.scene import render_street
 from gffnet.webapp.session import Session, open_session
 from gffnet.webapp.wire import pack
 from harness import interleaved, machine, report, spread, timing

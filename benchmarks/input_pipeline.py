@@ -37,10 +37,10 @@ from gffnet.data.cache.cached import with_cache
 from gffnet.data.cityscapes import TRAIN_IDS, Cityscapes
 from gffnet.data.images import read_image, read_labels
 from gffnet.data.stream import TrainingStream
-from gffnet.data.streets.files import write_streets
 from gffnet.data.transforms import Augmentation
 from gffnet.models.build import build_network
 from gffnet.recipe import load_recipe
+from gffnet.streets.files import write_streets
 from harness import interleaved, machine, one_core, ratios, report, spread, timing
 
 try:

@@ -23,7 +23,7 @@ WITHOUT_TWIN = {
 TESTED_AS_ONE = {
     "recipe": "test_recipe.py",
     "commands": "test_cli.py",
-    "data/streets": "data/streets/test_scene.py",
+    "streets": "streets/test_scene.py",
 }
 """Packages whose modules are tested through what the package offers, and by which test."""
 

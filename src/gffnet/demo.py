@@ -13,10 +13,10 @@ from gffnet.analysis.report.evaluation import open_images
 from gffnet.analysis.report.page import write_report
 from gffnet.analysis.report.run import report_of
 from gffnet.console import progress, screen
-from gffnet.data.streets import write_streets
 from gffnet.errors import UserError
 from gffnet.inference.model_folder import CONFIG
 from gffnet.recipe import load_recipe
+from gffnet.streets import write_streets
 from gffnet.training.train import train
 
 RECIPE = "streets/demo"

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from gffnet.data.build import open_dataset
-from gffnet.data.streets import write_streets
 from gffnet.data.truth import Truth
 from gffnet.errors import UserError
+from gffnet.streets import write_streets
 
 
 @pytest.fixture(scope="module")

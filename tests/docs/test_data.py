@@ -10,7 +10,7 @@ from gffnet.data.build import LAYOUTS, READERS
 from gffnet.data.catalog import class_count
 from gffnet.data.check.findings import CODES
 from gffnet.data.folder_classes import read_classes
-from gffnet.data.streets import write_streets
+from gffnet.streets import write_streets
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
 

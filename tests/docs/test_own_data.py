@@ -15,10 +15,10 @@ from gffnet.data.check.next_step import BALANCE, SCARCITY
 from gffnet.data.folder import Folder
 from gffnet.data.folder_classes import read_classes
 from gffnet.data.folder_splits import FRACTION
-from gffnet.data.streets.labels import Label
-from gffnet.data.streets.scene import render_street
 from gffnet.recipe import load_recipe
 from gffnet.recipe.auto import FEWEST, KEYS, LARGEST, MOST, PASSES, STEP
+from gffnet.streets.labels import Label
+from gffnet.streets.scene import render_street
 from tests.data.trees import save
 from tests.export.networks import symbolic_sizes
 

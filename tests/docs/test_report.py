@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gffnet.analysis.report.confusion import MOST_CELLS
-from gffnet.data.streets import write_streets
+from gffnet.streets import write_streets
 from tests import tiny
 from tests.analysis.runs import make_run
 

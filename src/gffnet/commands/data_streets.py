@@ -21,7 +21,7 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: Namespace) -> None:
     """Write the scenes, and say where they are."""
     from gffnet.console import progress, screen
-    from gffnet.data.streets import write_streets
+    from gffnet.streets import write_streets
 
     try:
         arguments.out.mkdir(parents=True, exist_ok=True)

@@ -16,9 +16,9 @@ import numpy as np
 from gffnet.analysis.figures import colour_table
 from gffnet.analysis.gated_image import gate_map
 from gffnet.data.colour import MARK
-from gffnet.data.streets.scene import LEAST, render_street
 from gffnet.errors import UserError
 from gffnet.inference.predictor import Predictor
+from gffnet.streets.scene import LEAST, render_street
 from gffnet.webapp.archive import archive
 from gffnet.webapp.session import Seen, Session, open_session, reduced
 from gffnet.webapp.shelf import Shelf
