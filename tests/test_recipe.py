@@ -13,12 +13,12 @@ from gffnet.recipe import (
     DataSize,
     ModelRecipe,
     Recipe,
-    fit,
     from_mapping,
-    load_open_recipe,
     load_recipe,
+    load_unresolved,
     recipe_from_mapping,
     recipe_names,
+    resolve_auto,
 )
 
 NAME = "cityscapes/gffnet_r101"
@@ -119,7 +119,7 @@ def test_a_recipe_survives_its_yaml(tmp_path: Path) -> None:
 def test_a_part_can_be_read_alone() -> None:
     model = load_recipe(NAME).model
     assert from_mapping(ModelRecipe, load_recipe(NAME).to_mapping()["model"], "config.json") == model
-    with pytest.raises(UserError, match=r"^recipe config\.json: fusio is unknown\. Did you mean 'fusion'\?"):
+    with pytest.raises(UserError, match=r"^config\.json: fusio is unknown\. Did you mean 'fusion'\?"):
         from_mapping(ModelRecipe, {"fusio": "gff"}, "config.json")
 
 
@@ -192,12 +192,12 @@ def test_bases_in_a_circle(tmp_path: Path) -> None:
     first = written(tmp_path, "base: deeper/second.yaml\n", "first.yaml")
     written(tmp_path, "base: ../first.yaml\n", "deeper/second.yaml")
     message = refusal(recipe=first)
-    assert "its bases go in a circle" in message
+    assert "its bases form a cycle" in message
     assert message.count(" -> ") == 2
 
 
 def test_a_file_that_is_its_own_base(tmp_path: Path) -> None:
-    assert "circle" in refusal(recipe=written(tmp_path, "base: mine.yaml\n"))
+    assert "cycle" in refusal(recipe=written(tmp_path, "base: mine.yaml\n"))
 
 
 # Keys
@@ -235,7 +235,7 @@ def test_a_value_in_the_place_of_a_section(override: str, got: str) -> None:
 
 @pytest.mark.parametrize("override", ["training.batch", "=4", "batch: 4", ""])
 def test_an_override_of_another_form(override: str) -> None:
-    expected = f"--set {override!r} must read section.key=value, such as training.iterations=2000."
+    expected = f"--set {override!r} must have the form section.key=value, such as training.iterations=2000."
     assert refusal(override) == expected
 
 
@@ -295,7 +295,7 @@ SHARE = "a number of at least 0 and below 1"
         ("training.jitter=-1", "an integer of at least 0", "-1"),
         ("training.crop=[512, 8]", CROP, "[512, 8]"),
         ("training.scales=[2.0, 0.75]", RANGE, "[2.0, 0.75]"),
-        ("training.scales=[0, 1]", RANGE, "[0, 1]"),
+        ("training.scales=[0, 1]", "a list of two numbers above 0", "[0, 1]"),
         ("training.learning_rate=0", "a number above 0", "0"),
         ("training.learning_rate=.nan", "a number above 0", "nan"),
         ("training.learning_rate=.inf", "a number above 0", "inf"),
@@ -421,10 +421,10 @@ def test_what_is_said_is_not_left_to_the_data() -> None:
 
 
 def test_where_there_are_no_data_all_is_a_number_too() -> None:
-    recipe, autos = load_open_recipe(OWN)
+    recipe, autos = load_unresolved(OWN)
     assert autos == ["training.iterations", "training.crop", "training.validate_every", "evaluation.crop"]
-    assert load_open_recipe(NAME)[1] == []
-    assert fit(recipe, [], DataSize(1, 1, 1)) == recipe
+    assert load_unresolved(NAME)[1] == []
+    assert resolve_auto(recipe, [], DataSize(1, 1, 1)) == recipe
     assert recipe_from_mapping(load_recipe(OWN).to_mapping(), "tests") == load_recipe(OWN)
 
 

@@ -1,6 +1,6 @@
 """Files of the repository that a page links to become pages of the site, under `source/`.
 
-In the repository `[types.py](../src/gffnet/recipe/types.py)` opens the file itself. A site has only what lies in
+In the repository `[schema.py](../src/gffnet/recipe/schema.py)` opens the file itself. A site has only what lies in
 `docs`: there the file is shown on a page of its own, and the link leads to it.
 """
 

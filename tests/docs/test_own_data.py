@@ -16,7 +16,7 @@ from gffnet.data.folder import Folder
 from gffnet.data.folder_classes import read_classes
 from gffnet.data.folder_splits import FRACTION
 from gffnet.recipe import load_recipe
-from gffnet.recipe.auto import FEWEST, KEYS, LARGEST, MOST, PASSES, STEP
+from gffnet.recipe.loading import AUTO_EPOCHS, AUTO_KEYS, CROP_MULTIPLE, MAX_CROP, MAX_ITERATIONS, MIN_ITERATIONS
 from gffnet.streets.labels import Label
 from gffnet.streets.scene import render_street
 from tests.data.trees import save
@@ -148,9 +148,10 @@ def test_every_value_that_the_page_sets_may_be_set() -> None:
 
 
 def test_the_rules_are_those_of_the_code() -> None:
-    assert f"{PASSES} passes over the training images, in hundreds: at least {FEWEST}, at most {MOST}" in PAGE
-    assert f"up to a multiple of {STEP}, at most {LARGEST}" in PAGE
-    assert f"| `{KEYS[0]}` |" in PAGE
-    assert all(f"| `{key}` | " in PAGE for key in KEYS)
+    bounds = f"at least {MIN_ITERATIONS}, at most {MAX_ITERATIONS}"
+    assert f"{AUTO_EPOCHS} passes over the training images, in hundreds: {bounds}" in PAGE
+    assert f"up to a multiple of {CROP_MULTIPLE}, at most {MAX_CROP}" in PAGE
+    assert f"| `{AUTO_KEYS[0]}` |" in PAGE
+    assert all(f"| `{key}` | " in PAGE for key in AUTO_KEYS)
     assert ("a fifth is" in PAGE, FRACTION) == (True, 0.2)
     assert ("a tenth of an even share" in PAGE, SCARCITY) == (True, 10)

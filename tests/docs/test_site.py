@@ -103,8 +103,8 @@ def test_pages_load_nothing_from_elsewhere(site: Path) -> None:
 def test_files_that_pages_link_to_are_shown(site: Path) -> None:
     """A link to a file of the repository leads to a page that shows it."""
     training = Links((site / "training.html").read_text(encoding="utf-8"))
-    assert "source/src/gffnet/recipe/types.py.html" in training.links
-    shown = (site / "source/src/gffnet/recipe/types.py.html").read_text(encoding="utf-8")
+    assert "source/src/gffnet/recipe/schema.py.html" in training.links
+    shown = (site / "source/src/gffnet/recipe/schema.py.html").read_text(encoding="utf-8")
     text = re.sub(r"<[^>]+>", "", shown)
     assert "class TrainingRecipe:" in text
     assert "Iterations between validations." in text

@@ -1,6 +1,5 @@
 import itertools
 from dataclasses import replace
-from typing import get_args
 
 import pytest
 import torch
@@ -9,7 +8,8 @@ from gffnet.errors import UserError
 from gffnet.models import build
 from gffnet.models.build import CONTEXTS, FUSIONS, PYRAMIDS, build_fusion, build_network, build_pyramid
 from gffnet.models.fusion.base import GatedFusion
-from gffnet.recipe import BackboneRecipe, ContextName, FusionName, ModelRecipe, PyramidName, load_recipe, recipe_names
+from gffnet.recipe import BackboneRecipe, ModelRecipe, load_recipe, recipe_names
+from gffnet.registry import NAMES
 from tests.models.naive import assert_equal
 from tests.models.stub import StubBackbone
 
@@ -28,9 +28,9 @@ def _stub(monkeypatch):
 
 
 def test_every_name_of_a_recipe_has_its_row():
-    assert set(CONTEXTS) == set(get_args(ContextName))
-    assert {"none", *FUSIONS} == set(get_args(FusionName))
-    assert set(PYRAMIDS) == set(get_args(PyramidName))
+    assert set(CONTEXTS) == set(NAMES["context"])
+    assert {"none", *FUSIONS} == set(NAMES["fusion"])
+    assert set(PYRAMIDS) == set(NAMES["pyramid"])
 
 
 @pytest.mark.usefixtures("_stub")

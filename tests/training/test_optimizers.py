@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from gffnet.errors import UserError
 from gffnet.models.build import build_network
 from gffnet.models.network import SceneParser
-from gffnet.recipe import Recipe
-from gffnet.recipe.types import OptimizerName
+from gffnet.recipe import OptimizerName, Recipe
 from gffnet.training.auxiliary import AuxiliaryHead
 from gffnet.training.optimizers import is_decayed, make_optimizer, parameter_groups
 from tests import tiny

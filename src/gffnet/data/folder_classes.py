@@ -24,7 +24,7 @@ from gffnet.data.catalog import IGNORE, Classes
 from gffnet.data.colour_masks import unpack
 from gffnet.data.folder_guess import guess_classes
 from gffnet.errors import UserError, nearest
-from gffnet.recipe.load import StrictLoader
+from gffnet.recipe import StrictLoader
 
 FILE = "classes.yaml"
 Kind: TypeAlias = Literal["ids", "colors"]

@@ -3,13 +3,12 @@ the extra file `gffnet.json`."""
 
 import dataclasses
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from gffnet.errors import UserError
 from gffnet.inference.model_folder import ModelConfig
-from gffnet.recipe import from_mapping
+from gffnet.recipe import from_mapping, validated
 
 COMPILED = ".aoti.pt2"
 """What the name of a package of AOTInductor ends with; it is a kind of `.pt2` file."""
@@ -17,7 +16,7 @@ PROPERTY = "gffnet"
 EXTRA_FILE = "gffnet.json"
 
 
-@dataclass(frozen=True)
+@validated
 class ExportRecord:
     """Model, protocol and origin of an exported file, and what goes in and comes out."""
 
@@ -55,6 +54,6 @@ def read_record(text: str | None, path: Path) -> ExportRecord:
             "that `gffnet export` wrote, or a run folder."
         )
     try:
-        return from_mapping(ExportRecord, json.loads(text), str(path))
+        return from_mapping(ExportRecord, json.loads(text), f"model {path}")
     except json.JSONDecodeError as error:
         raise UserError(f"model {path}: what it says of itself is not valid: {error}. Export it again.") from None

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from gffnet.inference.hub import fetch, is_hub_name
 from gffnet.inference.weight_files import WEIGHTS, WeightFormat, read_weights, write_weights
 from gffnet.models.build import build_network
 from gffnet.models.network import SceneParser
-from gffnet.recipe import EvaluationRecipe, ModelRecipe, from_mapping
+from gffnet.recipe import EvaluationRecipe, ModelRecipe, from_mapping, validated
 
 CONFIG = "config.json"
 EXPORTED = (".onnx", ".pt2")
@@ -23,7 +23,7 @@ AVERAGED = "average.network."
 """Before the names of the averaged weights in a checkpoint; the trained ones are in `network.`."""
 
 
-@dataclass(frozen=True)
+@validated
 class ModelConfig:
     """What a trained network is, besides its weights."""
 
@@ -106,7 +106,7 @@ def _load_checkpoint(path: Path) -> tuple[SceneParser, ModelConfig]:
     """The network of a run as it was in the midst of training: the averaged one, where the run has one."""
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)  # which executes nothing
-        config = from_mapping(ModelConfig, json.loads(stored["config"]), str(path))
+        config = from_mapping(ModelConfig, json.loads(stored["config"]), f"model {path}")
         state: dict[str, torch.Tensor] = stored["state_dict"]
     except UserError:
         raise
@@ -163,6 +163,6 @@ def find_model(model: str | Path) -> Path:
 def _read_config(path: Path) -> ModelConfig:
     """The config in a file, checked."""
     try:
-        return from_mapping(ModelConfig, json.loads(path.read_text(encoding="utf-8")), str(path))
+        return from_mapping(ModelConfig, json.loads(path.read_text(encoding="utf-8")), f"model config {path}")
     except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
         raise UserError(f"model config {path}: not valid: {error}") from None

@@ -1,49 +1,58 @@
-"""The recipe: a frozen, typed description of a run, read from strict YAML. Pure data.
+"""The recipe: a frozen, typed description of a run, read from YAML. Pure data, without PyTorch.
 
-A recipe names a network, its data, its training and its evaluation. The package ships one per row of the paper's
+A recipe names a network, its data, its training and its evaluation. The package ships one for every row of the paper's
 tables that its authors trained (`recipes/<data set>/<row>.yaml`). `base: <data set>/<row>` starts from another recipe,
-so that a row of an ablation states nothing but what differs.
+so that a row of an ablation states only what differs.
 """
 
-from gffnet.recipe.auto import DataSize, fit
-from gffnet.recipe.checked import from_mapping
-from gffnet.recipe.load import RECIPES, load_open_recipe, load_recipe, recipe_from_mapping, recipe_names
-from gffnet.recipe.types import (
+from gffnet.recipe.loading import (
+    AUTO_KEYS,
+    RECIPES,
+    DataSize,
+    StrictLoader,
+    load_recipe,
+    load_unresolved,
+    recipe_from_mapping,
+    recipe_json_schema,
+    recipe_names,
+    resolve_auto,
+)
+from gffnet.recipe.schema import (
     BackboneRecipe,
-    ContextName,
     DataRecipe,
-    DatasetName,
     EvaluationRecipe,
-    FusionName,
     LossRecipe,
     ModelRecipe,
     OptimizerName,
     PrecisionName,
-    PyramidName,
     Recipe,
+    RecipeError,
     TrainingRecipe,
+    from_mapping,
+    validated,
 )
 
 __all__ = [
+    "AUTO_KEYS",
     "RECIPES",
     "BackboneRecipe",
-    "ContextName",
     "DataRecipe",
     "DataSize",
-    "DatasetName",
     "EvaluationRecipe",
-    "FusionName",
     "LossRecipe",
     "ModelRecipe",
     "OptimizerName",
     "PrecisionName",
-    "PyramidName",
     "Recipe",
+    "RecipeError",
+    "StrictLoader",
     "TrainingRecipe",
-    "fit",
     "from_mapping",
-    "load_open_recipe",
     "load_recipe",
+    "load_unresolved",
     "recipe_from_mapping",
+    "recipe_json_schema",
     "recipe_names",
+    "resolve_auto",
+    "validated",
 ]

@@ -7,7 +7,7 @@ from statistics import median_low
 from gffnet.data.base import Dataset
 from gffnet.data.build import open_files
 from gffnet.data.images import read_header
-from gffnet.recipe import DataSize, Recipe, fit, load_open_recipe, load_recipe, recipe_from_mapping
+from gffnet.recipe import DataSize, Recipe, load_recipe, load_unresolved, recipe_from_mapping, resolve_auto
 
 LOOKED_AT = 100
 """Images whose size is read."""
@@ -30,7 +30,7 @@ def fitted_recipe(
     Raises:
         UserError: as `load_recipe` and `open_files`.
     """
-    found, autos = load_open_recipe(recipe, overrides)
+    found, autos = load_unresolved(recipe, overrides)
     if not autos:
         return found, ""
     if stored is not None and stored.is_file():
@@ -38,7 +38,7 @@ def fitted_recipe(
     if root is None:
         return load_recipe(recipe, overrides), ""
     size = data_size(open_files(found.data.name, root, found.data.train_split))
-    fitted = fit(found, autos, size)
+    fitted = resolve_auto(found, autos, size)
     values = ", ".join(f"{key} {_text(fitted, key)}" for key in autos)
     return fitted, f"fitted to {size.images} images of {size.height}x{size.width}: {values}"
 

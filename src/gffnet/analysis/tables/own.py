@@ -13,10 +13,10 @@ from gffnet.analysis.tables.section import Line, Score, Section, Spread, compare
 from gffnet.data.catalog import dataset_classes, thin_classes
 from gffnet.errors import UserError
 from gffnet.evaluation.paper import paper_rows
-from gffnet.recipe import ContextName, FusionName, ModelRecipe, PyramidName, Recipe, load_recipe, recipe_names
+from gffnet.recipe import ModelRecipe, Recipe, load_recipe, recipe_names
 
-_CONTEXTS: dict[ContextName, str] = {"pyramid_pooling": "PSPNet", "dense_aspp": "DenseASPP", "none": "FCN"}
-_FUSIONS: dict[FusionName, str] = {
+_CONTEXTS: dict[str, str] = {"pyramid_pooling": "PSPNet", "dense_aspp": "DenseASPP", "none": "FCN"}
+_FUSIONS: dict[str, str] = {
     "none": "",
     "concat": " + Concat",
     "addition": " + Addition",
@@ -24,7 +24,7 @@ _FUSIONS: dict[FusionName, str] = {
     "gated_fpn": " + Gated FPN",
     "gff": " + GFF",
 }
-_PYRAMIDS: dict[PyramidName, str] = {"none": "", "dense": " + DFP", "literal": " + literal DFP"}
+_PYRAMIDS: dict[str, str] = {"none": "", "dense": " + DFP", "literal": " + literal DFP"}
 _KEYS = {
     "miou": ("miou",),
     "pixel_accuracy": ("pixel_accuracy",),

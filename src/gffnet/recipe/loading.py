@@ -1,0 +1,182 @@
+"""Load a recipe: by name or from a file, with `base`, overrides and `auto` values.
+
+`auto` in place of a number leaves it to the training images:
+
+    training.iterations       100 epochs, rounded up to hundreds: at least 1000, at most 40,000
+    training.crop             the median image, each side rounded up to a multiple of 32, at most 512
+    training.validate_every   a tenth of the iterations
+    evaluation.crop           training.crop: larger images are predicted in windows of this size
+
+A `Recipe` holds numbers only, and so does the recipe.yaml of a run folder.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from pydantic import TypeAdapter
+
+from gffnet.errors import UserError, unknown
+from gffnet.recipe.schema import Recipe, from_mapping
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+AUTO = "auto"
+AUTO_KEYS = ("training.iterations", "training.crop", "training.validate_every", "evaluation.crop")
+"""The keys whose value may be `auto`."""
+AUTO_EPOCHS = 100
+MIN_ITERATIONS, MAX_ITERATIONS = 1000, 40_000
+CROP_MULTIPLE, MAX_CROP = 32, 512
+"""Of a side of a crop, in pixels."""
+
+
+class DataSize(NamedTuple):
+    """Size of a training split, from which `auto` values are computed."""
+
+    images: int
+    height: int
+    """Of the median image, in pixels."""
+    width: int
+
+
+STANDARD_SIZE = DataSize(1600, 512, 512)
+"""Where there are no data, as in `cost`: 20,000 iterations of 8 crops of 512x512."""
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that the package ships, such as `cityscapes/gffnet_r101`."""
+    return sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.yaml"))
+
+
+def load_recipe(recipe: str | Path, overrides: Iterable[str] = (), size: DataSize = STANDARD_SIZE) -> Recipe:
+    """Load a recipe.
+
+    Args:
+        recipe: the name of a shipped recipe (`camvid/gffnet_r18`) or a YAML file.
+        overrides: `section.key=value` changes, the value as YAML: `training.iterations=2000`.
+        size: of the training split, for `auto` values.
+
+    Raises:
+        UserError: the recipe or its base does not exist or is not valid YAML, and as `from_mapping`.
+    """
+    return resolve_auto(*load_unresolved(recipe, overrides), size)
+
+
+def load_unresolved(recipe: str | Path, overrides: Iterable[str] = ()) -> tuple[Recipe, list[str]]:
+    """Load a recipe like `load_recipe`, with the keys whose value is `auto`; they hold their defaults."""
+    mapping = _read(recipe, {})
+    for override in overrides:
+        _set(mapping, override)
+    auto = []
+    for key in AUTO_KEYS:
+        section, last = key.split(".")
+        values = mapping.get(section)
+        if isinstance(values, dict) and values.get(last) == AUTO:
+            del values[last]
+            auto.append(key)
+    return recipe_from_mapping(mapping, str(recipe)), auto
+
+
+def resolve_auto(recipe: Recipe, keys: Collection[str], size: DataSize) -> Recipe:
+    """`recipe` with the values of `keys` (of `AUTO_KEYS`) computed from the size of the training split."""
+    training, evaluation = recipe.training, recipe.evaluation
+    if "training.iterations" in keys:
+        hundreds = -(-AUTO_EPOCHS * size.images // (100 * training.batch))
+        training = replace(training, iterations=min(MAX_ITERATIONS, max(MIN_ITERATIONS, 100 * hundreds)))
+    if "training.crop" in keys:
+        height, width = (min(MAX_CROP, -(-side // CROP_MULTIPLE) * CROP_MULTIPLE) for side in size[1:])
+        training = replace(training, crop=(height, width))
+    if "training.validate_every" in keys:
+        training = replace(training, validate_every=-(-training.iterations // 10))
+    if "evaluation.crop" in keys:
+        evaluation = replace(evaluation, crop=training.crop)
+    return replace(recipe, training=training, evaluation=evaluation)
+
+
+def recipe_from_mapping(mapping: object, source: str) -> Recipe:
+    """Validate the nested plain values of a recipe; `source` names their origin in errors. Raises as `from_mapping`."""
+    return from_mapping(Recipe, mapping, f"recipe {source}")
+
+
+def recipe_json_schema() -> dict[str, Any]:
+    """The JSON schema of recipe files, for editors that complete keys and check values."""
+    schema = TypeAdapter(Recipe).json_schema()
+    base = {"type": "string", "description": "The recipe to start from: a name, or a .yaml file beside this one."}
+    schema["properties"] = {"base": base, **schema["properties"]}
+    for key in AUTO_KEYS:
+        section, last = key.split(".")
+        properties = schema["$defs"][schema["properties"][section]["$ref"].rpartition("/")[2]]["properties"]
+        meta = {name: properties[last].pop(name) for name in ("default", "description", "title")}
+        properties[last] = {"anyOf": [properties[last], {"const": AUTO}], **meta}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+class StrictLoader(yaml.SafeLoader):
+    """Read YAML and refuse a duplicate key, of which the last would win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Construct a mapping without duplicate keys."""
+        keys = [key.value for key, _ in node.value]
+        for key, _ in node.value:
+            if keys.count(key.value) > 1:
+                raise yaml.constructor.ConstructorError(problem=f"{key.value!r} twice", problem_mark=key.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _read(recipe: str | Path, chain: dict[Path, str]) -> dict[str, Any]:
+    """The values of a recipe file, merged into those of its `base`; `chain` holds the files that led here."""
+    path = _find(recipe)
+    if path.resolve() in chain:
+        raise UserError(f"recipe {recipe}: its bases form a cycle: {' -> '.join([*chain.values(), str(recipe)])}.")
+    try:
+        mapping = yaml.load(path.read_text(encoding="utf-8"), StrictLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"recipe {path}: not valid YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(mapping, dict):
+        raise UserError(f"recipe {path}: the file must hold `key: value` lines, got {mapping!r}.")
+    if "base" not in mapping:
+        return mapping
+    base = mapping.pop("base")
+    if not isinstance(base, str):
+        raise UserError(f"recipe {path}: base: expected the name of a recipe or a .yaml file, got {base!r}.")
+    is_file = base.endswith((".yaml", ".yml"))
+    return _merge(_read(path.parent / base if is_file else base, {**chain, path.resolve(): str(recipe)}), mapping)
+
+
+def _find(recipe: str | Path) -> Path:
+    """The file of a recipe given by name or by path."""
+    path = Path(recipe)
+    if path.suffix in {".yaml", ".yml"}:
+        if not path.is_file():
+            raise UserError(f"recipe file {path} does not exist. Shipped recipes go by name, without .yaml.")
+        return path
+    if str(recipe) not in recipe_names():
+        raise unknown("recipe", str(recipe), recipe_names())
+    return RECIPES / f"{recipe}.yaml"
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`base` updated with the values of `over`, section by section."""
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _set(mapping: dict[str, Any], override: str) -> None:
+    """Apply one `section.key=value` to `mapping`, in place."""
+    keys, equals, text = override.partition("=")
+    if not equals or not keys:
+        raise UserError(f"--set {override!r} must have the form section.key=value, such as training.iterations=2000.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"--set {override!r}: the value {text!r} is not valid YAML.") from None
+    *sections, last = keys.split(".")
+    for section in sections:
+        mapping = mapping.setdefault(section, {})
+        if not isinstance(mapping, dict):
+            raise UserError(f"--set {override!r}: {section!r} is a value, not a section.")
+    mapping[last] = value

@@ -1,0 +1,392 @@
+"""The schema of a recipe: its keys, with type, range, default and meaning.
+
+Every section is a frozen dataclass that pydantic validates, from YAML and in Python alike:
+`dataclasses.replace(recipe, seed="x")` is refused like `seed: x` in a file. A field's docstring is its description in
+the JSON schema.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import field
+from functools import wraps
+from typing import Annotated, Any, Literal, TypeVar, cast, dataclass_transform
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from gffnet.errors import UserError, nearest
+from gffnet.registry import NAMES
+
+T = TypeVar("T")
+
+
+class RecipeError(UserError, ValueError):
+    """A recipe has an unknown key, a value that its key does not take, or values that exclude each other."""
+
+
+def _instance_of(*types: type) -> BeforeValidator:
+    """Accept no other types: pydantic itself would take `true` for 1, or a set for a tuple."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, types):
+            raise PydanticCustomError("another_type", "another type")
+        return value
+
+    return BeforeValidator(check)
+
+
+class _Registered:
+    """A text that must be a registered name of `kind`."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], CoreSchema]) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: Callable[[CoreSchema], Any]) -> Any:
+        return {**handler(schema), "enum": list(NAMES[self.kind])}
+
+    def _check(self, name: str) -> str:
+        if name not in NAMES[self.kind]:
+            raise PydanticCustomError("unknown_name", "unknown name")
+        return name
+
+
+def _ascending(ends: tuple[float, float]) -> tuple[float, float]:
+    if ends[0] > ends[1]:
+        raise ValueError("the smaller first")
+    return ends
+
+
+_NUMBER = _instance_of(int, float, str)  # YAML reads 1e-3 as text
+_LIST = _instance_of(list, tuple)
+
+Text = Annotated[str, Strict()]
+Flag = Annotated[bool, Strict()]
+NonNegativeInt = Annotated[int, Strict(), Field(ge=0)]
+PositiveInt = Annotated[int, Strict(), Field(ge=1)]
+Number = Annotated[float, _NUMBER]
+NonNegative = Annotated[float, Field(ge=0), _NUMBER]
+Positive = Annotated[float, Field(gt=0), _NUMBER]
+BelowOne = Annotated[float, Field(ge=0, lt=1), _NUMBER]
+Fraction = Annotated[float, Field(ge=0, le=1), _NUMBER]
+Probability = Annotated[float, Field(gt=0, le=1), _NUMBER]
+Side = Annotated[int, Strict(), Field(ge=16)]
+Crop = Annotated[tuple[Side, Side], _LIST]
+Range = Annotated[tuple[Positive, Positive], AfterValidator(_ascending), _LIST]
+Numbers = Annotated[tuple[Number, ...], _LIST]
+Positives = Annotated[tuple[Positive, ...], Field(min_length=1), _LIST]
+PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
+OptimizerName = Literal["sgd", "nesterov", "adam", "adamw", "lion", "lamb"]
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(field, Field))
+def validated(cls: type[T]) -> type[T]:
+    """Make `cls` a frozen dataclass whose arguments are validated, with errors in one line.
+
+    Construction and `dataclasses.replace` raise `RecipeError`; `from_mapping` reads nested plain values.
+    """
+    config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+    made: Any = dataclass(cls, frozen=True, config=config)
+    construct = made.__init__
+
+    @wraps(construct)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            construct(self, *args, **kwargs)
+        except ValidationError as error:
+            names = [each.name for each in dataclasses.fields(made)]
+            raise _readable(made, error, {**dict(zip(names, args, strict=False)), **kwargs}, cls.__name__) from None
+
+    made.__init__ = __init__
+    return cast(type[T], made)
+
+
+@validated
+class BackboneRecipe:
+    """The backbone, which computes the maps `X_1..X_4`."""
+
+    name: Text = "resnet101"
+    """A timm model, such as resnet18, resnet50d, densenet121, convnext_tiny."""
+    weights: Text = "imagenet"
+    """`imagenet` (through timm), `none`, or a file (.safetensors, .pth)."""
+    output_stride: Annotated[Literal[8, 16, 32], _instance_of(int)] | None = 8
+    """Stride of `X_4`; null: the model's own."""
+    in_channels: PositiveInt = 3
+    """Channels of the images."""
+
+
+@validated
+class ModelRecipe:
+    """The network: backbone, context, fusion, pyramid, head."""
+
+    backbone: BackboneRecipe = field(default_factory=BackboneRecipe)
+    """The backbone."""
+    context: Annotated[Text, _Registered("context")] = "pyramid_pooling"
+    """Context module on `X_4`."""
+    fusion: Annotated[Text, _Registered("fusion")] = "none"
+    """Fusion of `X_1..X_4`; none: the context map alone is classified."""
+    dense_pyramid: Annotated[Text, _Registered("pyramid")] = "none"
+    """Pyramid over the fused maps: the Dense Feature Pyramid (`dense`), its literal reading, or none."""
+    gate_channels: Literal["one", "each"] = "one"
+    """Gate values per position: `one` for all channels (Eq. 5), or one for `each` channel."""
+    pyramid_kernel: Annotated[Literal[1, 3], _instance_of(int)] = 1
+    """Kernel size of `H_i` in Eq. (6)."""
+    dropout: BelowOne = 0.1
+    """Dropout before the classifier."""
+    mean: Numbers = (123.675, 116.28, 103.53)
+    """Mean of each input channel, in 0..255."""
+    std: Positives = (58.395, 57.12, 57.375)
+    """Standard deviation of each input channel, in 0..255."""
+
+    def __post_init__(self) -> None:
+        if not len(self.mean) == len(self.std) == self.backbone.in_channels:
+            raise RecipeError(
+                f"model.mean has {len(self.mean)} values and model.std {len(self.std)}: "
+                f"allowed is one per input channel, and model.backbone.in_channels is {self.backbone.in_channels}."
+            )
+        if self.fusion == "none" and self.dense_pyramid != "none":
+            raise RecipeError(
+                f"model.dense_pyramid {self.dense_pyramid!r} works on fused maps, but model.fusion is 'none': "
+                "name a fusion, or set model.dense_pyramid to none."
+            )
+
+    def without_weights(self) -> "ModelRecipe":
+        """The same network with random weights: to count operations, or to load a checkpoint into."""
+        return dataclasses.replace(self, backbone=dataclasses.replace(self.backbone, weights="none"))
+
+
+@validated
+class DataRecipe:
+    """The data set and its splits."""
+
+    name: Annotated[Text, _Registered("data set")] = "cityscapes"
+    """The data set."""
+    train_split: Text = "train"
+    """Split to train on, or several joined by `+`: train+val."""
+    val_split: Text = "val"
+    """Split to validate on."""
+
+
+@validated
+class LossRecipe:
+    """Cross-entropy over the labeled pixels, as in the paper; every option is off by default."""
+
+    label_smoothing: BelowOne = 0.0
+    """Part of a pixel's weight that is spread evenly over all classes."""
+    class_weighting: Literal["none", "median_frequency", "enet"] = "none"
+    """Class weights from the pixel frequencies of the training split: `median_frequency`, the median frequency divided
+    by that of the class (Eigen and Fergus, ICCV-15); `enet`, `1 / ln(1.02 + frequency)` (Paszke et al., 2016)."""
+    class_weights: Positives | None = None
+    """Explicit weights, one per class in the order of the classes."""
+    ohem: Probability | None = None
+    """Online hard example mining: only pixels whose class has a probability below this count; 0.7 is common."""
+    ohem_keep: Fraction = 1 / 16
+    """Part of the labeled pixels that count in any case, the hardest first."""
+
+    def __post_init__(self) -> None:
+        if self.class_weights is not None and self.class_weighting != "none":
+            raise RecipeError(
+                f"training.loss.class_weights are given, and training.loss.class_weighting is "
+                f"{self.class_weighting!r}: keep one of them."
+            )
+
+
+@validated
+class TrainingRecipe:
+    """Training; by default, SGD with the poly schedule as in the paper."""
+
+    iterations: PositiveInt = 100_000
+    """Optimiser steps. In YAML, this, `crop`, `validate_every` and `evaluation.crop` may be `auto`: computed from the
+    number and the size of the training images."""
+    batch: PositiveInt = 8
+    """Images per iteration, over all devices."""
+    device_batch: PositiveInt | None = None
+    """Images that a device processes at once; gradients are accumulated until the batch is complete. null: all of the
+    device's images. Batch normalisation sees `device_batch` images at a time."""
+    crop: Crop = (864, 864)
+    """Height and width of a training crop, in pixels."""
+    scales: Range = (0.75, 2.0)
+    """Range of the random scale."""
+    jitter: NonNegativeInt = 10
+    """Colour jitter: a uniform shift in [-jitter, jitter], in 0..255, per channel and image."""
+    flip: Flag = True
+    """Random horizontal flip."""
+    class_balance: Fraction = 0.0
+    """Part of the crops that are centred on a class sampled uniformly, however rare; 0 in the paper."""
+    optimizer: OptimizerName = "sgd"
+    """The optimiser: SGD as in the paper; AdamW learns faster in short runs from random weights."""
+    learning_rate: Positive = 1e-2
+    """Initial learning rate."""
+    new_layers_multiplier: Positive = 10.0
+    """Multiplies the learning rate of everything but the backbone."""
+    backbone_multiplier: Positive = 1.0
+    """Multiplies the learning rate of the backbone."""
+    momentum: BelowOne = 0.9
+    """Momentum of `sgd` and `nesterov`."""
+    weight_decay: NonNegative = 1e-4
+    """Weight decay."""
+    decay_norms_and_biases: Flag = True
+    """Whether weight decay applies to normalisation layers and biases too, as in the paper."""
+    freeze_norms: Flag = False
+    """Freeze batch normalisation, its statistics and its weights: for batches of one or two images, from trained
+    weights."""
+    clip_gradients: Positive | None = None
+    """Clip the gradient to this total norm; null: never."""
+    ema: Probability | None = None
+    """Decay of an exponential moving average of the weights, such as 0.999, which is then validated and saved as the
+    model; null: none."""
+    loss: LossRecipe = field(default_factory=LossRecipe)
+    """The loss."""
+    power: NonNegative = 0.9
+    """Exponent of the poly schedule `(1 - iteration / iterations) ** power`."""
+    warm_up: NonNegativeInt = 0
+    """Iterations in which the learning rate rises linearly to that of the schedule; 0 in the paper."""
+    auxiliary_weight: NonNegative = 0.4
+    """Weight of the auxiliary loss on `X_3`; 0: no auxiliary head."""
+    init_from: Text | None = None
+    """A run folder to initialise from."""
+    init: Literal["backbone_and_context", "all"] = "backbone_and_context"
+    """The weights that `init_from` initialises; the others are random."""
+    validate_every: PositiveInt = 5000
+    """Iterations between validations."""
+    checkpoint_every: PositiveInt = 500
+    """Iterations between checkpoints to resume from; each replaces the one before."""
+    keep_every: PositiveInt | None = None
+    """Iterations between checkpoints that are never replaced; null: none."""
+    compile: Flag = False
+    """Compile the network with `torch.compile`: minutes at the start, faster iterations."""
+    workers: NonNegativeInt = 4
+    """Processes that load data; 0: the training process loads it."""
+
+    def __post_init__(self) -> None:
+        if self.optimizer == "nesterov" and self.momentum == 0:
+            raise RecipeError(
+                "training.momentum is 0.0, and training.optimizer 'nesterov' needs one above 0, such as 0.9: set it, "
+                "or choose training.optimizer sgd."
+            )
+
+
+@validated
+class EvaluationRecipe:
+    """The protocol of an evaluation."""
+
+    crop: Crop | None = None
+    """Height and width of the sliding window, in pixels; null: the whole image at once."""
+    overlap: BelowOne = 1 / 3
+    """Overlap of neighbouring windows, relative to the crop."""
+    scales: Positives = (1.0,)
+    """Class probabilities are averaged over these scales of the image."""
+    flip: Flag = False
+    """Average with the prediction of the horizontally flipped image."""
+
+
+@validated
+class Recipe:
+    """A run: network, data, training, evaluation."""
+
+    model: ModelRecipe = field(default_factory=ModelRecipe)
+    """The network."""
+    data: DataRecipe = field(default_factory=DataRecipe)
+    """The data set."""
+    training: TrainingRecipe = field(default_factory=TrainingRecipe)
+    """Training."""
+    evaluation: EvaluationRecipe = field(default_factory=EvaluationRecipe)
+    """The protocol of validation and evaluation."""
+    seed: NonNegativeInt = 0
+    """Seed of everything random."""
+    precision: PrecisionName = "auto"
+    """Precision of training; auto: the fastest on this device, as measured."""
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The recipe as nested plain values, as YAML holds it."""
+        mapping: dict[str, Any] = TypeAdapter(Recipe).dump_python(self, mode="json")
+        return mapping
+
+
+def from_mapping(kind: type[T], mapping: object, source: str) -> T:
+    """Build a `validated` class such as `Recipe` or `ModelRecipe` from nested plain values.
+
+    Args:
+        kind: the class.
+        mapping: its values, as read from YAML or JSON; a key that is left out has its default.
+        source: their origin, which errors begin with: `recipe camvid/gffnet_r18`.
+
+    Raises:
+        UserError: an unknown or missing key, a value of another type or out of range, values that exclude each other.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(mapping)
+    except ValidationError as error:
+        raise _readable(kind, error, mapping, source) from None
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
+
+
+_UNKNOWN = {"unexpected_keyword_argument", "unexpected_positional_argument", "invalid_key"}
+_COUNTS = {2: "two ", 3: "three "}
+_NOUNS = {"integer": "an integer", "number": "a number", "boolean": "true or false", "string": "text", "null": "null"}
+_PLURALS = {"integer": "integers", "number": "numbers", "string": "texts"}
+_BOUNDS = {"minimum": "of at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
+
+
+def _readable(kind: type, error: ValidationError, given: object, source: str) -> RecipeError:
+    """The first of pydantic's errors as one line: the key, what is allowed, the value. Unknown keys come first."""
+    errors = error.errors(include_url=False)
+    first = min(errors, key=lambda each: each["type"] not in _UNKNOWN)
+    place = list(first["loc"])
+    fields = [each.name for each in dataclasses.fields(kind)]
+    if place and isinstance(place[0], int) and place[0] < len(fields):  # a positional argument
+        place[0] = fields[place[0]]
+    root = TypeAdapter(kind).json_schema()
+    schema, value, keys = root, given, []
+    for name in place:  # down to the key; below it are the items of a list
+        if name not in schema.get("properties", {}):
+            break
+        keys.append(str(name))
+        schema = schema["properties"][name]
+        schema = root["$defs"][schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+        value = value.get(name) if isinstance(value, Mapping) else value
+    key, cause = ".".join(keys), first.get("ctx", {}).get("error")
+    if isinstance(cause, RecipeError):
+        text = str(cause)
+    elif first["type"] in _UNKNOWN:
+        wrong, allowed = str(place[-1]), schema["properties"]
+        text = f"{'.'.join([*keys, wrong])} is unknown.{nearest(wrong, allowed)} Allowed: {', '.join(allowed)}."
+    elif first["type"] == "missing" and len(keys) == len(place):
+        text = f"{key} is missing."
+    elif "properties" in schema:
+        text = f"{key or 'the file'} must hold `key: value` lines, got {value!r}."
+    else:
+        expected = _expected(schema) + (f", {cause}" if cause else "")
+        words = [choice for choice in _choices(schema) if isinstance(choice, str)]
+        text = f"{key}: expected {expected}, got {value!r}.{nearest(str(value), words)}"
+    return RecipeError(f"{source}: {text}")
+
+
+def _expected(schema: dict[str, Any]) -> str:
+    """What a JSON schema allows, in words, such as `a list of two integers of at least 16 or null`."""
+    if "anyOf" in schema:
+        return " or ".join(map(_expected, schema["anyOf"]))
+    if choices := _choices(schema):
+        return f"one of {', '.join(map(str, choices))}"
+    if schema["type"] == "array":
+        item = schema.get("items") or schema["prefixItems"][0]
+        count = _COUNTS.get(schema["maxItems"], "") if "maxItems" in schema else ""
+        many = f"{count}{_PLURALS.get(item.get('type'), 'lists')}{_bounds(item)}"
+        return f"a list of {many}" + (", at least one" if schema.get("minItems") == 1 else "")
+    return f"{_NOUNS[schema['type']]}{_bounds(schema)}"
+
+
+def _choices(schema: dict[str, Any]) -> list[Any]:
+    """The values that a JSON schema lists."""
+    listed = schema.get("enum", [schema["const"]] if "const" in schema else [])
+    return [*listed, *(choice for part in schema.get("anyOf", ()) for choice in _choices(part))]
+
+
+def _bounds(schema: dict[str, Any]) -> str:
+    """The range of a number, such as ` of at least 0 and below 1`."""
+    bounds = " and ".join(f"{words} {schema[key]}" for key, words in _BOUNDS.items() if key in schema)
+    return f" {bounds}" if bounds else ""
