@@ -124,7 +124,7 @@ class StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _read(recipe: str | Path, chain: dict[Path, str]) -> dict[str, Any]:
+def _read(recipe: str | Path, chain: dict[Path, str]) -> dict[Any, Any]:
     """The values of a recipe file, merged into those of its `base`; `chain` holds the files that led here."""
     path = _find(recipe)
     if path.resolve() in chain:
@@ -156,7 +156,7 @@ def _find(recipe: str | Path) -> Path:
     return RECIPES / f"{recipe}.yaml"
 
 
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def _merge(base: dict[Any, Any], over: dict[Any, Any]) -> dict[Any, Any]:
     """`base` updated with the values of `over`, section by section."""
     merged = dict(base)
     for key, value in over.items():
@@ -165,7 +165,7 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _set(mapping: dict[str, Any], override: str) -> None:
+def _set(mapping: dict[Any, Any], override: str) -> None:
     """Apply one `section.key=value` to `mapping`, in place."""
     keys, equals, text = override.partition("=")
     if not equals or not keys:

@@ -98,6 +98,8 @@ def validated(cls: type[T]) -> type[T]:
             construct(self, *args, **kwargs)
         except ValidationError as error:
             names = [each.name for each in dataclasses.fields(made)]
+            if len(args) > len(names):
+                raise TypeError(f"{cls.__name__} takes at most {len(names)} arguments, got {len(args)}.") from None
             raise _readable(made, error, {**dict(zip(names, args, strict=False)), **kwargs}, cls.__name__) from None
 
     made.__init__ = __init__
@@ -172,7 +174,7 @@ class DataRecipe:
 
 @validated
 class LossRecipe:
-    """Cross-entropy over the labeled pixels, as in the paper; every option is off by default."""
+    """Cross-entropy over the labelled pixels, as in the paper; every option is off by default."""
 
     label_smoothing: BelowOne = 0.0
     """Part of a pixel's weight that is spread evenly over all classes."""
@@ -184,7 +186,7 @@ class LossRecipe:
     ohem: Probability | None = None
     """Online hard example mining: only pixels whose class has a probability below this count; 0.7 is common."""
     ohem_keep: Fraction = 1 / 16
-    """Part of the labeled pixels that count in any case, the hardest first."""
+    """Part of the labelled pixels that count in any case, the hardest first."""
 
     def __post_init__(self) -> None:
         if self.class_weights is not None and self.class_weighting != "none":
@@ -325,7 +327,7 @@ def from_mapping(kind: type[T], mapping: object, source: str) -> T:
         raise UserError(f"{source}: {error}") from None
 
 
-_UNKNOWN = {"unexpected_keyword_argument", "unexpected_positional_argument", "invalid_key"}
+_UNKNOWN = {"unexpected_keyword_argument", "invalid_key"}
 _COUNTS = {2: "two ", 3: "three "}
 _NOUNS = {"integer": "an integer", "number": "a number", "boolean": "true or false", "string": "text", "null": "null"}
 _PLURALS = {"integer": "integers", "number": "numbers", "string": "texts"}
@@ -338,7 +340,7 @@ def _readable(kind: type, error: ValidationError, given: object, source: str) ->
     first = min(errors, key=lambda each: each["type"] not in _UNKNOWN)
     place = list(first["loc"])
     fields = [each.name for each in dataclasses.fields(kind)]
-    if place and isinstance(place[0], int) and place[0] < len(fields):  # a positional argument
+    if place and isinstance(place[0], int) and first["type"] not in _UNKNOWN:  # a positional argument
         place[0] = fields[place[0]]
     root = TypeAdapter(kind).json_schema()
     schema, value, keys = root, given, []
