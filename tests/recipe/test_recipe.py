@@ -167,10 +167,7 @@ FRACTION = "a number of at least 0 and below 1"
         ("model.context=aspp", "model.context: expected one of pyramid_pooling, dense_aspp, none, got 'aspp'. Did you"),
         ("model.dense_pyramid=thick", "model.dense_pyramid: expected one of none, dense, literal, got 'thick'."),
         ("data.name=cityscape", "data.name: expected one of cityscapes, ade20k, "),
-        (
-            "training.optimizer=adamv",
-            "training.optimizer: expected one of sgd, nesterov, adam, adamw, lion, lamb, got ",
-        ),
+        ("training.optimizer=adamv", "training.optimizer: expected one of sgd, nesterov, adam, adamw, lion, lamb, "),
         ("model.mean=[1, 2, 3, 4]", "model.mean has 4 values and model.std 3: allowed is one per input channel, and"),
         ("model.backbone.in_channels=4", "model.mean has 3 values and model.std 3: allowed is one per input channel"),
         ("model.fusion=none", "model.dense_pyramid 'dense' works on fused maps, but model.fusion is 'none': name a "),
@@ -259,19 +256,10 @@ def test_a_huge_integer_is_no_number() -> None:
 @pytest.mark.parametrize(
     ("construct", "said"),
     [
-        (
-            lambda: TrainingRecipe(iterations="a"),
-            "TrainingRecipe: iterations: expected an integer of at least 1, got 'a'",
-        ),
-        (
-            lambda: BackboneRecipe("r", "none", 12),
-            "BackboneRecipe: output_stride: expected one of 8, 16, 32 or null, got",
-        ),
+        (lambda: TrainingRecipe(iterations="a"), "TrainingRecipe: iterations: expected an integer of at least 1, "),
+        (lambda: BackboneRecipe("r", "none", 12), "BackboneRecipe: output_stride: expected one of 8, 16, 32 or null, "),
         (lambda: ModelRecipe(fusio="gff"), "ModelRecipe: fusio is unknown. Did you mean 'fusion'? Allowed: backbone, "),
-        (
-            lambda: ModelRecipe(dense_pyramid="dense"),
-            "ModelRecipe: model.dense_pyramid 'dense' works on fused maps, but",
-        ),
+        (lambda: ModelRecipe(dense_pyramid="dense"), "ModelRecipe: model.dense_pyramid 'dense' works on fused maps"),
         (lambda: LossRecipe(class_weighting="enet", class_weights=[1]), "LossRecipe: training.loss.class_weights are"),
         (lambda: TrainingRecipe(optimizer="nesterov", momentum=0), "TrainingRecipe: training.momentum is 0.0, and"),
         (lambda: dataclasses.replace(Recipe(), seed=-1), "Recipe: seed: expected an integer of at least 0, got -1."),
