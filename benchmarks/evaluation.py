@@ -35,16 +35,16 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from gffnet.commands.arguments import size
-from gffnet.data.build import open_dataset
-from gffnet.data.images import read_image
-from gffnet.inference.model_folder import load_model
+from gffnet.cli.arguments import size
+from gffnet.data.datasets import open_dataset
+from gffnet.data.io import read_image
+from gffnet.inference.model_io import load_model
+from gffnet.inference.precision import keep_pages
 from gffnet.inference.predictor import load
-from gffnet.inference.windows import window_starts
+from gffnet.inference.tiling import window_starts
 from gffnet.metrics.confusion import ConfusionMatrix
-from gffnet.models.algebra.forms import set_plain
-from gffnet.models.network import SceneParser
-from gffnet.pages import keep_pages
+from gffnet.models.gffnet import SceneParser
+from gffnet.models.ops import set_plain
 from gffnet.recipe import EvaluationRecipe
 from gffnet.streets.scene import render_street
 from harness import machine, ratios, report, spread, timing

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import torch
 
-from gffnet.analysis.gate_edits import GateEdit, edit_gates
+from gffnet.gates.edit import GateEdit, edit_gates
+from gffnet.inference.precision import keep_pages
 from gffnet.inference.predictor import load
-from gffnet.pages import keep_pages
 from gffnet.streets.scene import render_street
 from gffnet.webapp.session import Session, open_session
 from gffnet.webapp.wire import pack

@@ -15,10 +15,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gffnet.commands.arguments import size
-from gffnet.models.algebra.forms import set_plain
-from gffnet.models.build import build_network
-from gffnet.models.network import SceneParser
+from gffnet.cli.arguments import size
+from gffnet.models.gffnet import SceneParser, build_network
+from gffnet.models.ops import set_plain
 from gffnet.recipe import load_recipe
 from harness import Timing, interleaved, machine, ratios, timing
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import timm
 import torch
 
-from gffnet.training.machine import commit, hardware
+from gffnet.training.run_folder import commit, hardware
 
 
 class Timing(NamedTuple):

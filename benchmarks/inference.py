@@ -36,19 +36,17 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from gffnet.analysis.cost import count_macs
-from gffnet.commands.arguments import size
+from gffnet.cli.arguments import size
 from gffnet.data.catalog import dataset_classes
 from gffnet.export.export import export_model
-from gffnet.inference.memory import peak_memory
-from gffnet.inference.model_folder import ModelConfig
-from gffnet.inference.precision import Precision, pick_precision
+from gffnet.inference.model_io import ModelConfig
+from gffnet.inference.precision import Precision, keep_pages, pick_precision
 from gffnet.inference.predictor import Predictor
-from gffnet.models.algebra.forms import set_plain
-from gffnet.models.build import build_network
-from gffnet.models.network import SceneParser
-from gffnet.pages import keep_pages
+from gffnet.inference.tiling import peak_memory
+from gffnet.models.gffnet import SceneParser, build_network
+from gffnet.models.ops import set_plain
 from gffnet.recipe import EvaluationRecipe, ModelRecipe, load_recipe
+from gffnet.reports.cost import count_macs
 from harness import machine, ratios, report, spread, timing
 
 Label = Callable[[Tensor], object]

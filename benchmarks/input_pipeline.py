@@ -31,14 +31,14 @@ from torchvision.io import decode_image
 from torchvision.transforms import v2
 from torchvision.tv_tensors import Image, Mask
 
-from gffnet.data.base import Dataset
 from gffnet.data.cache.build import build_cache
 from gffnet.data.cache.cached import with_cache
 from gffnet.data.cityscapes import TRAIN_IDS, Cityscapes
-from gffnet.data.images import read_image, read_labels
-from gffnet.data.stream import TrainingStream
+from gffnet.data.dataset import Dataset
+from gffnet.data.io import read_image, read_labels
+from gffnet.data.loader import TrainingStream
 from gffnet.data.transforms import Augmentation
-from gffnet.models.build import build_network
+from gffnet.models.gffnet import build_network
 from gffnet.recipe import load_recipe
 from gffnet.streets.files import write_streets
 from harness import interleaved, machine, one_core, ratios, report, spread, timing

@@ -20,11 +20,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gffnet.commands.arguments import size
-from gffnet.commands.model_arguments import memory
+from gffnet.cli.arguments import memory, size
 from gffnet.data.catalog import dataset_classes
-from gffnet.inference.model_folder import ModelConfig, save_model
-from gffnet.models.build import build_network
+from gffnet.inference.model_io import ModelConfig, save_model
+from gffnet.models.gffnet import build_network
 from gffnet.recipe import load_recipe
 from harness import machine, report
 

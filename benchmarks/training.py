@@ -34,13 +34,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from gffnet.commands.arguments import size
-from gffnet.models.algebra.forms import set_plain
-from gffnet.models.algebra.resize import size_of
-from gffnet.models.build import build_network
-from gffnet.pages import keep_pages
+from gffnet.cli.arguments import size
+from gffnet.inference.precision import keep_pages
+from gffnet.models.gffnet import build_network
+from gffnet.models.ops import set_plain, size_of
 from gffnet.recipe import load_recipe
-from gffnet.training.auxiliary import AuxiliaryHead
+from gffnet.training.task import AuxiliaryHead
 from harness import interleaved, machine, ratios, report, spread, timing
 
 CLASSES, IGNORE, AUXILIARY_WEIGHT = 19, 255, 0.4

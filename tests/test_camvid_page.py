@@ -7,11 +7,9 @@ from statistics import fmean
 import pytest
 from huggingface_hub import ModelCard
 
-from gffnet.analysis.tables.formats import markdown
-from gffnet.analysis.tables.own import own_sections
-from gffnet.analysis.tables.scores import find_scores
 from gffnet.data.catalog import thin_classes
-from gffnet.inference.shipped import shipped_model
+from gffnet.inference.model_io import shipped_model
+from gffnet.reports.tables import find_scores, markdown, own_sections
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/camvid.md").read_text(encoding="utf-8")

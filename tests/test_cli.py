@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gffnet.cli import COMMANDS, DATA_COMMANDS, main
-from gffnet.commands import cost
-from gffnet.inference import shipped
-from gffnet.inference.model_folder import save_model
+from gffnet.cli import cost
+from gffnet.cli.main import COMMANDS, DATA_COMMANDS, main
+from gffnet.inference import model_io as shipped
+from gffnet.inference.model_io import save_model
 from tests import tiny
 from tests.data.trees import camvid_tree
 
@@ -302,7 +302,7 @@ def test_names_with_brackets_are_shown_as_they_are(
 
 def gffnet(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **options.pop("environment", {})}
-    command = [sys.executable, "-m", "gffnet.cli", *words]
+    command = [sys.executable, "-m", "gffnet", *words]
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, **options)
 
 
@@ -338,8 +338,8 @@ def test_a_terminal_that_knows_ascii_only() -> None:
 def test_a_reader_that_leaves(json_too: list[str], unbuffered: str) -> None:
     """As in `gffnet cost ... | head`: nothing is said, and it is no failure."""
     code = (
-        "import sys; from gffnet.cli import main; from gffnet.commands import cost;"
-        "import gffnet.analysis.cost as counted; counted.costs = lambda *_: ["
+        "import sys; from gffnet.cli import cost; from gffnet.cli.main import main;"
+        "import gffnet.reports.cost as counted; counted.costs = lambda *_: ["
         "dict.fromkeys(('params', 'macs', 'flops', 'executed_macs', 'params_increase_percent',"
         "'macs_increase_percent', 'executed_macs_increase_percent'), 1) | {'recipe': 'x'}];"
         "print('ready', file=sys.stderr, flush=True); sys.stdin.readline(); sys.exit(main(sys.argv[1:]))"
@@ -363,7 +363,7 @@ def test_an_interrupted_training_says_how_to_go_on(camvid: Path, tmp_path: Path)
     recipe = tmp_path / "mine.yaml"
     recipe.write_text(json.dumps(tiny.recipe(iterations=100_000, validate_every=50).to_mapping()))
     run = tmp_path / "run"
-    command = [sys.executable, "-m", "gffnet.cli", "train", str(recipe), "--root", str(camvid), "--out", str(run)]
+    command = [sys.executable, "-m", "gffnet", "train", str(recipe), "--root", str(camvid), "--out", str(run)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     try:
         while not (run / "checkpoints/last.ckpt").is_file():

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-import gffnet.demo
-from gffnet.demo import demo
+import gffnet.cli.demo
+from gffnet.cli.demo import demo
 from gffnet.errors import UserError
 from gffnet.recipe import Recipe
 from gffnet.training.task import ParsingTask
@@ -21,13 +21,13 @@ def small(monkeypatch: pytest.MonkeyPatch) -> dict[str, Recipe]:
     mapping = streets.to_mapping()
     mapping["data"]["name"] = "streets"
     chosen = {"recipe": tiny.recipe_from_mapping(mapping, "tests")}
-    real = gffnet.demo.load_recipe
-    monkeypatch.setattr(gffnet.demo, "TRAIN_SCENES", 3)
-    monkeypatch.setattr(gffnet.demo, "VAL_SCENES", 2)
-    monkeypatch.setattr(gffnet.demo, "SIZE", (64, 128))
-    monkeypatch.setattr(gffnet.demo, "EXAMPLES", 2)
+    real = gffnet.cli.demo.load_recipe
+    monkeypatch.setattr(gffnet.cli.demo, "TRAIN_SCENES", 3)
+    monkeypatch.setattr(gffnet.cli.demo, "VAL_SCENES", 2)
+    monkeypatch.setattr(gffnet.cli.demo, "SIZE", (64, 128))
+    monkeypatch.setattr(gffnet.cli.demo, "EXAMPLES", 2)
     monkeypatch.setattr(
-        gffnet.demo, "load_recipe", lambda name: chosen["recipe"] if name == gffnet.demo.RECIPE else real(name)
+        gffnet.cli.demo, "load_recipe", lambda name: chosen["recipe"] if name == gffnet.cli.demo.RECIPE else real(name)
     )
     return chosen
 
@@ -68,14 +68,14 @@ def test_broken_off_while_scenes_are_drawn(
     tmp_path: Path, small: dict[str, Recipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Scenes are taken for drawn when all of them are, not when the first of them lie there."""
-    real = gffnet.demo.write_streets
+    real = gffnet.cli.demo.write_streets
 
     def breaks_off(out: Path, train: int, val: int, *more: Any, **options: Any) -> None:
         real(out, train, val - 1, *more, **options)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(gffnet.demo, "write_streets", breaks_off)
+        patch.setattr(gffnet.cli.demo, "write_streets", breaks_off)
         with pytest.raises(KeyboardInterrupt):
             demo(tmp_path)
     demo(tmp_path)
@@ -88,7 +88,7 @@ def test_broken_off_after_training(
     part: str, tmp_path: Path, small: dict[str, Recipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(gffnet.demo, part, stop)
+        patch.setattr(gffnet.cli.demo, part, stop)
         with pytest.raises(KeyboardInterrupt):
             demo(tmp_path)
     weights = tmp_path / "run/model/model.safetensors"

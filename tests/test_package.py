@@ -47,7 +47,7 @@ def test_the_package_says_that_it_is_typed() -> None:
     "code",
     [
         "import gffnet; gffnet.__version__; gffnet.__all__",
-        "import gffnet.errors, gffnet.files, gffnet.commands.arguments",
+        "import gffnet.errors, gffnet.files, gffnet.cli.arguments",
         "from gffnet.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass",
         "from gffnet.cli import main\ntry: main(['train', '--help'])\nexcept SystemExit: pass",
         "from gffnet.cli import main\nmain(['cost', 'no/such', '--nonsense'])",

@@ -7,7 +7,7 @@ import pytest
 
 CODE = """
 import resource, sys, torch
-from gffnet.pages import keep_pages
+from gffnet.inference.precision import keep_pages
 
 if sys.argv[1] == "keep":
     keep_pages()

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from gffnet.cli import make_parser
-from gffnet.inference.model_folder import ModelConfig, save_model
-from gffnet.models.build import build_network
+from gffnet.cli.main import make_parser
+from gffnet.inference.model_io import ModelConfig, save_model
+from gffnet.models.gffnet import build_network
 from gffnet.recipe import load_recipe, recipe_names
 
 ROOT = Path(__file__).parents[1]

@@ -8,11 +8,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from gffnet.data.catalog import CAMVID
-from gffnet.inference.model_folder import ModelConfig
+from gffnet.inference.model_io import ModelConfig
 from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import Predictor
-from gffnet.models.build import build_network
-from gffnet.models.network import SceneParser
+from gffnet.models.gffnet import SceneParser, build_network
 from gffnet.recipe import Recipe, recipe_from_mapping
 
 PSPNET: dict[str, Any] = {"backbone": {"name": "test_resnet", "weights": "none"}}

@@ -10,11 +10,11 @@ from typing import Any
 __version__ = version("gffnet")
 
 _HOME = {
-    "GatedFullyFusion": "gffnet.models.fusion.gated_fully_fusion",
-    "DenseFeaturePyramid": "gffnet.models.dense_pyramid",
-    "SceneParser": "gffnet.models.network",
-    "TrainedSceneParser": "gffnet.inference.hub_model",
-    "build_network": "gffnet.models.build",
+    "GatedFullyFusion": "gffnet.models.fusion",
+    "DenseFeaturePyramid": "gffnet.models.pyramid",
+    "SceneParser": "gffnet.models.gffnet",
+    "TrainedSceneParser": "gffnet.inference.pretrained",
+    "build_network": "gffnet.models.gffnet",
     "load_recipe": "gffnet.recipe",
     "load": "gffnet.inference.predictor",
     "SlidingWindow": "gffnet.inference.sliding_window",

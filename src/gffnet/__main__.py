@@ -2,6 +2,6 @@
 
 import sys
 
-from gffnet.cli import script
+from gffnet.cli.main import script
 
 sys.exit(script())

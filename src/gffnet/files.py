@@ -1,5 +1,6 @@
 """Files and folders that appear whole or not at all."""
 
+import errno
 import os
 import secrets
 import shutil
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gffnet.errors import CannotWrite
+
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""Errors of a full disk or quota."""
 
 
 def write_whole(path: Path, data: bytes, durable: bool = False) -> None:

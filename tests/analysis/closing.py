@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from gffnet.data.base import Dataset
-from gffnet.data.build import open_dataset
+from gffnet.data.dataset import Dataset
+from gffnet.data.datasets import open_dataset
 from gffnet.evaluation.evaluate import Task
 from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import Predictor
-from gffnet.models.network import SceneParser
+from gffnet.models.gffnet import SceneParser
 from gffnet.recipe import EvaluationRecipe
 from tests import tiny
 from tests.data.trees import camvid_tree, save

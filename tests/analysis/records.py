@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from gffnet.analysis.ablation.observation import observe
-from gffnet.analysis.ablation.record import difference
+from gffnet.gates.ablation import difference, observe
 from gffnet.metrics.scoring import Scoring
 
 SIZE = (60, 90)

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from gffnet.evaluation.protocol import plain
+from gffnet.evaluation.evaluate import plain
 from gffnet.recipe import load_recipe
 
 MULTI = [0.75, 1.0, 1.25, 1.5, 1.75]

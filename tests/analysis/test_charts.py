@@ -2,7 +2,7 @@ from math import inf, nan
 
 import pytest
 
-from gffnet.analysis.charts import HEIGHT, MOST_POINTS, WIDTH, Line, draw, thinned, ticks
+from gffnet.reports.report import HEIGHT, MOST_POINTS, WIDTH, Line, draw, thinned, ticks
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from gffnet.analysis.cost import cost, costs, count_macs
 from gffnet.recipe import load_recipe, recipe_names
+from gffnet.reports.cost import cost, costs, count_macs
 
 TABLE_3 = ["cityscapes/pspnet_r101", "cityscapes/pspnet_r101_gff", "cityscapes/gffnet_r101"]
 

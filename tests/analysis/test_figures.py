@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from gffnet.analysis.figures import closing_figure, colour_table, gate_colours, gates_figure
-from gffnet.analysis.gated_image import Closing, GateResult
+from gffnet.gates.edit import Closing, GateResult
+from gffnet.gates.figures import closing_figure, colour_table, gate_colours, gates_figure
 from tests.analysis import tiny
 
 NASTY = ["$a_b$", "_hidden", "<b>&", r"\frac{", "道"]

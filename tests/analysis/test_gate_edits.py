@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from gffnet.analysis.gate_edits import MOST_SCALE, GateEdit, edit_gates
 from gffnet.errors import UserError
+from gffnet.gates.edit import MOST_SCALE, GateEdit, edit_gates
 
 GATES = [torch.rand(1, 1, 4, 5), torch.rand(1, 1, 2, 3), torch.rand(1, 3, 2, 3)]
 

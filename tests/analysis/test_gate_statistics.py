@@ -1,15 +1,8 @@
 import numpy as np
 import pytest
 
-from gffnet.analysis.gate_statistics import (
-    RING_NAMES,
-    GateStatistics,
-    boundary_rings,
-    gate_rows,
-    means_of,
-    totals_of,
-)
-from gffnet.analysis.gated_image import Closing, GateResult
+from gffnet.gates.edit import Closing, GateResult
+from gffnet.gates.statistics import RING_NAMES, GateStatistics, boundary_rings, gate_rows, means_of, totals_of
 
 
 def naive_rings(labels):

@@ -6,9 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gffnet.analysis.gated_image import Closing, GatedImage, GateResult, became, gate_count, gate_map
-from gffnet.analysis.gates import close_gates, gate_maps
 from gffnet.errors import UserError
+from gffnet.gates.edit import Closing, GatedImage, GateResult, became, gate_count, gate_map
+from gffnet.gates.write import close_gates, gate_maps
 from gffnet.recipe import EvaluationRecipe
 from tests.analysis import tiny
 

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gffnet.analysis.figures import colour_table
-from gffnet.analysis.gates import close_gates, gate_maps, result_folders, write_gates
-from gffnet.data.build import open_dataset
-from gffnet.data.images import read_image, write_image
-from gffnet.data.truth import Truth
+from gffnet.data.dataset import Truth
+from gffnet.data.datasets import open_dataset
+from gffnet.data.io import read_image, write_image
 from gffnet.errors import RunFailed, UserError
+from gffnet.gates.figures import colour_table
+from gffnet.gates.write import close_gates, gate_maps, result_folders, write_gates
 from tests.analysis import tiny
 from tests.data.trees import camvid_tree, save
 

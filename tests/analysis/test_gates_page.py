@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from gffnet.data.images import write_image
-from gffnet.inference.model_folder import save_model
+from gffnet.data.io import write_image
+from gffnet.inference.model_io import save_model
 from tests.analysis import tiny
 
 PAGE = (Path(__file__).parents[2] / "docs" / "gates.md").read_text(encoding="utf-8")

@@ -11,14 +11,14 @@ import pytest
 import torch
 import yaml
 
-from gffnet.analysis.model_card import KEPT, WEAK, gather
 from gffnet.data.catalog import CAMVID
 from gffnet.errors import UserError
-from gffnet.evaluation.protocol import plain
-from gffnet.evaluation.result import write_scores
-from gffnet.inference.model_card import make_card
-from gffnet.inference.model_folder import hash_weights, load_model, save_model
+from gffnet.evaluation.evaluate import plain
+from gffnet.evaluation.results import write_scores
+from gffnet.inference.model_io import hash_weights, load_model, save_model
+from gffnet.inference.pretrained import make_card
 from gffnet.recipe import load_recipe
+from gffnet.reports.model_card import KEPT, WEAK, gather
 from tests import tiny
 from tests.analysis.runs import make_run
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gffnet.analysis.figures import colour_table
-from gffnet.analysis.pictures import WIDEST, gate_picture, label_picture, marked_picture, photo, share_picture
-from gffnet.data.colour import MARK, colourise
+from gffnet.data.colors import MARK, colourise
+from gffnet.gates.figures import colour_table
+from gffnet.reports.pictures import WIDEST, gate_picture, label_picture, marked_picture, photo, share_picture
 
 PALETTE = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
 

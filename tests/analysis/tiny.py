@@ -7,11 +7,10 @@ import numpy as np
 import torch
 
 from gffnet.data.catalog import CAMVID
-from gffnet.inference.model_folder import ModelConfig
+from gffnet.inference.model_io import ModelConfig
 from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import Predictor
-from gffnet.models.build import build_network
-from gffnet.models.network import SceneParser
+from gffnet.models.gffnet import SceneParser, build_network
 from gffnet.recipe import load_recipe
 
 HEIGHT, WIDTH = 62, 94

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gffnet.commands.arguments import Parser, levels, print_json, scale, shard, size
+from gffnet.cli.arguments import Parser, levels, print_json, scale, shard, size
 from gffnet.errors import UserError
 
 

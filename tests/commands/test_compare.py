@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gffnet.cli import main
-from gffnet.commands.compare import split_models
-from gffnet.inference.model_folder import save_model
+from gffnet.cli.compare import split_models
+from gffnet.cli.main import main
+from gffnet.inference.model_io import save_model
 from tests import tiny
 from tests.data.trees import camvid_tree, cityscapes_tree
 
@@ -18,7 +18,7 @@ Captured = pytest.CaptureFixture[str]
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures of few pixels, which are drawn in a moment."""
-    monkeypatch.setattr("gffnet.analysis.compare.figure.DPI", 40)
+    monkeypatch.setattr("gffnet.reports.compare.DPI", 40)
 
 
 @pytest.fixture(scope="module")

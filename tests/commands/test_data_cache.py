@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
-from gffnet.cli import main
+from gffnet.cli.main import main
 from tests import tiny
 from tests.data.trees import camvid_tree, save
 

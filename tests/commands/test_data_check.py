@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gffnet.cli import main
+from gffnet.cli.main import main
 from tests.data.check.planted import camvid
 from tests.data.trees import folder_tree
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from gffnet.cli import main
-from gffnet.inference.model_folder import hash_weights, load_model, save_model
+from gffnet.cli.main import main
+from gffnet.inference.model_io import hash_weights, load_model, save_model
 from gffnet.inference.predictor import Predictor
 from tests import tiny
 from tests.data.trees import camvid_tree
@@ -151,7 +151,7 @@ import os, signal, sys, time
 from pathlib import Path
 import gffnet.evaluation.evaluate as evaluation
 from gffnet.cli import main
-from gffnet.evaluation.kept import Kept
+from gffnet.evaluation.evaluate import Kept
 from gffnet.inference.predictor import Predictor
 
 evaluation.SAVE_EVERY, predict, save, kept = 0.0, Predictor.predict, Kept.save, []

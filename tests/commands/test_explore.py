@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gffnet.cli import main
-from gffnet.commands import explore
-from gffnet.inference import shipped
+from gffnet.cli import explore
+from gffnet.cli.main import main
+from gffnet.inference import model_io as shipped
 from gffnet.webapp import page, server
 from tests.webapp import gated
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gffnet.cli import main
-from gffnet.inference.model_folder import save_model
+from gffnet.cli.main import main
+from gffnet.inference.model_io import save_model
 from tests import tiny
 from tests.data.trees import camvid_tree
 from tests.export.networks import exported_file, symbolic_sizes

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gffnet.cli import main
-from gffnet.data.images import write_image
-from gffnet.inference.model_folder import save_model
+from gffnet.cli.main import main
+from gffnet.data.io import write_image
+from gffnet.inference.model_io import save_model
 from tests.analysis import tiny
 from tests.data.trees import camvid_tree, cityscapes_tree, save
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-import gffnet.analysis.ablation.run as ablation
-from gffnet.cli import main
-from gffnet.inference.model_folder import save_model
+import gffnet.gates.ablation as ablation
+from gffnet.cli.main import main
+from gffnet.inference.model_io import save_model
 from tests import tiny
 from tests.analysis import closing
 

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from gffnet.commands.arguments import Parser
-from gffnet.commands.model_arguments import SCALES, add_model, add_protocol, add_speed, memory, opened, positive
+from gffnet.cli.arguments import SCALES, Parser, add_model, add_protocol, add_speed, memory, opened, positive
 from gffnet.errors import UserError
-from gffnet.inference.model_folder import save_model
+from gffnet.inference.model_io import save_model
 from gffnet.inference.predictor import Predictor
 from gffnet.recipe import EvaluationRecipe
 from tests import tiny

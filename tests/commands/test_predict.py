@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gffnet.cli import main
-from gffnet.inference.model_folder import save_model
+from gffnet.cli.main import main
+from gffnet.inference.model_io import save_model
 from gffnet.inference.predictor import Predictor
 from gffnet.recipe import EvaluationRecipe
 from tests import tiny

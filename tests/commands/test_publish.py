@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
-from gffnet.cli import main
-from gffnet.inference.model_folder import hash_weights, load_model
+from gffnet.cli.main import main
+from gffnet.inference.model_io import hash_weights, load_model
 from tests.analysis.runs import make_run
 from tests.inference.fake_hub import FakeHub, point_to, running
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gffnet.cli import main
+from gffnet.cli.main import main
 from tests import tiny
 from tests.analysis.runs import make_run
 from tests.data.trees import camvid_tree

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gffnet.cli import main
+from gffnet.cli.main import main
 from gffnet.data.catalog import CITYSCAPES
-from gffnet.inference.model_folder import save_model
+from gffnet.inference.model_io import save_model
 from tests import tiny
 from tests.data.trees import cityscapes_tree, picture, save
 

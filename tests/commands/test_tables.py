@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gffnet.cli import main
+from gffnet.cli.main import main
 from tests.analysis.scored import COST, save_run
 
 Captured = pytest.CaptureFixture[str]
@@ -14,7 +14,7 @@ Captured = pytest.CaptureFixture[str]
 @pytest.fixture(autouse=True)
 def counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Costs that are not counted anew."""
-    monkeypatch.setattr("gffnet.analysis.tables.paper.table3_cost", lambda progress: COST)
+    monkeypatch.setattr("gffnet.reports.tables.table3_cost", lambda progress: COST)
 
 
 def test_tables_of_nothing_are_the_papers(capsys: Captured) -> None:

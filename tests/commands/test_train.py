@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from gffnet.cli import main, make_parser
-from gffnet.commands.train import next_commands
+from gffnet.cli.main import main, make_parser
+from gffnet.cli.train import next_commands
 from tests import tiny
 from tests.data.trees import folder_tree
 

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from gffnet.cli import main
-from gffnet.commands.train_plan import _duration, _flops, _number, _size, print_plan
-from gffnet.training.plan import Plan, Room, Speed, plan
-from gffnet.training.throughput import Throughput
+from gffnet.cli.main import main
+from gffnet.cli.train_plan import _duration, _flops, _number, _size, print_plan
+from gffnet.training.dry_run import Plan, Room, Speed, Throughput, plan
 from tests import tiny
 from tests.data.trees import folder_tree
 

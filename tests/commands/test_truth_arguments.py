@@ -3,8 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gffnet.commands.arguments import Parser
-from gffnet.commands.truth_arguments import add_truth, truth_of
+from gffnet.cli.arguments import Parser, add_truth, truth_of
 from gffnet.errors import UserError
 from tests.data.trees import camvid_tree
 

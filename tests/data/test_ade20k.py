@@ -9,7 +9,7 @@ import torch
 from gffnet.data.ade20k import ADE20K
 from gffnet.errors import UserError
 from gffnet.evaluation.evaluate import evaluate
-from gffnet.inference.model_folder import ModelConfig
+from gffnet.inference.model_io import ModelConfig
 from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import Predictor
 from gffnet.recipe import EvaluationRecipe

@@ -5,11 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from gffnet.data.balance import ClassBalance, class_pixels, pixel_of
 from gffnet.data.cache.build import build_cache
 from gffnet.data.cache.cached import with_cache
 from gffnet.data.camvid import CamVid
-from gffnet.data.stream import TrainingStream
+from gffnet.data.loader import ClassBalance, TrainingStream, class_pixels, pixel_of
 from gffnet.data.transforms import Augmentation
 from tests.data.trees import camvid_tree, picture, save
 

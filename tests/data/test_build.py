@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from gffnet.data.build import LAYOUTS, READERS, open_dataset
 from gffnet.data.catalog import class_count
+from gffnet.data.datasets import LAYOUTS, READERS, open_dataset
 from gffnet.errors import UserError
 from tests.data.trees import (
     ade20k_tree,

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gffnet.data.camvid import CamVid
-from gffnet.data.images import read_image
+from gffnet.data.io import read_image
 from gffnet.errors import UserError
 from tests.data.trees import camvid_tree, ids, picture, real, save
 

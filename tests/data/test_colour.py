@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from gffnet.data.catalog import CAMVID, CITYSCAPES
-from gffnet.data.colour import MARK, colourise, highlight, legend, overlay
+from gffnet.data.colors import MARK, colourise, highlight, legend, overlay
 
 PALETTE = ((10, 20, 30), (200, 100, 0))
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from gffnet.data.colour_masks import ColourTable, pack, read_colours, unpack
+from gffnet.data.folder import ColourTable, pack, read_colours, unpack
 from gffnet.errors import UserError
 from tests.data.trees import picture, save
 

@@ -7,8 +7,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gffnet.data.folder_classes import FolderClasses, read_classes, voc_colours
-from gffnet.data.labels import LabelTable
+from gffnet.data.dataset import LabelTable
+from gffnet.data.folder import FolderClasses, read_classes, voc_colours
 from gffnet.errors import UserError
 
 

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from gffnet.data.folder_classes import read_classes
-from gffnet.data.folder_guess import LOOKED_AT, guess_classes
+from gffnet.data.folder import LOOKED_AT, guess_classes, read_classes
 from gffnet.errors import UserError
 from tests.data.trees import save
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gffnet.data.folder_splits import LAYOUT, list_own_files, side
+from gffnet.data.folder import LAYOUT, list_own_files, side
 from gffnet.errors import UserError
 from tests.data.trees import folder_tree
 

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 from PIL import Image
 
-from gffnet.data.images import image_files, read_header, read_image, read_labels, write_image, write_labels
+from gffnet.data.io import image_files, read_header, read_image, read_labels, write_image, write_labels
 from gffnet.errors import UserError
 from tests.data.trees import picture, raw_png, save
 from tests.full_disk import full_after

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gffnet.data.labels import LabelTable, identity
+from gffnet.data.dataset import LabelTable, identity
 from gffnet.errors import UserError
 
 FILE = Path("some/mask.png")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gffnet.data.layout import Files, Layout, list_files
+from gffnet.data.dataset import Files, Layout, list_files
 from gffnet.errors import UserError
 
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from gffnet.data.lists import read_list
+from gffnet.data.dataset import read_list
 from gffnet.errors import UserError
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gffnet.data.mat import LARGEST, MatFile
+from gffnet.data.io import LARGEST, MatFile
 from gffnet.errors import UserError
 from tests.data.trees import save_mat
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gffnet.data.mat import MatFile
+from gffnet.data.io import MatFile
 from gffnet.errors import UserError
 
 

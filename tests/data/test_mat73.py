@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gffnet.data.mat import LARGEST, MatFile
-from gffnet.data.mat73 import is_mat73
+from gffnet.data.io import LARGEST, MatFile, is_mat73
 from gffnet.errors import UserError
 from tests.data.trees import COCO_STUFF_10, save_mat, save_mat73
 

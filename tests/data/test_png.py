@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from gffnet.data.images import read_image, read_labels
-from gffnet.data.png import decode_png
+from gffnet.data.io import decode_png, read_image, read_labels
 from gffnet.errors import UserError
 from tests.data.trees import ids, picture, raw_png, real, save
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from gffnet.data.resample import PHASE, Span, resample, resample_labels, source_of
+from gffnet.data.transforms import PHASE, Span, resample, resample_labels, source_of
 from tests.data.trees import ids, picture
 
 

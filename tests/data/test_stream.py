@@ -12,12 +12,11 @@ from torch.utils.data import DataLoader, Subset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from gffnet.data.balance import ClassBalance, class_pixels
-from gffnet.data.base import Opened, Sample
 from gffnet.data.cache.build import build_cache
 from gffnet.data.cache.cached import with_cache
 from gffnet.data.camvid import CamVid
-from gffnet.data.stream import Batch, TrainingStream, collate
+from gffnet.data.dataset import Opened, Sample
+from gffnet.data.loader import Batch, ClassBalance, TrainingStream, class_pixels, collate
 from gffnet.data.transforms import Augmentation
 from gffnet.errors import UserError
 from tests.data.trees import camvid_tree, real

@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gffnet.data.build import open_dataset
-from gffnet.data.truth import Truth
+from gffnet.data.dataset import Truth
+from gffnet.data.datasets import open_dataset
 from gffnet.errors import UserError
 from gffnet.streets import write_streets
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gffnet.data.build import LAYOUTS, READERS
 from gffnet.data.catalog import class_count
 from gffnet.data.check.findings import CODES
-from gffnet.data.folder_classes import read_classes
+from gffnet.data.datasets import LAYOUTS, READERS
+from gffnet.data.folder import read_classes
 from gffnet.streets import write_streets
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text()

@@ -19,8 +19,8 @@ import json
 import torch
 
 from gffnet.cli import main
-from gffnet.data.build import open_dataset
-from gffnet.models.build import build_network
+from gffnet.data.datasets import open_dataset
+from gffnet.models.gffnet import build_network
 from gffnet.recipe import load_recipe
 from tests.data.test_orchard import orchard
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from gffnet.inference import hub
-from gffnet.inference.model_folder import save_model
-from gffnet.models.backbones.hub import PATIENCE
+from gffnet.inference import model_io as hub
+from gffnet.inference.model_io import save_model
+from gffnet.models.weights import HUB_PATIENCE as PATIENCE
 from tests import tiny
 from tests.inference.fake_hub import FakeHub, point_to, running
 

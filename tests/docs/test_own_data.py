@@ -10,11 +10,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from gffnet.cli import main
+from gffnet.cli.main import main
 from gffnet.data.check.next_step import BALANCE, SCARCITY
-from gffnet.data.folder import Folder
-from gffnet.data.folder_classes import read_classes
-from gffnet.data.folder_splits import FRACTION
+from gffnet.data.folder import FRACTION, Folder, read_classes
 from gffnet.recipe import load_recipe
 from gffnet.recipe.loading import AUTO_EPOCHS, AUTO_KEYS, CROP_MULTIPLE, MAX_CROP, MAX_ITERATIONS, MIN_ITERATIONS
 from gffnet.streets.labels import Label

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gffnet.analysis.report.confusion import MOST_CELLS
+from gffnet.reports.report import MOST_CELLS
 from gffnet.streets import write_streets
 from tests import tiny
 from tests.analysis.runs import make_run

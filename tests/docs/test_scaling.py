@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from gffnet.analysis.cost import count_macs
-from gffnet.inference.windows import axes
-from gffnet.models.build import build_network
+from gffnet.inference.tiling import axes
+from gffnet.models.gffnet import build_network
 from gffnet.recipe import EvaluationRecipe, load_recipe
-from gffnet.training.plan import plan
+from gffnet.reports.cost import count_macs
+from gffnet.training.dry_run import plan
 
 PAGE = (Path(__file__).parents[2] / "docs" / "scaling.md").read_text(encoding="utf-8")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch.distributed import HashStore
 
-from gffnet.evaluation.shares import Group
+from gffnet.evaluation.evaluate import Group
 
 
 def together(size: int, work: Callable[[Group], Any]) -> list[Any]:

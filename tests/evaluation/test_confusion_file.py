@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gffnet.errors import UserError
-from gffnet.evaluation.confusion_file import read_confusion, write_confusion
+from gffnet.evaluation.results import read_confusion, write_confusion
 
 NAMES = ('a, "b"', "no class", "c\nd")
 COUNTS = np.array([[2**60, 0, 3, 4], [5, 6, 7, 0], [0, 0, 0, 1]], np.int64)

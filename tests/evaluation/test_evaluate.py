@@ -11,14 +11,12 @@ import torch
 from sklearn.metrics import confusion_matrix
 
 import gffnet.evaluation.evaluate as evaluation
-from gffnet.data.base import Dataset
-from gffnet.data.build import open_dataset
 from gffnet.data.catalog import Classes
-from gffnet.data.labels import LabelTable
+from gffnet.data.dataset import Dataset, LabelTable
+from gffnet.data.datasets import open_dataset
 from gffnet.errors import RunFailed, Stopped, UserError
 from gffnet.evaluation.evaluate import Task, evaluate, evaluate_share, forget_kept
-from gffnet.evaluation.images import score_image
-from gffnet.evaluation.result import Result, write_scores
+from gffnet.evaluation.results import Result, score_image, write_scores
 from gffnet.inference.predictor import Predictor
 from gffnet.recipe import EvaluationRecipe
 from tests import tiny

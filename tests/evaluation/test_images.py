@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import jaccard_score
 
 from gffnet.errors import UserError
-from gffnet.evaluation.images import ImageScore, read_images, score_image, write_images
+from gffnet.evaluation.results import ImageScore, read_images, score_image, write_images
 
 
 def test_an_image_is_scored_over_the_classes_that_its_labels_hold() -> None:

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gffnet.data.base import Dataset
-from gffnet.data.build import open_dataset
+from gffnet.data.dataset import Dataset
+from gffnet.data.datasets import open_dataset
 from gffnet.errors import UserError
-from gffnet.evaluation.kept import Kept, clear, fingerprint
-from gffnet.evaluation.scored import Scored
+from gffnet.evaluation.evaluate import Kept, Scored
+from gffnet.evaluation.evaluate import clear_kept as clear
+from gffnet.evaluation.evaluate import evaluation_fingerprint as fingerprint
 from tests.data.trees import camvid_tree, picture, save
 from tests.full_disk import full_after
 

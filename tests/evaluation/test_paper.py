@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from gffnet.data.catalog import CITYSCAPES
+from gffnet.evaluation.evaluate import plain
 from gffnet.evaluation.paper import PaperRow, match, paper_rows, paper_tables
-from gffnet.evaluation.protocol import plain
 from gffnet.recipe import RECIPES, load_recipe, recipe_names
 
 MULTI = [0.75, 1.0, 1.25, 1.5, 1.75]

@@ -5,7 +5,7 @@ import json
 import pytest
 
 import gffnet
-from gffnet.evaluation.protocol import absent_rule, protocol_record
+from gffnet.evaluation.evaluate import absent_rule, protocol_record
 from gffnet.recipe import EvaluationRecipe
 from tests import tiny
 

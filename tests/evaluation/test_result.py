@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from gffnet.errors import UserError
-from gffnet.evaluation.images import score_image
-from gffnet.evaluation.result import Result, read_result, write_result, write_scores
+from gffnet.evaluation.results import Result, read_result, score_image, write_result, write_scores
 from tests.evaluation.test_tables import NAMES, scores
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gffnet.evaluation.scored import Scored
+from gffnet.evaluation.evaluate import Scored
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 

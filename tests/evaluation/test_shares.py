@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gffnet.errors import RunFailed, UserError
-from gffnet.evaluation.shares import Group, joined, own_device
+from gffnet.evaluation.evaluate import Group, joined, own_device
 from tests.evaluation.processes import together
 
 

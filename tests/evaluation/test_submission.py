@@ -11,9 +11,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from gffnet.data.build import open_dataset
 from gffnet.data.catalog import CITYSCAPES
 from gffnet.data.cityscapes import EVALUATED
+from gffnet.data.datasets import open_dataset
 from gffnet.errors import RunFailed, UserError
 from gffnet.evaluation.evaluate import evaluate
 from gffnet.evaluation.submission import (

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gffnet.evaluation.evaluate import evaluate
-from gffnet.evaluation.tables import Table, all_tables, summary, title_of, write_tables
+from gffnet.evaluation.results import Table, all_tables, summary, title_of, write_tables
 from gffnet.metrics.scoring import Scoring
 from gffnet.recipe import EvaluationRecipe
 from tests import tiny
@@ -146,7 +146,7 @@ def test_the_markdown_has_its_columns(tmp_path: Path) -> None:
 
 
 def test_scores_as_evaluate_returns_them(tmp_path: Path) -> None:
-    from gffnet.data.build import open_dataset
+    from gffnet.data.datasets import open_dataset
     from tests.data.trees import camvid_tree
 
     val = open_dataset("camvid", camvid_tree(tmp_path), "val")

@@ -14,13 +14,10 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from gffnet.data.catalog import CAMVID
-from gffnet.export.export import SUFFIXES, Export, export_model
-from gffnet.export.graph import trace
-from gffnet.inference.model_folder import ModelConfig
-from gffnet.models.backbones.base import Backbone
-from gffnet.models.build import CONTEXTS, build_fusion, build_pyramid
-from gffnet.models.heads import Head
-from gffnet.models.network import SceneParser
+from gffnet.export.export import SUFFIXES, Export, export_model, trace
+from gffnet.inference.model_io import ModelConfig
+from gffnet.models.backbones import Backbone
+from gffnet.models.gffnet import CONTEXTS, Head, SceneParser, build_fusion, build_pyramid
 from gffnet.recipe import ModelRecipe
 from tests import tiny
 from tests.models.naive import randomised

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch._inductor.exc import InvalidCxxCompiler
 
-from gffnet.cli import main
+from gffnet.cli.main import main
 from gffnet.errors import UserError
-from gffnet.export import formats
-from gffnet.export.export import describe
-from gffnet.export.formats import to_aoti
+from gffnet.export import export as formats
+from gffnet.export.export import describe_export as describe
+from gffnet.export.export import to_aoti
 from gffnet.inference.predictor import load
 from tests.export.networks import GFFNET, config, exported_file, network, symbolic_sizes, traced
 

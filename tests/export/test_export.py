@@ -8,8 +8,8 @@ import pytest
 
 from gffnet.errors import CannotWrite, RunFailed, UserError
 from gffnet.export import export as module
-from gffnet.export.export import check_request, describe, export_model
-from gffnet.export.parity import Parity
+from gffnet.export.export import Parity, check_request, export_model
+from gffnet.export.export import describe_export as describe
 from gffnet.recipe import ModelRecipe
 from tests.export.networks import GFFNET, config, exported, network
 

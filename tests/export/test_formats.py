@@ -14,9 +14,9 @@ import torch
 
 from gffnet.data.catalog import CAMVID
 from gffnet.errors import UserError
-from gffnet.export.export import describe
-from gffnet.export.formats import to_onnx
-from gffnet.inference.model_folder import hash_weights
+from gffnet.export.export import describe_export as describe
+from gffnet.export.export import to_onnx
+from gffnet.inference.model_io import hash_weights
 from tests import tiny
 from tests.export.networks import GFFNET, config, exported, network, symbolic_sizes
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from gffnet.export.graph import ImageToLabels, smallest_side, trace
-from gffnet.models.network import SceneParser
+from gffnet.export.export import ImageToLabels, smallest_side, trace
+from gffnet.models.gffnet import SceneParser
 from gffnet.recipe import ModelRecipe
 from tests.export.networks import network, symbolic_sizes
 

@@ -7,8 +7,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
-from gffnet.export.graph import TRACED
-from gffnet.export.parity import TOLERANCES, Parity, Tolerance, compare, pictures, sizes
+from gffnet.export.export import TOLERANCES, TRACED, Parity, Tolerance, compare, pictures, sizes
 from gffnet.inference.exported import OUTPUTS, Exported
 from gffnet.recipe import ModelRecipe
 from tests.export.networks import network

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from huggingface_hub import constants
 
-from gffnet.models.backbones import hub as backbone_hub
+from gffnet.models import weights as backbone_hub
 
 
 class FakeHub:

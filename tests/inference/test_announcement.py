@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from gffnet.inference.announcement import Announcement
-from gffnet.inference.model_folder import save_model
+from gffnet.inference.batch import Announcement
+from gffnet.inference.model_io import save_model
 from gffnet.inference.predictor import Predictor, load
 from tests import tiny
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gffnet.errors import UserError
-from gffnet.inference.export_record import ExportRecord, read_record
+from gffnet.inference.exported import ExportRecord, read_record
 from gffnet.recipe import EvaluationRecipe
 from tests import tiny
 

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from gffnet.errors import UserError
 from gffnet.inference.exported import OnnxFile
-from gffnet.inference.model_folder import load_model
+from gffnet.inference.model_io import load_model
 from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import Predictor, load
 from gffnet.recipe import EvaluationRecipe

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gffnet.inference.fitting_scale import fitted_protocol, fitting_scale
+from gffnet.inference.predictor import fitted_protocol, fitting_scale
 from gffnet.recipe import EvaluationRecipe
 
 WHOLE = EvaluationRecipe(crop=None)

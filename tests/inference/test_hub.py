@@ -13,8 +13,7 @@ from huggingface_hub import constants
 
 import gffnet
 from gffnet.errors import UserError
-from gffnet.inference.hub import CARD, check_upload, fetch, is_hub_name, upload
-from gffnet.inference.model_folder import CONFIG, load_model, save_model
+from gffnet.inference.model_io import CARD, CONFIG, check_upload, fetch, is_hub_name, load_model, save_model, upload
 from tests import tiny
 from tests.inference.fake_hub import FakeHub, point_to, running
 
@@ -188,7 +187,7 @@ def test_no_network_is_said_at_once_with_the_way_out(name: str, tmp_path: Path) 
 
 @pytest.mark.usefixtures("unplugged")
 def test_a_hub_that_takes_connections_and_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gffnet.inference.hub.PATIENCE", 0.3)
+    monkeypatch.setattr("gffnet.inference.model_io.PATIENCE", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         start = time.monotonic()

@@ -11,9 +11,9 @@ from huggingface_hub import ModelCard, ModelHubMixin
 
 import gffnet
 from gffnet.errors import UserError
-from gffnet.inference.hub_model import TrainedSceneParser
-from gffnet.inference.model_folder import CONFIG, hash_weights, load_model, save_model
-from gffnet.models.network import SceneParser
+from gffnet.inference.model_io import CONFIG, hash_weights, load_model, save_model
+from gffnet.inference.pretrained import TrainedSceneParser
+from gffnet.models.gffnet import SceneParser
 from tests import tiny
 from tests.inference.fake_hub import FakeHub, point_to, running
 

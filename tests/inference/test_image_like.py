@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from gffnet.errors import UserError
-from gffnet.inference.image_like import as_tensor
+from gffnet.inference.predictor import as_tensor
 from tests import tiny
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gffnet.errors import UserError
-from gffnet.inference.memory import block_memory, plan
+from gffnet.inference.tiling import block_memory, plan
 from gffnet.recipe import EvaluationRecipe
 
 CROP = EvaluationRecipe((64, 64))
@@ -81,7 +81,7 @@ def test_whole_images_need_a_crop_to_be_cut() -> None:
 
 PEAKS = """
 import torch
-from gffnet.inference.memory import peak_memory
+from gffnet.inference.tiling import peak_memory
 
 before = peak_memory(torch.device("cpu"))
 kept = b"1" * 2 * before
@@ -100,7 +100,7 @@ def test_the_peak_grows_with_what_is_used() -> None:
 LARGE_PARENT = """
 import subprocess, sys
 kept = b"1" * 1_500_000_000
-child = "from gffnet.inference.memory import most_resident; print(most_resident())"
+child = "from gffnet.inference.tiling import most_resident; print(most_resident())"
 subprocess.run([sys.executable, "-c", child], check=True)
 """
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from huggingface_hub import EvalResult, ModelCard
 
-from gffnet.cli import make_parser
-from gffnet.inference.model_card import SECTIONS, TASK, Facts, describe, make_card
+from gffnet.cli.main import make_parser
+from gffnet.inference.pretrained import SECTIONS, TASK, Facts, describe, make_card
 from tests import tiny
 
 RESULT = EvalResult(

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from gffnet.errors import UserError
-from gffnet.inference.model_folder import CONFIG, WEIGHTS, ModelConfig, find_model, hash_weights, load_model, save_model
+from gffnet.inference.model_io import CONFIG, WEIGHTS, ModelConfig, find_model, hash_weights, load_model, save_model
 from gffnet.inference.predictor import load
 from gffnet.recipe import EvaluationRecipe, ModelRecipe
 from tests import tiny
@@ -131,7 +131,7 @@ class WithTable(StubBackbone):
 
 
 def test_constants_that_are_not_stored_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gffnet.models.build.build_backbone", lambda recipe: WithTable())
+    monkeypatch.setattr("gffnet.models.gffnet.build_backbone", lambda recipe: WithTable())
     network = tiny.network(tiny.recipe())
     save_model(tmp_path, network, tiny.config(tiny.recipe()))
     loaded, _ = load_model(tmp_path)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gffnet.errors import RunFailed, UserError
-from gffnet.inference.outcome import SHOWN, Outcome, bar
+from gffnet.inference.batch import SHOWN, Outcome, bar
 
 Captured = pytest.CaptureFixture[str]
 

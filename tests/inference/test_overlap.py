@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from gffnet.inference.overlap import ahead, behind, in_advance
+from gffnet.parallel import ahead, behind, in_advance
 
 
 @pytest.fixture(autouse=True)

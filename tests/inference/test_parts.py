@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gffnet.inference.parts import Span, resize_part, taken
+from gffnet.inference.tiling import Span, resize_part, taken
 
 lengths = st.integers(1, 40)
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gffnet.data.catalog import CAMVID
-from gffnet.data.images import read_image, read_labels
+from gffnet.data.io import read_image, read_labels
 from gffnet.errors import CannotWrite, RunFailed, UserError
-from gffnet.inference import predict_files as module
+from gffnet.inference import batch as module
 from gffnet.inference import video
-from gffnet.inference.predict_files import predict_files, result_names
+from gffnet.inference.batch import predict_files, result_names
 from gffnet.inference.predictor import Predictor
 from tests import tiny
 from tests.full_disk import full_after

@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gffnet.data.colour import colourise, overlay
-from gffnet.data.images import read_labels
+from gffnet.data.colors import colourise, overlay
+from gffnet.data.io import read_labels
 from gffnet.errors import CannotWrite, UserError
-from gffnet.inference.predict_video import predict_video, video_result
 from gffnet.inference.predictor import Predictor
-from gffnet.inference.video import frames
+from gffnet.inference.video import frames, predict_video, video_result
 from tests import tiny
 from tests.inference.clips import save_clip
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from gffnet.errors import CannotWrite, UserError
+from gffnet.inference.batch import RECORD, is_done, open_folder
+from gffnet.inference.batch import describe_prediction as describe
 from gffnet.inference.precision import Precision
-from gffnet.inference.prediction_record import RECORD, describe, is_done, open_folder
 from gffnet.inference.predictor import Predictor
 from gffnet.recipe import EvaluationRecipe
 from tests import tiny
@@ -93,7 +94,7 @@ def test_taking_over_makes_old_results_count_no_more(tmp_path: Path, predictor: 
 
 
 def test_another_process_that_was_faster(tmp_path: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gffnet.inference import prediction_record as module
+    from gffnet.inference import batch as module
 
     theirs = json.dumps({**describe(tiny.predictor(seed=1)), "since": 0.0})
     monkeypatch.setattr(module, "write_whole", lambda path, data: path.write_text(theirs))

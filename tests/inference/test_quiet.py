@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 
-from gffnet.inference.quiet import quiet
+from gffnet.inference.model_io import quiet
 
 
 def test_quiet_while_it_lasts(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:

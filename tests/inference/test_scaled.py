@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gffnet.inference.parts import Span
-from gffnet.inference.scaled import ScaledImage, rows_held, scaled_size
+from gffnet.inference.tiling import ScaledImage, Span, rows_held, scaled_size
 from gffnet.recipe import EvaluationRecipe
 
 MEAN = (123.675, 116.28, 103.53)

@@ -11,10 +11,10 @@ from gffnet.data.camvid import CamVid
 from gffnet.data.catalog import CAMVID, IGNORE
 from gffnet.errors import UserError
 from gffnet.evaluation.evaluate import evaluate
-from gffnet.inference import shipped
-from gffnet.inference.model_card import SECTIONS
-from gffnet.inference.model_folder import load_model, save_model
+from gffnet.inference import model_io as shipped
+from gffnet.inference.model_io import load_model, save_model
 from gffnet.inference.predictor import load
+from gffnet.inference.pretrained import SECTIONS
 from gffnet.recipe import load_recipe
 from tests import tiny
 from tests.data.trees import real

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gffnet.errors import UserError
-from gffnet.inference.memory import block_memory
 from gffnet.inference.sliding_window import SlidingWindow
+from gffnet.inference.tiling import block_memory
 from gffnet.recipe import EvaluationRecipe
 
 MEAN = (123.675, 116.28, 103.53)

@@ -9,7 +9,7 @@ import safetensors
 import torch
 
 from gffnet.errors import UserError
-from gffnet.inference.weight_files import (
+from gffnet.inference.model_io import (
     INDEX,
     WEIGHTS,
     State,

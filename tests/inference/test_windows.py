@@ -5,8 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gffnet.inference.parts import Span
-from gffnet.inference.windows import axes, pad_to, window_starts
+from gffnet.inference.tiling import Span, axes, pad_to, window_starts
 from gffnet.recipe import EvaluationRecipe
 
 MEAN = (123.675, 116.28, 103.53)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from gffnet.models.algebra.forms import set_plain
+from gffnet.models.ops import set_plain
 
 Size = tuple[int, int]
 

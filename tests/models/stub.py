@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gffnet.models.backbones.base import Backbone
+from gffnet.models.backbones import Backbone
 
 STRIDES = (4, 8, 8, 8)
 

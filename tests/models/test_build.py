@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from gffnet.errors import UserError
-from gffnet.models import build
-from gffnet.models.build import CONTEXTS, FUSIONS, PYRAMIDS, build_fusion, build_network, build_pyramid
-from gffnet.models.fusion.base import GatedFusion
+from gffnet.models import gffnet as build
+from gffnet.models.fusion import GatedFusion
+from gffnet.models.gffnet import CONTEXTS, FUSIONS, PYRAMIDS, build_fusion, build_network, build_pyramid
 from gffnet.recipe import BackboneRecipe, ModelRecipe, load_recipe, recipe_names
 from gffnet.registry import NAMES
 from tests.models.naive import assert_equal

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from gffnet.models.algebra.forms import set_plain
-from gffnet.models.dense_pyramid import DenseFeaturePyramid, FeaturePyramid, LiteralDensePyramid
+from gffnet.models.ops import set_plain
+from gffnet.models.pyramid import DenseFeaturePyramid, FeaturePyramid, LiteralDensePyramid
 from tests.models import naive
 from tests.models.naive import (
     BACKBONE_SIZES,

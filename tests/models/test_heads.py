@@ -2,8 +2,8 @@ import pytest
 import torch
 from hypothesis import given
 
-from gffnet.models.algebra.forms import set_plain
-from gffnet.models.heads import Head
+from gffnet.models.gffnet import Head
+from gffnet.models.ops import set_plain
 from tests.models import naive
 from tests.models.naive import (
     BACKBONE_SIZES,

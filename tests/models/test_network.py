@@ -5,17 +5,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gffnet.models.algebra.forms import set_plain
-from gffnet.models.context.pyramid_pooling import PyramidPooling
-from gffnet.models.dense_pyramid import DenseFeaturePyramid, FeaturePyramid, LiteralDensePyramid
-from gffnet.models.fusion.addition import Addition
-from gffnet.models.fusion.concat import Concat
-from gffnet.models.fusion.fpn import FPN
-from gffnet.models.fusion.gated_fpn import GatedFPN
-from gffnet.models.fusion.gated_fully_fusion import GatedFullyFusion
-from gffnet.models.heads import Head
-from gffnet.models.network import SceneParser
-from gffnet.types import Output
+from gffnet.models.context import PyramidPooling
+from gffnet.models.fusion import FPN, Addition, Concat, GatedFPN, GatedFullyFusion
+from gffnet.models.gffnet import Head, SceneParser
+from gffnet.models.layers import Output
+from gffnet.models.ops import set_plain
+from gffnet.models.pyramid import DenseFeaturePyramid, FeaturePyramid, LiteralDensePyramid
 from tests.models import naive
 from tests.models.naive import assert_equal, assert_forms_agree, bfloat16_errors
 from tests.models.stub import StubBackbone

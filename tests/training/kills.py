@@ -22,7 +22,7 @@ import torch
 import yaml
 
 from gffnet.recipe import Recipe
-from gffnet.training.history import read_history
+from gffnet.training.callbacks import read_history
 from gffnet.training.run_folder import LAST
 from tests import tiny
 from tests.data.trees import camvid_tree

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from gffnet.training.auxiliary import AuxiliaryHead
+from gffnet.training.task import AuxiliaryHead
 
 
 def test_it_is_a_block_a_classifier_and_a_resize() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from gffnet.training.average import MovingAverage
+from gffnet.training.optim import MovingAverage
 from tests import tiny
 
 

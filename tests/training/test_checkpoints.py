@@ -11,11 +11,11 @@ from lightning import Trainer
 from safetensors.torch import load_file
 
 from gffnet.errors import CannotWrite, RunFailed, UserError
-from gffnet.inference.model_folder import load_model
+from gffnet.inference.model_io import load_model
 from gffnet.inference.predictor import load
 from gffnet.metrics.confusion import ConfusionMatrix
-from gffnet.training.checkpoints import KeepLast, WholeCheckpoints
-from gffnet.training.loss_watch import LossWatch, _Seen
+from gffnet.training.callbacks import LossWatch, _Seen
+from gffnet.training.checkpoint import KeepLast, WholeCheckpoints
 from gffnet.training.train import train
 from tests import tiny
 from tests.data.trees import camvid_tree

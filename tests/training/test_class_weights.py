@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from gffnet.errors import UserError
 from gffnet.recipe import LossRecipe
-from gffnet.training.class_weights import class_weights, needs_pixels
+from gffnet.training.losses import class_weights, needs_pixels
 
 MEDIAN, ENET = LossRecipe(class_weighting="median_frequency"), LossRecipe(class_weighting="enet")
 NAMES = ("road", "sky", "car")

@@ -7,10 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gffnet.data.build import open_dataset
 from gffnet.data.catalog import IGNORE
+from gffnet.data.datasets import open_dataset
 from gffnet.data.transforms import Augmentation
-from gffnet.training.data_module import ParsingData, Shares
+from gffnet.training.data import ParsingData, Shares
 from gffnet.training.launch import Launch
 from tests import tiny
 from tests.data.trees import camvid_tree

@@ -10,9 +10,9 @@ from unittest.mock import Mock
 import pytest
 from lightning import Trainer
 
-from gffnet.data.stream import TrainingStream
-from gffnet.training import data_wait
-from gffnet.training.data_wait import DataWait
+from gffnet.data.loader import TrainingStream
+from gffnet.training import callbacks as data_wait
+from gffnet.training.callbacks import DataWait
 from gffnet.training.task import ParsingTask
 from gffnet.training.train import train
 from tests import tiny

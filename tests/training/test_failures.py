@@ -12,9 +12,8 @@ import torch
 import yaml
 
 from gffnet.errors import CannotWrite, RunFailed, UserError
+from gffnet.training.dry_run import Setup, plan_memory
 from gffnet.training.failures import explained, out_of_memory
-from gffnet.training.memory import plan_memory
-from gffnet.training.rehearsal import Setup
 from tests import tiny
 from tests.data.trees import camvid_tree
 
@@ -130,7 +129,7 @@ sys.exit(main(sys.argv[1:]))
 NO_ROOM = """
 import resource, signal, sys
 from gffnet.cli import main
-from gffnet.training.checkpoints import KeepLast
+from gffnet.training.checkpoint import KeepLast
 
 save = KeepLast.save
 

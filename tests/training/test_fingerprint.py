@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from gffnet.data.build import open_dataset, open_files
 from gffnet.data.cache.build import build_cache
 from gffnet.data.camvid import CamVid
-from gffnet.training.fingerprint import describe, fingerprint
+from gffnet.data.datasets import open_dataset, open_files
+from gffnet.training.run_folder import describe_dataset as describe
+from gffnet.training.run_folder import fingerprint
 from tests.data import trees
 
 TREES = {

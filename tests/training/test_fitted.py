@@ -8,10 +8,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from gffnet.data.build import open_files
+from gffnet.data.datasets import open_files
 from gffnet.errors import UserError
 from gffnet.recipe import DataSize, load_recipe
-from gffnet.training.fitted import LOOKED_AT, data_size, fitted_recipe
+from gffnet.training.train import LOOKED_AT, data_size, fitted_recipe
 from tests.data.trees import camvid_tree, folder_tree, save
 
 OWN = "folder/gffnet_r18"
@@ -44,7 +44,7 @@ def test_the_size_of_the_data_is_the_median(tmp_path: Path) -> None:
 def test_of_many_images_some_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[Path] = []
     root = folder_tree(tmp_path, train=250)
-    monkeypatch.setattr("gffnet.training.fitted.read_header", looked.append)
+    monkeypatch.setattr("gffnet.training.train.read_header", looked.append)
     dataset = open_files("folder", root, "train")
     data_size(dataset)
     assert LOOKED_AT <= len(looked) < 2 * LOOKED_AT

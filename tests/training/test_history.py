@@ -15,8 +15,7 @@ from lightning import Trainer
 
 from gffnet.errors import CannotWrite
 from gffnet.metrics.confusion import Scores
-from gffnet.training.history import HISTORY, History, read_history
-from gffnet.training.logs import Log
+from gffnet.training.callbacks import HISTORY, History, Log, read_history
 
 TIMES = {"images_per_second", "seconds", "memory"}
 TASK = SimpleNamespace(device=torch.device("cpu"), val_scores=Scores(0.5, 0.75, (0.25, None, 0.75), (1, 1, 1), 10))

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from gffnet.errors import UserError
-from gffnet.inference.model_folder import save_model
-from gffnet.models.algebra.concat_conv import ConcatConv2d
-from gffnet.models.network import SceneParser
-from gffnet.training.initial import start_from
+from gffnet.inference.model_io import save_model
+from gffnet.models.gffnet import SceneParser
+from gffnet.models.ops import ConcatConv2d
+from gffnet.training.finetune import start_from
 from tests import tiny
 
 CLASSES = tuple(f"class {i}" for i in range(11))

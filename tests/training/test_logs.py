@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.summary.writer import event_file_writer
 
 from gffnet.errors import UserError
-from gffnet.training.logs import Log, Tables, TensorBoard, WeightsAndBiases, series
+from gffnet.training.callbacks import Log, Tables, TensorBoard, WeightsAndBiases, series
 
 ROOT = Path(__file__).parents[2]
 CLASSES = ("road", "traffic light", 'a, "b"')
@@ -172,7 +172,7 @@ def test_tensorboard_shows_a_resumed_run_as_an_unbroken_one(at: int, tmp_path: P
 
 def test_tensorboard_is_imported_when_it_starts() -> None:
     """By the one process that writes."""
-    code = "import sys, gffnet.training.logs; print('tensorboard' in sys.modules, 'wandb' in sys.modules)"
+    code = "import sys, gffnet.training.callbacks; print('tensorboard' in sys.modules, 'wandb' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
 
@@ -290,7 +290,7 @@ def test_what_weights_and_biases_knows_is_not_sent_again(
     pytest.importorskip("wandb")
     server = Server()
     monkeypatch.setitem(sys.modules, "wandb", server)
-    monkeypatch.setattr("gffnet.training.logs.find_spec", lambda name: SimpleNamespace(origin=name))
+    monkeypatch.setattr("gffnet.training.callbacks.find_spec", lambda name: SimpleNamespace(origin=name))
     with caplog.at_level(logging.INFO, "gffnet"):
         log = tell(wandb_log(tmp_path), last=30)
         log.close(failed=True)
@@ -307,7 +307,7 @@ def test_where_the_package_is_missing_the_remedy_is_said(tmp_path: Path, monkeyp
     def missing(name: str) -> None:
         assert name == "wandb"
 
-    monkeypatch.setattr("gffnet.training.logs.find_spec", missing)
+    monkeypatch.setattr("gffnet.training.callbacks.find_spec", missing)
     with pytest.raises(UserError, match=r"needs the package wandb, which is missing: `pip install 'gffnet\[wandb\]'`"):
         wandb_log(tmp_path)
 
@@ -317,7 +317,7 @@ def test_a_folder_called_wandb_is_not_the_package(tmp_path: Path, monkeypatch: p
     monkeypatch.syspath_prepend(str(tmp_path))
     found = importlib.util.find_spec("folder_of_no_package")
     assert found is not None
-    monkeypatch.setattr("gffnet.training.logs.find_spec", lambda name: found)
+    monkeypatch.setattr("gffnet.training.callbacks.find_spec", lambda name: found)
     with pytest.raises(UserError, match="is missing"):
         wandb_log(tmp_path)
 

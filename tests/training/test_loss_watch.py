@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gffnet.errors import RunFailed
-from gffnet.training.loss_watch import OVER, LossWatch
+from gffnet.training.callbacks import OVER, LossWatch
 
 
 def losses(main: float, auxiliary: float = 1.0) -> Tensor:

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import torch
 
-from gffnet.training import machine
-from gffnet.training.machine import commit, hardware, memory_in_use, versions
+from gffnet.training import run_folder as machine
+from gffnet.training.run_folder import commit, hardware, memory_in_use, versions
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -12,21 +12,23 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from gffnet.data.catalog import CAMVID
 from gffnet.recipe import Recipe
-from gffnet.training import memory
-from gffnet.training.memory import (
+from gffnet.training import dry_run as memory
+from gffnet.training.dry_run import (
     ALLOWANCE,
     COPIES,
     LiveBytes,
     Memory,
+    Rehearsal,
+    Setup,
     Working,
     free_memory,
     is_out_of_memory,
     largest_crop,
     plan_memory,
+    random_batch,
     working,
 )
-from gffnet.training.optimizers import make_optimizer
-from gffnet.training.rehearsal import Rehearsal, Setup, random_batch
+from gffnet.training.optim import make_optimizer
 from tests import tiny
 
 CPU = torch.device("cpu")

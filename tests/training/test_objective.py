@@ -8,9 +8,8 @@ from torch import nn
 
 from gffnet.models.layers import Norm
 from gffnet.recipe import LossRecipe
-from gffnet.training.auxiliary import AuxiliaryHead
 from gffnet.training.losses import ParsingLoss
-from gffnet.training.objective import batch_norms, both_losses, lower_precision
+from gffnet.training.task import AuxiliaryHead, batch_norms, both_losses, lower_precision
 from tests import tiny
 
 

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from gffnet.errors import UserError
-from gffnet.models.build import build_network
-from gffnet.models.network import SceneParser
+from gffnet.models.gffnet import SceneParser, build_network
 from gffnet.recipe import OptimizerName, Recipe
-from gffnet.training.auxiliary import AuxiliaryHead
-from gffnet.training.optimizers import is_decayed, make_optimizer, parameter_groups
+from gffnet.training.optim import is_decayed, make_optimizer, parameter_groups
+from gffnet.training.task import AuxiliaryHead
 from tests import tiny
 
 OPTIMIZERS = get_args(OptimizerName)

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gffnet.data.build import open_dataset
+from gffnet.data.datasets import open_dataset
 from gffnet.errors import UserError
 from gffnet.metrics.confusion import Scores
 from gffnet.recipe import load_recipe
-from gffnet.training.overfit import few, overfit_settings, verdict
+from gffnet.training.train import few, overfit_settings
+from gffnet.training.train import overfit_verdict as verdict
 from tests.data.trees import camvid_tree
 
 

@@ -8,12 +8,10 @@ import pytest
 import torch
 
 from gffnet.errors import UserError
-from gffnet.inference.model_folder import WEIGHTS, save_model
+from gffnet.inference.model_io import WEIGHTS, save_model
 from gffnet.recipe import Recipe, load_recipe, recipe_names
-from gffnet.training import plan as module
-from gffnet.training.memory import Memory
-from gffnet.training.plan import Plan, plan
-from gffnet.training.throughput import Throughput
+from gffnet.training import dry_run as module
+from gffnet.training.dry_run import Memory, Plan, Throughput, plan
 from tests import tiny
 
 
@@ -59,7 +57,7 @@ def test_disk_is_what_files_take(tmp_path: Any) -> None:
 
 
 def test_a_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gffnet.training.throughput.SECONDS", 0.3)
+    monkeypatch.setattr("gffnet.training.dry_run.SECONDS", 0.3)
     found = plan(tiny.recipe(iterations=10, batch=2))
     assert found.speed.measured is not None
     assert found.speed.images_per_second == found.speed.measured.images_per_second

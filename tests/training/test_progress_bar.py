@@ -12,9 +12,8 @@ from lightning import Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 
-from gffnet.training import progress_bar
-from gffnet.training.history import History
-from gffnet.training.progress_bar import ProgressBar
+from gffnet.training import callbacks as progress_bar
+from gffnet.training.callbacks import History, ProgressBar
 
 TASK = SimpleNamespace(device=torch.device("cpu"), val_scores=None)
 

@@ -17,10 +17,10 @@ from gffnet.data.camvid import CamVid
 from gffnet.errors import CannotWrite, RunFailed
 from gffnet.inference.precision import Precision
 from gffnet.training import record
-from gffnet.training.fingerprint import describe
-from gffnet.training.history import History
-from gffnet.training.machine import commit, hardware, versions
+from gffnet.training.callbacks import History
 from gffnet.training.record import RECORD, Facts, begin, end, recorded
+from gffnet.training.run_folder import commit, hardware, versions
+from gffnet.training.run_folder import describe_dataset as describe
 from tests.data.trees import camvid_tree
 from tests.training.test_history import Told
 

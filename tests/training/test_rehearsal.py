@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gffnet.analysis.cost import cost, count_macs
 from gffnet.data.catalog import CAMVID
 from gffnet.inference.precision import Precision
-from gffnet.training.rehearsal import Rehearsal, Setup, count_flops, count_parameters, random_batch
+from gffnet.reports.cost import cost, count_macs
+from gffnet.training.dry_run import Rehearsal, Setup, count_flops, count_parameters, random_batch
 from gffnet.training.task import ParsingTask
 from tests import tiny
 

@@ -9,8 +9,8 @@ import torch
 
 from gffnet.errors import UserError
 from gffnet.recipe import Recipe
-from gffnet.training.history import read_history
-from gffnet.training.schedule import poly
+from gffnet.training.callbacks import read_history
+from gffnet.training.optim import poly
 from gffnet.training.task import ParsingTask
 from gffnet.training.train import train
 from tests import tiny

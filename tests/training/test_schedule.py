@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gffnet.training.schedule import learning_rate_factor, poly
+from gffnet.training.optim import learning_rate_factor, poly
 
 
 @given(iterations=st.integers(1, 10**6), share=st.floats(0, 1), power=st.floats(0.1, 3))

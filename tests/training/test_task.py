@@ -16,13 +16,13 @@ from lightning import Callback, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from gffnet.data.stream import Batch
+from gffnet.data.loader import Batch
 from gffnet.errors import RunFailed
 from gffnet.inference.precision import Precision
-from gffnet.training.history import read_history
+from gffnet.training.callbacks import read_history
 from gffnet.training.launch import Launch
 from gffnet.training.task import ParsingTask
-from gffnet.training.trainer import make_trainer
+from gffnet.training.train import make_trainer
 from tests import tiny
 from tests.data.trees import camvid_tree
 

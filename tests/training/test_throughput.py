@@ -4,10 +4,8 @@ import pytest
 import torch
 
 from gffnet.data.catalog import CAMVID
-from gffnet.training import throughput
-from gffnet.training.memory import plan_memory
-from gffnet.training.rehearsal import Setup
-from gffnet.training.throughput import SECONDS, measurable, measure, product_speed
+from gffnet.training import dry_run as throughput
+from gffnet.training.dry_run import SECONDS, Setup, measurable, measure, plan_memory, product_speed
 from tests import tiny
 
 CPU = torch.device("cpu")

@@ -12,14 +12,14 @@ import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 
-from gffnet.cli import main
-from gffnet.data.build import open_dataset, open_files
+from gffnet.cli.main import main
 from gffnet.data.cache.build import build_cache
+from gffnet.data.datasets import open_dataset, open_files
 from gffnet.errors import UserError
 from gffnet.evaluation.evaluate import evaluate
 from gffnet.inference.predictor import load
 from gffnet.recipe import Recipe, recipe_from_mapping
-from gffnet.training.history import read_history
+from gffnet.training.callbacks import read_history
 from gffnet.training.task import ParsingTask
 from gffnet.training.train import train
 from tests import tiny
@@ -119,7 +119,7 @@ def test_a_run_to_start_from_needs_no_pretrained_weights(
     def unreachable(name: str) -> Path:
         raise UserError(f"{name} cannot be fetched")
 
-    monkeypatch.setattr("gffnet.models.backbones.build.pretrained_file", unreachable)
+    monkeypatch.setattr("gffnet.models.gffnet.pretrained_file", unreachable)
     with pytest.raises(UserError, match="test_resnet cannot be fetched"):
         train(tiny.recipe(pretrained, iterations=1), "x", root, tmp_path / "a", progress=False)
     train(tiny.recipe(pretrained, iterations=1, init_from=str(first)), "x", root, tmp_path / "b", progress=False)

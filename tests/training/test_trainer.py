@@ -17,11 +17,10 @@ from torch import nn
 
 from gffnet.inference.precision import Precision
 from gffnet.recipe import Recipe
-from gffnet.training.history import read_history
+from gffnet.training.callbacks import read_history
 from gffnet.training.launch import Launch
 from gffnet.training.task import ParsingTask
-from gffnet.training.train import train
-from gffnet.training.trainer import synchronise_norms
+from gffnet.training.train import synchronise_norms, train
 from tests import tiny
 from tests.data.trees import camvid_tree, ids
 

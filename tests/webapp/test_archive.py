@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gffnet.analysis.gate_edits import GateEdit
 from gffnet.data.catalog import CAMVID
-from gffnet.data.colour import MARK
+from gffnet.data.colors import MARK
 from gffnet.errors import UserError
+from gffnet.gates.edit import GateEdit
 from gffnet.webapp.archive import archive
 from gffnet.webapp.session import open_session
 from tests import tiny

@@ -12,7 +12,7 @@ import zlib
 import numpy as np
 import pytest
 
-from gffnet.analysis.gate_edits import GateEdit
+from gffnet.gates.edit import GateEdit
 from gffnet.webapp import explorer as module
 from gffnet.webapp.explorer import Explorer
 from gffnet.webapp.session import open_session, reduced

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gffnet.analysis.gate_edits import GateEdit
 from gffnet.data.catalog import CAMVID
-from gffnet.data.colour import highlight, overlay
+from gffnet.data.colors import highlight, overlay
+from gffnet.gates.edit import GateEdit
 from gffnet.webapp.session import open_session
 from gffnet.webapp.shelf import MOST
 from tests import tiny

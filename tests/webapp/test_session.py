@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from gffnet.analysis.gate_edits import GateEdit
-from gffnet.analysis.gate_statistics import RING_NAMES
 from gffnet.errors import UserError
+from gffnet.gates.edit import GateEdit
+from gffnet.gates.statistics import RING_NAMES
 from gffnet.recipe import EvaluationRecipe
 from gffnet.webapp.session import Seen, Session, open_session, reduced
 from tests import tiny

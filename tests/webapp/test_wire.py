@@ -6,8 +6,8 @@ import zlib
 import numpy as np
 import pytest
 
-from gffnet.analysis.gate_edits import GateEdit
 from gffnet.errors import UserError
+from gffnet.gates.edit import GateEdit
 from gffnet.webapp.wire import edits_of, file_of, number_of, pack
 
 

@@ -14,10 +14,8 @@ Licence:
 
 from pathlib import Path
 
-from gffnet.data.base import Dataset
 from gffnet.data.catalog import IGNORE, dataset_classes
-from gffnet.data.labels import LabelTable
-from gffnet.data.layout import Files, Layout, list_files
+from gffnet.data.dataset import Dataset, Files, LabelTable, Layout, list_files
 
 _FOLDERS = {"train": "training", "val": "validation"}
 _SPLITS = {folder: split for split, folder in _FOLDERS.items()}

@@ -14,10 +14,8 @@ Licence:
 import re
 from pathlib import Path
 
-from gffnet.data.base import Dataset
 from gffnet.data.catalog import CAMVID
-from gffnet.data.labels import LabelTable, identity
-from gffnet.data.layout import Files, Layout, list_files
+from gffnet.data.dataset import Dataset, Files, LabelTable, Layout, identity, list_files
 from gffnet.errors import UserError
 
 

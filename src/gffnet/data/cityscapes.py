@@ -14,10 +14,8 @@ Licence:
 
 from pathlib import Path
 
-from gffnet.data.base import Dataset
 from gffnet.data.catalog import CITYSCAPES, IGNORE
-from gffnet.data.labels import LabelTable
-from gffnet.data.layout import Files, Layout, list_files
+from gffnet.data.dataset import Dataset, Files, LabelTable, Layout, list_files
 
 _TREE = "leftImg8bit/{split}/{city}/*_leftImg8bit.png and gtFine/{split}/{city}/*_gtFine_labelIds.png"
 EVALUATED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)

@@ -22,12 +22,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from gffnet.data.base import Dataset
 from gffnet.data.catalog import IGNORE, dataset_classes
-from gffnet.data.labels import LabelTable
-from gffnet.data.layout import Files, Layout, list_files
-from gffnet.data.lists import read_list
-from gffnet.data.mat import MatFile
+from gffnet.data.dataset import Dataset, Files, LabelTable, Layout, list_files, read_list
+from gffnet.data.io import MatFile
 from gffnet.errors import UserError
 
 _SPLITS = ("train", "test")

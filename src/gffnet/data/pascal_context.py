@@ -26,13 +26,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gffnet.data.base import Dataset
 from gffnet.data.catalog import IGNORE, dataset_classes, listed_classes
-from gffnet.data.images import read_labels
-from gffnet.data.labels import LabelTable
-from gffnet.data.layout import Files, Layout, list_files
-from gffnet.data.lists import read_list
-from gffnet.data.mat import MatFile
+from gffnet.data.dataset import Dataset, Files, LabelTable, Layout, list_files, read_list
+from gffnet.data.io import MatFile, read_labels
 from gffnet.errors import UserError
 
 ORDER = "59_labels.txt"

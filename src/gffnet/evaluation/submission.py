@@ -20,11 +20,11 @@ from PIL import Image
 from gffnet.console import track
 from gffnet.data.catalog import CITYSCAPES
 from gffnet.data.cityscapes import EVALUATED, LAYOUTS
-from gffnet.data.images import read_image
+from gffnet.data.io import read_image
 from gffnet.errors import RunFailed, UserError
 from gffnet.files import whole_file
-from gffnet.inference.overlap import ahead, behind
 from gffnet.inference.predictor import Predictor
+from gffnet.parallel import ahead, behind
 from gffnet.recipe import EvaluationRecipe
 
 _LAYOUT = LAYOUTS["cityscapes"]

@@ -1,16 +1,12 @@
-"""Exported files opened for prediction: what ONNX Runtime or PyTorch makes of an image, without the network's code.
+"""What an exported file says of itself: one JSON text, in an `.onnx` file as the property `gffnet`, in a `.pt2` file as
+the extra file `gffnet.json`."""
 
-    labels (B, H, W), probabilities (B, K, H, W) = file(image (B, C, H, W))
-
-A file takes uint8. Windows of scaled images lie between grey levels, and rounding them would change the result. What
-either graph does first is to make a float of what comes, and it would of a float as well: opened with `floats`, it
-takes windows as they are.
-"""
-
+import dataclasses
 import io
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Num
@@ -18,9 +14,67 @@ from torch import Tensor
 from torch.export.passes import move_to_device_pass
 
 from gffnet.errors import UserError
-from gffnet.inference.export_record import COMPILED, EXTRA_FILE, PROPERTY, ExportRecord, read_record
+from gffnet.inference.model_io import ModelConfig, quiet
 from gffnet.inference.precision import pick_device
-from gffnet.inference.quiet import quiet
+from gffnet.recipe import from_mapping, validated
+
+COMPILED = ".aoti.pt2"
+"""What the name of a package of AOTInductor ends with; it is a kind of `.pt2` file."""
+PROPERTY = "gffnet"
+EXTRA_FILE = "gffnet.json"
+
+
+@validated
+class ExportRecord:
+    """Model, protocol and origin of an exported file, and what goes in and comes out."""
+
+    gffnet: str
+    """Version of gffnet that wrote it."""
+    weights: str
+    """SHA-256 of the weights that were exported, as `Predictor.weights` has it."""
+    precision: Literal["float32", "bfloat16", "float16"]
+    """Number format that it computes in."""
+    smallest: int
+    """The least height and width of an image, in pixels."""
+    image: str
+    """What goes in."""
+    labels: str
+    """The first output."""
+    probabilities: str
+    """The second output."""
+    config: ModelConfig
+    """Network, classes, palette, data set, recipe and protocol, as `config.json` of a model folder has them."""
+
+    def to_text(self) -> str:
+        """The record as JSON."""
+        return json.dumps(dataclasses.asdict(self), indent=1)
+
+
+def read_record(text: str | None, path: Path) -> ExportRecord:
+    """The record in the file `path`, checked.
+
+    Raises:
+        UserError: the file has none, or one of another version.
+    """
+    if not text:
+        raise UserError(
+            f"model {path} says nothing of its classes and its protocol, so it was not written by gffnet. Give a file "
+            "that `gffnet export` wrote, or a run folder."
+        )
+    try:
+        return from_mapping(ExportRecord, json.loads(text), f"model {path}")
+    except json.JSONDecodeError as error:
+        raise UserError(f"model {path}: what it says of itself is not valid: {error}. Export it again.") from None
+
+
+# Exported files opened for prediction: what ONNX Runtime or PyTorch makes of an image, without the network's code.
+#
+#     labels (B, H, W), probabilities (B, K, H, W) = file(image (B, C, H, W))
+#
+# A file takes uint8. Windows of scaled images lie between grey levels, and rounding them would change the result. What
+# either graph does first is to make a float of what comes, and it would of a float as well: opened with `floats`, it
+# takes windows as they are.
+
 
 OUTPUTS = ("labels", "probabilities")
 

@@ -1,30 +1,113 @@
 """The predictor: a trained network made ready for a device, from image to label map."""
 
 import copy
+from dataclasses import replace
+from math import sqrt
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeAlias, overload
 
 import numpy as np
+import PIL.Image
 import torch
 from jaxtyping import Float, Num, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gffnet.data.io import as_rgb, read_image
 from gffnet.errors import UserError
 from gffnet.inference.exported import Exported, open_for_windows
-from gffnet.inference.fitting_scale import fitted_protocol, fitting_scale
-from gffnet.inference.image_like import ImageLike, as_tensor
-from gffnet.inference.memory import peak_memory
-from gffnet.inference.model_folder import ModelConfig, hash_weights, is_exported, load_model
+from gffnet.inference.model_io import ModelConfig, hash_weights, is_exported, load_model, shipped_model
 from gffnet.inference.precision import Precision, pick_device, pick_precision
-from gffnet.inference.scaled import Scorer, scaled_size
-from gffnet.inference.shipped import shipped_model
 from gffnet.inference.sliding_window import SlidingWindow
-from gffnet.models.algebra.resize import resize, size_of
+from gffnet.inference.tiling import Scorer, peak_memory, scaled_size
 from gffnet.models.folding import fold_norms
-from gffnet.models.network import SceneParser
+from gffnet.models.gffnet import SceneParser
+from gffnet.models.layers import Encoded, Gates
+from gffnet.models.ops import resize, size_of
 from gffnet.recipe import EvaluationRecipe
-from gffnet.types import Encoded, Gates
+
+# What a predictor takes for an image: a path, a PIL image, an array or a tensor.
+
+
+ImageLike: TypeAlias = str | Path | PIL.Image.Image | NDArray[Any] | Tensor
+"""A path, a PIL image of any mode, a uint8 array (H, W, C), or a uint8 tensor (C, H, W)."""
+
+
+def as_tensor(image: ImageLike, channels: int) -> UInt8[Tensor, "c h w"]:
+    """An image as a uint8 tensor (C, H, W) of `channels`, which may share its memory.
+
+    Raises:
+        UserError: a file cannot be read, or it is no image of so many channels in 0..255.
+    """
+    if isinstance(image, Tensor):
+        _check(
+            tuple(image.shape),
+            image.dtype,
+            image.ndim == 3 and image.shape[0] == channels,
+            f"({channels}, height, width)",
+        )
+        return image
+    if isinstance(image, str | Path):
+        image = read_image(Path(image))
+    elif isinstance(image, PIL.Image.Image):
+        image = as_rgb(image.copy(), "the image")
+    _check(image.shape, image.dtype, image.ndim == 3 and image.shape[2] == channels, f"(height, width, {channels})")
+    whole = np.require(image, requirements=["C", "W"])  # a copy only where torch could not take the array
+    return torch.from_numpy(whole).permute(2, 0, 1)
+
+
+def _check(shape: tuple[int, ...], dtype: Any, fits: bool, wanted: str) -> None:
+    """Raise `UserError` unless an image has the shape that is wanted, some pixels, and is uint8."""
+    if not fits or 0 in shape:
+        raise UserError(f"an image is {shape}, but this model takes {wanted}.")
+    if str(dtype).removeprefix("torch.") != "uint8":
+        raise UserError(f"an image is {dtype}, but this model takes uint8, in 0..255. Scale and convert it to uint8.")
+
+
+# At what scale an image is seen that is much larger than those that a network has learned from.
+#
+# A network knows things at the sizes that they had in training, and those of recipes are scaled by up to 2 there. In a
+# photograph with ten times as many pixels a car is a wall of details. So where its model says how large its images were,
+# n of whose areas the image has, an image is seen at the scale
+#
+#     s = 1.5 / sqrt(n)        if sqrt(n) > 2,  else 1
+#
+# Not so with windows: large images that are cut into tiles, as those from the air, show more things, not larger ones.
+
+
+MOST = 2.0
+"""Times the width and height that are left as they are."""
+AIM = 1.5
+"""Times the width and height that larger ones are seen at."""
+
+
+def fitted_to(protocol: EvaluationRecipe, learned_from: tuple[int, int] | None) -> tuple[int, int] | None:
+    """The height and width that much larger images are seen as if of; None: they are seen as they are."""
+    return learned_from if protocol.crop is None else None
+
+
+def fitting_scale(protocol: EvaluationRecipe, learned_from: tuple[int, int] | None, size: tuple[int, int]) -> float:
+    """The scale that an image is seen at by a model's own protocol, of which the scales are factors.
+
+    Args:
+        protocol: of the model.
+        learned_from: height and width of the images that it was trained on; None: not known.
+        size: height and width of the image.
+    """
+    usual = fitted_to(protocol, learned_from)
+    if usual is None:
+        return 1.0
+    times = sqrt(size[0] * size[1] / (usual[0] * usual[1]))
+    return 1.0 if times <= MOST else float(f"{AIM / times:.3g}")
+
+
+def fitted_protocol(
+    protocol: EvaluationRecipe, learned_from: tuple[int, int] | None, size: tuple[int, int]
+) -> EvaluationRecipe:
+    """The protocol with its scales times `fitting_scale`."""
+    scale = fitting_scale(protocol, learned_from, size)
+    return protocol if scale == 1 else replace(protocol, scales=tuple(scale * own for own in protocol.scales))
+
 
 _PIXEL = 16
 """Bytes a pixel of an image, its labels, and the pictures made of them."""
@@ -101,7 +184,7 @@ class Predictor:
             image: a path, a PIL image, a uint8 array (H, W, C) or tensor (C, H, W); or a list of such, of any sizes,
                 which gives a list; or a tensor (B, C, H, W), which gives (B, H, W).
             protocol: crop, overlap, scales and mirror images; None: those of the model, by which an image that is much
-                larger than those that it learned from is seen smaller (see `gffnet.inference.fitting_scale`).
+                larger than those that it learned from is seen smaller (see `gffnet.inference.predictor`).
 
         Raises:
             UserError: a file cannot be read, or it is no image that the model takes.

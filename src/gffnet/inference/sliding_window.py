@@ -13,9 +13,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from gffnet.inference.memory import Layout, plan
-from gffnet.inference.parts import Span
-from gffnet.inference.scaled import ScaledImage, Scorer
+from gffnet.inference.tiling import Layout, ScaledImage, Scorer, Span, plan
 from gffnet.recipe import EvaluationRecipe
 
 

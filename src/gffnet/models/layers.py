@@ -1,8 +1,10 @@
 """The block that the whole network is made of: convolution, batch normalisation, ReLU."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 
@@ -45,3 +47,37 @@ def conv_block(in_channels: int, out_channels: int, kernel: int, dilation: int =
     """A `ConvBlock` around a plain convolution that keeps the size of its map."""
     padding = dilation * (kernel // 2)
     return ConvBlock(nn.Conv2d(in_channels, out_channels, kernel, padding=padding, dilation=dilation, bias=False))
+
+
+# The values that pass between the parts of the network.
+
+
+Pyramid: TypeAlias = Sequence[Float[Tensor, "b _c _h _w"]]
+"""Feature maps `X_1..X_L` of one batch, finest first: `(B, C_l, H_l, W_l)`."""
+
+Gates: TypeAlias = Sequence[Float[Tensor, "b _g _h _w"]]
+"""Gate maps `G_1..G_L` in `[0, 1]`, finest first: `(B, 1, H_l, W_l)`, or one value a channel."""
+
+
+class Output(NamedTuple):
+    """What the network answers, in training and in evaluation alike."""
+
+    logits: Float[Tensor, "b k h w"]
+    """One score a class and pixel, at the size of the input image."""
+    gates: Gates | None
+    """The gate maps that the fusion used, or `None` for a fusion without gates."""
+
+
+class Encoded(NamedTuple):
+    """What an image, or a batch of windows, is to the fusion: encode once, fuse as often as one likes."""
+
+    reduced: Pyramid
+    """The reduced maps, finest first."""
+    gates: Gates | None
+    """The learned gates, or `None` for a fusion without."""
+    context: Tensor
+    """`y_0`."""
+    size: tuple[int, int]
+    """Height and width of the image, and of the logits that this is decoded to."""
+    seen: tuple[int, int]
+    """Height and width that the backbone saw the image at."""

@@ -1,6 +1,5 @@
 """What can break a run off, in words: the cause, what is kept, and the way on."""
 
-import errno
 import signal
 import threading
 from collections.abc import Iterator
@@ -8,11 +7,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gffnet.errors import CannotWrite, RunFailed
-from gffnet.training.memory import free_memory, is_out_of_memory, plan_memory
-from gffnet.training.rehearsal import Setup
+from gffnet.files import NO_ROOM
+from gffnet.training.dry_run import Setup, free_memory, is_out_of_memory, plan_memory
 from gffnet.training.run_folder import LAST
-
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager

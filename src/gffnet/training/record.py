@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import gffnet
-from gffnet.data.base import Dataset
+from gffnet.data.dataset import Dataset
 from gffnet.errors import CannotWrite, RunFailed, Stopped, UserError
 from gffnet.files import write_whole
 from gffnet.inference.precision import Precision
-from gffnet.training.fingerprint import describe
-from gffnet.training.history import History
-from gffnet.training.machine import commit, hardware, versions
+from gffnet.training.callbacks import History
+from gffnet.training.run_folder import commit, hardware, versions
+from gffnet.training.run_folder import describe_dataset as describe
 
 RECORD = "run.json"
 

@@ -1,34 +1,89 @@
-"""What Lightning trains: the network, the auxiliary head, their losses, the optimiser with its schedule.
-
-One step of Lightning's loop is one iteration of the recipe: a process gets its share of the batch, takes it in parts of
-`device_batch` images, adds up their gradients and steps once. The loss of a part is divided by what the *whole* batch
-counts (labelled pixels, over all parts and processes), so that with frozen normalisation neither the parts nor the
-number of processes change what is learned.
-"""
+"""What training computes for a part of a batch, for the task that trains and for the rehearsal that is counted."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+from jaxtyping import Float, Integer, Num
 from lightning import LightningModule
 from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
-from gffnet.data.stream import Batch
-from gffnet.inference.model_folder import ModelConfig
+from gffnet.data.loader import Batch
+from gffnet.inference.model_io import ModelConfig
 from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import Predictor
 from gffnet.metrics.confusion import ConfusionMatrix, Scores
-from gffnet.models.network import SceneParser
+from gffnet.models.gffnet import SceneParser
+from gffnet.models.layers import conv_block
+from gffnet.models.ops import resize, size_of
 from gffnet.recipe import TrainingRecipe
-from gffnet.training.auxiliary import AuxiliaryHead
-from gffnet.training.average import MovingAverage
-from gffnet.training.loss_watch import LossWatch
+from gffnet.training.callbacks import LossWatch
 from gffnet.training.losses import ParsingLoss
-from gffnet.training.objective import batch_norms, both_losses, lower_precision
-from gffnet.training.optimizers import make_optimizer
-from gffnet.training.schedule import learning_rate_factor
+from gffnet.training.optim import MovingAverage, learning_rate_factor, make_optimizer
+
+
+def both_losses(
+    network: SceneParser,
+    auxiliary: nn.Module,
+    loss: nn.Module,
+    images: Num[Tensor, "b c h w"],
+    labels: Integer[Tensor, "b h w"],
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Main and auxiliary loss of images and labels, summed as `ParsingLoss` does.
+
+    Args:
+        network: whose logits make the main loss.
+        auxiliary: head on `X_3`, whose logits make the other.
+        loss: a `ParsingLoss`.
+        images: uint8, or float in 0..255.
+        labels: train ids, 255 where a pixel is ignored.
+    """
+    size = size_of(images)
+    pyramid, context = network.features(images)
+    logits = network.decode(pyramid, context, size).logits
+    return loss(logits, labels), loss(auxiliary(pyramid[2], size), labels)
+
+
+def lower_precision(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:
+    """Where the forward pass runs in `dtype`: autocast, which does nothing for float32."""
+    lower: AbstractContextManager[None] = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+    return lower
+
+
+def batch_norms(*parts: nn.Module) -> list[nn.Module]:
+    """All batch normalisation in some modules, of every kind that torch and timm have."""
+    return [m for part in parts for m in part.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+
+
+# The auxiliary head: deep supervision of the backbone's third stage, in training only.
+
+
+class AuxiliaryHead(nn.Module):
+    """3x3 convolution to 256 channels, dropout, classifier, on `X_3` (ResNet C4), resized to the image's size.
+
+    The paper weights its loss with 0.4. It is kept in checkpoints, never in an exported model or in a cost table.
+    """
+
+    def __init__(self, width: int, classes: int, channels: int = 256, dropout: float = 0.1) -> None:
+        """`width`: channels of `X_3`."""
+        super().__init__()
+        self.layers = nn.Sequential(
+            conv_block(width, channels, 3), nn.Dropout2d(dropout), nn.Conv2d(channels, classes, 1)
+        )
+
+    def forward(self, x: Float[Tensor, "b c _h _w"], size: tuple[int, int]) -> Float[Tensor, "b k h w"]:
+        """`X_3` → logits of `size`."""
+        return resize(self.layers(x), size)
+
+
+# What Lightning trains: the network, the auxiliary head, their losses, the optimiser with its schedule.
+#
+# One step of Lightning's loop is one iteration of the recipe: a process gets its share of the batch, takes it in parts of
+# `device_batch` images, adds up their gradients and steps once. The loss of a part is divided by what the *whole* batch
+# counts (labelled pixels, over all parts and processes), so that with frozen normalisation neither the parts nor the
+# number of processes change what is learned.
 
 
 class ParsingTask(LightningModule):

@@ -1,45 +1,252 @@
 """A training run, from a recipe to a run folder (see `gffnet.training.run_folder`)."""
 
+import copy
 import logging
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import median_low
 from typing import Any, NamedTuple
 
+import torch
 import yaml
-from lightning import Callback, seed_everything
+from lightning import Callback, Trainer, seed_everything
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.pytorch.strategies import DDPStrategy
+from timm.layers.norm_act import convert_sync_batchnorm
 from torch import Tensor
 
 from gffnet.console import progress
-from gffnet.data.balance import ClassBalance, class_pixels
-from gffnet.data.base import Dataset
-from gffnet.data.build import open_dataset, open_files
+from gffnet.data.dataset import Dataset
+from gffnet.data.datasets import open_dataset, open_files
+from gffnet.data.io import read_header
+from gffnet.data.loader import ClassBalance, class_pixels
 from gffnet.errors import UserError
 from gffnet.files import write_whole
-from gffnet.inference.model_folder import ModelConfig, save_model
-from gffnet.inference.precision import Precision, pick_precision
-from gffnet.models.build import build_network
-from gffnet.pages import keep_pages
-from gffnet.recipe import Recipe
-from gffnet.training.checkpoints import KeepBest, KeepLast
-from gffnet.training.class_weights import class_weights, needs_pixels
-from gffnet.training.data_module import ParsingData
-from gffnet.training.data_wait import DataWait
+from gffnet.inference.model_io import ModelConfig, save_model
+from gffnet.inference.precision import Precision, keep_pages, pick_precision
+from gffnet.metrics.confusion import Scores
+from gffnet.models.gffnet import build_network
+from gffnet.recipe import (
+    DataSize,
+    Recipe,
+    TrainingRecipe,
+    load_recipe,
+    load_unresolved,
+    recipe_from_mapping,
+    resolve_auto,
+)
+from gffnet.training.callbacks import (
+    DataWait,
+    History,
+    Log,
+    ProgressBar,
+    StopOnRequest,
+    Tables,
+    TensorBoard,
+    WeightsAndBiases,
+)
+from gffnet.training.checkpoint import KeepBest, KeepLast, WholeCheckpoints
+from gffnet.training.data import ParsingData
+from gffnet.training.dry_run import Setup
 from gffnet.training.failures import explained
-from gffnet.training.fitted import data_size
-from gffnet.training.history import History
-from gffnet.training.initial import start_from
+from gffnet.training.finetune import start_from
 from gffnet.training.launch import Launch, find_launch
-from gffnet.training.logs import Log, Tables, TensorBoard, WeightsAndBiases
-from gffnet.training.overfit import few, verdict
-from gffnet.training.progress_bar import ProgressBar
+from gffnet.training.losses import class_weights, needs_pixels
 from gffnet.training.record import Facts, recorded
-from gffnet.training.rehearsal import Setup
 from gffnet.training.run_folder import LAST, Start, alone, check_classes, clear, find_start
-from gffnet.training.stop import StopOnRequest
 from gffnet.training.task import ParsingTask
-from gffnet.training.trainer import make_trainer, quiet_lightning, synchronise_norms
+
+# Lightning's trainer as gffnet wants it: our own callbacks and checkpoints, one process a device.
+
 
 log = logging.getLogger("gffnet")
+
+
+def make_trainer(
+    training: TrainingRecipe, launch: Launch, dtype: torch.dtype, callbacks: Sequence[Callback], out: Path
+) -> Trainer:
+    """The trainer of a run in the folder `out`."""
+    plugins: list[Any] = [WholeCheckpoints()]
+    if launch.by == "SLURM":  # its requeueing keeps checkpoints of its own
+        plugins.append(SLURMEnvironment(auto_requeue=False))
+    # Running statistics need no exchange in training: `ParsingTask` does that before it validates. An exchange in every
+    # forward pass would hang where processes validate different numbers of images.
+    ddp = DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)
+    return Trainer(
+        accelerator="cpu" if launch.device.type == "cpu" else "auto",
+        devices=launch.devices,
+        num_nodes=launch.nodes,
+        strategy=ddp if launch.processes > 1 else "auto",
+        # The task computes in lower precision by itself; Lightning scales the gradients of float16.
+        precision="16-mixed" if dtype == torch.float16 else "32-true",
+        max_steps=training.iterations,
+        callbacks=list(callbacks),
+        plugins=plugins,
+        logger=False,
+        enable_progress_bar=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        val_check_interval=training.validate_every,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        default_root_dir=out,
+    )
+
+
+def synchronise_norms(task: ParsingTask, launch: Launch) -> None:
+    """Have batch normalisation see the batches of all processes, where that works; say so where it does not."""
+    if launch.processes == 1 or task.training_recipe.freeze_norms:
+        return
+    if launch.device.type != "cuda":
+        log.info("batch normalisation is each process's own: it can be synchronised on NVIDIA GPUs only")
+        return
+    convert: Any = convert_sync_batchnorm  # timm's, which knows its own kinds of batch normalisation, too
+    task.network, task.auxiliary = convert(task.network), convert(task.auxiliary)
+    log.info("batch normalisation is synchronised over %d processes", launch.processes)
+
+
+def quiet_lightning() -> None:
+    """Keep Lightning's tips and notices off the screen; errors still show."""
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning.*")
+
+
+# The overfit check: a network that cannot learn a few images by heart has data, labels or rates that do not fit.
+#
+# A few images, spread over the training split, are trained on without augmentation and scored on themselves. It is the
+# cheapest way to find labels in the wrong order, images that do not match their label maps, or a learning rate that is
+# far off, before a long run.
+
+
+ENOUGH_MIOU = 0.9
+"""The mean IoU on its own training images that a network should come to."""
+SHOWN = 3
+"""Classes that the verdict names."""
+
+
+def overfit_settings(images: int, batch: int) -> list[str]:
+    """What the check changes of a recipe, as `--set` has it; what the user sets comes after.
+
+    Args:
+        images: how many are learned.
+        batch: of the recipe.
+
+    Raises:
+        UserError: there must be one image at least.
+    """
+    if images < 1:
+        raise UserError(f"--overfit {images}: the number of images to learn must be 1 or more, such as 4.")
+    return [
+        f"training.batch={min(images, batch)}",
+        "training.iterations=300",
+        "training.validate_every=100",
+        "training.scales=[1.0, 1.0]",
+        "training.jitter=0",
+        "training.flip=false",
+        "training.class_balance=0",
+        "model.dropout=0",
+    ]
+
+
+def few(dataset: Dataset, images: int) -> Dataset:
+    """`dataset` with so many of its samples, spread evenly over it.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    if images > len(dataset):
+        raise UserError(f"--overfit {images}: the training split has {len(dataset)} images. Take at most so many.")
+    part = copy.copy(dataset)
+    part.files = [dataset.files[i * len(dataset) // images] for i in range(images)]
+    return part
+
+
+def overfit_verdict(scores: Scores, classes: Sequence[str], images: int, out: Path) -> str:
+    """What the scores on its own training images say, with the classes that are lowest."""
+    score = f"mIoU {scores.miou:.1%} on the {images} image{'s' * (images > 1)} that it was trained on"
+    if scores.miou >= ENOUGH_MIOU:
+        return f"{score}: data, labels and network fit each other."
+    low = sorted(
+        (iou, name) for name, iou in zip(classes, scores.iou, strict=True) if iou is not None and iou < ENOUGH_MIOU
+    )
+    lowest = ", ".join(f"{name} {iou:.1%}" for iou, name in low[:SHOWN])
+    return (
+        f"{score}, where {ENOUGH_MIOU:.0%} is to be expected; lowest: {lowest}. If the loss in {out} still falls, set more "
+        "training.iterations. If only thin or small classes are low, give them larger images. Else look whether label "
+        "maps fit their images (gffnet data check), and try a tenth of training.learning_rate."
+    )
+
+
+# A recipe whose `auto` values are those of the data that it is about to train on.
+
+
+LOOKED_AT = 100
+"""Images whose size is read."""
+
+
+def fitted_recipe(
+    recipe: str | Path, overrides: Iterable[str], root: Path | None, stored: Path | None = None
+) -> tuple[Recipe, str]:
+    """A recipe as `load_recipe` reads it, fitted to its training split.
+
+    Args:
+        recipe: a name or a YAML file.
+        overrides: `section.key=value` changes.
+        root: folder of the data set; None: fitted to data of a standard size.
+        stored: the recipe of a run that goes on: its values stay, whatever images have come since.
+
+    Returns:
+        The recipe, and a line that says what was fitted to what; empty if nothing was.
+
+    Raises:
+        UserError: as `load_recipe` and `open_files`.
+    """
+    found, autos = load_unresolved(recipe, overrides)
+    if not autos:
+        return found, ""
+    if stored is not None and stored.is_file():
+        return _copied(found, autos, load_recipe(stored)), ""
+    if root is None:
+        return load_recipe(recipe, overrides), ""
+    size = data_size(open_files(found.data.name, root, found.data.train_split))
+    fitted = resolve_auto(found, autos, size)
+    values = ", ".join(f"{key} {_text(fitted, key)}" for key in autos)
+    return fitted, f"fitted to {size.images} images of {size.height}x{size.width}: {values}"
+
+
+def data_size(dataset: Dataset) -> DataSize:
+    """How many images a data set has, and the height and the width that half of them do not exceed.
+
+    Of many images, some are looked at, evenly spread; those that cannot be read are left out.
+
+    Raises:
+        UserError: none of them can be read.
+    """
+    count = len(dataset)
+    places = range(0, count, max(1, count // LOOKED_AT))
+    headers = [read_header(dataset.files[place][0]) for place in places]
+    sizes = [header.size[::-1] if header.orientation > 4 else header.size for header in headers if header is not None]
+    heights, widths = zip(*(sizes or [dataset.open(0).size]), strict=True)  # which says what is wrong with it
+    return DataSize(count, median_low(heights), median_low(widths))
+
+
+def _copied(recipe: Recipe, keys: Sequence[str], source: Recipe) -> Recipe:
+    """`recipe` with the values that `source` has of some keys."""
+    mapping, other = recipe.to_mapping(), source.to_mapping()
+    for key in keys:
+        section, _, last = key.partition(".")
+        mapping[section][last] = other[section][last]
+    return recipe_from_mapping(mapping, "of the run")
+
+
+def _text(recipe: Recipe, key: str) -> str:
+    """A value of a recipe; of a crop, height x width."""
+    section, _, last = key.partition(".")
+    value = getattr(getattr(recipe, section), last)
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def train(
@@ -89,7 +296,7 @@ def train(
     with alone(out, first), recorded(out, facts, history, start.iteration, first):
         _run(recipe, out, task, data, launch, start, [history, ProgressBar(history)] if progress else [history])
     if overfit is not None and task.val_scores is not None:
-        log.info(verdict(task.val_scores, task.config.classes, overfit, out))
+        log.info(overfit_verdict(task.val_scores, task.config.classes, overfit, out))
     log.info("trained: --model %s", out)
     return out
 

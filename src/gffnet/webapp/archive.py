@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from gffnet.analysis.figures import gate_colours
-from gffnet.analysis.gate_edits import Edits, edit_gates
-from gffnet.analysis.gated_image import gate_map
-from gffnet.data.colour import colourise, highlight, overlay
+from gffnet.data.colors import colourise, highlight, overlay
+from gffnet.gates.edit import Edits, edit_gates, gate_map
+from gffnet.gates.figures import gate_colours
 from gffnet.webapp.session import Seen, Session
 
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from gffnet.analysis.figures import colour_table
-from gffnet.analysis.gated_image import gate_map
-from gffnet.data.colour import MARK
+from gffnet.data.colors import MARK
 from gffnet.errors import UserError
+from gffnet.gates.edit import gate_map
+from gffnet.gates.figures import colour_table
 from gffnet.inference.predictor import Predictor
 from gffnet.streets.scene import LEAST, render_street
 from gffnet.webapp.archive import archive

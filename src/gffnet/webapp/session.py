@@ -16,13 +16,12 @@ from PIL import Image
 from PIL.Image import Resampling
 from torch import Tensor
 
-from gffnet.analysis.gate_edits import Edits, edit_gates
-from gffnet.analysis.gate_statistics import RING_NAMES, boundary_rings
-from gffnet.analysis.gated_image import gate_map
+from gffnet.gates.edit import Edits, edit_gates, gate_map
+from gffnet.gates.statistics import RING_NAMES, boundary_rings
 from gffnet.inference.predictor import Predictor
-from gffnet.inference.scaled import scaled_size
+from gffnet.inference.tiling import scaled_size
+from gffnet.models.layers import Encoded, Gates
 from gffnet.recipe import EvaluationRecipe
-from gffnet.types import Encoded, Gates
 
 _COARSE_SIDE = 64
 """Images whose shorter side is below twice this have no preview: they are quick as they are."""

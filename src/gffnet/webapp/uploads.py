@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from gffnet.data.images import read_header, read_image
+from gffnet.data.io import read_header, read_image
 from gffnet.errors import UserError
 
 MOST_BYTES = 32 * 2**20

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gffnet.analysis.gate_edits import Edits, GateEdit
 from gffnet.errors import UserError
+from gffnet.gates.edit import Edits, GateEdit
 
 _EFFORT = 1
 """Of zlib: it takes a third of the time of 6, for a few more bytes over a line that is none."""

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gffnet.analysis.ablation.counts import BAND_COUNT, SIZE_COUNT, ClosingScored
-from gffnet.evaluation.scored import Scored
+from gffnet.evaluation.evaluate import Scored
+from gffnet.gates.ablation import BAND_COUNT, SIZE_COUNT, ClosingScored
 from gffnet.metrics.distance import distances
 
 CLASSES = 3

@@ -4,7 +4,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-from gffnet.analysis.ablation.figures import CHANGES, LINES, MOST_CLASSES, class_changes, class_figure, distance_figure
+from gffnet.gates.ablation import CHANGES, LINES, MOST_CLASSES, class_changes, class_figure, distance_figure
 from tests.analysis import records
 
 DICHROMATS = {

@@ -6,11 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gffnet.analysis.ablation.figures import class_figure
-from gffnet.analysis.ablation.files import write_ablation
-from gffnet.analysis.ablation.tables import verdict
-from gffnet.data.images import read_image
+from gffnet.data.io import read_image
 from gffnet.errors import CannotWrite
+from gffnet.gates.ablation import class_figure, verdict, write_ablation
 from tests.analysis import records
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gffnet.analysis.ablation.observation import (
+from gffnet.gates.ablation import (
     BOUNDARIES,
     EITHER,
     HOLDS,

@@ -2,8 +2,7 @@
 
 import pytest
 
-from gffnet.analysis.ablation.record import difference, record_of
-from gffnet.analysis.ablation.run import count_ablation, plan_ablation
+from gffnet.gates.ablation import count_ablation, difference, plan_ablation, record_of
 from gffnet.recipe import EvaluationRecipe
 from tests.analysis import closing, records
 

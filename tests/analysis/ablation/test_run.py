@@ -5,14 +5,12 @@ from typing import Any
 
 import pytest
 
-import gffnet.analysis.ablation.run as ablation
-from gffnet.analysis.ablation.record import record_of
-from gffnet.analysis.ablation.run import Ablation, count_ablation, forget_counts, name_of, plan_ablation
-from gffnet.data.base import Dataset
+import gffnet.gates.ablation as ablation
 from gffnet.data.catalog import Classes
+from gffnet.data.dataset import Dataset
 from gffnet.errors import UserError
-from gffnet.evaluation.evaluate import evaluate
-from gffnet.evaluation.shares import Group
+from gffnet.evaluation.evaluate import Group, evaluate
+from gffnet.gates.ablation import Ablation, count_ablation, forget_counts, name_of, plan_ablation, record_of
 from gffnet.inference.predictor import Predictor
 from gffnet.recipe import EvaluationRecipe
 from tests import tiny

@@ -2,8 +2,19 @@
 
 import pytest
 
-from gffnet.analysis.ablation.observation import HOLDS, IN_PART, NOT, UNDECIDED
-from gffnet.analysis.ablation.tables import all_tables, by_class, by_distance, by_size, closings, title_of, verdict
+from gffnet.gates.ablation import (
+    HOLDS,
+    IN_PART,
+    NOT,
+    UNDECIDED,
+    all_tables,
+    by_class,
+    by_distance,
+    by_size,
+    closings,
+    title_of,
+    verdict,
+)
 from tests.analysis import records
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from gffnet.analysis.ablation.windows import predict_edited
-from gffnet.analysis.gate_edits import GateEdit
 from gffnet.errors import UserError
-from gffnet.inference.memory import block_memory
+from gffnet.gates.ablation import predict_edited
+from gffnet.gates.edit import GateEdit
+from gffnet.inference.tiling import block_memory
 from gffnet.recipe import EvaluationRecipe
 from tests import tiny
 from tests.analysis import closing

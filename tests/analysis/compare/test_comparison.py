@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gffnet.analysis.compare.comparison import Comparison, Contender, Look, write_comparison
-from gffnet.data.build import open_files
-from gffnet.data.colour import colourise
-from gffnet.data.images import read_image
-from gffnet.data.truth import Truth
+from gffnet.data.colors import colourise
+from gffnet.data.dataset import Truth
+from gffnet.data.datasets import open_files
+from gffnet.data.io import read_image
 from gffnet.errors import RunFailed, UserError
 from gffnet.metrics.confusion import ConfusionMatrix
+from gffnet.reports.compare import Comparison, Contender, Look, write_comparison
 from tests import tiny
 from tests.data.trees import camvid_tree, picture, save
 
@@ -27,7 +27,7 @@ def contenders():
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Figures of few pixels, which are drawn in a moment."""
-    monkeypatch.setattr("gffnet.analysis.compare.figure.DPI", 40)
+    monkeypatch.setattr("gffnet.reports.compare.DPI", 40)
 
 
 @pytest.fixture

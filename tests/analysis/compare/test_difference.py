@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gffnet.analysis.compare.difference import CHANGED, LOST, REFINED, difference, difference_numbers
+from gffnet.reports.compare import CHANGED, LOST, REFINED, difference, difference_numbers
 
 LABELS = np.array([[0, 0, 1, 1, 255, 2]], np.uint8)
 FIRST = np.array([[0, 1, 1, 0, 0, 0]], np.uint8)

@@ -5,9 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gffnet.analysis.compare.difference import LOST, REFINED, difference
-from gffnet.analysis.compare.figure import Panel, comparison_figure, figure_bytes
-from gffnet.analysis.compare.insets import Inset
+from gffnet.reports.compare import LOST, REFINED, Inset, Panel, comparison_figure, difference, figure_bytes
 
 PALETTE = [(200, 0, 0), (0, 200, 0), (0, 0, 200)]
 CLASSES = ["$a_b$", "_hidden", "<b>&"]

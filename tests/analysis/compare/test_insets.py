@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gffnet.analysis.compare.insets import SMALLEST, Inset, find_insets
+from gffnet.reports.compare import SMALLEST, Inset, find_insets
 
 
 def blob(marks, row, column, size, value=1):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gffnet.analysis.figures import colour_table
-from gffnet.analysis.report.confusion import CELL, MOST_CELLS, STRONGEST, confusion_of, row_shares, worst_pairs
+from gffnet.gates.figures import colour_table
+from gffnet.reports.report import CELL, MOST_CELLS, STRONGEST, confusion_of, row_shares, worst_pairs
 
 NAMES = ("road", "sky", "a class of a very long name")
 COUNTS = np.array([[90, 10, 0, 0], [30, 60, 6, 4], [0, 0, 0, 0]], np.int64)

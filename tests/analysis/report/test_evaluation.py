@@ -5,19 +5,12 @@ from typing import Any
 
 import pytest
 
-import gffnet.analysis.report.evaluation as report_evaluation
-from gffnet.analysis.report.evaluation import (
-    Images,
-    check_classes,
-    open_images,
-    open_run,
-    scores_of_baseline,
-    scores_of_run,
-)
+import gffnet.reports.report as report_evaluation
 from gffnet.errors import UserError
 from gffnet.evaluation.evaluate import evaluate
-from gffnet.evaluation.result import read_result, write_scores
+from gffnet.evaluation.results import read_result, write_scores
 from gffnet.inference.predictor import load
+from gffnet.reports.report import Images, check_classes, open_images, open_run, scores_of_baseline, scores_of_run
 from tests import tiny
 from tests.analysis.runs import make_run
 from tests.data.trees import camvid_tree

@@ -6,7 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gffnet.analysis.report.examples import (
+from gffnet.data.datasets import open_dataset
+from gffnet.evaluation.results import ImageScore
+from gffnet.recipe import EvaluationRecipe
+from gffnet.reports.report import (
     Choice,
     Example,
     choose,
@@ -16,9 +19,6 @@ from gffnet.analysis.report.examples import (
     seen_classes,
     spread,
 )
-from gffnet.data.build import open_dataset
-from gffnet.evaluation.images import ImageScore
-from gffnet.recipe import EvaluationRecipe
 from tests import tiny
 from tests.data.trees import camvid_tree
 

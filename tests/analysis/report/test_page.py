@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gffnet.analysis.report.examples import Example
-from gffnet.analysis.report.page import LONG, Command, Report, write_report
 from gffnet.errors import UserError
-from gffnet.evaluation.images import ImageScore
+from gffnet.evaluation.results import ImageScore
 from gffnet.metrics.scoring import Scoring
+from gffnet.reports.report import LONG, Command, Example, Report, write_report
 from tests.analysis.runs import HISTORY, RECORD
 
 CLASSES = ("road", "<b>&", 'say "x"')

@@ -9,14 +9,12 @@ import numpy as np
 import pytest
 import yaml
 
-from gffnet.analysis.cost import cost
-from gffnet.analysis.report.evaluation import Images, open_images
-from gffnet.analysis.report.page import write_report
-from gffnet.analysis.report.run import report_of
 from gffnet.errors import UserError
-from gffnet.evaluation.result import read_result, write_scores
+from gffnet.evaluation.results import read_result, write_scores
 from gffnet.inference.predictor import load
 from gffnet.recipe import load_recipe
+from gffnet.reports.cost import cost
+from gffnet.reports.report import Images, open_images, report_of, write_report
 from tests import tiny
 from tests.analysis.runs import HISTORY, RECORD, make_run
 from tests.data.trees import camvid_tree
@@ -119,7 +117,7 @@ def test_the_protocol_that_scored_is_shown_and_told(val: Images, tmp_path: Path)
     run = make_run(tmp_path / "run")
     predictor = load(run)
     from gffnet.evaluation.evaluate import Task, evaluate_share
-    from gffnet.evaluation.result import write_result
+    from gffnet.evaluation.results import write_result
 
     protocol = dataclasses.replace(
         predictor.config.evaluation, crop=(16, 16), overlap=0.5, scales=(0.5, 1.0), flip=True

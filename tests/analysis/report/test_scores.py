@@ -5,16 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gffnet.analysis.report.scores import (
-    class_bars,
-    detail_bars,
-    differences,
-    key_figures,
-    paper_remark,
-    protocol_rows,
-    signed,
-)
 from gffnet.metrics.scoring import Scoring
+from gffnet.reports.report import class_bars, detail_bars, differences, key_figures, paper_remark, protocol_rows, signed
 from tests.evaluation.test_paper import protocol
 
 NAMES = ("road", "sky", "car")

@@ -2,14 +2,7 @@
 
 import pytest
 
-from gffnet.analysis.report.training import (
-    amount,
-    last_validation,
-    minutes,
-    record_facts,
-    sessions_of,
-    training_charts,
-)
+from gffnet.reports.report import amount, last_validation, minutes, record_facts, sessions_of, training_charts
 from tests.analysis.runs import HISTORY, RECORD
 
 CLASSES = [f"c{i}" for i in range(11)]

@@ -9,23 +9,26 @@ from pathlib import Path
 
 import pytest
 
-from gffnet.analysis.tables.formats import (
+from gffnet.errors import UserError
+from gffnet.reports.tables import (
     COLUMNS,
     FORMATS,
+    Line,
+    Score,
+    Section,
+    Spread,
     comma_separated,
+    find_scores,
     form_of,
     html,
+    laid_out,
     latex,
     markdown,
+    own_sections,
+    paper_sections,
     records,
     write_sections,
 )
-from gffnet.analysis.tables.layout import laid_out
-from gffnet.analysis.tables.own import own_sections
-from gffnet.analysis.tables.paper import paper_sections
-from gffnet.analysis.tables.scores import find_scores
-from gffnet.analysis.tables.section import Line, Score, Section, Spread
-from gffnet.errors import UserError
 from tests.analysis.scored import COST, save_run
 
 NASTY = r"a|b_c \d {e} $f$ & 50% #1 ~^ <i>g</i> `h` *j* [k](l) " + '"m"'

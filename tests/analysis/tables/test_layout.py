@@ -1,7 +1,6 @@
 import pytest
 
-from gffnet.analysis.tables.layout import laid_out, signed
-from gffnet.analysis.tables.section import Line, Score, Section, Spread
+from gffnet.reports.tables import Line, Score, Section, Spread, laid_out, signed
 
 FULL = Line(
     "A",

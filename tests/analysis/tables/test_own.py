@@ -3,10 +3,9 @@ import json
 import pytest
 import yaml
 
-from gffnet.analysis.tables.own import method_name, own_sections
-from gffnet.analysis.tables.scores import find_scores
 from gffnet.data.catalog import dataset_classes
 from gffnet.recipe import load_recipe
+from gffnet.reports.tables import find_scores, method_name, own_sections
 from tests.analysis.scored import MULTI, save_run, save_scores
 
 

@@ -2,9 +2,8 @@
 
 import pytest
 
-from gffnet.analysis.tables.paper import paper_sections, table3_cost
-from gffnet.analysis.tables.scores import find_scores
 from gffnet.evaluation.paper import paper_tables
+from gffnet.reports.tables import find_scores, paper_sections, table3_cost
 from tests.analysis.scored import COST, MULTI, save_run, save_scores
 
 
@@ -110,7 +109,7 @@ def test_costs_stand_beside_the_papers(monkeypatch):
             for (name, _), one in zip(recipes, macs, strict=True)
         ]
 
-    monkeypatch.setattr("gffnet.analysis.tables.paper.costs", counted)
+    monkeypatch.setattr("gffnet.reports.tables.costs", counted)
     cost = table3_cost()
     assert list(cost) == list(COST)
     assert cost["cityscapes/gffnet_r101"] == {"params": 22, "gmac_512": 1536, "gmac_768": 2304, "executed": 1152}

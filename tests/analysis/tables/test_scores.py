@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from gffnet.analysis.tables.scores import find_scores
 from gffnet.errors import UserError
+from gffnet.reports.tables import find_scores
 from tests.analysis.scored import MULTI, save_run, save_scores
 
 

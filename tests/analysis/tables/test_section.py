@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from gffnet.analysis.tables.scores import find_scores
-from gffnet.analysis.tables.section import (
+from gffnet.reports.tables import (
     Line,
     Spread,
     compared,
+    find_scores,
     gain_errors,
     gains,
     means,

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from gffnet.data.base import Dataset, Sample
 from gffnet.data.cache.build import build_cache
 from gffnet.data.cache.cached import Cached, with_cache
 from gffnet.data.cache.entry import Mapped, Tiled
 from gffnet.data.camvid import CamVid
-from gffnet.data.labels import LabelTable, identity
+from gffnet.data.dataset import Dataset, LabelTable, Sample, identity
 from gffnet.errors import UserError
 from tests.data.trees import camvid_tree, ids, picture, save
 

@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gffnet.data.base import Opened, Pixels
 from gffnet.data.cache.entry import encode_entry, open_entry
+from gffnet.data.dataset import Opened, Pixels
 from gffnet.errors import UserError
 from tests.data.trees import ids, picture
 

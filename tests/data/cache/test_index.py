@@ -7,7 +7,7 @@ import pytest
 from gffnet.data.cache.index import Index, Record, digest, entry_path, meaning, read_index, state, write_index
 from gffnet.data.camvid import CamVid
 from gffnet.data.catalog import Classes
-from gffnet.data.labels import LabelTable
+from gffnet.data.dataset import LabelTable
 from gffnet.errors import UserError
 from tests.data.trees import camvid_tree
 

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gffnet.data.base import Pixels
 from gffnet.data.cache.tiles import SIDE, Grid, TileError, decode, decode_labels, encode
+from gffnet.data.dataset import Pixels
 from tests.data.trees import ids, picture
 
 

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gffnet.data.base import Dataset
 from gffnet.data.camvid import CamVid
 from gffnet.data.check.look import look_at, look_at_all
-from gffnet.data.labels import LabelTable
+from gffnet.data.dataset import Dataset, LabelTable
 from gffnet.errors import RunFailed
 from tests.data.check.planted import SIZE, camvid
 from tests.data.trees import ids, save

@@ -10,7 +10,7 @@ from gffnet.data.check.findings import Place
 from gffnet.data.check.look import LabelLook
 from gffnet.data.check.meaning import find_absent, find_other_ids, find_releases
 from gffnet.data.cityscapes import TABLE
-from gffnet.data.labels import LabelTable, identity
+from gffnet.data.dataset import LabelTable, identity
 from tests.data.check.planted import SIZE, camvid, check, cityscapes, only
 from tests.data.trees import ids, picture, save
 

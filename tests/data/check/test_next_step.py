@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gffnet.cli import make_parser
+from gffnet.cli.main import make_parser
 from gffnet.data.check.findings import Place
 from gffnet.data.check.next_step import next_step, rare_classes
 from gffnet.data.check.report import Report

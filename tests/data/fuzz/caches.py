@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from gffnet.data.base import as_sample
 from gffnet.data.cache.build import build_cache
 from gffnet.data.cache.cached import Cached, with_cache
 from gffnet.data.cache.entry import Mapped, Tiled
 from gffnet.data.camvid import CamVid
+from gffnet.data.dataset import as_sample
 from tests.data.fuzz.target import Target, heads, same
 from tests.data.trees import (
     camvid_tree,

@@ -7,9 +7,9 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from gffnet.data.base import Dataset
 from gffnet.data.camvid import CamVid
 from gffnet.data.coco_stuff import COCOStuff10k
+from gffnet.data.dataset import Dataset
 from gffnet.data.folder import Folder
 from gffnet.data.pascal_context import PascalContext
 from tests.data.fuzz.masks import colour_tree

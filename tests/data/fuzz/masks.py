@@ -9,9 +9,9 @@ from PIL import Image
 from scipy.io import loadmat
 
 from gffnet.data.ade20k import ADE20K
-from gffnet.data.base import Dataset
 from gffnet.data.camvid import CamVid
 from gffnet.data.cityscapes import Cityscapes
+from gffnet.data.dataset import Dataset
 from gffnet.data.folder import Folder
 from gffnet.data.pascal_context import PascalContext
 from tests.data.fuzz.target import Target, heads, image_of, sample_reader, unchanged

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gffnet.data.base import Dataset
+from gffnet.data.dataset import Dataset
 
 
 class Target(NamedTuple):

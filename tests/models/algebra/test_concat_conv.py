@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from gffnet.models.algebra.concat_conv import ConcatConv2d, _shifted_sum, upsampled_conv
+from gffnet.models.ops import ConcatConv2d, _shifted_sum, upsampled_conv
 from tests.models import naive
 from tests.models.naive import (
     assert_equal,

@@ -1,10 +1,7 @@
 import torch
 from torch import nn
 
-from gffnet.models.algebra.concat_conv import ConcatConv2d
-from gffnet.models.algebra.forms import set_plain
-from gffnet.models.algebra.level_sum import LevelSum
-from gffnet.models.algebra.pooled_conv import PooledConv2d
+from gffnet.models.ops import ConcatConv2d, LevelSum, PooledConv2d, set_plain
 
 
 def parts():

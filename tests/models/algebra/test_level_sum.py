@@ -2,7 +2,7 @@ import pytest
 import torch
 from hypothesis import given
 
-from gffnet.models.algebra.level_sum import LevelSum
+from gffnet.models.ops import LevelSum
 from tests.models import naive
 from tests.models.naive import (
     BACKBONE_SIZES,

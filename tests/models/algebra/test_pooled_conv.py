@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from gffnet.models.algebra.pooled_conv import PooledConv2d, spread_conv
+from gffnet.models.ops import PooledConv2d, spread_conv
 from tests.models import naive
 from tests.models.naive import (
     assert_equal,

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gffnet.models.algebra.resize import averaging_mask, bilinear_matrix, resize, size_of
+from gffnet.models.ops import averaging_mask, bilinear_matrix, resize, size_of
 from tests.models.naive import assert_equal, sides
 
 

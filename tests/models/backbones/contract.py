@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gffnet.models.backbones.base import Backbone
-from gffnet.models.backbones.build import build_backbone
+from gffnet.models.backbones import Backbone
+from gffnet.models.gffnet import build_backbone
 from gffnet.recipe import BackboneRecipe
 
 

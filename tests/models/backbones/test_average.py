@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gffnet.models.backbones.average import Halve, HalveDilated
+from gffnet.models.backbones import Halve, HalveDilated
 
 
 @pytest.mark.parametrize("size", [(1, 1), (4, 6), (5, 6), (5, 9)])

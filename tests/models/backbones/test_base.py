@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gffnet.models.backbones.base import Backbone, create, four
+from gffnet.models.backbones import Backbone, create, four
 from gffnet.recipe import BackboneRecipe
 
 

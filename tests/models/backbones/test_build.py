@@ -6,9 +6,10 @@ import torch
 from timm.models import is_model_in_modules
 
 from gffnet.errors import UserError
-from gffnet.models.backbones import build, resnet
-from gffnet.models.backbones.build import FAMILIES, build_backbone
-from gffnet.models.backbones.timm_pyramid import TimmPyramid
+from gffnet.models import backbones as resnet
+from gffnet.models import gffnet as build
+from gffnet.models.backbones import TimmPyramid
+from gffnet.models.gffnet import FAMILIES, build_backbone
 from gffnet.recipe import BackboneRecipe
 
 

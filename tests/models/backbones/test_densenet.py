@@ -4,8 +4,8 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
-from gffnet.models.backbones.build import build_backbone
-from gffnet.models.backbones.densenet import DenseNet
+from gffnet.models.backbones import DenseNet
+from gffnet.models.gffnet import build_backbone
 from gffnet.recipe import BackboneRecipe
 
 from .contract import BackboneContract, pyramid, settled

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.export import Dim
 
-from gffnet.models.backbones.build import build_backbone
+from gffnet.models.gffnet import build_backbone
 from gffnet.recipe import BackboneRecipe
 
 from .contract import pyramid

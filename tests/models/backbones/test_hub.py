@@ -11,9 +11,9 @@ from huggingface_hub import constants
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from gffnet.errors import UserError
-from gffnet.models.backbones import hub
-from gffnet.models.backbones.build import build_backbone
-from gffnet.models.backbones.hub import pretrained_file
+from gffnet.models import weights as hub
+from gffnet.models.gffnet import build_backbone
+from gffnet.models.weights import pretrained_file
 from gffnet.recipe import BackboneRecipe
 
 REPOSITORY = timm.get_pretrained_cfg("test_resnet").hf_hub_id
@@ -65,7 +65,7 @@ def test_cached_weights_fit_other_input_channels(monkeypatch: pytest.MonkeyPatch
     reference = timm.create_model(name, num_classes=1000)
     path = tmp_path / "model.safetensors"
     safetensors.torch.save_file(reference.state_dict(), path)
-    monkeypatch.setattr("gffnet.models.backbones.build.pretrained_file", lambda _: path)
+    monkeypatch.setattr("gffnet.models.gffnet.pretrained_file", lambda _: path)
     backbone = build_backbone(BackboneRecipe(name, output_stride=None, in_channels=1)).eval()
     three = build_backbone(BackboneRecipe(name, output_stride=None)).eval()
     grey = torch.randn(1, 1, 64, 64)

@@ -3,7 +3,7 @@ import timm
 import torch
 import torchvision
 
-from gffnet.models.backbones.lookalike import KNOWN, lookalike
+from gffnet.models.weights import KNOWN, lookalike
 
 
 def state(name: str, classes: int = 1000) -> dict[str, torch.Tensor]:

@@ -6,9 +6,8 @@ import torch
 import torchvision
 from torch import nn
 
-from gffnet.models.backbones.average import Halve, HalveDilated
-from gffnet.models.backbones.build import build_backbone
-from gffnet.models.backbones.resnet import ResNet
+from gffnet.models.backbones import Halve, HalveDilated, ResNet
+from gffnet.models.gffnet import build_backbone
 from gffnet.recipe import BackboneRecipe
 
 from .contract import BackboneContract, pyramid, settled

@@ -3,8 +3,8 @@ import timm
 import torch
 
 from gffnet.errors import UserError
-from gffnet.models.backbones.build import build_backbone
-from gffnet.models.backbones.timm_pyramid import TimmPyramid
+from gffnet.models.backbones import TimmPyramid
+from gffnet.models.gffnet import build_backbone
 from gffnet.recipe import BackboneRecipe
 
 from .contract import BackboneContract, pyramid

@@ -12,8 +12,8 @@ import torchvision
 from torch import Tensor, nn
 
 from gffnet.errors import UserError
-from gffnet.models.backbones.build import build_backbone
-from gffnet.models.backbones.weights import read_weights
+from gffnet.models.gffnet import build_backbone
+from gffnet.models.weights import read_weights_file as read_weights
 from gffnet.recipe import BackboneRecipe
 
 State = dict[str, Tensor]

@@ -7,7 +7,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from torch import Tensor
 
-from gffnet.models.context.base import Context
+from gffnet.models.context import Context
 from tests.models import naive
 from tests.models.naive import Size, assert_equal, assert_forms_agree, bfloat16_errors, sides
 

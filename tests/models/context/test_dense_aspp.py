@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gffnet.models.context.dense_aspp import DenseASPP
+from gffnet.models.context import DenseASPP
 from tests.models import naive
 from tests.models.context.contract import ContextContract
 

@@ -1,4 +1,4 @@
-from gffnet.models.context.no_context import NoContext
+from gffnet.models.context import NoContext
 from tests.models import naive
 from tests.models.context.contract import ContextContract
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gffnet.models.context.pyramid_pooling import BINS, PyramidPooling, adaptive_averages
+from gffnet.models.context import BINS, PyramidPooling, adaptive_averages
 from tests.models import naive
 from tests.models.context.contract import ContextContract
 from tests.models.naive import assert_equal

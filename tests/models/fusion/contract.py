@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gffnet.models.algebra.forms import set_plain
-from gffnet.models.fusion.base import Fusion
+from gffnet.models.fusion import Fusion
+from gffnet.models.ops import set_plain
 from tests.models import naive
 from tests.models.naive import (
     BACKBONE_SIZES,

@@ -1,4 +1,4 @@
-from gffnet.models.fusion.addition import Addition
+from gffnet.models.fusion import Addition
 from tests.models import naive
 from tests.models.fusion.contract import FusionContract
 

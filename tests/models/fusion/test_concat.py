@@ -1,4 +1,4 @@
-from gffnet.models.fusion.concat import Concat
+from gffnet.models.fusion import Concat
 from tests.models import naive
 from tests.models.fusion.contract import FusionContract
 

@@ -1,4 +1,4 @@
-from gffnet.models.fusion.fpn import FPN
+from gffnet.models.fusion import FPN
 from tests.models import naive
 from tests.models.fusion.contract import FusionContract
 

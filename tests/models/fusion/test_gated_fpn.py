@@ -2,7 +2,7 @@ from typing import ClassVar
 
 import torch
 
-from gffnet.models.fusion.gated_fpn import GatedFPN
+from gffnet.models.fusion import GatedFPN
 from tests.models import naive
 from tests.models.fusion.contract import CHANNELS, FusionContract
 

@@ -2,7 +2,7 @@ from typing import ClassVar
 
 import torch
 
-from gffnet.models.fusion.gated_fully_fusion import GatedFullyFusion
+from gffnet.models.fusion import GatedFullyFusion
 from tests.models import naive
 from tests.models.fusion.contract import CHANNELS, FusionContract
 from tests.models.naive import assert_equal, random_maps

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gffnet.data.base import Dataset
 from gffnet.data.cache.entry import encode_entry, open_entry
 from gffnet.data.cache.index import (
     Index,
@@ -23,6 +22,7 @@ from gffnet.data.cache.index import (
     state,
     write_index,
 )
+from gffnet.data.dataset import Dataset
 from gffnet.errors import UserError
 from gffnet.files import write_whole
 from gffnet.parallel import in_processes

@@ -3,9 +3,9 @@
 import logging
 from pathlib import Path
 
-from gffnet.data.base import Dataset, Opened
 from gffnet.data.cache.entry import Mapped, Tiled, open_entry
 from gffnet.data.cache.index import Index, Record, digest, entry_path, meaning, read_index, sample_key, state
+from gffnet.data.dataset import Dataset, Opened
 
 log = logging.getLogger("gffnet")
 

@@ -14,9 +14,9 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gffnet.data.base import Pixels
 from gffnet.data.cache import tiles
 from gffnet.data.cache.tiles import Grid
+from gffnet.data.dataset import Pixels
 from gffnet.errors import UserError
 
 Result = TypeVar("Result")

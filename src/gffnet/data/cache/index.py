@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from gffnet.data.base import Dataset
+from gffnet.data.dataset import Dataset
 from gffnet.errors import UserError
 from gffnet.files import write_whole
 

@@ -13,7 +13,7 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from gffnet.data.base import Pixels
+from gffnet.data.dataset import Pixels
 
 SIDE = 128
 """Height and width of a tile in pixels; those at the lower and right edge may be smaller."""

@@ -4,8 +4,6 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gffnet.data.base import Dataset
-from gffnet.data.build import LAYOUTS, check_name, read_listed
 from gffnet.data.check.duplicates import find_duplicates
 from gffnet.data.check.findings import Finding, Place
 from gffnet.data.check.look import Look, look_at_all
@@ -15,7 +13,8 @@ from gffnet.data.check.pictures import find_in_images
 from gffnet.data.check.report import Report
 from gffnet.data.check.statistics import Statistics, summarise
 from gffnet.data.check.structure import Listing, list_split
-from gffnet.data.layout import Layout
+from gffnet.data.dataset import Dataset, Layout
+from gffnet.data.datasets import LAYOUTS, check_name, read_listed
 from gffnet.errors import UserError
 
 _ORDER = ("train", "val", "test")

@@ -9,10 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gffnet.data.base import Dataset
-from gffnet.data.images import EXTENSIONS, Header, read_header, read_image
-from gffnet.data.labels import LabelTable
-from gffnet.data.layout import Files
+from gffnet.data.dataset import Dataset, Files, LabelTable
+from gffnet.data.io import EXTENSIONS, Header, read_header, read_image
 from gffnet.errors import RunFailed, UserError
 from gffnet.parallel import in_processes
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from gffnet.data.catalog import IGNORE, Classes
 from gffnet.data.check.findings import Finding, Place
 from gffnet.data.check.look import LabelLook
-from gffnet.data.labels import LabelTable
+from gffnet.data.dataset import LabelTable
 
 _NAMED = 12
 """How many classes a message names."""

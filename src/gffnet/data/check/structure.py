@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gffnet.data.check.findings import Finding, Place, cause_and_remedy
-from gffnet.data.images import EXTENSIONS
-from gffnet.data.layout import Files, Layout
+from gffnet.data.dataset import Files, Layout
+from gffnet.data.io import EXTENSIONS
 from gffnet.errors import UserError
 
 _RENAME = (

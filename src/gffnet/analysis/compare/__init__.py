@@ -1,1 +1,0 @@
-"""Results of several models side by side, with what the last refines."""

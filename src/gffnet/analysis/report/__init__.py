@@ -1,1 +1,0 @@
-"""The page about a run: gathered, filled in, written."""

@@ -1,0 +1,304 @@
+"""Argument types that several subcommands share."""
+
+import argparse
+import dataclasses
+import json
+import re
+from argparse import Namespace
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from gffnet.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from gffnet.data.dataset import Truth
+    from gffnet.inference.predictor import Predictor
+    from gffnet.recipe import EvaluationRecipe
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but its errors are ours: one line, with the nearest of what is allowed."""
+
+    commands: Any
+    """Where subcommands are added."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False)
+
+    def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
+        """Parse, and refuse what is unknown here already, where its neighbours are known: argparse hands it up."""
+        namespace, unknown = super().parse_known_args(*arguments, **options)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return namespace, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage and leaving."""
+        choice = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
+        option = re.search(r"unrecognized arguments: (-\S+)", message)
+        hint = ""
+        if choice:
+            hint = nearest(choice[1], re.findall(r"[\w-]+", choice[2]))
+        elif option:
+            hint = nearest(option[1], self._option_string_actions)
+        raise UserError(f"{message.rstrip('.')}.{hint} See {self.prog} --help.")
+
+
+def size(text: str) -> tuple[int, int]:
+    """`HxW`, such as `512x1024` → (512, 1024)."""
+    sides = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", str(text))
+    if not (sides and int(sides[1]) and int(sides[2])):
+        raise UserError(f"size {text!r} must read HxW in pixels, height first, each 1..99999, such as 512x1024.")
+    return int(sides[1]), int(sides[2])
+
+
+def scale(text: str) -> float:
+    """A factor to scale images by, such as `0.75`."""
+    try:
+        factor = float(text)
+    except ValueError:
+        factor = 0.0
+    if not 0 < factor <= 10:
+        raise UserError(f"scale {text!r} must be a number above 0 and at most 10, such as 0.75.")
+    return factor
+
+
+def levels(text: str) -> list[int]:
+    """`1,2` → [1, 2]."""
+    parts = str(text).split(",")
+    if not all(re.fullmatch(r" *[0-9]{1,3} *", part) for part in parts):
+        raise UserError(f"--close {text!r} must be gate levels with commas between them, such as 1,2.")
+    return [int(part) for part in parts]
+
+
+def shard(text: str) -> tuple[int, int]:
+    """`i/n`, such as `2/8` → (2, 8): the second of eight shares."""
+    parts = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", str(text))
+    if not (parts and 1 <= int(parts[1]) <= int(parts[2])):
+        raise UserError(f"--shard {text!r} must read i/n with 1 <= i <= n, such as 2/8.")
+    return int(parts[1]), int(parts[2])
+
+
+def add_root(parser: Parser, required: bool) -> None:
+    """`--root`."""
+    parser.add_argument("--root", type=Path, default=None, required=required, help="folder of the data set")
+
+
+def add_dataset(parser: Parser) -> None:
+    """`--dataset`, `--root`, `--cache` and `--split`: what is scored."""
+    parser.add_argument("--dataset", required=True, metavar="NAME", help="data set name, such as camvid or cityscapes")
+    add_root(parser, required=True)
+    add_cache(parser)
+    parser.add_argument("--split", default="val", help="split to score (default: val)")
+
+
+def add_cache(parser: Parser) -> None:
+    """`--cache`."""
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=None,
+        help="folder that `gffnet data cache --out` wrote (default: gffnet_cache in the root, if it is there)",
+    )
+
+
+def print_json(value: Any) -> None:
+    """The machine-readable result on standard output."""
+    print(json.dumps(value, indent=1))
+
+
+# Arguments that say which model predicts, by which protocol, and how it is run.
+
+
+SCALES = (0.75, 1.0, 1.25, 1.5, 1.75)
+"""Those that the paper averages over."""
+_UNITS = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
+
+
+def add_model(parser: Parser) -> None:
+    """`--model`, `--device` and `--precision`."""
+    parser.add_argument(
+        "--model",
+        type=str,
+        default=None,
+        help="a run or model folder, a checkpoint, or OWNER/NAME on the hub (default: the model that ships)",
+    )
+    add_device(parser)
+
+
+def add_device(parser: Parser) -> None:
+    """`--device` and `--precision`."""
+    parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
+    parser.add_argument(
+        "--precision",
+        choices=["auto", "float32", "bfloat16"],
+        default="auto",
+        help="number format; auto takes the fastest that the hardware computes natively (default: auto)",
+    )
+
+
+def add_speed(parser: Parser) -> None:
+    """`--batch`, `--memory` and `--compile`: what changes how long prediction takes, and not its result."""
+    add_batch_and_memory(parser, "predict images whose class probabilities do not fit, with all else, part by part")
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the network for the size of its windows first: pays for many images of one size",
+    )
+
+
+def add_batch_and_memory(parser: Parser, limited: str) -> None:
+    """`--batch` and `--memory`; `limited`: what a limit on memory does."""
+    parser.add_argument(
+        "--batch", type=positive, default=None, help="windows predicted at once (default: 4 on a GPU, else 1)"
+    )
+    parser.add_argument("--memory", type=memory, default=None, metavar="SIZE", help=f"such as 8GB: {limited}")
+
+
+def add_protocol(parser: Parser) -> None:
+    """`--scales`, `--flip`, `--crop` and `--overlap`: how an image is predicted."""
+    parser.add_argument(
+        "--scales",
+        type=scale,
+        nargs="*",
+        default=None,
+        help="average over these scales; without numbers, the paper's 0.75 1.0 1.25 1.5 1.75 (default: the recipe's)",
+    )
+    parser.add_argument("--flip", action="store_true", help="average with the mirrored image's result")
+    parser.add_argument(
+        "--crop",
+        type=_crop,
+        default=None,
+        metavar="HxW",
+        help="sliding window; none: the whole image (default: the recipe's)",
+    )
+    parser.add_argument(
+        "--overlap", type=_overlap, default=None, help="of windows, as a share of one (default: the recipe's)"
+    )
+
+
+def _protocol(arguments: Namespace, default: "EvaluationRecipe") -> "EvaluationRecipe":
+    """The protocol that the model comes with, and what the arguments change of it."""
+    changes: dict[str, Any] = {}
+    if arguments.scales is not None:
+        changes["scales"] = tuple(arguments.scales or SCALES)
+    if arguments.flip:
+        changes["flip"] = True
+    if arguments.crop is not None:
+        changes["crop"] = arguments.crop or None
+    if arguments.overlap is not None:
+        changes["overlap"] = arguments.overlap
+    return dataclasses.replace(default, **changes)
+
+
+def opened(arguments: Namespace, device: str | None = None) -> "Predictor":
+    """The model of `add_model`, to be run as `add_protocol` and `add_speed` say; on `device`, if one is given."""
+    from gffnet.inference.precision import keep_pages
+    from gffnet.inference.predictor import load
+
+    if arguments.memory is None:  # pages that are kept may be more than the memory that is asked for
+        keep_pages()
+    predictor = load(
+        arguments.model,
+        device or arguments.device,
+        arguments.precision,
+        batch=arguments.batch,
+        memory=arguments.memory,
+        compiled=arguments.compile,
+    )
+    protocol = _protocol(arguments, predictor.config.evaluation)
+    predictor.config = dataclasses.replace(predictor.config, evaluation=protocol)
+    if arguments.scales is not None:  # they are of an image however large it is
+        predictor.config = dataclasses.replace(predictor.config, learned_from=None)
+    return predictor
+
+
+def memory(text: str) -> int:
+    """`8GB` → 8,000,000,000."""
+    parts = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,3})?) ?(MB|GB|MiB|GiB)", str(text))
+    if not (parts and float(parts[1])):
+        raise UserError(f"--memory {text!r} must be a number with MB, GB, MiB or GiB, such as 8GB.")
+    return int(float(parts[1]) * _UNITS[parts[2]])
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    if not (re.fullmatch(r"[0-9]{1,6}", str(text)) and int(text)):
+        raise UserError(f"--batch {text!r} must be a whole number, 1 or more.")
+    return int(text)
+
+
+def _crop(text: str) -> tuple[int, ...]:
+    """A window; empty for none."""
+    if text == "none":
+        return ()
+    window = size(text)
+    if min(window) < 16:
+        raise UserError(f"--crop {text} must be none or at least 16 pixels high and wide.")
+    return window
+
+
+def _overlap(text: str) -> float:
+    """A share of a window."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number of at least 0 and below 1, such as 0.333")
+    return share
+
+
+# Arguments that say where the ground truth of images is: in a data set that they belong to.
+
+
+def add_truth(parser: Parser) -> None:
+    """`--dataset`, `--root` and `--split`."""
+    parser.add_argument(
+        "--dataset",
+        default=None,
+        metavar="NAME",
+        help="data set that the images are of, such as camvid: shows what is wrong as well, and takes names of samples",
+    )
+    add_root(parser, required=False)
+    parser.add_argument("--split", default="val", help="split of the data set to look for images in (default: val)")
+
+
+def truth_of(arguments: Namespace) -> "Truth":
+    """Where to look for labels; nowhere, if no data set is named.
+
+    Raises:
+        UserError: `--root` without `--dataset`, or no such data set.
+    """
+    from gffnet.data.dataset import Truth
+    from gffnet.data.datasets import open_files
+
+    if arguments.dataset is None and arguments.root is not None:
+        raise UserError(f"--root {arguments.root} is the folder of a data set: say which with --dataset NAME.")
+    if arguments.dataset is None:
+        return Truth([])
+    return Truth([open_files(arguments.dataset, arguments.root, arguments.split)])
+
+
+# Tables for the terminal.
+
+
+DASH = "—"
+
+
+def drawn(headings: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> Any:
+    """A table of text whose first column says what a row is of; the others hold numbers."""
+    from rich.table import Table
+
+    table = Table(title=title)
+    for i, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if i else "left")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def percent(share: float | None) -> str:
+    """A fraction in percent; a dash for none."""
+    return DASH if share is None else f"{100 * share:.2f}"

@@ -1,0 +1,145 @@
+"""`gffnet compare`: results of two or more models side by side, with the refined parts (Figures 1, 4, 5 and 8)."""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gffnet.cli.arguments import Parser, add_device, add_truth, percent, print_json, truth_of
+from gffnet.errors import UserError
+
+if TYPE_CHECKING:
+    from gffnet.reports.compare import Contender
+
+SUMMARY = "results of models side by side, with the refined parts marked and enlarged (Figures 1, 4, 5 and 8)"
+
+_MOST_INSETS = 6
+
+
+def add_arguments(parser: Parser) -> None:
+    """Declare the arguments."""
+    parser.add_argument(
+        "images",
+        nargs="*",
+        type=Path,
+        metavar="IMAGE",
+        help="image files, folders of them, or with --dataset names of samples; may also follow the models",
+    )
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        required=True,
+        metavar="MODEL",
+        help="two or more run folders, model folders or checkpoints; the last is to refine the first",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for a figure per image and compare.json")
+    parser.add_argument("--names", nargs="+", metavar="NAME", help="what to call the models (default: their recipes)")
+    add_truth(parser)
+    add_device(parser)
+    parser.add_argument("--insets", type=_insets, default=3, metavar="N", help="enlarged windows, 0..6 (default: 3)")
+    parser.add_argument(
+        "--format", choices=["png", "pdf", "svg"], default="png", help="kind of figure; PDF and SVG keep text as text"
+    )
+    parser.add_argument("--panels", action="store_true", help="write every picture and window as a PNG of its own too")
+    parser.add_argument("--json", action="store_true", help="print the numbers as JSON instead of a table")
+
+
+def run(arguments: Namespace) -> None:
+    """Compare, write, and print the numbers, the most improved image first."""
+    from gffnet.console import screen
+    from gffnet.data.io import image_files
+    from gffnet.reports.compare import Look, write_comparison
+
+    models, others = split_models(arguments.models)
+    truth = truth_of(arguments)
+    given = [*arguments.images, *map(Path, others)]
+    if not given:
+        raise UserError("no IMAGE is named: give image files or folders, such as --models A B street.png --out DIR.")
+    images = image_files([truth.image(path) for path in given])
+    contenders = _opened(models, arguments)
+    if truth.classes is not None:
+        _check_labels(contenders[0], truth.classes, arguments.dataset)
+    look = Look(arguments.format, arguments.insets, arguments.panels)
+    numbers = write_comparison(contenders, images, truth, arguments.out, look)
+    if arguments.json:
+        print_json(numbers)
+    else:
+        _print_table(numbers)
+    screen.print(f"comparisons: {arguments.out}")
+
+
+def split_models(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What follows `--models`: the models, and the images behind them. The first two words are models for sure."""
+    from gffnet.inference.model_io import find_model
+
+    for count, word in enumerate(words):
+        if count < 2 or Path(word).suffix == ".ckpt":
+            continue
+        try:
+            find_model(word)
+        except UserError:
+            return list(words[:count]), list(words[count:])
+    return list(words), []
+
+
+def _opened(models: Sequence[str], arguments: Namespace) -> list["Contender"]:
+    """The models, each with its name: as told, or its recipe, or where it lies if two have the same recipe."""
+    from gffnet.console import track
+    from gffnet.inference.predictor import load
+    from gffnet.reports.compare import Contender
+
+    if arguments.names is not None and len(arguments.names) != len(models):
+        raise UserError(f"--names has {len(arguments.names)} names for {len(models)} models: give one for each.")
+    predictors = [load(model, arguments.device, arguments.precision) for model in track(models, "opening models")]
+    recipes = [predictor.config.recipe for predictor in predictors]
+    names = arguments.names or [
+        recipe if recipes.count(recipe) == 1 else model for recipe, model in zip(recipes, models, strict=True)
+    ]
+    return [Contender(name, predictor) for name, predictor in zip(names, predictors, strict=True)]
+
+
+def _check_labels(contender: "Contender", there: Sequence[str], dataset: str) -> None:
+    """Whether the labels of a data set, which has the classes `there`, are of those that a model knows.
+
+    Raises:
+        UserError: they are not.
+    """
+    known = contender.predictor.config.classes
+    if tuple(there) != known:
+        raise UserError(
+            f"model {contender.name} knows {len(known)} classes ({', '.join(known[:4])}, ...), but --dataset "
+            f"{dataset} has {len(there)} ({', '.join(there[:4])}, ...). "
+            "Name the data set that the models were trained on, or leave --dataset out to see what they differ in."
+        )
+
+
+def _insets(text: str) -> int:
+    """A number of windows."""
+    if not (text.isdecimal() and int(text) <= _MOST_INSETS):
+        raise UserError(f"--insets {text!r} must be a whole number of 0..{_MOST_INSETS}.")
+    return int(text)
+
+
+def _print_table(numbers: dict[str, Any]) -> None:
+    """Scores and shares of every image on standard output, in percent."""
+    from rich.table import Table
+
+    from gffnet.console import Results
+
+    names = [model["name"] for model in numbers["models"]]
+    known = numbers["all"]["labelled"] > 0
+    of, over = numbers["refined_by"]["of"], numbers["refined_by"]["over"]
+    table = Table(title=f"{of} over {over}, in percent; the most improved image first")
+    table.add_column("image", overflow="fold")
+    scores = [("mIoU", "miou"), ("pixel accuracy", "pixel_accuracy")] if known else []
+    shares = ["refined", "lost", "changed"] if known else ["changed"]
+    for heading in [f"{label}\n{name}" for label, _ in scores for name in names] + shares:
+        table.add_column(heading, justify="right")
+    for row in numbers["images"]:
+        cells = [(row[key] or {}).get(name) for _, key in scores for name in names]
+        table.add_row(Path(row["image"]).stem, *map(percent, [*cells, *(row[share] for share in shares)]))
+    if numbers["all"]["labelled"] > 1:
+        together = [numbers["all"][key][name] for _, key in scores for name in names]
+        table.add_section()
+        table.add_row("all labelled", *map(percent, [*together, *(None for _ in shares)]))
+    Results(width=140).print(table)

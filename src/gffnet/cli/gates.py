@@ -1,0 +1,126 @@
+"""`gffnet gates`: gate maps of images, and what closing gates changes."""
+
+from argparse import ArgumentTypeError, Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gffnet.cli.arguments import DASH, Parser, add_model, add_truth, drawn, levels, percent, print_json, scale, truth_of
+
+SUMMARY = "gate maps (Figures 6 and 7a), and what closing gates changes (Figure 7b)"
+
+
+def add_arguments(parser: Parser) -> None:
+    """Declare the arguments."""
+    parser.add_argument(
+        "images", nargs="+", type=Path, metavar="IMAGE", help="image files, folders of them, or samples of --dataset"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder to write a folder per image into")
+    add_model(parser)
+    parser.add_argument(
+        "--close",
+        type=levels,
+        action="append",
+        default=[],
+        metavar="1,2",
+        help="also fuse with these gates closed, 1 the finest; may be given several times, once for every row of a "
+        "figure: --close 1 --close 2 --close 1,2",
+    )
+    add_value(parser)
+    parser.add_argument(
+        "--scale",
+        type=scale,
+        default=None,
+        metavar="S",
+        help="see images at S times their sides (default: 1, less where they are much larger than in training)",
+    )
+    add_truth(parser)
+    parser.add_argument("--json", action="store_true", help="print the numbers as JSON instead of tables")
+
+
+def add_value(parser: Parser) -> None:
+    """`--value`."""
+    parser.add_argument(
+        "--value",
+        type=_value,
+        default=0.0,
+        metavar="V",
+        help="hold gates at V rather than close them: from 0, closed, to 1, open (default: 0)",
+    )
+
+
+def run(arguments: Namespace) -> None:
+    """Write the figures, and print the numbers."""
+    from gffnet.console import screen
+    from gffnet.data.io import image_files
+    from gffnet.evaluation.evaluate import same_classes
+    from gffnet.gates.write import write_gates
+    from gffnet.inference.predictor import load
+
+    truth = truth_of(arguments)
+    predictor = load(arguments.model, arguments.device, arguments.precision)
+    if truth.classes is not None:
+        same_classes(predictor, truth.classes, arguments.dataset)
+    paths = image_files([truth.image(path) for path in arguments.images])
+    numbers = write_gates(predictor, paths, arguments.out, arguments.close, arguments.value, truth, arguments.scale)
+    if arguments.json:
+        print_json(numbers)
+    else:
+        _print_tables(numbers)
+    screen.print(f"gate maps: {arguments.out}")
+
+
+def _value(text: str) -> float:
+    """A gate value."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise ArgumentTypeError(f"{text!r} must be a number from 0, which closes a gate, to 1, which opens it")
+    return value
+
+
+def _print_tables(numbers: Mapping[str, Any]) -> None:
+    """Gates, and what closing them changes, over the pixels of all images, on standard output."""
+    from gffnet.console import Results
+    from gffnet.gates.figures import held
+
+    results = Results(width=100)
+    count = numbers["images"]
+    rows = [
+        [
+            f"G{level['level']}",
+            f"{level['mean']:.3f}",
+            *(_number(value) for value in _near_far(level)),
+            percent(level["share_above_half"]),
+        ]
+        for level in numbers["levels"]
+    ]
+    title = f"Gates of {numbers['model']}, {count} image{'s' * (count != 1)}"
+    results.print(drawn(["gate", "mean", "near", "far", "above 0.5, %"], rows, title))
+    if numbers["closings"]:
+        judged = numbers["pixel_accuracy"] is not None
+        headings = ["gates", "changed", "near", "far", *(["became wrong", "became right", "accuracy"] * judged)]
+        rows = [["as learned", *[DASH] * 5, percent(numbers["pixel_accuracy"])]] * judged
+        rows += [_closing_row(closing, judged) for closing in numbers["closings"]]
+        results.print(drawn(headings, rows, f"With gates {held(numbers['value'])}, in percent of the pixels"))
+    results.print("near: 1-2 px from a boundary of the prediction; far: more than 10 px from every one.")
+
+
+def _closing_row(closing: Mapping[str, Any], judged: bool) -> list[str]:
+    """What a closing changed, and, where labels are known, whether that was for the better."""
+    changed = [closing["changed_share"], *_near_far(closing)]
+    if judged:
+        changed += [closing["became_wrong"]["share"], closing["became_right"]["share"], closing["pixel_accuracy"]]
+    return [" ".join(f"G{level}" for level in closing["levels"]), *map(percent, changed)]
+
+
+def _near_far(numbers: Mapping[str, Any]) -> list[float | None]:
+    """The means of the first and the last ring."""
+    rings = list(numbers["by_distance"].values())
+    return [rings[0], rings[-1]]
+
+
+def _number(value: float | None) -> str:
+    return DASH if value is None else f"{value:.3f}"

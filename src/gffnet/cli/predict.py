@@ -1,0 +1,43 @@
+"""`gffnet predict`: label maps, colour maps and overlays of images and videos."""
+
+from argparse import Namespace
+from pathlib import Path
+
+from gffnet.cli.arguments import Parser, add_model, add_protocol, add_speed, opened, print_json, shard
+
+SUMMARY = "label maps, colour maps and overlays of images, videos and folders"
+
+_RESULTS = ["labels", "colour", "overlay"]
+
+
+def add_arguments(parser: Parser) -> None:
+    """Declare the arguments."""
+    parser.add_argument(
+        "inputs", nargs="+", type=Path, metavar="INPUT", help="images and videos, or folders, searched to any depth"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder to write labels/, colour/ and overlay/ into")
+    add_model(parser)
+    add_protocol(parser)
+    add_speed(parser)
+    parser.add_argument(
+        "--write", nargs="+", choices=_RESULTS, default=_RESULTS, help="what to write (default: all three)"
+    )
+    parser.add_argument(
+        "--shard", type=shard, default=(1, 1), metavar="i/n", help="only every n-th file, from the i-th"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="predict everything anew, also what is there, of whatever model"
+    )
+    parser.add_argument("--json", action="store_true", help="print what was written and what failed as JSON")
+
+
+def run(arguments: Namespace) -> None:
+    """Predict every file, and say where the results are and which failed."""
+    from gffnet.inference.batch import predict_files
+
+    outcome = predict_files(
+        opened(arguments), arguments.inputs, arguments.out, arguments.shard, arguments.write, arguments.overwrite
+    )
+    if arguments.json:
+        print_json(outcome.to_mapping())
+    outcome.tell()

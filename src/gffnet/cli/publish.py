@@ -1,0 +1,84 @@
+"""`gffnet publish`: a model with its card, as a folder to hand on or on the hub."""
+
+import re
+from argparse import Namespace
+from contextlib import nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from gffnet.cli.arguments import Parser
+from gffnet.errors import UserError
+
+SUMMARY = "a model with its model card, as a folder or on the Hugging Face hub"
+
+
+def add_arguments(parser: Parser) -> None:
+    """Declare the arguments."""
+    parser.add_argument(
+        "model", metavar="MODEL", help="a run folder, or the model folder or checkpoint in it (RUN/best, ...)"
+    )
+    parser.add_argument("--out", type=Path, default=None, metavar="DIR", help="folder to write: itself a MODEL")
+    parser.add_argument("--to", default=None, metavar="OWNER/NAME", help="put it on the hub, where `hf auth login` may")
+    parser.add_argument("--private", action="store_true", help="with --to: only for those whom its owner lets see it")
+    parser.add_argument(
+        "--license", type=_license, default=None, metavar="ID", help="of the model, as the hub has it: apache-2.0, ..."
+    )
+    parser.add_argument(
+        "--scores", type=Path, default=None, metavar="DIR", help="what `gffnet evaluate` wrote (default: RUN/scores)"
+    )
+    parser.add_argument(
+        "--weights",
+        choices=["float32", "bfloat16", "float16"],
+        default="float32",
+        help="number format of kernels in the files: half the bytes, rounded (default: float32)",
+    )
+    parser.add_argument(
+        "--max-shard-size", default=None, metavar="SIZE", help="such as 16MB: no file of weights is larger"
+    )
+
+
+def run(arguments: Namespace) -> None:
+    """Gather, write, upload, and say where it is."""
+    from gffnet.console import screen
+    from gffnet.files import write_whole
+    from gffnet.inference.model_io import CARD, check_upload, save_model, upload
+    from gffnet.inference.pretrained import make_card
+    from gffnet.reports.model_card import gather
+
+    out, to = arguments.out, arguments.to
+    _check(arguments)
+    if to is not None:
+        check_upload(to)
+    network, facts = gather(arguments.model, to, arguments.license, arguments.weights, arguments.scores)
+    with nullcontext(out) if out is not None else TemporaryDirectory() as folder:
+        save_model(Path(folder), network, facts.config, arguments.weights, arguments.max_shard_size)
+        write_whole(Path(folder) / CARD, str(make_card(facts)).encode())
+        if out is not None:
+            screen.print(f"model: {out}")
+        if to is not None:
+            address = upload(Path(folder), to, private=arguments.private or None, message=f"{facts.config.recipe}")
+            screen.print(f"model: {to}, {address}")
+
+
+def _check(arguments: Namespace) -> None:
+    """Refuse to write nowhere, over the model itself, or among other files."""
+    out, model = arguments.out, Path(arguments.model)
+    if out is None and arguments.to is None:
+        raise UserError("say where to: --out DIR for a folder, --to OWNER/NAME for the hub, or both.")
+    if arguments.private and arguments.to is None:
+        raise UserError("--private says who may see a model on the hub: give --to OWNER/NAME as well.")
+    if out is None:
+        return
+    if out.resolve() in (model.resolve(), (model / "model").resolve()):
+        raise UserError(f"--out {out} is the model itself. Name another folder.")
+    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / "config.json").is_file())):
+        raise UserError(f"--out {out} holds other files, and would get a README.md. Name a new or an empty folder.")
+
+
+def _license(text: str) -> str:
+    """An abbreviation such as `cc-by-nc-4.0`."""
+    if not re.fullmatch(r"[a-z0-9]+(?:[.-][a-z0-9]+)*", text):
+        raise UserError(
+            f"--license {text!r} must be as the hub abbreviates it, such as apache-2.0, mit or cc-by-nc-4.0."
+        )
+    return text

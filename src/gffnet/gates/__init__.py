@@ -1,0 +1,1 @@
+"""Gates as values: edit them, measure them, close them over a data set, draw them (Figures 6 and 7)."""

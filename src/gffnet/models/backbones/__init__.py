@@ -1,1 +1,0 @@
-"""Backbones: an image in, the pyramid `X_1..X_4` out."""

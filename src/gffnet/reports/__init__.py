@@ -1,0 +1,1 @@
+"""Reports: comparisons, the tables of the paper, the page about a run, model cards, costs."""

@@ -1,0 +1,61 @@
+"""What a network costs (Table 3): parameters, multiply-accumulates (MACs) and FLOPs at any image size.
+
+Counted on the meta device: nothing is computed, so ResNet-101 at any size takes a second. MACs are those of the
+convolutions and matrix products of one image; FLOPs are twice that. `macs` is the network written out plainly, as the
+paper counts; `executed_macs` is what this project executes (see `gffnet.models.algebra`). The auxiliary head, which
+exists in training only, is not counted.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from gffnet.data.catalog import class_count
+from gffnet.models.gffnet import build_network
+from gffnet.models.ops import set_plain
+from gffnet.recipe import Recipe
+
+
+def costs(recipes: Sequence[tuple[str, Recipe]], size: tuple[int, int]) -> list[dict[str, Any]]:
+    """The cost of each named recipe for an image of `size` (height, width), with increments over the first, in percent.
+
+    Keys: `recipe`, `params`, `macs`, `flops`, `executed_macs`, `executed_flops`, `params_increase_percent`,
+    `macs_increase_percent` and `executed_macs_increase_percent` (executed MACs over the first recipe's plain `macs`).
+    """
+    rows: list[dict[str, Any]] = []
+    for name, recipe in recipes:
+        row: dict[str, Any] = {"recipe": name, "height": size[0], "width": size[1], **cost(recipe, size)}
+        first = rows[0] if rows else row
+        row["params_increase_percent"] = 100 * (row["params"] / first["params"] - 1)
+        row["macs_increase_percent"] = 100 * (row["macs"] / first["macs"] - 1)
+        row["executed_macs_increase_percent"] = 100 * (row["executed_macs"] / first["macs"] - 1)
+        rows.append(row)
+    return rows
+
+
+def cost(recipe: Recipe, size: tuple[int, int]) -> dict[str, int]:
+    """Parameters, MACs and FLOPs of one recipe's network for an image of `size`."""
+    with torch.device("meta"):
+        network = build_network(recipe.model.without_weights(), class_count(recipe.data.name)).eval()
+        image = torch.empty(1, recipe.model.backbone.in_channels, *size)
+    set_plain(network)
+    plain = count_macs(network, image)
+    set_plain(network, False)
+    executed = count_macs(network, image)
+    return {
+        "params": sum(p.numel() for p in network.parameters()),
+        "macs": plain,
+        "flops": 2 * plain,
+        "executed_macs": executed,
+        "executed_flops": 2 * executed,
+    }
+
+
+def count_macs(module: nn.Module, *inputs: Any) -> int:
+    """Multiply-accumulates of the convolutions and matrix products in one forward pass."""
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        module(*inputs)
+    return int(counter.get_total_flops()) // 2
