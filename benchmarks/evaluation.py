@@ -43,8 +43,8 @@ from gffnet.inference.precision import keep_pages
 from gffnet.inference.predictor import load
 from gffnet.inference.tiling import window_starts
 from gffnet.metrics.confusion import ConfusionMatrix
-from gffnet.models.gffnet import SceneParser
-from gffnet.models.ops import set_plain
+from gffnet.models.gffnet import SegmentationModel
+from gffnet.models.ops import use_reference
 from gffnet.recipe import EvaluationRecipe
 from gffnet.streets.scene import render_street
 from harness import machine, ratios, report, spread, timing
@@ -129,7 +129,7 @@ def make(variant: str, model: str) -> Predict:
     """The function of a variant, from an image to labels."""
     if variant == "classic":
         network, _ = load_model(model)
-        set_plain(network)
+        use_reference(network)
         return partial(classic, network)
     precision = "float32" if variant == "float32" else "auto"
     keep_pages()  # as the command line does
@@ -137,7 +137,7 @@ def make(variant: str, model: str) -> Predict:
 
 
 @torch.inference_mode()
-def classic(network: SceneParser, image: NDArray[np.uint8], protocol: EvaluationRecipe) -> NDArray[np.uint8]:
+def classic(network: SegmentationModel, image: NDArray[np.uint8], protocol: EvaluationRecipe) -> NDArray[np.uint8]:
     """The algorithm that is in use for PSPNet and its relatives."""
     height, width = image.shape[:2]
     total: Any = 0.0
@@ -164,7 +164,7 @@ def classic(network: SceneParser, image: NDArray[np.uint8], protocol: Evaluation
     return labels
 
 
-def _window(network: SceneParser, window: NDArray[Any]) -> NDArray[np.float32]:
+def _window(network: SegmentationModel, window: NDArray[Any]) -> NDArray[np.float32]:
     """The probabilities of a window (h, w, C), averaged with those of its mirror image, as (h, w, K)."""
     x = torch.from_numpy(np.ascontiguousarray(window.transpose(2, 0, 1)))[None]
     results = []

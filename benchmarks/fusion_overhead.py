@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from gffnet.cli.arguments import size
-from gffnet.models.gffnet import SceneParser, build_network
-from gffnet.models.ops import set_plain
+from gffnet.models.gffnet import SegmentationModel, build_network
+from gffnet.models.ops import use_reference
 from gffnet.recipe import load_recipe
 from harness import Timing, interleaved, machine, ratios, timing
 
@@ -74,7 +74,7 @@ def _spread(ratio: Timing) -> str:
     return f"{ratio.median:.3f} ({ratio.low:.3f}-{ratio.high:.3f})"
 
 
-def parts(net: SceneParser, image: Tensor, runs: int) -> list[str]:
+def parts(net: SegmentationModel, image: Tensor, runs: int) -> list[str]:
     """Where the time of GFF + DFP goes, part by part, plain and as executed."""
     calls = {}
     for form in ("plain", "executed"):
@@ -88,7 +88,7 @@ def parts(net: SceneParser, image: Tensor, runs: int) -> list[str]:
     return lines
 
 
-def _part_calls(net: SceneParser, image: Tensor, plain: bool) -> dict[str, Callable[[], object]]:
+def _part_calls(net: SegmentationModel, image: Tensor, plain: bool) -> dict[str, Callable[[], object]]:
     """Calls that run one part each, on inputs made beforehand."""
     assert net.fusion is not None
     assert net.pyramid is not None
@@ -102,7 +102,7 @@ def _part_calls(net: SceneParser, image: Tensor, plain: bool) -> dict[str, Calla
     ys = net.pyramid(y0, fused)
 
     def timed(call: Callable[[], object]) -> object:
-        set_plain(net, plain)
+        use_reference(net, plain)
         return call()
 
     calls: dict[str, Callable[[], object]] = {
@@ -117,15 +117,15 @@ def _part_calls(net: SceneParser, image: Tensor, plain: bool) -> dict[str, Calla
     return {name: partial(timed, call) for name, call in calls.items()}
 
 
-def network(recipe: str, dtype: torch.dtype) -> SceneParser:
+def network(recipe: str, dtype: torch.dtype) -> SegmentationModel:
     """The recipe's network with random weights, ready to run."""
     bare = load_recipe(recipe).model.without_weights()
     return build_network(bare, CLASSES).eval().to(dtype=dtype, memory_format=torch.channels_last)
 
 
-def forward(net: SceneParser, image: Tensor, plain: bool) -> Tensor:
+def forward(net: SegmentationModel, image: Tensor, plain: bool) -> Tensor:
     """One forward pass in the form asked for."""
-    set_plain(net, plain)
+    use_reference(net, plain)
     out: Tensor = net(image).logits
     return out
 

@@ -43,8 +43,8 @@ from gffnet.inference.model_io import ModelConfig
 from gffnet.inference.precision import Precision, keep_pages, pick_precision
 from gffnet.inference.predictor import Predictor
 from gffnet.inference.tiling import peak_memory
-from gffnet.models.gffnet import SceneParser, build_network
-from gffnet.models.ops import set_plain
+from gffnet.models.gffnet import SegmentationModel, build_network
+from gffnet.models.ops import use_reference
 from gffnet.recipe import EvaluationRecipe, ModelRecipe, load_recipe
 from gffnet.reports.cost import count_macs
 from harness import machine, ratios, report, spread, timing
@@ -194,7 +194,7 @@ def set_up(network: nn.Module, device: torch.device, plain: bool = False) -> nn.
     """A network in evaluation on its device: plain and channels-first, or channels-last."""
     network = network.eval().to(device)
     if plain:
-        set_plain(network)
+        use_reference(network)
         return network
     return network.to(memory_format=torch.channels_last)
 
@@ -203,18 +203,18 @@ def set_up(network: nn.Module, device: torch.device, plain: bool = False) -> nn.
 def labels_of(network: nn.Module, dtype: torch.dtype, image: Tensor) -> Tensor:
     """A label map as programs for such networks make one."""
     x = image[None].to(next(network.parameters()).device)
-    if not isinstance(network, SceneParser):  # which normalises for itself
+    if not isinstance(network, SegmentationModel):  # which normalises for itself
         x = x.float().div(255).sub(0.45).div(0.225).contiguous(memory_format=torch.channels_last)
         down, right = -x.shape[2] % 32, -x.shape[3] % 32
         x = nn.functional.pad(x, (0, right, 0, down))  # those of smp ask for multiples of 32
     with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
         out: Any = network(x)
-    logits = out.logits if isinstance(network, SceneParser) else out["out"] if isinstance(out, dict) else out
+    logits = out.logits if isinstance(network, SegmentationModel) else out["out"] if isinstance(out, dict) else out
     labels: Tensor = logits[0, :, : image.shape[1], : image.shape[2]].argmax(0).to(torch.uint8).cpu()
     return labels
 
 
-def gffnet(case: Case) -> SceneParser:
+def gffnet(case: Case) -> SegmentationModel:
     """The network, with random weights."""
     torch.manual_seed(0)
     return build_network(model(case), len(dataset_classes("cityscapes").names)).eval()
@@ -269,7 +269,7 @@ def work(name: str, case: Case, size: tuple[int, int]) -> int:
         network = (other or gffnet(case)).eval()
         sides = size if other is None else [-(-side // 32) * 32 for side in size]
         image = torch.empty(1, 3, *sides)
-    set_plain(network, name == "plain")
+    use_reference(network, name == "plain")
     return count_macs(network, image)
 
 

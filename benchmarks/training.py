@@ -37,7 +37,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from gffnet.cli.arguments import size
 from gffnet.inference.precision import keep_pages
 from gffnet.models.gffnet import build_network
-from gffnet.models.ops import set_plain, size_of
+from gffnet.models.ops import size_of, use_reference
 from gffnet.recipe import load_recipe
 from gffnet.training.task import AuxiliaryHead
 from harness import interleaved, machine, ratios, report, spread, timing
@@ -144,7 +144,7 @@ def iteration(setup: Setup, backbone: str, shape: tuple[int, int, int], device: 
     loss = torch.compile(module, dynamic=False) if setup.mode == "compiled" else module
 
     def call() -> None:
-        set_plain(module, setup.form == "plain")
+        use_reference(module, setup.form == "plain")
         with torch.autocast(device, torch.bfloat16, enabled=setup.dtype == "bfloat16"):
             value = loss(image, labels)
         value.backward()
@@ -165,7 +165,7 @@ def wait(result: Tensor) -> None:
 def flops(name: str, form: str, backbone: str, size: tuple[int, int]) -> tuple[int, int]:
     """MACs of the network's forward pass and FLOPs of a whole iteration, of one image; counted without memory."""
     module, _ = trainee(name, backbone, "channels-last", "meta")
-    set_plain(module, form == "plain")
+    use_reference(module, form == "plain")
     image, labels = batch_of(name, "channels-last", (2, *size), "meta")  # two: a value a channel is not normalised
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         module.network(image)

@@ -10,7 +10,7 @@ import gffnet.cli.demo
 from gffnet.cli.demo import demo
 from gffnet.errors import UserError
 from gffnet.recipe import Recipe
-from gffnet.training.task import ParsingTask
+from gffnet.training.task import SegmentationTask
 from tests import tiny
 
 
@@ -100,16 +100,16 @@ def test_broken_off_after_training(
 
 def test_broken_off_in_training(tmp_path: Path, small: dict[str, Recipe], monkeypatch: pytest.MonkeyPatch) -> None:
     whole = demo(tmp_path / "whole").parent
-    step, trained = ParsingTask.training_step, []
+    step, trained = SegmentationTask.training_step, []
 
-    def breaks_off(self: ParsingTask, batch: Any, index: int) -> Any:
+    def breaks_off(self: SegmentationTask, batch: Any, index: int) -> Any:
         if self.global_step == 2 and trained.count(2) == 0:
             trained.append(2)
             raise KeyboardInterrupt
         trained.append(self.global_step)
         return step(self, batch, index)
 
-    monkeypatch.setattr(ParsingTask, "training_step", breaks_off)
+    monkeypatch.setattr(SegmentationTask, "training_step", breaks_off)
     with pytest.raises(KeyboardInterrupt):
         demo(tmp_path / "broken")
     demo(tmp_path / "broken")

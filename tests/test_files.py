@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gffnet.errors import CannotWrite, UserError
-from gffnet.files import whole_file, whole_folder, write_whole
+from gffnet.files import atomic_file, atomic_folder, atomic_write
 
 
 def listing(folder: Path) -> list[str]:
@@ -16,7 +16,7 @@ def listing(folder: Path) -> list[str]:
 def test_the_folder_is_made_and_an_old_file_replaced(tmp_path: Path) -> None:
     path = tmp_path / "a/b/file.bin"
     for data in (b"one", b"", b"three"):
-        write_whole(path, data)
+        atomic_write(path, data)
         assert path.read_bytes() == data
         assert listing(path.parent) == ["file.bin"]
 
@@ -26,10 +26,10 @@ def test_the_folder_is_made_and_an_old_file_replaced(tmp_path: Path) -> None:
 def test_a_reader_never_sees_a_part(tmp_path: Path, error: BaseException, durable: bool) -> None:
     """Half of the data are on the disk when writing fails: the old file stands, and the half is gone."""
     path = tmp_path / "file.bin"
-    write_whole(path, b"old", durable)
+    atomic_write(path, b"old", durable)
     said = rf"cannot write {path}: No space left on device\. Choose a folder" if isinstance(error, OSError) else None
     wanted = CannotWrite if isinstance(error, OSError) else type(error)
-    with pytest.raises(wanted, match=said), whole_file(path, durable) as file:  # noqa: PT012
+    with pytest.raises(wanted, match=said), atomic_file(path, durable) as file:  # noqa: PT012
         file.write(b"new and l")
         file.flush()
         assert len(listing(tmp_path)) == 2
@@ -46,14 +46,14 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.
     with monkeypatch.context() as patched:
         patched.setattr(Path, "replace", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            write_whole(tmp_path / "file.bin", b"data")
+            atomic_write(tmp_path / "file.bin", b"data")
     assert listing(tmp_path) == []
 
 
 def test_a_folder_of_that_name(tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
     with pytest.raises(UserError, match=r"cannot write .*taken: Is a directory"):
-        write_whole(tmp_path / "taken", b"data")
+        atomic_write(tmp_path / "taken", b"data")
     assert listing(tmp_path) == ["taken"]
 
 
@@ -61,35 +61,35 @@ def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for inside in ("file/scores.json", "file/deeper/scores.json"):
         with pytest.raises(UserError, match=r"cannot write .*scores\.json: (File exists|Not a directory)\. Choose"):
-            write_whole(tmp_path / inside, b"data")
+            atomic_write(tmp_path / inside, b"data")
 
 
 def test_a_name_too_long(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="File name too long"):
-        write_whole(tmp_path / ("x" * 300), b"data")
+        atomic_write(tmp_path / ("x" * 300), b"data")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")
 def test_a_folder_without_permission(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(UserError, match="Permission denied"):
-        write_whole(tmp_path / "file.bin", b"data")
+        atomic_write(tmp_path / "file.bin", b"data")
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("bad"), KeyboardInterrupt()])
 def test_a_folder_appears_whole(tmp_path: Path, error: BaseException) -> None:
     path = tmp_path / "deep/folder"
-    with whole_folder(path) as filling:
+    with atomic_folder(path) as filling:
         (filling / "old").touch()
         assert listing(path.parent) == [".folder.part"]
     wanted = CannotWrite if isinstance(error, OSError) else type(error)
-    with pytest.raises(wanted), whole_folder(path) as filling:  # noqa: PT012
+    with pytest.raises(wanted), atomic_folder(path) as filling:  # noqa: PT012
         (filling / "new").touch()
         raise error
     assert (listing(path.parent), listing(path)) == (["folder"], ["old"])
     (path.parent / ".folder.part").mkdir()
     (path.parent / ".folder.part/left").touch()  # by a process that was killed
-    with whole_folder(path) as filling:
+    with atomic_folder(path) as filling:
         (filling / "new").touch()
     assert (listing(path.parent), listing(path)) == (["folder"], ["new"])
 
@@ -97,6 +97,6 @@ def test_a_folder_appears_whole(tmp_path: Path, error: BaseException) -> None:
 def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file/deeper"):
-        with pytest.raises(CannotWrite, match=rf"cannot write {place}: Not a directory"), whole_folder(place):
+        with pytest.raises(CannotWrite, match=rf"cannot write {place}: Not a directory"), atomic_folder(place):
             pass
     assert listing(tmp_path) == ["file"]

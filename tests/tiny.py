@@ -11,7 +11,7 @@ from gffnet.data.catalog import CAMVID
 from gffnet.inference.model_io import ModelConfig
 from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import Predictor
-from gffnet.models.gffnet import SceneParser, build_network
+from gffnet.models.gffnet import SegmentationModel, build_network
 from gffnet.recipe import Recipe, recipe_from_mapping
 
 PSPNET: dict[str, Any] = {"backbone": {"name": "test_resnet", "weights": "none"}}
@@ -35,7 +35,7 @@ def config(of: Recipe, name: str = "tests/tiny") -> ModelConfig:
     return ModelConfig(of.model, CAMVID.names, CAMVID.palette, "camvid", name, of.evaluation)
 
 
-def network(of: Recipe, classes: int = len(CAMVID.names), seed: int = 0) -> SceneParser:
+def network(of: Recipe, classes: int = len(CAMVID.names), seed: int = 0) -> SegmentationModel:
     """An untrained network whose statistics and scores are as various as a trained one's."""
     torch.manual_seed(seed)
     built = build_network(of.model, classes)

@@ -12,8 +12,8 @@ __version__ = version("gffnet")
 _HOME = {
     "GatedFullyFusion": "gffnet.models.fusion",
     "DenseFeaturePyramid": "gffnet.models.pyramid",
-    "SceneParser": "gffnet.models.gffnet",
-    "TrainedSceneParser": "gffnet.inference.pretrained",
+    "SegmentationModel": "gffnet.models.gffnet",
+    "PretrainedModel": "gffnet.inference.pretrained",
     "build_network": "gffnet.models.gffnet",
     "load_recipe": "gffnet.recipe",
     "load": "gffnet.inference.predictor",

@@ -15,14 +15,14 @@ NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """Errors of a full disk or quota."""
 
 
-def write_whole(path: Path, data: bytes, durable: bool = False) -> None:
-    """Write `data` as the file `path`, whole or not at all; the folder is made. As `whole_file`."""
-    with whole_file(path, durable) as file:
+def atomic_write(path: Path, data: bytes, durable: bool = False) -> None:
+    """Write `data` as the file `path`, whole or not at all; the folder is made. As `atomic_file`."""
+    with atomic_file(path, durable) as file:
         file.write(data)
 
 
 @contextmanager
-def whole_file(path: Path, durable: bool = False) -> Iterator[BinaryIO]:
+def atomic_file(path: Path, durable: bool = False) -> Iterator[BinaryIO]:
     """A new file beside `path` to write to, which is moved there at the end, unless an error is raised before.
 
     If `durable`, the data are on the disk before the file is moved, so that a power cut leaves no file in part.
@@ -47,7 +47,7 @@ def whole_file(path: Path, durable: bool = False) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """A new, hidden folder beside `path` to fill, which takes its place at the end, unless an error is raised before.
 
     What a killed process left of it is removed when it is begun anew.

@@ -14,7 +14,7 @@ from gffnet.data.datasets import open_dataset
 from gffnet.evaluation.evaluate import Task
 from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import Predictor
-from gffnet.models.gffnet import SceneParser
+from gffnet.models.gffnet import SegmentationModel
 from gffnet.recipe import EvaluationRecipe
 from tests import tiny
 from tests.data.trees import camvid_tree, save
@@ -41,7 +41,7 @@ def val(root: Path, count: int = 3) -> Dataset:
 
 
 @cache
-def network(fusion: str = "gff") -> SceneParser:
+def network(fusion: str = "gff") -> SegmentationModel:
     """A network whose gates differ from place to place; not to be changed."""
     of = tiny.recipe({**tiny.GFFNET, "fusion": fusion})
     built = tiny.network(of)
@@ -51,7 +51,7 @@ def network(fusion: str = "gff") -> SceneParser:
     return built
 
 
-def forced(of: SceneParser, biases: Mapping[int, float]) -> SceneParser:
+def forced(of: SegmentationModel, biases: Mapping[int, float]) -> SegmentationModel:
     """The same network, but gate convolutions of some levels answer nothing but a bias."""
     copied = copy.deepcopy(of)
     with torch.no_grad():
@@ -67,7 +67,7 @@ def learned() -> Predictor:
     return predictor(network())
 
 
-def predictor(of: SceneParser, fusion: str = "gff", **options: Any) -> Predictor:
+def predictor(of: SegmentationModel, fusion: str = "gff", **options: Any) -> Predictor:
     """Ready to predict."""
     config = tiny.config(tiny.recipe({**tiny.GFFNET, "fusion": fusion}))
     return Predictor(of, config, torch.device("cpu"), Precision(torch.float32, "for tests"), **options)

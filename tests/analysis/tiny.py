@@ -10,7 +10,7 @@ from gffnet.data.catalog import CAMVID
 from gffnet.inference.model_io import ModelConfig
 from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import Predictor
-from gffnet.models.gffnet import SceneParser, build_network
+from gffnet.models.gffnet import SegmentationModel, build_network
 from gffnet.recipe import load_recipe
 
 HEIGHT, WIDTH = 62, 94
@@ -24,7 +24,7 @@ def image(seed: int = 0, size: tuple[int, int] = (HEIGHT, WIDTH)) -> np.ndarray:
     return (blocks + random.integers(0, 36, blocks.shape)).astype(np.uint8)
 
 
-def model(recipe: str = "camvid/gffnet_r18", **changes: Any) -> tuple[SceneParser, ModelConfig]:
+def model(recipe: str = "camvid/gffnet_r18", **changes: Any) -> tuple[SegmentationModel, ModelConfig]:
     """An untrained network of a recipe, its statistics settled on a few images."""
     torch.manual_seed(1)
     of = dataclasses.replace(load_recipe(recipe).model, **changes)

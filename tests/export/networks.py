@@ -17,7 +17,7 @@ from gffnet.data.catalog import CAMVID
 from gffnet.export.export import SUFFIXES, Export, export_model, trace
 from gffnet.inference.model_io import ModelConfig
 from gffnet.models.backbones import Backbone
-from gffnet.models.gffnet import CONTEXTS, Head, SceneParser, build_fusion, build_pyramid
+from gffnet.models.gffnet import CONTEXTS, Head, SegmentationModel, build_fusion, build_pyramid
 from gffnet.recipe import ModelRecipe
 from tests import tiny
 from tests.models.naive import randomised
@@ -40,7 +40,7 @@ class StridedBackbone(Backbone):
         return [layer(image) for layer in self.layers]
 
 
-def network(recipe: ModelRecipe, strides: tuple[int, int, int, int] = (4, 8, 8, 8)) -> SceneParser:
+def network(recipe: ModelRecipe, strides: tuple[int, int, int, int] = (4, 8, 8, 8)) -> SegmentationModel:
     """The network of `recipe` on that backbone with random weights."""
     torch.manual_seed(0)
     backbone = StridedBackbone(strides)
@@ -52,7 +52,7 @@ def network(recipe: ModelRecipe, strides: tuple[int, int, int, int] = (4, 8, 8, 
         top = fusion.channels if fusion.takes_context else context.width
         pyramid = build_pyramid(recipe, top, 4, fusion.channels)
         widths = pyramid.widths
-    built = SceneParser(backbone, context, fusion, pyramid, Head(widths, CLASSES), recipe.mean, recipe.std)
+    built = SegmentationModel(backbone, context, fusion, pyramid, Head(widths, CLASSES), recipe.mean, recipe.std)
     return randomised(built).float()
 
 

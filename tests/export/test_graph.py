@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gffnet.export.export import ImageToLabels, smallest_side, trace
-from gffnet.models.gffnet import SceneParser
+from gffnet.models.gffnet import SegmentationModel
 from gffnet.recipe import ModelRecipe
 from tests.export.networks import network, symbolic_sizes
 
@@ -26,7 +26,7 @@ def images(batch: int, height: int, width: int, seed: int = 0) -> torch.Tensor:
     return torch.from_numpy(random.integers(0, 256, (batch, 3, height, width), dtype=np.uint8))
 
 
-def traced(of: SceneParser) -> torch.nn.Module:
+def traced(of: SegmentationModel) -> torch.nn.Module:
     with symbolic_sizes():
         return trace(of, torch.float32).module()
 

@@ -97,7 +97,7 @@ def test_another_process_that_was_faster(tmp_path: Path, predictor: Predictor, m
     from gffnet.inference import batch as module
 
     theirs = json.dumps({**describe(tiny.predictor(seed=1)), "since": 0.0})
-    monkeypatch.setattr(module, "write_whole", lambda path, data: path.write_text(theirs))
+    monkeypatch.setattr(module, "atomic_write", lambda path, data: path.write_text(theirs))
     with pytest.raises(UserError, match="made otherwise: weights"):
         open_folder(tmp_path, predictor, RESULTS, overwrite=False)
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from gffnet.models.ops import set_plain
+from gffnet.models.ops import use_reference
 
 Size = tuple[int, int]
 
@@ -120,14 +120,14 @@ def assert_forms_agree(module: nn.Module, run: Callable[[nn.Module], Any], input
         x.requires_grad_()
     results = []
     for plain in (True, False):
-        set_plain(module, plain)
+        use_reference(module, plain)
         outputs = run(module)
         outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
         generator = torch.Generator().manual_seed(1)
         total = sum((y * torch.randn(y.shape, generator=generator, dtype=y.dtype)).sum() for y in outputs)
         wanted = [*inputs, *module.parameters()]
         results.append((outputs, torch.autograd.grad(total, wanted, allow_unused=True)))
-    set_plain(module, False)
+    use_reference(module, False)
     assert_equal(results[1], results[0])
 
 
@@ -137,15 +137,15 @@ def bfloat16_errors(
     """Root mean square error in bfloat16 of the cheap form and of the plain one, against the plain one in float64."""
     errors = []
     with torch.no_grad():
-        set_plain(module)
+        use_reference(module)
         exact = run(module, inputs)
         low = copy.deepcopy(module).bfloat16()
         for plain in (False, True):
-            set_plain(low, plain)
+            use_reference(low, plain)
             got = run(low, [x.bfloat16() for x in inputs])
             pairs = [(got, exact)] if isinstance(got, Tensor) else zip(got, exact, strict=True)
             errors.append(torch.cat([(a.double() - b).square().flatten() for a, b in pairs]).mean().sqrt().item())
-        set_plain(module, False)
+        use_reference(module, False)
     return errors
 
 

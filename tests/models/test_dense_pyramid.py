@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from gffnet.models.ops import set_plain
+from gffnet.models.ops import use_reference
 from gffnet.models.pyramid import DenseFeaturePyramid, FeaturePyramid, LiteralDensePyramid
 from tests.models import naive
 from tests.models.naive import (
@@ -63,7 +63,7 @@ def letter(pyramid, context, fused):
 @given(sizes=pyramid_sizes(least=1), context_size=sides(), context_width=contexts)
 def test_equals_equation_6(kind, equation, plain, kernel, sizes, context_size, context_width):
     pyramid = built(kind, context_width, len(sizes), kernel)
-    set_plain(pyramid, plain)
+    use_reference(pyramid, plain)
     context, *fused = inputs(context_width, context_size, sizes)
     assert_equal(pyramid(context, fused), equation(pyramid, context, fused))
 

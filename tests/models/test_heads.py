@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 
 from gffnet.models.gffnet import Head
-from gffnet.models.ops import set_plain
+from gffnet.models.ops import use_reference
 from tests.models import naive
 from tests.models.naive import (
     BACKBONE_SIZES,
@@ -32,7 +32,7 @@ def expected(head, maps, size):
 @given(sizes=pyramid_sizes(least=1), size=sides(40))
 def test_equals_classification_of_the_concatenated_maps(plain, sizes, size):
     head = built(WIDTHS[: len(sizes)])
-    set_plain(head, plain)
+    use_reference(head, plain)
     maps = random_maps(head.classifier.widths, sizes)
     assert_equal(head(maps, size), expected(head, maps, size))
 
@@ -48,7 +48,7 @@ def test_both_forms_and_their_gradients_agree(sizes):
 def test_dropout_acts_on_whole_channels(plain):
     """With every map, weight and share known, each logit tells how many channels were kept."""
     head = Head((8, 8), 1, dropout=0.5).double().train()
-    set_plain(head, plain)
+    use_reference(head, plain)
     torch.nn.init.ones_(head.classifier.weight)
     logits = head([torch.ones(64, 8, 4, 4).double(), torch.ones(64, 8, 2, 2).double()], (8, 8))
     kept = logits / 2  # dropout scales what it keeps by 1 / (1 - 0.5)

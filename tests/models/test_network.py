@@ -7,9 +7,9 @@ from torch import nn
 
 from gffnet.models.context import PyramidPooling
 from gffnet.models.fusion import FPN, Addition, Concat, GatedFPN, GatedFullyFusion
-from gffnet.models.gffnet import Head, SceneParser
+from gffnet.models.gffnet import Head, SegmentationModel
 from gffnet.models.layers import Output
-from gffnet.models.ops import set_plain
+from gffnet.models.ops import use_reference
 from gffnet.models.pyramid import DenseFeaturePyramid, FeaturePyramid, LiteralDensePyramid
 from tests.models import naive
 from tests.models.naive import assert_equal, assert_forms_agree, bfloat16_errors
@@ -43,7 +43,7 @@ def built(fusion=GatedFullyFusion, pyramid=DenseFeaturePyramid, mean=MEAN, std=S
         fusion = fusion((*backbone.widths, context.width) if fusion.takes_context else backbone.widths, CHANNELS)
         pyramid = pyramid(CHANNELS if fusion.takes_context else context.width, 4, CHANNELS)
         widths = pyramid.widths
-    return naive.randomised(SceneParser(backbone, context, fusion, pyramid, Head(widths, CLASSES), mean, std))
+    return naive.randomised(SegmentationModel(backbone, context, fusion, pyramid, Head(widths, CLASSES), mean, std))
 
 
 def images(height=37, width=50, batch=2, channels=3):
@@ -224,7 +224,7 @@ def test_mean_and_deviation_are_no_part_of_the_weights():
 
 def test_the_form_can_be_set_for_the_whole_network():
     network = built()
-    set_plain(network)
+    use_reference(network)
     forms = {name: part.plain for name, part in network.named_modules() if hasattr(part, "plain")}
     blocks = {f"pyramid.blocks.{i}.conv" for i in range(4)}
     assert set(forms) == {"context", "context.project.conv", "fusion.sum", *blocks, "head.classifier"}

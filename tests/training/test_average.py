@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from gffnet.training.optim import MovingAverage
+from gffnet.training.optim import ExponentialMovingAverage
 from tests import tiny
 
 
@@ -25,7 +25,7 @@ def train_a_step(net: nn.Module) -> None:
         p.add_(0.1 * torch.randn_like(p))
 
 
-def trained(net: nn.Module, average: "MovingAverage[nn.Module]", steps: int) -> list[list[Tensor]]:
+def trained(net: nn.Module, average: "ExponentialMovingAverage[nn.Module]", steps: int) -> list[list[Tensor]]:
     """The weights after each of some steps, which the average takes in."""
     seen = []
     for _ in range(steps):
@@ -38,7 +38,7 @@ def trained(net: nn.Module, average: "MovingAverage[nn.Module]", steps: int) -> 
 @given(decay=st.floats(0.01, 1), steps=st.integers(1, 30), seed=st.integers(0, 1000))
 def test_it_is_its_equation(decay: float, steps: int, seed: int) -> None:
     net = network(seed)
-    average = MovingAverage(net, decay)
+    average = ExponentialMovingAverage(net, decay)
     wanted = [p.detach().double().clone() for p in net.parameters()]
     for n, weights in enumerate(trained(net, average, steps), 1):
         d = min(decay, (1 + n) / (10 + n))
@@ -50,7 +50,7 @@ def test_it_is_its_equation(decay: float, steps: int, seed: int) -> None:
 def test_initial_weights_are_soon_forgotten() -> None:
     net = nn.Linear(1, 1, bias=False)
     nn.init.ones_(net.weight)
-    average = MovingAverage(net, 0.9998)
+    average = ExponentialMovingAverage(net, 0.9998)
     nn.init.zeros_(net.weight)
     share = 1.0
     for n in range(1, 11):
@@ -65,7 +65,7 @@ def test_its_decay_is_reached_when_it_is_said_to_be(decay: float, reached: int) 
     for updates, wanted in [(reached - 1, (1 + reached) / (10 + reached)), (10 * reached, decay)]:
         net = nn.Linear(1, 1, bias=False)
         nn.init.zeros_(net.weight)
-        average = MovingAverage(net, decay)
+        average = ExponentialMovingAverage(net, decay)
         average.updates = updates
         nn.init.ones_(net.weight)
         average.update(net)
@@ -75,7 +75,7 @@ def test_its_decay_is_reached_when_it_is_said_to_be(decay: float, reached: int) 
 
 def test_buffers_are_those_of_the_last_step() -> None:
     net = network()
-    average = MovingAverage(net, 0.9)
+    average = ExponentialMovingAverage(net, 0.9)
     trained(net, average, 3)
     buffers = dict(net.named_buffers())
     assert buffers["1.num_batches_tracked"] == 3
@@ -87,12 +87,12 @@ def test_buffers_are_those_of_the_last_step() -> None:
 
 def test_a_resumed_average_goes_on_exactly() -> None:
     net = network()
-    average: MovingAverage[nn.Module] = MovingAverage(net, 0.999)
+    average: ExponentialMovingAverage[nn.Module] = ExponentialMovingAverage(net, 0.999)
     trained(net, average, 4)
     file = io.BytesIO()
     torch.save(average.state_dict(), file)
     file.seek(0)
-    resumed: MovingAverage[nn.Module] = MovingAverage(network(1), 0.999)
+    resumed: ExponentialMovingAverage[nn.Module] = ExponentialMovingAverage(network(1), 0.999)
     resumed.load_state_dict(torch.load(file, weights_only=True))
     for _ in range(3):
         train_a_step(net)
@@ -106,7 +106,7 @@ def test_a_resumed_average_goes_on_exactly() -> None:
 
 def test_it_stays_in_evaluation_mode_and_untrained_within_what_is_trained() -> None:
     net = network().train()
-    whole = nn.ModuleList([net, MovingAverage(net, 0.9)])
+    whole = nn.ModuleList([net, ExponentialMovingAverage(net, 0.9)])
     whole.train()
     average = whole[1]
     assert all(module.training for module in net.modules())
@@ -123,7 +123,7 @@ def test_weights_of_half_precision_are_averaged_in_float32() -> None:
     """A step of (1 - decay) of a difference is far below what half precision can tell apart."""
     net = nn.Linear(1, 1, bias=False).bfloat16()
     nn.init.ones_(net.weight)
-    average = MovingAverage(net, 0.999)
+    average = ExponentialMovingAverage(net, 0.999)
     average.updates = 100_000
     nn.init.constant_(net.weight, 2.0)
     average.update(net)
@@ -133,10 +133,10 @@ def test_weights_of_half_precision_are_averaged_in_float32() -> None:
 
 def test_shared_weights_stay_shared_and_a_network_of_the_package_works() -> None:
     one = nn.Linear(2, 2)
-    average = MovingAverage(nn.Sequential(one, one), 0.9)
+    average = ExponentialMovingAverage(nn.Sequential(one, one), 0.9)
     assert average.network[0] is average.network[1]
     net = tiny.network(tiny.recipe(tiny.GFFNET)).to(memory_format=torch.channels_last)
-    averaged = MovingAverage(net, 0.9)
+    averaged = ExponentialMovingAverage(net, 0.9)
     averaged.update(net)
     image = torch.from_numpy(tiny.picture(0)).permute(2, 0, 1)[None]
     with torch.inference_mode():

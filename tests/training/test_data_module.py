@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gffnet.data.catalog import IGNORE
 from gffnet.data.datasets import open_dataset
 from gffnet.data.transforms import Augmentation
-from gffnet.training.data import ParsingData, Shares
+from gffnet.training.data import SegmentationDataModule, Shares
 from gffnet.training.launch import Launch
 from tests import tiny
 from tests.data.trees import camvid_tree
@@ -19,9 +19,9 @@ CPU = torch.device("cpu")
 ALONE = Launch(CPU)
 
 
-def data(root: Path, first: int = 0, launch: Launch = ALONE) -> ParsingData:
+def data(root: Path, first: int = 0, launch: Launch = ALONE) -> SegmentationDataModule:
     train, val = (open_dataset("camvid", camvid_tree(root), split) for split in ("train", "val"))
-    return ParsingData(tiny.recipe(), train, val, first, launch)
+    return SegmentationDataModule(tiny.recipe(), train, val, first, launch)
 
 
 def test_batches_are_the_streams_items_in_order(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from lightning import Trainer
 from gffnet.data.loader import TrainingStream
 from gffnet.training import callbacks as data_wait
 from gffnet.training.callbacks import DataWait
-from gffnet.training.task import ParsingTask
+from gffnet.training.task import SegmentationTask
 from gffnet.training.train import train
 from tests import tiny
 from tests.data.trees import camvid_tree
@@ -68,7 +68,7 @@ def test_the_remedy_fits_the_machine() -> None:
 def test_a_run_says_so_at_its_end(
     slow: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    part: Any = {"data": TrainingStream, "training": ParsingTask}[slow]
+    part: Any = {"data": TrainingStream, "training": SegmentationTask}[slow]
     name = {"data": "__getitem__", "training": "training_step"}[slow]
     real = getattr(part, name)
 

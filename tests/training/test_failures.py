@@ -113,16 +113,16 @@ def test_an_interrupt_says_how_to_go_on(tmp_path: Path) -> None:
 LITTLE_MEMORY = """
 import resource, sys
 from gffnet.cli import main
-from gffnet.training.task import ParsingTask
+from gffnet.training.task import SegmentationTask
 
-step = ParsingTask.training_step
+step = SegmentationTask.training_step
 
 def with_little(self, batch, index):
     used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + 2**24, resource.RLIM_INFINITY))
     return step(self, batch, index)
 
-ParsingTask.training_step = with_little
+SegmentationTask.training_step = with_little
 sys.exit(main(sys.argv[1:]))
 """
 

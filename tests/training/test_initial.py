@@ -8,7 +8,7 @@ import torch
 
 from gffnet.errors import UserError
 from gffnet.inference.model_io import save_model
-from gffnet.models.gffnet import SceneParser
+from gffnet.models.gffnet import SegmentationModel
 from gffnet.models.ops import ConcatConv2d
 from gffnet.training.finetune import start_from
 from tests import tiny
@@ -16,7 +16,7 @@ from tests import tiny
 CLASSES = tuple(f"class {i}" for i in range(11))
 
 
-def trained(folder: Path, model: dict[str, Any], names: tuple[str, ...] = CLASSES) -> SceneParser:
+def trained(folder: Path, model: dict[str, Any], names: tuple[str, ...] = CLASSES) -> SegmentationModel:
     recipe = tiny.recipe(model)
     network = tiny.network(recipe, len(names), seed=1)
     config = tiny.config(recipe)

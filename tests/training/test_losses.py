@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gffnet.recipe import LossRecipe
-from gffnet.training.losses import IGNORE, ParsingLoss
+from gffnet.training.losses import IGNORE, SegmentationLoss
 
 CLASSES = 4
 WEIGHTS = (0.5, 2.0, 1.25, 0.125)
@@ -87,10 +87,10 @@ def summed(pixels: list[Any], z: NDArray[np.float64], recipe: LossRecipe) -> Nai
     return result
 
 
-def loss_of(options: dict[str, Any]) -> tuple[ParsingLoss, LossRecipe]:
+def loss_of(options: dict[str, Any]) -> tuple[SegmentationLoss, LossRecipe]:
     recipe = LossRecipe(**options)
     weights = None if recipe.class_weights is None else torch.tensor(recipe.class_weights)
-    return ParsingLoss(recipe, weights), recipe
+    return SegmentationLoss(recipe, weights), recipe
 
 
 def batch(images: int = 2, height: int = 3, width: int = 5, ignored: float = 0.2) -> tuple[Tensor, Tensor]:
@@ -107,7 +107,7 @@ def gradient(of: Tensor, to: Tensor) -> Tensor:
     return result
 
 
-def check(loss: ParsingLoss, recipe: LossRecipe, logits: Tensor, labels: Tensor) -> None:
+def check(loss: SegmentationLoss, recipe: LossRecipe, logits: Tensor, labels: Tensor) -> None:
     wanted = naive(logits, labels, recipe)
     total = loss(logits, labels)
     assert total.dtype == loss.weight(labels).dtype == torch.float32

@@ -8,7 +8,7 @@ from torch import nn
 
 from gffnet.models.layers import Norm
 from gffnet.recipe import LossRecipe
-from gffnet.training.losses import ParsingLoss
+from gffnet.training.losses import SegmentationLoss
 from gffnet.training.task import AuxiliaryHead, batch_norms, both_losses, lower_precision
 from tests import tiny
 
@@ -19,7 +19,7 @@ def test_both_losses_are_summed_cross_entropies() -> None:
     images = torch.randint(0, 256, (2, 3, 32, 48), dtype=torch.uint8)
     labels = torch.randint(0, 11, (2, 32, 48), dtype=torch.uint8)
     labels[0, :5] = 255
-    main, second = both_losses(network, auxiliary, ParsingLoss(LossRecipe()), images, labels)
+    main, second = both_losses(network, auxiliary, SegmentationLoss(LossRecipe()), images, labels)
     x3 = network.backbone(network.normalise(images))[2]
     other = F.interpolate(auxiliary.layers(x3), (32, 48), mode="bilinear")
     for found, logits in ((main, network(images).logits), (second, other)):

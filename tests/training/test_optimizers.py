@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gffnet.errors import UserError
-from gffnet.models.gffnet import SceneParser, build_network
+from gffnet.models.gffnet import SegmentationModel, build_network
 from gffnet.recipe import OptimizerName, Recipe
 from gffnet.training.optim import is_decayed, make_optimizer, parameter_groups
 from gffnet.training.task import AuxiliaryHead
@@ -20,7 +20,7 @@ OPTIMIZERS = get_args(OptimizerName)
 NORMS = (nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)
 
 
-def parts(recipe: Recipe) -> tuple[SceneParser, AuxiliaryHead]:
+def parts(recipe: Recipe) -> tuple[SegmentationModel, AuxiliaryHead]:
     torch.manual_seed(0)
     network = build_network(recipe.model, 5)
     return network, AuxiliaryHead(network.backbone.widths[2], 5)
@@ -78,7 +78,7 @@ def test_norms_biases_and_positions_may_do_without_decay(name: str) -> None:
         assert groups[part]["lr"] == groups[f"{part} without decay"]["lr"]
 
 
-def others(network: SceneParser) -> list[nn.Module]:
+def others(network: SegmentationModel) -> list[nn.Module]:
     return [module for key, module in network.named_children() if key != "backbone"]
 
 

@@ -215,12 +215,12 @@ def test_a_full_disk_surfaces_but_hides_no_other_error(
         raise CannotWrite("no room")
 
     with pytest.raises(CannotWrite), recorded(tmp_path, facts(root), at(tmp_path, 3)):
-        monkeypatch.setattr(record, "write_whole", full)
+        monkeypatch.setattr(record, "atomic_write", full)
     monkeypatch.undo()
 
     def fail() -> None:
         with recorded(tmp_path, facts(root), at(tmp_path, 3)):
-            monkeypatch.setattr(record, "write_whole", full)
+            monkeypatch.setattr(record, "atomic_write", full)
             raise RunFailed("first")
 
     with pytest.raises(RunFailed, match="first"):

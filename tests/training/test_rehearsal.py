@@ -10,7 +10,7 @@ from gffnet.data.catalog import CAMVID
 from gffnet.inference.precision import Precision
 from gffnet.reports.cost import cost, count_macs
 from gffnet.training.dry_run import Rehearsal, Setup, count_flops, count_parameters, random_batch
-from gffnet.training.task import ParsingTask
+from gffnet.training.task import SegmentationTask
 from tests import tiny
 
 CLASSES = len(CAMVID.names)
@@ -68,7 +68,7 @@ def test_parameters_of_the_parts() -> None:
 @pytest.mark.parametrize("loss", [{}, {"label_smoothing": 0.1, "ohem": 0.7}], ids=["plain", "mining"])
 def test_the_loss_is_that_of_training(loss: dict[str, Any]) -> None:
     recipe = tiny.recipe(loss=loss)
-    task = ParsingTask(
+    task = SegmentationTask(
         tiny.network(recipe), tiny.config(recipe), recipe.training, Precision(torch.float32, "for tests"), seed=0
     )
     task.eval()

@@ -11,7 +11,7 @@ from gffnet.errors import UserError
 from gffnet.recipe import Recipe
 from gffnet.training.callbacks import read_history
 from gffnet.training.optim import poly
-from gffnet.training.task import ParsingTask
+from gffnet.training.task import SegmentationTask
 from gffnet.training.train import train
 from tests import tiny
 from tests.data.trees import camvid_tree
@@ -52,26 +52,26 @@ def fail_at(
     patch: pytest.MonkeyPatch, step: str, iteration: int, index: int | None, error: type[BaseException]
 ) -> None:
     """Have a step of the task fail at an iteration, and, of a validation, at an image."""
-    real = getattr(ParsingTask, step)
+    real = getattr(SegmentationTask, step)
 
-    def failing(self: ParsingTask, batch: Any, i: int) -> Any:
+    def failing(self: SegmentationTask, batch: Any, i: int) -> Any:
         if self.global_step == iteration and index in {None, i}:
             raise error
         return real(self, batch, i)
 
-    patch.setattr(ParsingTask, step, failing)
+    patch.setattr(SegmentationTask, step, failing)
 
 
 def trained_iterations(patch: pytest.MonkeyPatch) -> list[int]:
     """Filled with every iteration that is trained from now on."""
     trained: list[int] = []
-    real = ParsingTask.training_step
+    real = SegmentationTask.training_step
 
-    def noting(self: ParsingTask, batch: Any, i: int) -> Any:
+    def noting(self: SegmentationTask, batch: Any, i: int) -> Any:
         trained.append(self.global_step)
         return real(self, batch, i)
 
-    patch.setattr(ParsingTask, "training_step", noting)
+    patch.setattr(SegmentationTask, "training_step", noting)
     return trained
 
 

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from gffnet.errors import Stopped
-from gffnet.training.task import ParsingTask
+from gffnet.training.task import SegmentationTask
 from gffnet.training.train import train
 from tests import tiny
 from tests.data.trees import camvid_tree
@@ -25,14 +25,14 @@ def root(tmp_path: Path) -> Path:
 
 def ask_at(patch: pytest.MonkeyPatch, iteration: int, number: int) -> None:
     """Send this process a signal in the midst of an iteration."""
-    step = ParsingTask.training_step
+    step = SegmentationTask.training_step
 
-    def asked(self: ParsingTask, batch: object, index: int) -> object:
+    def asked(self: SegmentationTask, batch: object, index: int) -> object:
         if self.global_step == iteration - 1:
             os.kill(os.getpid(), number)
         return step(self, batch, index)
 
-    patch.setattr(ParsingTask, "training_step", asked)
+    patch.setattr(SegmentationTask, "training_step", asked)
 
 
 def weights(run: Path) -> bytes:
@@ -64,15 +64,15 @@ def test_the_iteration_is_finished_and_saved(
 
 
 def test_a_second_interrupt_stops_at_once(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    step = ParsingTask.training_step
+    step = SegmentationTask.training_step
 
-    def asked_twice(self: ParsingTask, batch: object, index: int) -> object:
+    def asked_twice(self: SegmentationTask, batch: object, index: int) -> object:
         if self.global_step == 3:
             os.kill(os.getpid(), signal.SIGINT)
             os.kill(os.getpid(), signal.SIGINT)
         return step(self, batch, index)
 
-    monkeypatch.setattr(ParsingTask, "training_step", asked_twice)
+    monkeypatch.setattr(SegmentationTask, "training_step", asked_twice)
     with pytest.raises(KeyboardInterrupt, match=r"--resume"):
         train(tiny.recipe(), "x", root, tmp_path / "run", progress=False)
     assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["global_step"] == 2
@@ -81,9 +81,9 @@ def test_a_second_interrupt_stops_at_once(tmp_path: Path, root: Path, monkeypatc
 WAIT = """
 import sys, time
 from gffnet.cli import main
-from gffnet.training.task import ParsingTask
+from gffnet.training.task import SegmentationTask
 
-step = ParsingTask.training_step
+step = SegmentationTask.training_step
 
 def waiting(self, batch, index):
     if self.global_step == 2:
@@ -91,7 +91,7 @@ def waiting(self, batch, index):
         time.sleep(1)
     return step(self, batch, index)
 
-ParsingTask.training_step = waiting
+SegmentationTask.training_step = waiting
 sys.exit(main(sys.argv[1:]))
 """
 

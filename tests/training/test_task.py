@@ -21,7 +21,7 @@ from gffnet.errors import RunFailed
 from gffnet.inference.precision import Precision
 from gffnet.training.callbacks import read_history
 from gffnet.training.launch import Launch
-from gffnet.training.task import ParsingTask
+from gffnet.training.task import SegmentationTask
 from gffnet.training.train import make_trainer
 from tests import tiny
 from tests.data.trees import camvid_tree
@@ -29,10 +29,10 @@ from tests.data.trees import camvid_tree
 PLAIN = {**tiny.GFFNET, "dropout": 0.0}
 
 
-def make(model: dict[str, Any] = PLAIN, dtype: torch.dtype = torch.float32, **training: Any) -> ParsingTask:
+def make(model: dict[str, Any] = PLAIN, dtype: torch.dtype = torch.float32, **training: Any) -> SegmentationTask:
     recipe = tiny.recipe(model, **training)
     precision = Precision(dtype, "for tests")
-    return ParsingTask(tiny.network(recipe).train(), tiny.config(recipe), recipe.training, precision, recipe.seed)
+    return SegmentationTask(tiny.network(recipe).train(), tiny.config(recipe), recipe.training, precision, recipe.seed)
 
 
 def batch(seed: int = 0, images: int = 2) -> Batch:
@@ -53,7 +53,7 @@ class Outputs(Callback):
         self.seen.append({name: value.clone() for name, value in outputs.items()})
 
 
-def fit(task: ParsingTask, batches: Sequence[Batch], folder: Path) -> list[dict[str, Tensor]]:
+def fit(task: SegmentationTask, batches: Sequence[Batch], folder: Path) -> list[dict[str, Tensor]]:
     """Train on the batches, one an iteration."""
     outputs = Outputs()
     task.training_recipe = dataclasses.replace(task.training_recipe, iterations=len(batches), validate_every=1000)
@@ -62,11 +62,11 @@ def fit(task: ParsingTask, batches: Sequence[Batch], folder: Path) -> list[dict[
     return outputs.seen
 
 
-def weights(task: ParsingTask) -> dict[str, Tensor]:
+def weights(task: SegmentationTask) -> dict[str, Tensor]:
     return {name: p.detach().clone() for name, p in task.named_parameters() if not name.startswith("average")}
 
 
-def naive_gradients(task: ParsingTask, data: Batch, weight: float) -> tuple[float, float]:
+def naive_gradients(task: SegmentationTask, data: Batch, weight: float) -> tuple[float, float]:
     """Leave the gradients of `main + weight auxiliary`, of means over the labelled pixels; returns both losses."""
     network, labels = task.network, data.labels.long()
     main = F.cross_entropy(network(data.image).logits, labels, ignore_index=255)

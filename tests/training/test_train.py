@@ -20,7 +20,7 @@ from gffnet.evaluation.evaluate import evaluate
 from gffnet.inference.predictor import load
 from gffnet.recipe import Recipe, recipe_from_mapping
 from gffnet.training.callbacks import read_history
-from gffnet.training.task import ParsingTask
+from gffnet.training.task import SegmentationTask
 from gffnet.training.train import train
 from tests import tiny
 from tests.data.trees import camvid_tree
@@ -46,14 +46,14 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 
 def stop_before(iteration: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupt training when it comes to an iteration."""
-    step = ParsingTask.training_step
+    step = SegmentationTask.training_step
 
-    def interrupted(self: ParsingTask, batch: Any, index: int) -> Any:
+    def interrupted(self: SegmentationTask, batch: Any, index: int) -> Any:
         if self.global_step == iteration:
             raise KeyboardInterrupt
         return step(self, batch, index)
 
-    monkeypatch.setattr(ParsingTask, "training_step", interrupted)
+    monkeypatch.setattr(SegmentationTask, "training_step", interrupted)
 
 
 def test_a_run_folder_tells_the_story(tmp_path: Path, root: Path) -> None:

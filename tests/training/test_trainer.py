@@ -19,7 +19,7 @@ from gffnet.inference.precision import Precision
 from gffnet.recipe import Recipe
 from gffnet.training.callbacks import read_history
 from gffnet.training.launch import Launch
-from gffnet.training.task import ParsingTask
+from gffnet.training.task import SegmentationTask
 from gffnet.training.train import synchronise_norms, train
 from tests import tiny
 from tests.data.trees import camvid_tree, ids
@@ -78,16 +78,16 @@ COUNT = """
 import json, sys
 from pathlib import Path
 from gffnet.cli import main
-from gffnet.training.task import ParsingTask
+from gffnet.training.task import SegmentationTask
 
-end = ParsingTask.on_validation_epoch_end
+end = SegmentationTask.on_validation_epoch_end
 
 def counted(self):
     end(self)
     file = Path(__file__).with_name(f"counted_{self.global_rank}.json")
     file.write_text(json.dumps(self._matrix.counts.tolist()))
 
-ParsingTask.on_validation_epoch_end = counted
+SegmentationTask.on_validation_epoch_end = counted
 sys.exit(main(sys.argv[1:]))
 """
 """The command line, but every process writes down what a validation has counted."""
@@ -185,7 +185,7 @@ def norms(launch: Launch, **training: Any) -> set[type]:
     """The kinds of batch normalisation that a task has on such processes."""
     of = tiny.recipe(tiny.GFFNET, **training)
     precision = Precision(torch.float32, "for tests")
-    task = ParsingTask(tiny.network(of), tiny.config(of), of.training, precision, 0)
+    task = SegmentationTask(tiny.network(of), tiny.config(of), of.training, precision, 0)
     synchronise_norms(task, launch)
     return {type(module) for module in task.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)}
 

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from gffnet.inference.model_io import save_model
 from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import Predictor
-from gffnet.models.gffnet import SceneParser
+from gffnet.models.gffnet import SegmentationModel
 from tests import tiny
 
 ADDITION: dict[str, Any] = {**tiny.PSPNET, "fusion": "addition", "dense_pyramid": "dense"}
 GATED_FPN: dict[str, Any] = {**tiny.PSPNET, "fusion": "gated_fpn", "dense_pyramid": "dense"}
 
 
-def network(model: dict[str, Any] = tiny.GFFNET) -> SceneParser:
+def network(model: dict[str, Any] = tiny.GFFNET) -> SegmentationModel:
     built = tiny.network(tiny.recipe(model))
     with torch.no_grad():
         for convolution in getattr(built.fusion, "gate_convs", []):

@@ -40,7 +40,7 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: Namespace) -> None:
     """Gather, write, upload, and say where it is."""
     from gffnet.console import screen
-    from gffnet.files import write_whole
+    from gffnet.files import atomic_write
     from gffnet.inference.model_io import CARD, check_upload, save_model, upload
     from gffnet.inference.pretrained import make_card
     from gffnet.reports.model_card import gather
@@ -52,7 +52,7 @@ def run(arguments: Namespace) -> None:
     network, facts = gather(arguments.model, to, arguments.license, arguments.weights, arguments.scores)
     with nullcontext(out) if out is not None else TemporaryDirectory() as folder:
         save_model(Path(folder), network, facts.config, arguments.weights, arguments.max_shard_size)
-        write_whole(Path(folder) / CARD, str(make_card(facts)).encode())
+        atomic_write(Path(folder) / CARD, str(make_card(facts)).encode())
         if out is not None:
             screen.print(f"model: {out}")
         if to is not None:

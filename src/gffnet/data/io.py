@@ -22,7 +22,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.Image import DecompressionBombError, Transpose
 
 from gffnet.errors import UserError
-from gffnet.files import write_whole
+from gffnet.files import atomic_write
 
 # PNG files as data sets hold them, decoded in half the time that Pillow takes; every other file is left to Pillow.
 
@@ -191,7 +191,7 @@ def write_image(path: Path, rgb: NDArray[np.uint8], effort: int = 6) -> None:
     kind = Image.registered_extensions().get(path.suffix.lower())
     if kind not in Image.SAVE:
         raise UserError(f"cannot write {path}: {path.suffix!r} is no image format. Use .png or .jpg.")
-    write_whole(path, _encoded(Image.fromarray(rgb), kind, quality=95, compress_level=effort))
+    atomic_write(path, _encoded(Image.fromarray(rgb), kind, quality=95, compress_level=effort))
 
 
 def write_labels(path: Path, labels: NDArray[Any]) -> None:
@@ -205,7 +205,7 @@ def write_labels(path: Path, labels: NDArray[Any]) -> None:
     if labels.min() < 0 or labels.max() > 65535:
         raise ValueError(f"a PNG holds ids 0..65535, got {labels.min()}..{labels.max()}")
     grey = labels.astype(np.uint8 if labels.max() <= 255 else np.uint16)
-    write_whole(path, _encoded(Image.fromarray(grey), "PNG"))
+    atomic_write(path, _encoded(Image.fromarray(grey), "PNG"))
 
 
 def image_files(inputs: Sequence[Path], extensions: Sequence[str] = EXTENSIONS) -> list[Path]:

@@ -27,7 +27,7 @@ from gffnet.console import screen, track
 from gffnet.data.dataset import Dataset, Sample
 from gffnet.errors import CannotWrite, RunFailed, Stopped, UserError
 from gffnet.evaluation.results import ImageScore, Result, score_image
-from gffnet.files import write_whole
+from gffnet.files import atomic_write
 from gffnet.inference.predictor import Predictor
 from gffnet.metrics.confusion import Absent
 from gffnet.metrics.scoring import Scoring
@@ -258,7 +258,7 @@ class Kept:
         about = {"fingerprint": self.fingerprint, "sizes": [[i, self._sizes(i)] for i in scored.images]}
         parts = {"about": json.dumps(about).encode(), "scored": scored.pack()}
         np.savez(file, allow_pickle=False, **{name: np.frombuffer(part, np.uint8) for name, part in parts.items()})
-        write_whole(self.own, file.getvalue(), durable=True)
+        atomic_write(self.own, file.getvalue(), durable=True)
 
     def load(self, into: Scored) -> None:
         """Add all that is kept. A damaged file is left out, so that its images are scored again.

@@ -20,7 +20,7 @@ from jaxtyping import Int64, UInt8
 
 from gffnet.errors import UserError
 from gffnet.evaluation.paper import Match, match
-from gffnet.files import write_whole
+from gffnet.files import atomic_write
 from gffnet.templates import fill
 
 # The scores of single images, so that the worst can be found.
@@ -64,7 +64,7 @@ def write_images(path: Path, rows: Iterable[tuple[str, ImageScore]]) -> None:
     for name, score in rows:
         pixels, correct, miou = score
         lines.writerow([name, pixels, *([correct / pixels, miou] if pixels else ["", ""])])
-    write_whole(path, text.getvalue().encode())
+    atomic_write(path, text.getvalue().encode())
 
 
 def read_images(path: Path) -> list[tuple[str, ImageScore]]:
@@ -109,7 +109,7 @@ def write_confusion(path: Path, names: Sequence[str], counts: Int64[np.ndarray, 
     lines.writerow(["label", *names, NO_CLASS])
     for name, row in zip(names, counts.tolist(), strict=True):
         lines.writerow([name, *row])
-    write_whole(path, text.getvalue().encode())
+    atomic_write(path, text.getvalue().encode())
 
 
 def read_confusion(path: Path) -> Int64[np.ndarray, "k k_and_none"]:
@@ -167,9 +167,9 @@ def write_tables(out: Path, scores: Mapping[str, Any]) -> None:
         CannotWrite: a file cannot be written.
     """
     title, tables = title_of(scores), all_tables(scores)
-    write_whole(out / "scores.md", markdown(title, tables).encode())
+    atomic_write(out / "scores.md", markdown(title, tables).encode())
     page = fill("evaluation", "scores.html.jinja", {"title": title, "tables": tables})
-    write_whole(out / "scores.html", page.encode())
+    atomic_write(out / "scores.html", page.encode())
 
 
 def title_of(scores: Mapping[str, Any]) -> str:
@@ -346,7 +346,7 @@ def write_result(out: Path, result: Result) -> None:
 
 def write_scores(path: Path, scores: dict[str, Any]) -> None:
     """Write scores as JSON, whole or not at all."""
-    write_whole(path, (json.dumps(scores, indent=1) + "\n").encode())
+    atomic_write(path, (json.dumps(scores, indent=1) + "\n").encode())
 
 
 def read_result(path: Path) -> Result:

@@ -22,7 +22,7 @@ from gffnet.data.catalog import CITYSCAPES
 from gffnet.data.cityscapes import EVALUATED, LAYOUTS
 from gffnet.data.io import read_image
 from gffnet.errors import RunFailed, UserError
-from gffnet.files import whole_file
+from gffnet.files import atomic_file
 from gffnet.inference.predictor import Predictor
 from gffnet.parallel import ahead, behind
 from gffnet.recipe import EvaluationRecipe
@@ -86,7 +86,7 @@ def write_submission(predictor: Predictor, images: dict[str, Path], out: Path, p
     """
     check_classes(predictor)
     sizes: dict[str, Size] = {}
-    with whole_file(out) as file:
+    with atomic_file(out) as file:
         paths = track(images.values(), "predicting", total=len(images))
         with (
             zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive,

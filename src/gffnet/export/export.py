@@ -27,7 +27,7 @@ from torch.export import Dim, ExportedProgram
 
 import gffnet
 from gffnet.errors import RunFailed, UserError, unknown
-from gffnet.files import whole_file
+from gffnet.files import atomic_file
 from gffnet.inference.exported import (
     COMPILED,
     EXTRA_FILE,
@@ -41,7 +41,7 @@ from gffnet.inference.exported import (
 )
 from gffnet.inference.model_io import ModelConfig, hash_weights, quiet
 from gffnet.models.folding import fold_norms
-from gffnet.models.gffnet import SceneParser
+from gffnet.models.gffnet import SegmentationModel
 
 TRACED = (2, 128, 192)
 """Batch, height and width of the image that the graph is made with."""
@@ -50,7 +50,7 @@ TRACED = (2, 128, 192)
 class ImageToLabels(nn.Module):
     """What a file computes: a batch of images → their labels and the probabilities of all classes."""
 
-    def __init__(self, network: SceneParser, dtype: torch.dtype) -> None:
+    def __init__(self, network: SegmentationModel, dtype: torch.dtype) -> None:
         """`network` is copied; `dtype`: the number format of its weights."""
         super().__init__()
         prepared = copy.deepcopy(network).eval().cpu()
@@ -64,13 +64,13 @@ class ImageToLabels(nn.Module):
         return {"labels": logits.max(1).indices.to(torch.uint8), "probabilities": logits.softmax(1)}
 
 
-def smallest_side(network: SceneParser) -> int:
+def smallest_side(network: SegmentationModel) -> int:
     """The least height and width of an image, in pixels: two positions of the coarsest map."""
     return 2 * max(network.backbone.strides)
 
 
 @torch.no_grad()
-def trace(network: SceneParser, dtype: torch.dtype) -> ExportedProgram:
+def trace(network: SegmentationModel, dtype: torch.dtype) -> ExportedProgram:
     """The graph of `ImageToLabels`."""
     batch, height, width = TRACED
     image = torch.randint(0, 256, (batch, len(network.mean), height, width), dtype=torch.uint8)
@@ -210,7 +210,7 @@ def sizes(smallest: int) -> list[tuple[int, int, int]]:
     return [(1, smallest, smallest), TRACED, (1, 101, 163), (3, 233, 149), (1, 361, 483)]
 
 
-def compare(exported: Exported, network: SceneParser) -> Iterator[Parity]:
+def compare(exported: Exported, network: SegmentationModel) -> Iterator[Parity]:
     """The agreement at each of `sizes`, one after the other. `network`: in evaluation, float32, on the CPU."""
     for seed, size in enumerate(sizes(exported.record.smallest)):
         image = pictures(seed, (size[0], len(network.mean), *size[1:]))
@@ -296,7 +296,7 @@ def check_request(to: str, out: Path, precision: str) -> None:
 
 
 def export_model(
-    network: SceneParser,
+    network: SegmentationModel,
     config: ModelConfig,
     to: str,
     out: Path,
@@ -321,7 +321,7 @@ def export_model(
     network = network.eval()
     record = describe_export(network, config, precision)
     tolerance, steps = TOLERANCES[precision], 2 + len(sizes(record.smallest))
-    with whole_file(out) as file:
+    with atomic_file(out) as file:
         program = trace(network, getattr(torch, precision))
         advance(1, steps)
         data = _written(to, program, record)
@@ -366,7 +366,7 @@ def _format_of(path: Path) -> str | None:
     return max(ends, key=lambda to: len(SUFFIXES[to]), default=None)
 
 
-def describe_export(network: SceneParser, config: ModelConfig, precision: str) -> ExportRecord:
+def describe_export(network: SegmentationModel, config: ModelConfig, precision: str) -> ExportRecord:
     """What a file says of itself."""
     least, channels, classes = smallest_side(network), len(network.mean), len(config.classes)
     colours = "RGB" if channels == 3 else f"{channels} channels"

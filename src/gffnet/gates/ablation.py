@@ -29,7 +29,7 @@ from gffnet.evaluation.evaluate import clear_kept as clear
 from gffnet.evaluation.evaluate import evaluation_fingerprint as fingerprint
 from gffnet.evaluation.results import DASH, Table, markdown, percent, score_image
 from gffnet.evaluation.results import TOLERANCE as WIDTH
-from gffnet.files import write_whole
+from gffnet.files import atomic_write
 from gffnet.gates.edit import Edits, GateEdit, edit_gates, gate_count
 from gffnet.gates.figures import DPI, held, plain, rendered
 from gffnet.inference.predictor import Predictor
@@ -790,5 +790,5 @@ def write_ablation(out: Path, record: Mapping[str, Any]) -> None:
     """
     write_image(out / "by_class.png", class_figure(record))
     write_image(out / "by_distance.png", distance_figure(record))
-    write_whole(out / "ablation.md", markdown(title_of(record), all_tables(record)).encode())
-    write_whole(out / "ablation.json", (json.dumps(record, indent=1) + "\n").encode())
+    atomic_write(out / "ablation.md", markdown(title_of(record), all_tables(record)).encode())
+    atomic_write(out / "ablation.json", (json.dumps(record, indent=1) + "\n").encode())

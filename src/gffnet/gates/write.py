@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 from gffnet.data.dataset import Truth
 from gffnet.data.io import write_image
 from gffnet.errors import RunFailed
-from gffnet.files import write_whole
+from gffnet.files import atomic_write
 from gffnet.gates.edit import Closing, GatedImage, GateResult
 from gffnet.gates.figures import closing_figure, gate_colours, gates_figure
 from gffnet.gates.statistics import GateStatistics
@@ -135,7 +135,7 @@ class _Job:
         self.images.append({"image": str(path), **sizes, **self._numbers(own)})
         for level, gate in enumerate(learned.maps, start=1):
             write_image(folder / f"g{level}.png", gate_colours(gate))
-        write_whole(folder / "gates.npz", _archive(learned))
+        atomic_write(folder / "gates.npz", _archive(learned))
         write_image(folder / "gates.png", gates_figure(path.name, image, learned, classes, palette))
         if closings:
             figure = closing_figure(path.name, image, learned, closings, classes, palette, self._value, truth)
@@ -164,7 +164,7 @@ class _Job:
 
 def _write(path: Path, numbers: dict[str, Any]) -> None:
     """Write numbers as JSON."""
-    write_whole(path, (json.dumps(numbers, indent=1) + "\n").encode())
+    atomic_write(path, (json.dumps(numbers, indent=1) + "\n").encode())
 
 
 def _archive(result: GateResult) -> bytes:

@@ -26,7 +26,7 @@ from gffnet.data import io as images
 from gffnet.data.colors import colourise, overlay
 from gffnet.data.io import image_files, read_image, write_image, write_labels
 from gffnet.errors import CannotWrite, RunFailed, UserError
-from gffnet.files import write_whole
+from gffnet.files import atomic_write
 from gffnet.inference import video
 from gffnet.inference.predictor import Predictor, fitted_to
 from gffnet.inference.video import predict_video, video_result
@@ -69,7 +69,7 @@ class Outcome:
         if self.failed:
             lines = "".join(f"{file}: {reason}\n" for file, reason in self.failed).encode("utf-8", "surrogateescape")
             if not self._list.exists() or self._list.read_bytes() != lines:
-                write_whole(self._list, lines)
+                atomic_write(self._list, lines)
         else:
             self._list.unlink(missing_ok=True)
 
@@ -192,7 +192,7 @@ def open_folder(out: Path, predictor: Predictor, results: tuple[str, ...], overw
         )
     if there is None or (overwrite and differences(there, now)):
         since = _clock(out) if used else 0.0
-        write_whole(out / RECORD, json.dumps({**now, _SINCE: since}, indent=1).encode())
+        atomic_write(out / RECORD, json.dumps({**now, _SINCE: since}, indent=1).encode())
         there = _read(out) or now  # another process may have written it, too
     if differing := differences(there, now):
         raise UserError(

@@ -34,8 +34,8 @@ from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progr
 import gffnet
 from gffnet.console import screen
 from gffnet.errors import UserError
-from gffnet.files import write_whole
-from gffnet.models.gffnet import SceneParser, build_network
+from gffnet.files import atomic_write
+from gffnet.models.gffnet import SegmentationModel, build_network
 from gffnet.models.weights import reachable
 from gffnet.recipe import EvaluationRecipe, ModelRecipe, from_mapping, validated
 
@@ -79,12 +79,12 @@ def write_weights(
     stored = {name: _stored(name, value, kind) for name, value in state.items()}
     files = _shards(stored, max_shard_size)
     for name, shard in files.items():
-        write_whole(folder / name, safetensors.torch.save(shard, {"format": "pt"}))
+        atomic_write(folder / name, safetensors.torch.save(shard, {"format": "pt"}))
     if WEIGHTS not in files:
         size = sum(value.nbytes for value in stored.values())
         places = {weight: name for name, shard in files.items() for weight in shard}
         index = json.dumps({"metadata": {"total_size": size}, "weight_map": places}, indent=1)
-        write_whole(folder / INDEX, index.encode())
+        atomic_write(folder / INDEX, index.encode())
     for old in folder.glob("model*.safetensors*"):
         if old.name not in files and (old.name == WEIGHTS or SHARD.fullmatch(old.name)):
             old.unlink()
@@ -445,7 +445,7 @@ class ModelConfig:
 
 def save_model(
     folder: Path,
-    network: SceneParser,
+    network: SegmentationModel,
     config: ModelConfig,
     weights: WeightFormat = "float32",
     max_shard_size: str | None = None,
@@ -455,10 +455,10 @@ def save_model(
     `weights` and `max_shard_size` are `kind` and `max_shard_size` of `write_weights`, and errors as well.
     """
     write_weights(folder, network.state_dict(), weights, max_shard_size)
-    write_whole(folder / CONFIG, config.to_text().encode())
+    atomic_write(folder / CONFIG, config.to_text().encode())
 
 
-def hash_weights(network: SceneParser) -> str:
+def hash_weights(network: SegmentationModel) -> str:
     """SHA-256 over the names, number formats, shapes and values of a network's state, wherever it is kept."""
     digest = hashlib.sha256()
     for name, value in network.state_dict().items():
@@ -468,7 +468,7 @@ def hash_weights(network: SceneParser) -> str:
     return digest.hexdigest()
 
 
-def load_model(model: str | Path) -> tuple[SceneParser, ModelConfig]:
+def load_model(model: str | Path) -> tuple[SegmentationModel, ModelConfig]:
     """The network and the config of a MODEL: a run folder, a model folder, a checkpoint of a run (.ckpt), or a
     name on the hub.
 
@@ -494,7 +494,7 @@ def is_exported(model: str | Path) -> bool:
     return path.suffix in EXPORTED and not path.is_dir()
 
 
-def _load_checkpoint(path: Path) -> tuple[SceneParser, ModelConfig]:
+def _load_checkpoint(path: Path) -> tuple[SegmentationModel, ModelConfig]:
     """The network of a run as it was in the midst of training: the averaged one, where the run has one."""
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)  # which executes nothing
@@ -511,7 +511,7 @@ def _load_checkpoint(path: Path) -> tuple[SceneParser, ModelConfig]:
     return _filled(config, weights, path), config
 
 
-def _filled(config: ModelConfig, weights: dict[str, torch.Tensor], path: Path) -> SceneParser:
+def _filled(config: ModelConfig, weights: dict[str, torch.Tensor], path: Path) -> SegmentationModel:
     """The network of a config with `weights`, which are those in the file `path`."""
     network = _unfilled(config)
     try:
@@ -524,7 +524,7 @@ def _filled(config: ModelConfig, weights: dict[str, torch.Tensor], path: Path) -
     return network.eval()
 
 
-def _unfilled(config: ModelConfig) -> SceneParser:
+def _unfilled(config: ModelConfig) -> SegmentationModel:
     """The network of a config, to be filled with its weights."""
     recipe = config.model.without_weights()
     with torch.device("meta"):

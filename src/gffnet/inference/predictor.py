@@ -21,7 +21,7 @@ from gffnet.inference.precision import Precision, pick_device, pick_precision
 from gffnet.inference.sliding_window import SlidingWindow
 from gffnet.inference.tiling import Scorer, peak_memory, scaled_size
 from gffnet.models.folding import fold_norms
-from gffnet.models.gffnet import SceneParser
+from gffnet.models.gffnet import SegmentationModel
 from gffnet.models.layers import Encoded, Gates
 from gffnet.models.ops import resize, size_of
 from gffnet.recipe import EvaluationRecipe
@@ -125,7 +125,7 @@ class Predictor:
 
     def __init__(
         self,
-        network: SceneParser,
+        network: SegmentationModel,
         config: ModelConfig,
         device: torch.device,
         precision: Precision,
@@ -137,7 +137,7 @@ class Predictor:
         """`network` is copied: the one that came keeps its device, dtype and mode. The others are those of `load`."""
         prepared = copy.deepcopy(network).eval().cpu()  # where folding gives the same weights whatever the device
         fold_norms(prepared, torch.zeros(1, len(network.mean), 64, 64))
-        self._network: SceneParser = prepared.to(device, precision.dtype).to(memory_format=torch.channels_last)
+        self._network: SegmentationModel = prepared.to(device, precision.dtype).to(memory_format=torch.channels_last)
         score = torch.compile(self._logits, dynamic=False) if compiled else self._logits
         self._begin(score, config, hash_weights(network), device, precision, batch, memory)
 
@@ -163,7 +163,7 @@ class Predictor:
         self._base = 0
 
     @property
-    def network(self) -> SceneParser:
+    def network(self) -> SegmentationModel:
         """The network, to be taken apart.
 
         Raises:
@@ -288,7 +288,7 @@ class ExportedPredictor(Predictor):
         self._begin(score, record.config, record.weights, exported.device, precision, batch, memory)
 
     @property
-    def network(self) -> SceneParser:
+    def network(self) -> SegmentationModel:
         """Raises `UserError`: there is none."""
         raise UserError(
             f"model {self._exported.path} is an exported file: it answers images, and has no gates and no maps to look "

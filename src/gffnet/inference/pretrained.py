@@ -9,7 +9,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData, ModelHubMixin
 
 from gffnet.errors import UserError
-from gffnet.files import write_whole
+from gffnet.files import atomic_write
 from gffnet.inference.model_io import (
     CARD,
     ModelConfig,
@@ -21,7 +21,7 @@ from gffnet.inference.model_io import (
     save_model,
     upload,
 )
-from gffnet.models.gffnet import SceneParser
+from gffnet.models.gffnet import SegmentationModel
 
 # The model card: README.md of a model folder, for people, with a head for the hub. What is not known is left out.
 
@@ -134,7 +134,7 @@ import gffnet
 predictor = gffnet.load("{model}")
 labels = predictor.predict("photo.jpg")  # uint8 (H, W), indices into predictor.config.classes
 
-network = gffnet.TrainedSceneParser.from_pretrained("{model}")  # a torch.nn.Module
+network = gffnet.PretrainedModel.from_pretrained("{model}")  # a torch.nn.Module
 logits, gates = network(image)  # image: (B, {facts.config.model.backbone.in_channels}, H, W), 0..255
 ```"""
 
@@ -161,14 +161,14 @@ def _limits(facts: Facts) -> str:
     )
 
 
-class TrainedSceneParser(SceneParser, ModelHubMixin):
+class PretrainedModel(SegmentationModel, ModelHubMixin):
     """The network of a MODEL, a plain `nn.Module`, with what the model folder says of it in `config`.
 
     The methods of `ModelHubMixin` read and write the model folder that all of gffnet does: `config.json`, every key of
     it checked, and safetensors. Without a network they say so at once.
     """
 
-    def __init__(self, network: SceneParser, config: ModelConfig) -> None:
+    def __init__(self, network: SegmentationModel, config: ModelConfig) -> None:
         """`network`: whose parts it takes, and shares."""
         parts = (network.backbone, network.context, network.fusion, network.pyramid, network.head)
         super().__init__(*parts, network.mean, network.std)
@@ -185,7 +185,7 @@ class TrainedSceneParser(SceneParser, ModelHubMixin):
         cache_dir: str | Path | None = None,
         force_download: bool = False,
         local_files_only: bool = False,
-    ) -> "TrainedSceneParser":
+    ) -> "PretrainedModel":
         """The network of a MODEL, in evaluation mode, float32, on the CPU.
 
         Args:
@@ -229,7 +229,7 @@ class TrainedSceneParser(SceneParser, ModelHubMixin):
         folder = Path(save_directory)
         save_model(folder, self, self.config, weights, max_shard_size)
         if not (folder / CARD).exists():
-            write_whole(folder / CARD, str(self.generate_model_card(weights=weights, **card)).encode())
+            atomic_write(folder / CARD, str(self.generate_model_card(weights=weights, **card)).encode())
 
     def push_to_hub(
         self,

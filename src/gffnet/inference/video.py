@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gffnet.data.colors import Palette, colourise, overlay
 from gffnet.data.io import write_labels
 from gffnet.errors import UserError
-from gffnet.files import whole_file, whole_folder, write_whole
+from gffnet.files import atomic_file, atomic_folder, atomic_write
 from gffnet.parallel import behind, in_advance
 
 EXTENSIONS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
@@ -185,7 +185,7 @@ def clip(path: Path) -> Iterator[Clip]:
     Raises:
         CannotWrite: it cannot be written.
     """
-    with whole_file(path) as file:
+    with atomic_file(path) as file:
         writing = Clip(file)
         try:
             yield writing
@@ -274,11 +274,11 @@ def _label_maps(folder: Path) -> Iterator[Write]:
     if folder.is_dir() and not (folder / TIMES).exists():
         raise UserError(f"its label maps would replace {folder}, which holds others: predict it into another --out.")
     times: list[float] = []
-    with whole_folder(folder) as filling:
+    with atomic_folder(folder) as filling:
 
         def write(frame: Frame, labels: NDArray[np.uint8]) -> None:
             write_labels(filling / f"{frame.number:06d}.png", labels)
             times.append(float(frame.time))
 
         yield write
-        write_whole(filling / TIMES, json.dumps({"seconds": times}, indent=1).encode())
+        atomic_write(filling / TIMES, json.dumps({"seconds": times}, indent=1).encode())

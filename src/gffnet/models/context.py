@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gffnet.models.layers import ConvBlock, conv_block
-from gffnet.models.ops import PooledConv2d, TwoForms, averaging_mask
+from gffnet.models.ops import EquivalentForms, PooledConv2d, averaging_mask
 
 
 class Context(nn.Module):
@@ -34,7 +34,7 @@ class Context(nn.Module):
 BINS = (1, 2, 3, 6)
 
 
-class PyramidPooling(Context, TwoForms):
+class PyramidPooling(Context, EquivalentForms):
     """PSPNet's context module."""
 
     def __init__(self, in_width: int, bins: tuple[int, ...] = BINS) -> None:

@@ -45,7 +45,7 @@ class Head(nn.Module):
 # The network of the paper's Figure 3: backbone, context, fusion, pyramid, head.
 
 
-class SceneParser(nn.Module):
+class SegmentationModel(nn.Module):
     """PSPNet or DenseASPP, optionally with a fusion and a (dense) feature pyramid.
 
     It never sees a loss, a label or a mode: it returns `Output(logits, gates)` in training and evaluation alike.
@@ -190,7 +190,7 @@ PYRAMIDS: dict[str, type[FeaturePyramid]] = {
 }
 
 
-def build_network(recipe: ModelRecipe, classes: int) -> SceneParser:
+def build_network(recipe: ModelRecipe, classes: int) -> SegmentationModel:
     """The network that `recipe` describes, with `classes` scores a pixel.
 
     Builds on the current default device: within `torch.device("meta")` it costs nothing.
@@ -213,7 +213,7 @@ def build_network(recipe: ModelRecipe, classes: int) -> SceneParser:
         top = fusion.channels if fusion.takes_context else context.width
         pyramid = build_pyramid(recipe, top, len(backbone.widths), fusion.channels)
         widths = pyramid.widths
-    return SceneParser(
+    return SegmentationModel(
         backbone, context, fusion, pyramid, Head(widths, classes, recipe.dropout), recipe.mean, recipe.std
     )
 

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 
-class TwoForms(nn.Module):
+class EquivalentForms(nn.Module):
     """A module whose function has a plain form (as written) and a cheap one (as executed).
 
     Both have the same parameters and give the same values up to rounding; `plain` picks one. The plain form is there
@@ -18,10 +18,10 @@ class TwoForms(nn.Module):
     plain: bool = False
 
 
-def set_plain(module: nn.Module, plain: bool = True) -> None:
+def use_reference(module: nn.Module, plain: bool = True) -> None:
     """Have `module` and all its parts execute their plain form (or, with False, the cheap one)."""
     for part in module.modules():
-        if isinstance(part, TwoForms):
+        if isinstance(part, EquivalentForms):
             part.plain = plain
 
 
@@ -93,7 +93,7 @@ def averaging_mask(
 # which would cancel in bfloat16.
 
 
-class LevelSum(TwoForms):
+class LevelSum(EquivalentForms):
     """For every level l, `Σ_i resize(x_i, size_l)` over all levels i, or over all but l itself (`others_only`)."""
 
     def __init__(self, others_only: bool) -> None:
@@ -149,7 +149,7 @@ def _total(maps: Sequence[Tensor]) -> Tensor:
 #   resized, shifted by its offset and summed. A tap that falls outside the map adds nothing (zero padding).
 
 
-class ConcatConv2d(nn.Conv2d, TwoForms):
+class ConcatConv2d(nn.Conv2d, EquivalentForms):
     """A 1x1 or 3x3 convolution over maps of given `widths`, resized to one size and concatenated.
 
     Parameters are those of a plain `nn.Conv2d(sum(widths), out_channels, kernel)`.
@@ -229,7 +229,7 @@ _TAPS = (-1, 0, 1)
 """Where a 3x3 kernel reads, along either axis."""
 
 
-class PooledConv2d(nn.Conv2d, TwoForms):
+class PooledConv2d(nn.Conv2d, EquivalentForms):
     """A 3x3 convolution over a map of `width` channels and `branches` pooled maps of `branch_width` channels.
 
     Parameters are those of a plain `nn.Conv2d(width + branches * branch_width, out_channels, 3)`.

@@ -32,7 +32,7 @@ from gffnet.data.io import write_image
 from gffnet.errors import UserError
 from gffnet.evaluation.evaluate import plain
 from gffnet.evaluation.results import score_image
-from gffnet.files import write_whole
+from gffnet.files import atomic_write
 from gffnet.gates.figures import LOST, REFINED, class_legend
 from gffnet.gates.write import result_folders
 from gffnet.inference.batch import readable
@@ -342,7 +342,7 @@ class Comparison:
         shown = predicted if labels is None else [*predicted, labels]
         figure = comparison_figure(path.name, panels, insets, shown, self.classes, self.palette, of)
         file = f"{name}.{self.look.kind}"
-        write_whole(self.out / file, figure_bytes(figure, self.look.kind))
+        atomic_write(self.out / file, figure_bytes(figure, self.look.kind))
         if self.look.panels:
             self._write_panels(self.out / name, panels, insets)
         self._records.append(
@@ -439,7 +439,7 @@ def write_comparison(
             compared = True
     finally:
         if compared:
-            write_whole(out / NUMBERS, (json.dumps(comparison.numbers(), indent=1) + "\n").encode())
+            atomic_write(out / NUMBERS, (json.dumps(comparison.numbers(), indent=1) + "\n").encode())
     return comparison.numbers()
 
 

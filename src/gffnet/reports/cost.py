@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gffnet.data.catalog import class_count
 from gffnet.models.gffnet import build_network
-from gffnet.models.ops import set_plain
+from gffnet.models.ops import use_reference
 from gffnet.recipe import Recipe
 
 
@@ -41,9 +41,9 @@ def cost(recipe: Recipe, size: tuple[int, int]) -> dict[str, int]:
     with torch.device("meta"):
         network = build_network(recipe.model.without_weights(), class_count(recipe.data.name)).eval()
         image = torch.empty(1, recipe.model.backbone.in_channels, *size)
-    set_plain(network)
+    use_reference(network)
     plain = count_macs(network, image)
-    set_plain(network, False)
+    use_reference(network, False)
     executed = count_macs(network, image)
     return {
         "params": sum(p.numel() for p in network.parameters()),

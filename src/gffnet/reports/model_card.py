@@ -16,7 +16,7 @@ from gffnet.errors import UserError
 from gffnet.evaluation.results import DASH, SCORES, all_tables, markdown, read_result
 from gffnet.inference.model_io import ModelConfig, WeightFormat, hash_weights, load_model, rounded
 from gffnet.inference.pretrained import METRICS, TASK, Facts
-from gffnet.models.gffnet import SceneParser, build_network
+from gffnet.models.gffnet import SegmentationModel, build_network
 from gffnet.recipe import Recipe, TrainingRecipe, load_recipe
 from gffnet.reports.cost import count_macs
 from gffnet.reports.report import minutes, record_facts
@@ -39,7 +39,7 @@ WEAK = 0.3
 class Published(NamedTuple):
     """A model, and all that its card tells."""
 
-    network: SceneParser
+    network: SegmentationModel
     """With its kernels rounded to the number format that they are written in."""
     facts: Facts
 

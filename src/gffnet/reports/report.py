@@ -22,7 +22,7 @@ from gffnet.errors import UserError
 from gffnet.evaluation.evaluate import Task, evaluate_share
 from gffnet.evaluation.paper import match
 from gffnet.evaluation.results import NO_CLASS, SCORES, TOLERANCE, ImageScore, Result, read_result, write_result
-from gffnet.files import write_whole
+from gffnet.files import atomic_write
 from gffnet.gates.edit import GatedImage
 from gffnet.gates.figures import colour_table
 from gffnet.gates.statistics import gate_rows
@@ -988,7 +988,7 @@ def write_report(path: Path, report: Report) -> None:
         CannotWrite: the file cannot be written.
     """
     page = fill("reports", "page.html.jinja", _content(report), {"signed": signed})
-    write_whole(path, page.encode())
+    atomic_write(path, page.encode())
 
 
 def _content(report: Report) -> dict[str, Any]:

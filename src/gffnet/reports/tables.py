@@ -18,7 +18,7 @@ from gffnet.data.catalog import dataset_classes, thin_classes
 from gffnet.errors import UserError
 from gffnet.evaluation.paper import Match, PaperTable, PrintedRow, match, paper_rows, paper_tables
 from gffnet.evaluation.results import SCORES, read_result
-from gffnet.files import write_whole
+from gffnet.files import atomic_write
 from gffnet.recipe import ModelRecipe, Recipe, load_recipe, recipe_from_mapping, recipe_names
 from gffnet.reports.cost import costs
 from gffnet.templates import fill
@@ -793,7 +793,7 @@ def write_sections(path: Path, sections: Sequence[Section]) -> None:
         UserError: the ending is none of `FORMATS`.
         CannotWrite: the file cannot be written.
     """
-    write_whole(path, form_of(path)(sections).encode())
+    atomic_write(path, form_of(path)(sections).encode())
 
 
 def form_of(path: Path) -> Callable[[Sequence[Section]], str]:

@@ -33,7 +33,7 @@ from torch import Tensor
 
 from gffnet.console import screen
 from gffnet.errors import CannotWrite, RunFailed, Stopped, UserError
-from gffnet.files import NO_ROOM, write_whole
+from gffnet.files import NO_ROOM, atomic_write
 from gffnet.training.checkpoint import KeepLast
 from gffnet.training.run_folder import memory_in_use
 
@@ -113,7 +113,7 @@ class Tables:
         """
         for path, columns in ((self.losses, LOSS_COLUMNS), (self.scores, (*SCORE_COLUMNS, *self.classes))):
             kept = [row for row in _rows(path, columns) if int(row[0]) <= iteration]
-            write_whole(path, _text([columns, *kept]).encode())
+            atomic_write(path, _text([columns, *kept]).encode())
 
     def write(self, event: dict[str, Any]) -> None:
         """Append a line to the table of the event.
@@ -250,7 +250,7 @@ class WeightsAndBiases:
         known = path.read_text(encoding="utf-8").strip() if iteration and path.is_file() else ""
         if not known:
             known = secrets.token_hex(4)
-            write_whole(path, known.encode())
+            atomic_write(path, known.encode())
         return known
 
 
@@ -309,7 +309,7 @@ class History(Callback):
         self.iteration = trainer.global_step
         if trainer.is_global_zero and not self._begun:
             kept = [line for line in read_history(self.path) if line["iteration"] <= self.iteration]
-            write_whole(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+            atomic_write(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
             self._scored = max((line["iteration"] for line in kept if "miou" in line), default=None)
             for line in kept:
                 self.newest |= {key: value for key, value in line.items() if key not in _OF_SESSIONS}

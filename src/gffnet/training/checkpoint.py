@@ -8,7 +8,7 @@ from lightning import Callback, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 
-from gffnet.files import whole_file
+from gffnet.files import atomic_file
 from gffnet.inference.model_io import save_model
 
 
@@ -21,7 +21,7 @@ class WholeCheckpoints(TorchCheckpointIO):
         Raises:
             CannotWrite: there is no room; the checkpoint before is as it was.
         """
-        with whole_file(Path(path), durable=True) as file:
+        with atomic_file(Path(path), durable=True) as file:
             try:
                 torch.save(checkpoint, file)
             except RuntimeError as error:  # torch's writer hides the reason that the system gave

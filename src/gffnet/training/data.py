@@ -64,7 +64,7 @@ class Part(Dataset[Sample]):
         return Sample(image, torch.full_like(labels, IGNORE), name)
 
 
-class ParsingData(LightningDataModule):
+class SegmentationDataModule(LightningDataModule):
     """The training stream from an iteration on, and the validation split, each image once over all processes."""
 
     def __init__(

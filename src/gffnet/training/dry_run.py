@@ -28,7 +28,7 @@ from gffnet.inference.precision import pick_device, pick_precision
 from gffnet.models.gffnet import build_network
 from gffnet.recipe import Recipe
 from gffnet.training.launch import Launch
-from gffnet.training.losses import ParsingLoss
+from gffnet.training.losses import SegmentationLoss
 from gffnet.training.optim import make_optimizer
 from gffnet.training.run_folder import hardware
 from gffnet.training.task import AuxiliaryHead, batch_norms, both_losses, lower_precision
@@ -70,7 +70,7 @@ class Rehearsal(nn.Module):
         self.auxiliary = AuxiliaryHead(network.backbone.widths[2], classes, dropout=recipe.model.dropout)
         self.auxiliary_weight = training.auxiliary_weight
         weighted = training.loss.class_weights is not None or training.loss.class_weighting != "none"
-        self.loss = ParsingLoss(training.loss, torch.ones(classes) if weighted else None)
+        self.loss = SegmentationLoss(training.loss, torch.ones(classes) if weighted else None)
         if training.freeze_norms:
             for norm in batch_norms(self):
                 norm.eval().requires_grad_(False)

@@ -8,7 +8,7 @@ import torch
 
 from gffnet.errors import UserError
 from gffnet.inference.model_io import load_model
-from gffnet.models.gffnet import SceneParser
+from gffnet.models.gffnet import SegmentationModel
 
 
 class TakenOver(NamedTuple):
@@ -23,7 +23,7 @@ class TakenOver(NamedTuple):
         return f"{', '.join(self.loaded)}; fresh: {', '.join(self.fresh)}"
 
 
-def start_from(run: str | Path, network: SceneParser, classes: Sequence[str], whole: bool) -> TakenOver:
+def start_from(run: str | Path, network: SegmentationModel, classes: Sequence[str], whole: bool) -> TakenOver:
     """Load backbone and context of the trained `run` into `network`, or all of it (`whole`), strictly.
 
     With `whole`, the classifier takes over the classes that the run knows by the same name, in whatever order, and
@@ -54,7 +54,7 @@ def start_from(run: str | Path, network: SceneParser, classes: Sequence[str], wh
     return TakenOver(tuple(wanted), (*fresh, "auxiliary head"))
 
 
-def _load_part(run: str | Path, part: str, trained: SceneParser, network: SceneParser) -> None:
+def _load_part(run: str | Path, part: str, trained: SegmentationModel, network: SegmentationModel) -> None:
     """Load one part of the network, all of its keys and shapes."""
     source = getattr(trained, part)
     try:
@@ -66,7 +66,7 @@ def _load_part(run: str | Path, part: str, trained: SceneParser, network: SceneP
 
 
 def _load_classes(
-    run: str | Path, trained: SceneParser, before: Sequence[str], network: SceneParser, now: Sequence[str]
+    run: str | Path, trained: SegmentationModel, before: Sequence[str], network: SegmentationModel, now: Sequence[str]
 ) -> None:
     """Load the classifier's weights of the classes that both have."""
     source, target = trained.head.classifier, network.head.classifier

@@ -5,7 +5,7 @@ unless the recipe weights them, a labelled pixel's loss is that of `torch.nn.fun
 
     ℓ = -(1 - ε) w_y log p_y - ε / K Σ_k w_k log p_k
 
-The mean over pixels is `Σ ℓ / Σ w_y`. `ParsingLoss` gives its two sums apart.
+The mean over pixels is `Σ ℓ / Σ w_y`. `SegmentationLoss` gives its two sums apart.
 
 With online hard example mining (OHEM; Shrivastava et al., CVPR-16; over pixels: Wu et al., 2016) the mean is over the
 hard pixels alone: those with `p_y` below a threshold, and always the given share of the labelled pixels with the least
@@ -30,7 +30,7 @@ REGISTER = 16
 """Numbers of float32 in the widest vector register that CPUs have, of AVX-512."""
 
 
-class ParsingLoss(nn.Module):
+class SegmentationLoss(nn.Module):
     """The loss of a recipe, summed over the labelled pixels in float32.
 
     `forward(logits, labels) / weight(labels)` is the mean loss of a batch. A batch that is taken in parts, one after

@@ -15,7 +15,7 @@ from timm.optim.lamb import Lamb
 from timm.optim.lion import Lion
 from torch import Tensor, nn
 
-from gffnet.models.gffnet import SceneParser
+from gffnet.models.gffnet import SegmentationModel
 from gffnet.recipe import TrainingRecipe
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
@@ -25,7 +25,7 @@ SCALES = ("logit_scale",)
 """What they call scalars, one an attention head, that are kept in maps."""
 
 
-def make_optimizer(network: SceneParser, auxiliary: nn.Module, recipe: TrainingRecipe) -> torch.optim.Optimizer:
+def make_optimizer(network: SegmentationModel, auxiliary: nn.Module, recipe: TrainingRecipe) -> torch.optim.Optimizer:
     """The optimiser of a network and its auxiliary head, with the groups of `parameter_groups`."""
     groups, rate = parameter_groups(network, auxiliary, recipe), recipe.learning_rate
     # `fused` has a CPU do all the steps of Adam in one pass over memory, in a third of the time. On a GPU it would
@@ -48,7 +48,7 @@ def make_optimizer(network: SceneParser, auxiliary: nn.Module, recipe: TrainingR
             return lamb
 
 
-def parameter_groups(network: SceneParser, auxiliary: nn.Module, recipe: TrainingRecipe) -> list[dict[str, Any]]:
+def parameter_groups(network: SegmentationModel, auxiliary: nn.Module, recipe: TrainingRecipe) -> list[dict[str, Any]]:
     """The parameters that are trained, by learning rate and weight decay; groups without any are left out.
 
     `backbone` has the learning rate times `backbone_multiplier`; `new layers`, all others and the auxiliary head, times
@@ -131,7 +131,7 @@ def poly(iteration: int, iterations: int, power: float) -> float:
 Network = TypeVar("Network", bound=nn.Module)
 
 
-class MovingAverage(nn.Module, Generic[Network]):
+class ExponentialMovingAverage(nn.Module, Generic[Network]):
     """A copy of a network whose weights are the moving average of the network's.
 
     The average is held and reckoned in float32. Buffers, such as running statistics, are those of the network at its
@@ -146,7 +146,7 @@ class MovingAverage(nn.Module, Generic[Network]):
         self.decay = decay
         self.updates = 0
 
-    def train(self, mode: bool = True) -> "MovingAverage[Network]":
+    def train(self, mode: bool = True) -> "ExponentialMovingAverage[Network]":
         """Set the mode of the module, but never that of the average."""
         super().train(mode)
         self.network.eval()

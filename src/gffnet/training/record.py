@@ -23,7 +23,7 @@ from typing import Any
 import gffnet
 from gffnet.data.dataset import Dataset
 from gffnet.errors import CannotWrite, RunFailed, Stopped, UserError
-from gffnet.files import write_whole
+from gffnet.files import atomic_write
 from gffnet.inference.precision import Precision
 from gffnet.training.callbacks import History
 from gffnet.training.run_folder import commit, hardware, versions
@@ -195,4 +195,4 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, record: dict[str, Any]) -> None:
-    write_whole(path, (json.dumps(record, indent=2) + "\n").encode(), durable=True)
+    atomic_write(path, (json.dumps(record, indent=2) + "\n").encode(), durable=True)

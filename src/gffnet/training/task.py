@@ -15,28 +15,28 @@ from gffnet.inference.model_io import ModelConfig
 from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import Predictor
 from gffnet.metrics.confusion import ConfusionMatrix, Scores
-from gffnet.models.gffnet import SceneParser
+from gffnet.models.gffnet import SegmentationModel
 from gffnet.models.layers import conv_block
 from gffnet.models.ops import resize, size_of
 from gffnet.recipe import TrainingRecipe
 from gffnet.training.callbacks import LossWatch
-from gffnet.training.losses import ParsingLoss
-from gffnet.training.optim import MovingAverage, learning_rate_factor, make_optimizer
+from gffnet.training.losses import SegmentationLoss
+from gffnet.training.optim import ExponentialMovingAverage, learning_rate_factor, make_optimizer
 
 
 def both_losses(
-    network: SceneParser,
+    network: SegmentationModel,
     auxiliary: nn.Module,
     loss: nn.Module,
     images: Num[Tensor, "b c h w"],
     labels: Integer[Tensor, "b h w"],
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Main and auxiliary loss of images and labels, summed as `ParsingLoss` does.
+    """Main and auxiliary loss of images and labels, summed as `SegmentationLoss` does.
 
     Args:
         network: whose logits make the main loss.
         auxiliary: head on `X_3`, whose logits make the other.
-        loss: a `ParsingLoss`.
+        loss: a `SegmentationLoss`.
         images: uint8, or float in 0..255.
         labels: train ids, 255 where a pixel is ignored.
     """
@@ -86,12 +86,12 @@ class AuxiliaryHead(nn.Module):
 # number of processes change what is learned.
 
 
-class ParsingTask(LightningModule):
+class SegmentationTask(LightningModule):
     """Cross-entropy on the network's logits plus 0.4 times that of the auxiliary head on `X_3`."""
 
     def __init__(
         self,
-        network: SceneParser,
+        network: SegmentationModel,
         config: ModelConfig,
         training: TrainingRecipe,
         precision: Precision,
@@ -103,8 +103,8 @@ class ParsingTask(LightningModule):
         self.automatic_optimization = False
         self.network = network.to(memory_format=torch.channels_last)
         self.auxiliary = AuxiliaryHead(network.backbone.widths[2], len(config.classes), dropout=config.model.dropout)
-        self.loss = ParsingLoss(training.loss, class_weights)
-        self.average = None if training.ema is None else MovingAverage(self.network, training.ema)
+        self.loss = SegmentationLoss(training.loss, class_weights)
+        self.average = None if training.ema is None else ExponentialMovingAverage(self.network, training.ema)
         self.config = config
         self.training_recipe = training
         self.precision = precision
@@ -120,15 +120,15 @@ class ParsingTask(LightningModule):
                 norm.requires_grad_(False)
 
     @property
-    def model(self) -> SceneParser:
+    def model(self) -> SegmentationModel:
         """The network that is validated and kept: the average of the weights, if the recipe has one."""
         if self.average is None:
             return self.network
-        averaged: SceneParser = self.average.network
+        averaged: SegmentationModel = self.average.network
         return averaged
 
     def losses(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (B, C, H, W) and labels (B, H, W) → main and auxiliary loss, summed as `ParsingLoss` does."""
+        """Images (B, C, H, W) and labels (B, H, W) → main and auxiliary loss, summed as `SegmentationLoss` does."""
         return both_losses(self.network, self.auxiliary, self.loss, images, labels)
 
     def training_step(self, batch: Batch, index: int) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from gffnet.data.datasets import open_dataset, open_files
 from gffnet.data.io import read_header
 from gffnet.data.loader import ClassBalance, class_pixels
 from gffnet.errors import UserError
-from gffnet.files import write_whole
+from gffnet.files import atomic_write
 from gffnet.inference.model_io import ModelConfig, save_model
 from gffnet.inference.precision import Precision, keep_pages, pick_precision
 from gffnet.metrics.confusion import Scores
@@ -47,7 +47,7 @@ from gffnet.training.callbacks import (
     WeightsAndBiases,
 )
 from gffnet.training.checkpoint import KeepBest, KeepLast, WholeCheckpoints
-from gffnet.training.data import ParsingData
+from gffnet.training.data import SegmentationDataModule
 from gffnet.training.dry_run import Setup
 from gffnet.training.failures import explained
 from gffnet.training.finetune import start_from
@@ -55,7 +55,7 @@ from gffnet.training.launch import Launch, find_launch
 from gffnet.training.losses import class_weights, needs_pixels
 from gffnet.training.record import Facts, recorded
 from gffnet.training.run_folder import LAST, Start, alone, check_classes, clear, find_start
-from gffnet.training.task import ParsingTask
+from gffnet.training.task import SegmentationTask
 
 # Lightning's trainer as gffnet wants it: our own callbacks and checkpoints, one process a device.
 
@@ -70,7 +70,7 @@ def make_trainer(
     plugins: list[Any] = [WholeCheckpoints()]
     if launch.by == "SLURM":  # its requeueing keeps checkpoints of its own
         plugins.append(SLURMEnvironment(auto_requeue=False))
-    # Running statistics need no exchange in training: `ParsingTask` does that before it validates. An exchange in every
+    # Running statistics need no exchange in training: `SegmentationTask` does that before it validates. An exchange in every
     # forward pass would hang where processes validate different numbers of images.
     ddp = DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)
     return Trainer(
@@ -95,7 +95,7 @@ def make_trainer(
     )
 
 
-def synchronise_norms(task: ParsingTask, launch: Launch) -> None:
+def synchronise_norms(task: SegmentationTask, launch: Launch) -> None:
     """Have batch normalisation see the batches of all processes, where that works; say so where it does not."""
     if launch.processes == 1 or task.training_recipe.freeze_norms:
         return
@@ -291,7 +291,7 @@ def train(
     task = _task(recipe, name, sets.train, start, precision, weights)
     synchronise_norms(task, launch)
     history = History(out, recipe.training.batch, _logs(recipe, name, out, task.config.classes, wandb))
-    data = ParsingData(recipe, sets.train, sets.val, start.iteration, launch, balance)
+    data = SegmentationDataModule(recipe, sets.train, sets.val, start.iteration, launch, balance)
     first, facts = launch.rank == 0, _facts(recipe, task, sets, launch)
     with alone(out, first), recorded(out, facts, history, start.iteration, first):
         _run(recipe, out, task, data, launch, start, [history, ProgressBar(history)] if progress else [history])
@@ -351,7 +351,7 @@ def _by_classes(recipe: Recipe, train_set: Any) -> tuple[ClassBalance | None, Te
 
 def _task(
     recipe: Recipe, name: str, train_set: Dataset, start: Start, precision: Precision, weights: Tensor | None
-) -> ParsingTask:
+) -> SegmentationTask:
     """What is trained: a new network, or one that a checkpoint is about to bring the weights of."""
     seed_everything(recipe.seed, verbose=False)
     classes = train_set.classes
@@ -371,10 +371,10 @@ def _task(
         recipe.evaluation,
         (size.height, size.width),
     )
-    return ParsingTask(network, config, recipe.training, precision, recipe.seed, weights)
+    return SegmentationTask(network, config, recipe.training, precision, recipe.seed, weights)
 
 
-def _facts(recipe: Recipe, task: ParsingTask, sets: Sets, launch: Launch) -> Facts:
+def _facts(recipe: Recipe, task: SegmentationTask, sets: Sets, launch: Launch) -> Facts:
     """What the record of the run holds."""
     return Facts(
         recipe=task.config.recipe,
@@ -391,8 +391,8 @@ def _facts(recipe: Recipe, task: ParsingTask, sets: Sets, launch: Launch) -> Fac
 def _run(
     recipe: Recipe,
     out: Path,
-    task: ParsingTask,
-    data: ParsingData,
+    task: SegmentationTask,
+    data: SegmentationDataModule,
     launch: Launch,
     start: Start,
     followers: Sequence[Callback],
@@ -408,7 +408,7 @@ def _run(
     with explained(out, setup, launch.share(training.batch), data.workers):
         if launch.rank == 0:
             clear(out)
-            write_whole(out / "recipe.yaml", yaml.safe_dump(recipe.to_mapping(), sort_keys=False).encode())
+            atomic_write(out / "recipe.yaml", yaml.safe_dump(recipe.to_mapping(), sort_keys=False).encode())
         trainer.fit(task, data, ckpt_path=start.checkpoint, weights_only=True)
         if training.iterations % training.validate_every:
             trainer.validate(task, data, verbose=False)

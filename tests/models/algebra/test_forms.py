@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from gffnet.models.ops import ConcatConv2d, LevelSum, PooledConv2d, set_plain
+from gffnet.models.ops import ConcatConv2d, LevelSum, PooledConv2d, use_reference
 
 
 def parts():
@@ -20,16 +20,16 @@ def test_modules_start_in_the_cheap_form():
 
 def test_set_plain_reaches_every_part_and_goes_both_ways():
     module = parts()
-    set_plain(module)
+    use_reference(module)
     assert forms(module) == [True, True, True]
-    set_plain(module, False)
+    use_reference(module, False)
     assert forms(module) == [False, False, False]
 
 
 def test_the_form_is_neither_parameter_nor_buffer():
     module = parts()
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    set_plain(module)
+    use_reference(module)
     after = module.state_dict()
     assert list(after) == list(before)
     assert all(torch.equal(after[name], value) for name, value in before.items())

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gffnet.models.fusion import Fusion
-from gffnet.models.ops import set_plain
+from gffnet.models.ops import use_reference
 from tests.models import naive
 from tests.models.naive import (
     BACKBONE_SIZES,
@@ -62,7 +62,7 @@ class FusionContract:
     @given(sizes=pyramid_sizes())
     def test_equals_its_equation(self, plain: bool, sizes: list[Size]):
         fusion = self.build(len(sizes))
-        set_plain(fusion, plain)
+        use_reference(fusion, plain)
         maps = random_maps(fusion.widths, sizes)
         before = [x.clone() for x in maps]
         fused = fusion.fuse(fusion.reduce(maps), fusion.gates(maps))
@@ -154,7 +154,7 @@ class FusionContract:
 
     def test_a_state_saved_from_either_form_loads_into_the_other(self):
         cheap, plain = self.build(4), self.build(4)
-        set_plain(plain)
+        use_reference(plain)
         plain.load_state_dict(cheap.state_dict())
         maps = random_maps(cheap.widths, BACKBONE_SIZES[0])
         assert list(plain.state_dict()) == list(cheap.state_dict())

@@ -24,7 +24,7 @@ from gffnet.data.cache.index import (
 )
 from gffnet.data.dataset import Dataset
 from gffnet.errors import UserError
-from gffnet.files import write_whole
+from gffnet.files import atomic_write
 from gffnet.parallel import in_processes
 
 
@@ -140,7 +140,7 @@ def _cache_one(dataset: Dataset, root: Path, folder: Path, compressed: bool, ind
     labels = opened.labels()
     if there is None:
         pixels = opened.window(slice(0, opened.size[0]), slice(0, opened.size[1]))
-        write_whole(path, encode_entry(pixels, compressed), durable=True)
+        atomic_write(path, encode_entry(pixels, compressed), durable=True)
     counts = np.bincount(labels.ravel())
     classes = {str(label): int(counts[label]) for label in np.flatnonzero(counts)}
     return _Done(name, Record(content, states, classes), there is None, path.stat().st_size, "")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gffnet.data.dataset import Dataset
 from gffnet.errors import UserError
-from gffnet.files import write_whole
+from gffnet.files import atomic_write
 
 _VERSION = 1
 """Of what the entries mean; another number makes every cache a stale one."""
@@ -90,7 +90,7 @@ def write_index(folder: Path, split: str, index: Index) -> None:
     Raises:
         UserError: it cannot be written.
     """
-    write_whole(_path(folder, split), _checked(json.dumps(asdict(index))).encode(), durable=True)
+    atomic_write(_path(folder, split), _checked(json.dumps(asdict(index))).encode(), durable=True)
 
 
 def entry_path(folder: Path, record_digest: str, compressed: bool) -> Path:
