@@ -17,7 +17,7 @@ from PIL import Image
 
 from gffnet.cli import cost
 from gffnet.cli.main import COMMANDS, DATA_COMMANDS, main
-from gffnet.inference import model_io as shipped
+from gffnet.inference import model_io
 from gffnet.inference.model_io import save_model
 from tests import tiny
 from tests.data.trees import camvid_tree
@@ -64,7 +64,7 @@ def test_help_and_import_leave_what_is_heavy_alone() -> None:
     loaded = (
         "print(*{m.split('.')[0] for m in sys.modules} & {'torch', 'timm', 'lightning', 'PIL', 'numpy', 'matplotlib'})"
     )
-    assert python(f"import sys, gffnet, gffnet.cli; gffnet.cli.make_parser().format_help(); {loaded}").strip() == ""
+    assert python(f"import sys, gffnet.cli.main; gffnet.cli.main.make_parser().format_help(); {loaded}").strip() == ""
 
 
 @pytest.mark.parametrize("words", [[], *[[name] for name in COMMANDS], *[["data", name] for name in DATA_COMMANDS]])
@@ -130,7 +130,7 @@ def test_a_mistake_is_answered_in_one_line(words: list[str], said: str, capsys: 
 def test_no_model_where_none_ships(
     words: list[str], tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shipped, "SHIPPED", tmp_path / "none")
+    monkeypatch.setattr(model_io, "SHIPPED", tmp_path / "none")
     assert "no model ships" in fails(capsys, *words)
 
 
@@ -393,7 +393,7 @@ def test_an_interrupt_is_no_failure_of_ours(monkeypatch: pytest.MonkeyPatch, cap
 )
 def test_a_process_of_its_own_looks_for_garbage_late_and_not_at_its_end(objects: int, threshold: int) -> None:
     code = (
-        "import gc, sys, gffnet.cli as cli\n"
+        "import gc, sys, gffnet.cli.main as cli\n"
         f"cli.main = lambda: len([[] for _ in range({objects})])\n"
         "code = cli.script()\n"
         "sys.exit(f'{code} {gc.get_threshold()[0]} {len(gc.callbacks)} {gc.get_freeze_count() > 1000}')"

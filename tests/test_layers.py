@@ -1,4 +1,4 @@
-"""The rules of the source tree: layers, sizes. A rule that fails names what breaks it."""
+"""The rules of the source tree: imports go one way, without cycles, and heavy libraries stay where they belong."""
 
 import ast
 import logging
@@ -6,28 +6,25 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from importlinter.cli import lint_imports
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "gffnet"
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
-LONGEST_FUNCTION = 50
-
 
 def test_imports_go_one_way(capsys):
     loggers = [logger for logger in logging.root.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
     disabled = [logger.disabled for logger in loggers]
     status = lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True, no_logo=True)
-    for logger, before in zip(loggers, disabled, strict=True):  # it silences all that there are
+    for logger, before in zip(loggers, disabled, strict=True):  # import-linter disables all existing loggers
         logger.disabled = before
     assert status == 0, capsys.readouterr().out
 
 
 def test_every_part_of_the_package_has_its_layer():
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    named = {name.strip(" ()") for layer in contracts[0]["layers"] for name in layer.split("|")}
+    named = {name.strip(" ()") for layer in contracts[-1]["layers"] for name in layer.split("|")}
     parts = {
         f"gffnet.{path.stem}" for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
     }
@@ -35,41 +32,17 @@ def test_every_part_of_the_package_has_its_layer():
     assert sorted(named ^ parts) == [], "in the layers contract or in the package, but not in both"
 
 
-def test_no_function_is_too_long():
-    too_long = {}
-    for path in MODULES:
-        for node in ast.walk(ast.parse((PACKAGE / path).read_text())):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                length = (node.end_lineno or node.lineno) - node.lineno + 1
-                if length > LONGEST_FUNCTION:
-                    too_long[f"{path}:{node.lineno} {node.name}"] = length
-    assert too_long == {}
-
-
 def test_nothing_is_called_utils():
     assert [str(path) for path in MODULES if path.stem in {"utils", "util", "helpers", "misc", "common"}] == []
 
 
-@pytest.mark.parametrize("family", ["models/fusion", "models/context"])
-def test_siblings_never_import_each_other(family):
-    package = "gffnet." + family.replace("/", ".")
-    crossings = [
-        f"{path} imports {name}"
-        for path in MODULES
-        if path.parent == Path(family)
-        for name in imported(path)
-        if name.startswith(f"{package}.") and name.split(".")[len(package.split("."))] != "base"
-    ]
-    assert crossings == []
-
-
-def test_lightning_lives_in_training_only():
+def test_lightning_is_imported_by_training_only():
     users = {path.parts[0] for path in MODULES if any(name.split(".")[0] == "lightning" for name in imported(path))}
     assert users <= {"training"}
 
 
 def imported(path: Path) -> Iterator[str]:
-    """Names of the modules that a module imports, wherever in it."""
+    """Names of the modules that a module imports, at any level."""
     for node in ast.walk(ast.parse((PACKAGE / path).read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -48,9 +48,9 @@ def test_the_package_says_that_it_is_typed() -> None:
     [
         "import gffnet; gffnet.__version__; gffnet.__all__",
         "import gffnet.errors, gffnet.files, gffnet.cli.arguments",
-        "from gffnet.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass",
-        "from gffnet.cli import main\ntry: main(['train', '--help'])\nexcept SystemExit: pass",
-        "from gffnet.cli import main\nmain(['cost', 'no/such', '--nonsense'])",
+        "from gffnet.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: pass",
+        "from gffnet.cli.main import main\ntry: main(['train', '--help'])\nexcept SystemExit: pass",
+        "from gffnet.cli.main import main\nmain(['cost', 'no/such', '--nonsense'])",
     ],
     ids=["import", "foundation", "help", "help-of-a-command", "bad-option"],
 )

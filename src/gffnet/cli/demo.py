@@ -1,7 +1,7 @@
-"""The main job end to end, offline and on a CPU, in minutes.
+"""`gffnet demo`: the main job end to end, offline and on a CPU, in minutes.
 
-Draw street scenes, train a small GFFNet on them from scratch, score it on scenes it has not seen, look at its gates,
-and write one page about it all. A demo that was interrupted goes on where it stopped; one that is done is shown again.
+Draw street scenes, train a small GFFNet on them from scratch, score it on held-out scenes, look at its gates, and write
+one page about all of it. An interrupted demo resumes where it stopped; a finished one only names its report.
 """
 
 import dataclasses
@@ -11,17 +11,28 @@ from argparse import Namespace
 from pathlib import Path
 
 from gffnet.cli.arguments import Parser
-from gffnet.console import progress, screen
 from gffnet.errors import UserError
-from gffnet.inference.model_io import CONFIG
-from gffnet.recipe import load_recipe
-from gffnet.reports.report import open_images, report_of, write_report
-from gffnet.streets import write_streets
-from gffnet.training.train import train
 
+SUMMARY = "draw street scenes, train a small GFFNet on them, score it and write DIR/report.html; offline, in minutes"
 RECIPE = "streets/demo"
 TRAIN_SCENES, VAL_SCENES, SIZE = 240, 40, (128, 256)
 EXAMPLES = 6
+
+
+def add_arguments(parser: Parser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder to write into (default: demo)")
+
+
+def run(arguments: Namespace) -> None:
+    """Run the demo and print where the report is."""
+    from gffnet.console import screen
+
+    try:
+        report = demo(arguments.out)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("the same command resumes from here") from None
+    screen.print(f"report: {report}")
 
 
 def demo(out: Path) -> Path:
@@ -30,6 +41,12 @@ def demo(out: Path) -> Path:
     Raises:
         UserError: `out` cannot be written to, or holds a run of another recipe.
     """
+    from gffnet.console import screen
+    from gffnet.inference.model_io import CONFIG
+    from gffnet.recipe import load_recipe
+    from gffnet.reports.report import open_images, report_of, write_report
+    from gffnet.training.train import train
+
     start, report_file, run = time.perf_counter(), out / "report.html", out / "run"
     begun, done = run.exists(), (run / "model" / CONFIG).is_file() and report_file.is_file()
     scenes = _scenes(out / "streets")
@@ -49,7 +66,10 @@ def demo(out: Path) -> Path:
 
 
 def _scenes(folder: Path) -> Path:
-    """The folder of the scenes, which are drawn unless they are there; it appears whole or not at all."""
+    """The folder of the scenes, drawn into it (atomically) unless it exists."""
+    from gffnet.console import progress
+    from gffnet.streets import write_streets
+
     if folder.is_dir():
         return folder
     part = folder.with_name(f"{folder.name}.part")
@@ -64,32 +84,10 @@ def _scenes(folder: Path) -> Path:
 
 
 def _summary(seconds: float, begun: bool) -> list[tuple[str, str]]:
-    """What the reader of the report should know first."""
-    whole = "since it went on after an interruption" if begun else "for all of it"
+    """The first lines of the report."""
+    whole = "since it was resumed" if begun else "in all"
     return [
         ("Scenes", f"{TRAIN_SCENES} to train on, {VAL_SCENES} to score on, {SIZE[1]} x {SIZE[0]} pixels"),
         ("Training", "from scratch: no weights were loaded"),
         ("Time", f"{seconds / 60:.1f} minutes {whole}, scenes and this page included"),
     ]
-
-
-# `gffnet demo`: the main job end to end.
-
-
-SUMMARY = "draw street scenes, train a small GFFNet on them, score it and write DIR/report.html; offline, in minutes"
-
-
-def add_arguments(parser: Parser) -> None:
-    """Declare the arguments."""
-    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder to write into (default: demo)")
-
-
-def run(arguments: Namespace) -> None:
-    """Run it all, and say where the report is."""
-    from gffnet.console import screen
-
-    try:
-        report = demo(arguments.out)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt("the same command goes on from here") from None
-    screen.print(f"report: {report}")

@@ -1,13 +1,16 @@
-"""The command line: parse, then run one subcommand.
+"""The command line: parse the arguments, then run one subcommand.
 
-Exit codes: 0 done, 1 failed, 2 bad input (one line with cause and remedy, no traceback).
+A command is a module of this package with `SUMMARY`, `add_arguments(parser)` and `run(arguments)`; it imports torch and
+all else that is slow inside `run`, so that `--help` answers at once.
+
+Exit codes: 0 done, 1 failed, 2 bad input (one line with cause and remedy, no traceback), 130 interrupted.
 """
 
 import gc
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 
 import gffnet
@@ -33,7 +36,7 @@ from gffnet.cli import (
 from gffnet.cli.arguments import Parser
 from gffnet.errors import RunFailed, UserError
 
-COMMANDS: dict[str, ModuleType] = {
+COMMANDS: Mapping[str, ModuleType] = {
     "demo": demo,
     "train": train,
     "evaluate": evaluate,
@@ -49,30 +52,11 @@ COMMANDS: dict[str, ModuleType] = {
     "cost": cost,
     "tables": tables,
 }
-DATA_COMMANDS: dict[str, ModuleType] = {"check": data_check, "cache": data_cache, "streets": data_streets}
-
-
-def script() -> int:
-    """What the command `gffnet` runs: `main` in a process of its own, which begins and ends faster for it.
-
-    The imports make a million objects and leave nothing for the garbage collector, which looks through them again and
-    again, and once more at the end: for a single photograph 1.7 of 4.5 seconds. So it begins late.
-    """
-    gc.set_threshold(1_000_000)
-    gc.callbacks.append(_then_often)
-    code = main()
-    gc.freeze()
-    return code
-
-
-def _then_often(phase: str, info: dict[str, int]) -> None:
-    """Have garbage collected often from the first time on."""
-    gc.set_threshold(10_000)
-    gc.callbacks.remove(_then_often)
+DATA_COMMANDS: Mapping[str, ModuleType] = {"check": data_check, "cache": data_cache, "streets": data_streets}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `gffnet` with the arguments `argv` (the process's own if None); returns the exit code."""
+    """Run `gffnet` with the arguments `argv` (default: those of the process); returns the exit code."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("gffnet").setLevel(logging.INFO)
     try:
@@ -86,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         return _fail(f"interrupted: {interrupt}" if interrupt.args else "interrupted", 130)
     except BrokenPipeError:
-        # Whoever read our output has had enough. Keep Python from flushing into the closed pipe.
+        # The reader of a pipe has closed it (`gffnet ... | head`). Keep Python from flushing into it once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
@@ -101,8 +85,7 @@ def make_parser() -> Parser:
     return parser
 
 
-def _add_commands(parser: Parser, commands: dict[str, ModuleType]) -> None:
-    """Give a parser its subcommands."""
+def _add_commands(parser: Parser, commands: Mapping[str, ModuleType]) -> None:
     parser.commands = parser.add_subparsers(metavar="COMMAND", required=True, title="commands", parser_class=Parser)
     for name, module in commands.items():
         summary = module.SUMMARY
@@ -112,10 +95,25 @@ def _add_commands(parser: Parser, commands: dict[str, ModuleType]) -> None:
 
 
 def _fail(reason: object, code: int) -> int:
-    """Say why on standard error, in one line; returns the exit code."""
+    """Print one line on standard error; returns the exit code."""
     print("error:", " ".join(str(reason).splitlines()), file=sys.stderr)
     return code
 
 
-if __name__ == "__main__":
-    sys.exit(script())
+def script() -> int:
+    """The entry point `gffnet`: `main` with garbage collection put off.
+
+    Importing torch makes a million objects of which none is garbage. The collector would scan them again and again, and
+    once more at exit: 1.7 of the 4.5 seconds that predicting one photograph took. So the first collection comes late,
+    and the usual threshold applies from then on.
+    """
+    gc.set_threshold(1_000_000)
+    gc.callbacks.append(_restore_threshold)
+    code = main()
+    gc.freeze()
+    return code
+
+
+def _restore_threshold(phase: str, info: dict[str, int]) -> None:
+    gc.set_threshold(10_000)
+    gc.callbacks.remove(_restore_threshold)
