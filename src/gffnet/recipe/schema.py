@@ -60,9 +60,10 @@ def _ascending(ends: tuple[float, float]) -> tuple[float, float]:
     return ends
 
 
-_NUMBER = _instance_of(int, float, str)  # YAML reads 1e-3 as text
+_NUMBER = _instance_of(int, float, str)  # PyYAML reads 1e-3 as text
 _LIST = _instance_of(list, tuple)
 
+# A constraint stands before the check of the instance: after it, pydantic would leave it out of the JSON schema.
 Text = Annotated[str, Strict()]
 Flag = Annotated[bool, Strict()]
 NonNegativeInt = Annotated[int, Strict(), Field(ge=0)]
@@ -355,7 +356,7 @@ def _readable(kind: type, error: ValidationError, given: object, source: str) ->
     if isinstance(cause, RecipeError):
         text = str(cause)
     elif first["type"] in _UNKNOWN:
-        wrong, allowed = str(place[-1]), schema["properties"]
+        wrong, allowed = str(place[-1]), schema.get("properties", {})
         text = f"{'.'.join([*keys, wrong])} is unknown.{nearest(wrong, allowed)} Allowed: {', '.join(allowed)}."
     elif first["type"] == "missing" and len(keys) == len(place):
         text = f"{key} is missing."
@@ -374,12 +375,12 @@ def _expected(schema: dict[str, Any]) -> str:
         return " or ".join(map(_expected, schema["anyOf"]))
     if choices := _choices(schema):
         return f"one of {', '.join(map(str, choices))}"
-    if schema["type"] == "array":
+    if schema.get("type") == "array":
         item = schema.get("items") or schema["prefixItems"][0]
         count = _COUNTS.get(schema["maxItems"], "") if "maxItems" in schema else ""
         many = f"{count}{_PLURALS.get(item.get('type'), 'lists')}{_bounds(item)}"
         return f"a list of {many}" + (", at least one" if schema.get("minItems") == 1 else "")
-    return f"{_NOUNS[schema['type']]}{_bounds(schema)}"
+    return _NOUNS.get(schema.get("type", ""), "another value") + _bounds(schema)
 
 
 def _choices(schema: dict[str, Any]) -> list[Any]:
