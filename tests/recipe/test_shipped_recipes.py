@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from gffnet.models.build import build_network
 
 from gffnet.data.catalog import class_count
+from gffnet.models.gffnet import build_network
 from gffnet.recipe import RECIPES, load_recipe, recipe_from_mapping, recipe_names
 
 NAMES = recipe_names()
