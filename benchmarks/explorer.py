@@ -1,14 +1,14 @@
-"""The gate explorer: how long a moved slider takes to be a picture, in a browser, and where the time goes.
+"""Measure the gate explorer: the time from a slider event to the picture in a browser, and its parts.
 
     python benchmarks/explorer.py [--recipe streets/gffnet_r18] [--max-side 1024] [--runs 30] [--precision auto]
                                   [--out FILE]
 
-The network is untrained, as that does not matter to time; the image is a drawn street scene, half as high as wide.
+The network is untrained, which does not affect the time; the image is a procedural street scene, twice as wide as high.
 
-- *in the page*: `gffnet explore` in a process of its own, headless Chromium before it; from the input event of a slider
-  to the drawn picture. "rough": of the image at half its sides, shown while the slider is held; "exact": as it is let
-  go. Every movement is to another value.
-- *parts*: one thread of calls in this process, without page and transport; medians of as many runs.
+- *in the page*: `gffnet explore` in a process of its own and headless Chromium; from the input event of a slider to the
+  painted picture. "preview": at half the resolution, shown while the slider is held; "exact": after its release. Every
+  event has another value.
+- *parts*: calls in this process, without page and transport, as many runs.
 """
 
 import argparse
@@ -23,17 +23,17 @@ from gffnet.gates.edit import GateEdit, edit_gates
 from gffnet.inference.precision import keep_pages
 from gffnet.inference.predictor import load
 from gffnet.streets.scene import render_street
-from gffnet.webapp.session import Session, open_session
-from gffnet.webapp.wire import pack
+from gffnet.app.explorer import pack
+from gffnet.app.session import Session, open_session
 from harness import interleaved, machine, report, spread, timing
 from large_image import untrained
 
 MOVE = """([level, value, held]) => new Promise((done) => {
-    const root = document.querySelector(".gx");
+    const root = document.querySelector("main");
     const slider = document.querySelector(`input[data-gate="${level}"]`);
     const started = performance.now();
     const watch = new MutationObserver(() => {
-        if (root.dataset.state !== (held ? "quick" : "exact")) return;
+        if (root.dataset.state !== (held ? "preview" : "exact")) return;
         watch.disconnect();
         requestAnimationFrame(() => done(performance.now() - started));
     });
@@ -45,7 +45,7 @@ MOVE = """([level, value, held]) => new Promise((done) => {
 
 
 def main() -> None:
-    """Measure, print, and keep it if asked."""
+    """Measure, print, and write the report if asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--recipe", default="streets/gffnet_r18")
     parser.add_argument("--max-side", type=int, default=1024)
@@ -62,7 +62,7 @@ def main() -> None:
     height, width = arguments.max_side // 2, arguments.max_side
     session = open_session(predictor, render_street(11, (height, width)).image)
     lines = [
-        machine("gradio"),
+        machine("starlette", "uvicorn"),
         f"{arguments.recipe}, {height}x{width}, {predictor.precision.name}, {arguments.runs} runs: median (range)",
         *[f"{what:>36}: {spread(timing(seconds), 3)} s" for what, seconds in page.items()],
         *parts(session, arguments.runs),
@@ -70,12 +70,12 @@ def main() -> None:
     report(lines, arguments.out)
 
 
-def in_the_page(model: Path, most: int, precision: str, runs: int) -> dict[str, list[float]]:
-    """Seconds from a moved slider to the picture."""
+def in_the_page(model: Path, max_side: int, precision: str, runs: int) -> dict[str, list[float]]:
+    """Return the seconds from a slider event to the picture."""
     from playwright.sync_api import sync_playwright
 
     command = [sys.executable, "-m", "gffnet", "explore", "--model", str(model), "--port", "0"]
-    command += ["--max-side", str(most), "--precision", precision]
+    command += ["--max-side", str(max_side), "--precision", precision]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process, sync_playwright() as playwright:
         assert process.stdout
         address = process.stdout.readline().split()[-1]
@@ -83,16 +83,16 @@ def in_the_page(model: Path, most: int, precision: str, runs: int) -> dict[str, 
         tab = browser.new_page(viewport={"width": 1440, "height": 900})
         tab.set_default_timeout(120_000)
         tab.goto(address)
-        tab.wait_for_selector('.gx[data-ready="yes"]')
+        tab.wait_for_selector('main[data-ready="yes"]')
         tab.click('[data-scene="0"]')
-        tab.wait_for_selector('.gx[data-state="exact"]')
-        seconds: dict[str, list[float]] = {"rough picture, slider held": [], "exact picture, slider let go": []}
+        tab.wait_for_selector('main[data-state="exact"]')
+        seconds: dict[str, list[float]] = {"preview, slider held": [], "exact picture, slider released": []}
         for run in range(-2, runs):
             value = 0.1 + 0.8 * ((run * 37) % 100) / 100
             for held, times in zip((True, False), seconds.values(), strict=True):
                 took = tab.evaluate(MOVE, [1 + run % 4, value + 0.05 * held, held]) / 1000
-                if held:  # the exact picture follows by itself: let it come before the next movement
-                    tab.wait_for_selector('.gx[data-state="exact"]')
+                if held:  # the exact picture follows by itself: wait for it before the next event
+                    tab.wait_for_selector('main[data-state="exact"]')
                 if run >= 0:
                     times.append(took)
         browser.close()
@@ -102,7 +102,7 @@ def in_the_page(model: Path, most: int, precision: str, runs: int) -> dict[str, 
 
 @torch.inference_mode()
 def parts(session: Session, runs: int) -> list[str]:
-    """Where the time of an exact answer goes."""
+    """Time the parts of an exact answer."""
     predictor, encoded = session.predictor, session.encoded
     assert encoded is not None
     network, edits = predictor.network, {1: GateEdit(value=0.0)}
@@ -112,17 +112,17 @@ def parts(session: Session, runs: int) -> list[str]:
     mixed = network.fusion.mix(encoded.reduced, gates)
     fused = network.fusion.fuse(encoded.reduced, gates)
     maps = network.pyramid(encoded.context, fused)
-    seen = session.see(edits)
+    prediction = session.predict(edits)
     calls = {
         "open: encode, decode, at both sizes": lambda: open_session(predictor, session.image),
         "Eq. (5)": lambda: network.fusion.mix(encoded.reduced, gates),
         "its refinement": lambda: [f(x) for f, x in zip(network.fusion.refinements, mixed, strict=True)],
         "dense pyramid": lambda: network.pyramid(encoded.context, fused),
-        "head, to the size of the image": lambda: network.head(maps, encoded.size),
-        "exact answer: all four, labels": lambda: session.see(edits),
-        "rough answer": lambda: session.see(edits, quick=True),
-        "what changed": lambda: session.changes(seen),
-        "packing": lambda: pack(*seen),
+        "head, at the size of the image": lambda: network.head(maps, encoded.size),
+        "exact answer: all four, labels": lambda: session.predict(edits),
+        "preview": lambda: session.predict(edits, preview=True),
+        "what changed": lambda: session.changes(prediction),
+        "packing": lambda: pack(*prediction),
     }
     seconds = interleaved(calls, runs, warm_up=1)
     return [f"{what:>36}: {spread(timing(times), 3)} s" for what, times in seconds.items()]

@@ -1,17 +1,15 @@
-"""`gffnet explore` as it is called; what it serves is tested in tests/webapp/test_page.py."""
+"""`gffnet explore` as it is called; what it serves is tested in tests/app/test_page.py."""
 
-import importlib.util
 import socket
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from gffnet.cli import explore
 from gffnet.cli.main import main
-from gffnet.inference import model_io as shipped
-from gffnet.webapp import page, server
-from tests.webapp import gated
+from gffnet.inference import model_io
+from gffnet.app import server
+from tests.app import gated
 
 Captured = pytest.CaptureFixture[str]
 
@@ -25,7 +23,6 @@ def model(tmp_path: Path) -> str:
 def unserved(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """Addresses that would be served, were it not for this test."""
     addresses: list[tuple[str, int]] = []
-    monkeypatch.setattr(page, "build", lambda explorer: explorer)
     monkeypatch.setattr(server, "serve", lambda app, listener: addresses.append(listener.getsockname()))
     return addresses
 
@@ -41,23 +38,19 @@ def test_an_interrupt_ends_it(model: str, monkeypatch: pytest.MonkeyPatch, capsy
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(page, "build", lambda explorer: explorer)
     monkeypatch.setattr(server, "serve", interrupted)
     assert main(["explore", "--model", model, "--port", "0"]) == 0
-    assert capsys.readouterr().err.splitlines()[-1] == "ended"
+    assert capsys.readouterr().err.splitlines()[-1] == "stopped"
 
 
-def test_without_gradio_it_says_so_at_once(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    find: Callable[..., object] = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *more: None if name == "gradio" else find(name, *more)
-    )
+@pytest.mark.parametrize(
+    ("missing", "said"), [({"uvicorn"}, "uvicorn"), ({"starlette", "uvicorn"}, "starlette and uvicorn")]
+)
+def test_missing_packages(missing: set[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    monkeypatch.setattr(explore, "find_spec", lambda name: None if name in missing else object())
     assert main(["explore", "--model", "nowhere"]) == 2
-    out, err = capsys.readouterr()
-    assert (out, err) == (
-        "",
-        "error: gffnet explore needs gradio, which is not installed: pip install 'gffnet[explore]'.\n",
-    )
+    expected = f"error: gffnet explore needs {said}: pip install 'gffnet[explore]'.\n"
+    assert capsys.readouterr() == ("", expected)
 
 
 def test_a_port_that_another_program_has(model: str, unserved: list[tuple[str, int]], capsys: Captured) -> None:
@@ -89,7 +82,7 @@ def test_mistakes(words: list[str], said: str, capsys: Captured) -> None:
 
 
 def test_no_model_where_none_ships(tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shipped, "SHIPPED", tmp_path / "none")
+    monkeypatch.setattr(model_io, "SHIPPED", tmp_path / "none")
     assert main(["explore"]) == 2
     assert "error: no model ships" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""Small networks for the explorer, with gates that differ from place to place, and images of more than one class."""
+"""Small networks whose gates differ from pixel to pixel, and images of more than one class."""
 
 from pathlib import Path
 from typing import Any

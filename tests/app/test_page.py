@@ -1,6 +1,7 @@
-"""The page as a person uses it: served by the command, in a browser, with a tiny network."""
+"""The page in a browser, served by the command with a tiny network."""
 
 import base64
+import http.client
 import io
 import json
 import os
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import urllib.error
+import urllib.parse
 import urllib.request
 import zipfile
 from collections.abc import Iterator
@@ -17,24 +19,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gffnet.gates.edit import GateEdit
 from gffnet.data.catalog import CAMVID
 from gffnet.data.colors import highlight, overlay
-from gffnet.gates.edit import GateEdit
-from gffnet.webapp.session import open_session
-from gffnet.webapp.shelf import MOST
+from gffnet.app.session import MAX_SESSIONS, open_session
 from tests import tiny
-from tests.webapp import gated, hostile
+from tests.app import gated, hostile
 
-pytest.importorskip("gradio", reason="gradio is not installed: pip install 'gffnet[explore]'")
+pytest.importorskip("starlette", reason="starlette is not installed: pip install 'gffnet[explore]'")
 
 READ_CANVAS = """name => {
-    const canvas = document.querySelector(`canvas[data-is="${name}"]`);
+    const canvas = document.querySelector(`canvas#${name}`);
     const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
     return [canvas.height, canvas.width, btoa(Array.from(data, (byte) => String.fromCharCode(byte)).join(""))];
 }"""
 
 
-ALONE = """
+JSON = {"Content-Type": "application/json"}
+
+LOCAL_ONLY = """
 import os, sys
 
 def watch(event, arguments):
@@ -46,50 +49,50 @@ sys.addaudithook(watch)
 from gffnet.cli import main
 sys.exit(main())
 """
-"""The command line, in a process that ends if it turns to another machine."""
+"""The command line, in a process that exits as soon as it connects to another machine or looks up a name."""
 
 
 class Page:
-    """A tab with the page, and what it asked for and complained of."""
+    """A tab with the page; records its requests and console errors."""
 
     def __init__(self, browser, url):
         self.tab = browser.new_page(viewport={"width": 1440, "height": 900})
-        self.asked, self.complaints = [], []
-        self.tab.on("request", lambda request: self.asked.append(request.url))
-        self.tab.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
-        self.tab.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.requests, self.errors = [], []
+        self.tab.on("request", lambda request: self.requests.append(request.url))
+        self.tab.on("console", lambda message: message.type == "error" and self.errors.append(message.text))
+        self.tab.on("pageerror", lambda error: self.errors.append(str(error)))
         self.tab.goto(url)
-        self.tab.wait_for_selector('.gx[data-ready="yes"]')
+        self.tab.wait_for_selector('main[data-ready="yes"]')
 
     def shown(self):
-        return int(self.tab.get_attribute(".gx", "data-shown"))
+        return int(self.tab.get_attribute("main", "data-shown"))
 
     def wait(self, since):
-        """Until an exact picture is shown that is newer than the `since`-th."""
+        """Wait for an exact picture that is newer than the `since`-th."""
         self.tab.wait_for_function(
-            "n => { const d = document.querySelector('.gx').dataset; return d.shown > n && d.state == 'exact'; }",
+            "n => { const d = document.querySelector('main').dataset; return d.shown > n && d.state == 'exact'; }",
             arg=since,
         )
 
     def upload(self, content, name="image.png"):
         since = self.shown()
-        self.tab.set_input_files('[data-is="file"]', {"name": name, "mimeType": "image/png", "buffer": content})
+        self.tab.set_input_files("#file", {"name": name, "mimeType": "image/png", "buffer": content})
         self.wait(since)
 
     def click(self, selector):
-        """Click what asks a question, and wait for the answer."""
+        """Click what sends a request and wait for its result."""
         since = self.shown()
         self.tab.click(selector)
         self.wait(since)
 
     def choose(self, selector, value):
-        """Choose from a menu what asks a question, and wait for the answer."""
+        """Select an option that sends a request and wait for its result."""
         since = self.shown()
         self.tab.select_option(selector, value)
         self.wait(since)
 
     def drag(self, level, values):
-        """Move a slider over values without letting go of it, faster than anyone could answer; then let go."""
+        """Drag a slider over values faster than they can be answered, then release it."""
         since = self.shown()
         self.tab.evaluate(
             """([level, values]) => {
@@ -106,14 +109,14 @@ class Page:
         return np.frombuffer(base64.b64decode(text), np.uint8).reshape(height, width, 4)[..., :3]
 
     def text(self, name):
-        return self.tab.inner_text(f'[data-is="{name}"]')
+        return self.tab.inner_text(f"#{name}")
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory) -> Iterator[tuple[str, subprocess.Popen]]:
     folder = tmp_path_factory.mktemp("models")
     models = [gated.folder(folder / "gff"), gated.folder(folder / "pspnet", tiny.PSPNET)]
-    command = [sys.executable, "-c", ALONE, "explore", "--model", *map(str, models), "--port", "0"]
+    command = [sys.executable, "-c", LOCAL_ONLY, "explore", "--model", *map(str, models), "--port", "0"]
     command += ["--device", "cpu", "--precision", "float32", "--max-side", "320"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     pipe = subprocess.PIPE
@@ -134,11 +137,11 @@ def page(browser, url):
     opened = Page(browser, url)
     yield opened
     opened.tab.close()
-    assert {re.match(r"(\w+://[^/]*|blob:\w+://[^/]*)", asked)[1] for asked in opened.asked} <= {
+    assert {re.match(r"(\w+://[^/]*|blob:\w+://[^/]*)", asked)[1] for asked in opened.requests} <= {
         url.rstrip("/"),
         "blob:" + url.rstrip("/"),
     }, "a request left this machine"
-    assert opened.complaints == []
+    assert opened.errors == []
 
 
 @pytest.fixture(scope="module")
@@ -154,31 +157,31 @@ def photo() -> bytes:
     return content.getvalue()
 
 
-def test_sliders_move_gates_and_the_picture_is_the_networks(page, photo, session):
+def test_sliders_edit_gates_and_the_picture_is_the_networks(page, photo, session):
     palette = CAMVID.palette
     page.upload(photo)
     learned = overlay(session.image, session.learned.labels, palette, 0.5)
     assert np.array_equal(page.canvas("edited"), learned)
     for level in (1, 2, 3, 4):
         page.drag(level, [1.2, 0.7, 0.0])
-        expected = session.see({level: GateEdit(scale=0.0)})
+        expected = session.predict({level: GateEdit(scale=0.0)})
         assert np.array_equal(page.canvas("edited"), overlay(session.image, expected.labels, palette, 0.5))
         assert not np.array_equal(page.canvas("edited"), learned)
         share = (expected.labels != session.learned.labels).mean()
         assert page.text("changes").startswith(f"{100 * share:.1f} % of the pixels changed")
-        page.click(f'[data-do="reset-{level}"]')
+        page.click(f"#reset-{level}")
         assert np.array_equal(page.canvas("edited"), learned)
-        assert not page.tab.is_visible('[data-is="changes"]')
+        assert not page.tab.is_visible("#changes")
 
 
 def test_holding_comparing_resetting(page, photo, session):
     page.upload(photo)
     learned = overlay(session.image, session.learned.labels, CAMVID.palette, 0.5)
-    page.click('[data-do="close-2"]')
+    page.click("#close-2")
     assert re.search(r"mean 0\.\d\d → 0\.00", page.text("mean-2"))
     page.choose('select[aria-label$="gate G4 does"]', "hold")
     page.drag(4, [0.5])
-    edited = session.see({2: GateEdit(value=0.0), 4: GateEdit(value=0.5)})
+    edited = session.predict({2: GateEdit(value=0.0), 4: GateEdit(value=0.5)})
     page.tab.click('button[data-mode="both"]')
     assert np.array_equal(page.canvas("learned"), learned)
     expected = overlay(session.image, edited.labels, CAMVID.palette, 0.5)
@@ -189,59 +192,59 @@ def test_holding_comparing_resetting(page, photo, session):
     assert np.array_equal((found == (255, 45, 149)).all(-1), changed)
     assert np.abs(found.astype(int) - highlight(session.image, changed)).max() <= 1
     page.tab.click('button[data-mode="learned"]')
-    assert not page.tab.is_visible('canvas[data-is="edited"]')
+    assert not page.tab.is_visible("canvas#edited")
     page.tab.click('button[data-mode="edited"]')
     page.tab.evaluate(
-        "(() => { const o = document.querySelector('[data-is=\"opacity\"]'); o.value = 100;"
+        "(() => { const o = document.querySelector('#opacity'); o.value = 100;"
         " o.dispatchEvent(new Event('input')); })()"
     )
     assert np.array_equal(page.canvas("edited"), overlay(session.image, edited.labels, CAMVID.palette, 1.0))
-    page.click('[data-is="reset"]')
+    page.click("#reset")
     assert np.array_equal(page.canvas("edited"), overlay(session.image, session.learned.labels, CAMVID.palette, 1.0))
 
 
-def test_the_pointer_tells_class_and_probability(page, photo, session):
+def test_class_and_probability_under_the_pointer(page, photo, session):
     page.upload(photo)
-    page.click('[data-do="close-3"]')
-    seen = session.see({3: GateEdit(value=0.0)})
-    row, column = np.argwhere(seen.labels != session.learned.labels)[0]
-    box = page.tab.locator('canvas[data-is="edited"]').bounding_box()
+    page.click("#close-3")
+    edited = session.predict({3: GateEdit(value=0.0)})
+    row, column = np.argwhere(edited.labels != session.learned.labels)[0]
+    box = page.tab.locator("canvas#edited").bounding_box()
     page.tab.mouse.move(box["x"] + (column + 0.5) / 240 * box["width"], box["y"] + (row + 0.5) / 160 * box["height"])
     lines = [" ".join(line.split()) for line in page.text("tip").splitlines()]
-    assert lines[0] == f"{CAMVID.names[seen.labels[row, column]]} {seen.percent[row, column]} %"
+    assert lines[0] == f"{CAMVID.names[edited.labels[row, column]]} {edited.percent[row, column]} %"
     before = session.learned
     assert lines[1] == f"as learned: {CAMVID.names[before.labels[row, column]]} {before.percent[row, column]} %"
     assert re.fullmatch(r"G1 [01]\.\d\d G2 [01]\.\d\d G3 0\.00 G4 [01]\.\d\d", lines[2])
     page.tab.mouse.move(2, 2)
-    assert not page.tab.is_visible('[data-is="tip"]')
-    names = {CAMVID.names[label] for label in np.unique(seen.labels)}
+    assert not page.tab.is_visible("#tip")
+    names = {CAMVID.names[label] for label in np.unique(edited.labels)}
     assert all(name in page.text("legend") for name in names)
     assert not any(name in page.text("legend") for name in set(CAMVID.names) - names)
 
 
 def test_results_are_downloaded(page, photo, session):
     page.upload(photo)
-    page.click('[data-do="open-1"]')
+    page.click("#open-1")
     with page.tab.expect_download() as download:
-        page.tab.click('[data-is="save"]')
+        page.tab.click("#save")
     with zipfile.ZipFile(download.value.path()) as file:
         assert json.loads(file.read("settings.json"))["gates"] == {"g1": {"scale": 1.0, "value": 1.0}}
         labels = np.array(Image.open(io.BytesIO(file.read("labels.png"))))
-    assert np.array_equal(labels, session.see({1: GateEdit(value=1.0)}).labels)
+    assert np.array_equal(labels, session.predict({1: GateEdit(value=1.0)}).labels)
 
 
 def test_models_scenes_and_bad_files(page, photo, session):
     page.click('[data-scene="1"]')
     assert page.canvas("edited").shape == (160, 320, 3)
     torn = hostile.REFUSED["png cut short"]()
-    page.tab.set_input_files('[data-is="file"]', {"name": "../../x.png", "mimeType": "image/png", "buffer": torn})
-    page.tab.wait_for_selector('[data-is="message"]:not([hidden])')
+    page.tab.set_input_files("#file", {"name": "../../x.png", "mimeType": "image/png", "buffer": torn})
+    page.tab.wait_for_selector("#message:not([hidden])")
     assert "damaged or cut short" in page.text("message")
     page.upload(photo)
-    assert not page.tab.is_visible('[data-is="message"]')
-    page.click('[data-do="close-1"]')
+    assert not page.tab.is_visible("#message")
+    page.click("#close-1")
     since = page.shown()
-    page.tab.select_option('[data-is="model"]', "1")
+    page.tab.select_option("#model", "1")
     page.wait(since)
     assert "has no fusion" in page.text("without")
     assert page.tab.locator("input[data-gate]").count() == 0
@@ -252,20 +255,20 @@ def test_models_scenes_and_bad_files(page, photo, session):
 def test_tabs_are_independent_and_an_expired_image_is_opened_again(browser, url, page, photo, session):
     page.upload(photo)
     other = Page(browser, url)
-    with other.tab.expect_request("**/component_server/") as request:
+    with other.tab.expect_request("**/api/open") as request:
         other.upload(hostile.encoded("PNG", (64, 96)))
-    page.click('[data-do="close-4"]')
+    page.click("#close-4")
     before = other.canvas("edited")
-    expected = overlay(session.image, session.see({4: GateEdit(value=0.0)}).labels, CAMVID.palette, 0.5)
+    expected = overlay(session.image, session.predict({4: GateEdit(value=0.0)}).labels, CAMVID.palette, 0.5)
     assert np.array_equal(page.canvas("edited"), expected)
     assert np.array_equal(other.canvas("edited"), before)
     other.tab.close()
-    for _ in range(MOST):
-        assert status(request.value.url, request.value.post_data_buffer, **{"Content-Type": "application/json"}) == 200
-    page.click('[data-do="reset-4"]')
-    page.click('[data-do="close-4"]')
+    for _ in range(MAX_SESSIONS):
+        assert status(request.value.url, request.value.post_data_buffer, **JSON) == 200
+    page.click("#reset-4")
+    page.click("#close-4")
     assert np.array_equal(page.canvas("edited"), expected)
-    assert other.complaints == []
+    assert other.errors == []
 
 
 def status(url: str, data: bytes | None = None, **headers: str) -> int:
@@ -276,13 +279,32 @@ def status(url: str, data: bytes | None = None, **headers: str) -> int:
         return error.code
 
 
-def test_nothing_else_is_served(url):
-    for path in ("file=/etc/passwd", "file=../../../../etc/passwd", "upload", "info", "file=https://example.org/"):
-        assert status(f"{url}gradio_api/{path}") == 404
-    assert status(f"{url}assets/%2e%2e/%2e%2e/%2e%2e/%2e%2e/etc/passwd") == 404
-    assert status(url, Host="example.org") == 403
-    assert status(f"{url}gradio_api/component_server/", b"{", **{"Content-Type": "application/json"}) in (400, 422)
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../server.py",
+        "/../../../../../../etc/passwd",
+        "/%2e%2e/server.py",
+        "//etc/passwd",
+        "/./../server.py",
+        "/static/",
+    ],
+)
+def test_nothing_else_is_served(url, path):
+    connection = http.client.HTTPConnection("127.0.0.1", urllib.parse.urlsplit(url).port, timeout=20)
+    connection.request("GET", path)
+    assert connection.getresponse().status == 404
+    connection.close()
+
+
+def test_requests_that_the_page_would_not_send(url):
     assert status(url) == 200
+    assert status(url, Host="example.org") == 403
+    assert status(f"{url}api/fuse", b"{}", Origin="https://example.org", **JSON) == 403
+    assert status(f"{url}api/fuse", b"key=1") == 415
+    assert status(f"{url}api/fuse", b"{", **JSON) == 200, "an error that the page shows"
+    websocket = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+    assert status(url, **websocket, **{"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}) == 200, "not upgraded"
 
 
 def test_an_interrupt_ends_it(served, url):
@@ -292,4 +314,4 @@ def test_an_interrupt_ends_it(served, url):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (0, "")
-    assert err.splitlines() == ["Ctrl-C ends it. It answers this machine only, and asks no other.", "ended"]
+    assert err.splitlines() == ["Only this machine can open the page. Press Ctrl-C to stop.", "stopped"]

@@ -1,4 +1,4 @@
-"""Sessions: what is seen is what the network gives with edited gates, exactly; and what changed, counted by hand."""
+"""Sessions: predictions are the network's with edited gates, changes are counted by hand; and their cache."""
 
 import dataclasses
 
@@ -10,9 +10,9 @@ from gffnet.errors import UserError
 from gffnet.gates.edit import GateEdit
 from gffnet.gates.statistics import RING_NAMES
 from gffnet.recipe import EvaluationRecipe
-from gffnet.webapp.session import Seen, Session, open_session, reduced
+from gffnet.app.session import Prediction, Session, SessionCache, SessionExpired, open_session, reduce_image
 from tests import tiny
-from tests.webapp import gated
+from tests.app import gated
 
 EDITS = {1: GateEdit(value=0.0), 3: GateEdit(scale=1.7)}
 
@@ -37,56 +37,57 @@ def naive(predictor, image, edits):
 
 
 @pytest.mark.parametrize("edits", [{}, EDITS, {2: GateEdit(value=1.0)}])
-def test_what_is_seen_is_the_network_with_edited_gates(session, edits):
+def test_the_prediction_is_the_networks_with_edited_gates(session, edits):
     labels, probability = naive(session.predictor, session.image, edits)
-    seen = session.see(edits)
-    assert np.array_equal(seen.labels, labels)
-    assert np.abs(seen.percent - 100 * probability).max() <= 0.51
+    prediction = session.predict(edits)
+    assert np.array_equal(prediction.labels, labels)
+    assert np.abs(prediction.percent - 100 * probability).max() <= 0.51
     assert len(np.unique(labels)) > 2
-    assert seen.percent.min() < 60, "probabilities that are all near one would test nothing"
+    assert prediction.percent.min() < 60, "probabilities that are all near one would test nothing"
 
 
-def test_edits_change_what_is_seen_and_nothing_else(session):
+def test_edits_change_the_prediction_and_nothing_else(session):
     before = session.learned.labels.copy()
     gates = [gate.clone() for gate in session.gates]
-    assert (session.see(EDITS).labels != before).any()
-    assert np.array_equal(session.see({}).labels, before)
+    assert (session.predict(EDITS).labels != before).any()
+    assert np.array_equal(session.predict({}).labels, before)
     assert all(torch.equal(a, b) for a, b in zip(gates, session.gates, strict=True))
 
 
-def test_the_rough_answer_is_the_network_at_half_the_sides(session):
+def test_the_preview_is_the_network_at_half_the_resolution(session):
     half = session.image.reshape(68, 2, 100, 2, 3).mean((1, 3), dtype=np.float32)  # bilinear at a half: means of 2x2
     encoded = session.predictor.encode_windows(torch.from_numpy(half).permute(2, 0, 1)[None])._replace(size=(136, 200))
     gates = [torch.full_like(encoded.gates[0], 0.25), *encoded.gates[1:]]
     expected = session.predictor.decode(encoded, gates)[0].argmax(0).numpy()
-    rough = session.see({1: GateEdit(value=0.25)}, quick=True)
-    assert np.array_equal(rough.labels, expected)
-    assert (rough.labels != session.see({1: GateEdit(value=0.25)}).labels).any(), "rough and exact must differ"
+    preview = session.predict({1: GateEdit(value=0.25)}, preview=True)
+    assert np.array_equal(preview.labels, expected)
+    assert (preview.labels != session.predict({1: GateEdit(value=0.25)}).labels).any(), (
+        "preview and exact prediction must differ"
+    )
 
 
 @pytest.mark.parametrize("model", [tiny.GFFNET, tiny.PSPNET], ids=["gates", "no fusion"])
-def test_an_image_much_larger_than_those_of_training_is_seen_as_predict_sees_it(model):
+def test_an_image_much_larger_than_those_of_training_is_downscaled_as_by_predict(model):
     predictor, image = gated.predictor(model), gated.image(200, 240)
     predictor.config = dataclasses.replace(predictor.config, learned_from=(50, 60))
     session = open_session(predictor, image)
-    assert session.seen_size == (75, 90)  # 1.5 times
+    assert session.input_size == (75, 90)  # 1.5 times
     assert session.learned.labels.shape == (200, 240)
     assert (session.learned.labels == predictor.predict(image)).mean() > 0.98
     assert (session.learned.labels == predictor.predict(image, EvaluationRecipe())).mean() < 0.98
-    assert all(gate.shape == (200, 240) for gate in session.maps)
-    assert session.coarse is None, "what is seen at 75 x 90 is quick as it is"
+    assert session.preview is None, "75 x 90 is fast enough"
 
 
-def test_a_small_image_has_no_rough_answer():
+def test_a_small_image_has_no_preview():
     session = open_session(gated.predictor(), gated.image(64, 200))
-    assert session.coarse is None
-    assert np.array_equal(session.see(EDITS, quick=True).labels, session.see(EDITS).labels)
+    assert session.preview is None
+    assert np.array_equal(session.predict(EDITS, preview=True).labels, session.predict(EDITS).labels)
 
 
 def test_changes_are_shares_of_classes_and_rings(session):
     labels = session.learned.labels.copy()
     labels[:10] = (labels[:10] + 1) % 11
-    changes = session.changes(Seen(labels, session.learned.percent))
+    changes = session.changes(Prediction(labels, session.learned.percent))
     assert changes.share == 10 / 136
     for label in np.unique(session.learned.labels):
         inside = session.learned.labels == label
@@ -99,48 +100,103 @@ def test_changes_are_shares_of_classes_and_rings(session):
 
 
 def test_nothing_changed(session):
-    changes = session.changes(session.see({2: GateEdit(scale=1.0)}))
+    changes = session.changes(session.predict({2: GateEdit(scale=1.0)}))
     assert changes.share == 0
     assert set(changes.by_class.values()) == {0.0}
 
 
-def test_maps_have_the_size_of_the_image(session):
-    assert [gate.shape for gate in session.maps] == [(136, 200)] * 4
-    assert all(gate.std() > 0.01 for gate in session.maps)
-
-
 def test_five_gates():
     session = open_session(gated.predictor(gated.GATED_FPN), gated.image())
-    assert len(session.maps) == 5
-    assert (session.see({5: GateEdit(value=0.0)}).labels != session.learned.labels).any()
+    assert len(session.gates) == 5
+    assert (session.predict({5: GateEdit(value=0.0)}).labels != session.learned.labels).any()
 
 
 @pytest.mark.parametrize("model", [tiny.PSPNET, gated.ADDITION], ids=["no fusion", "no gates"])
-def test_models_without_gates_show_what_they_predict(model):
+def test_models_without_gates(model):
     predictor = gated.predictor(model)
     session = open_session(predictor, gated.image())
-    assert session.maps == ()
-    assert session.coarse is None
+    assert session.gates == ()
+    assert session.preview is None
     probabilities = predictor.probabilities(gated.image())
     assert (session.learned.labels == probabilities.argmax(0).numpy()).mean() > 0.999
     assert np.abs(session.learned.percent - 100 * probabilities.amax(0).numpy()).max() <= 0.6
-    assert session.see({}) is session.learned
+    assert session.predict({}) is session.learned
     with pytest.raises(UserError, match="gate level 1 does not exist"):
-        session.see({1: GateEdit(value=0.0)})
+        session.predict({1: GateEdit(value=0.0)})
 
 
 @pytest.mark.parametrize(
     ("edit", "said"), [({5: GateEdit()}, "level 5"), ({1: GateEdit(9.0)}, "scale 9"), ({1: GateEdit(1, 2)}, "value 2")]
 )
-def test_edits_that_are_none(session, edit, said):
+def test_edits_out_of_range(session, edit, said):
     with pytest.raises(UserError, match=said):
-        session.see(edit)
+        session.predict(edit)
 
 
 @pytest.mark.parametrize(
     ("size", "expected"),
     [((100, 50), (100, 50)), ((400, 200), (100, 50)), ((30, 301), (10, 100)), ((1, 400), (1, 100))],
 )
-def test_reduced(size, expected):
-    assert reduced(np.full((*size, 3), 77, np.uint8), 100).shape == (*expected, 3)
-    assert (reduced(np.full((*size, 3), 77, np.uint8), 100) == 77).all()
+def test_large_images_are_reduced(size, expected):
+    assert reduce_image(np.full((*size, 3), 77, np.uint8), 100).shape == (*expected, 3)
+    assert (reduce_image(np.full((*size, 3), 77, np.uint8), 100) == 77).all()
+
+
+def cached(cache, key):
+    try:
+        return cache.get(key)
+    except SessionExpired:
+        return None
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_keys_are_secret_and_each_its_own(session):
+    cache = SessionCache()
+    keys = {cache.put(session) for _ in range(5)}
+    assert len(keys) == 5
+    assert all(len(key) > 20 and cache.get(key) is session for key in keys)
+
+
+def test_the_least_recently_used_is_evicted(session):
+    cache = SessionCache(max_sessions=2)
+    first, second = cache.put(session), cache.put(session)
+    assert cache.get(first)
+    third = cache.put(session)
+    assert not cached(cache, second)
+    assert cache.get(first)
+    assert cache.get(third)
+
+
+def test_an_unused_one_expires(session):
+    clock = Clock()
+    cache = SessionCache(seconds=60, clock=clock)
+    idle, busy = cache.put(session), cache.put(session)
+    clock.now = 50
+    assert cache.get(busy)
+    clock.now = 70
+    assert not cached(cache, idle)
+    assert cache.get(busy)
+    clock.now = 131
+    assert not cached(cache, busy)
+
+
+@pytest.mark.parametrize("key", ["", "x" * 22])
+def test_unknown_keys(session, key):
+    cache = SessionCache()
+    known = cache.put(session)
+    assert not cached(cache, key)
+    cache.drop(key)
+    assert cache.get(known) is session
+
+
+def test_a_dropped_one(session):
+    cache = SessionCache()
+    key = cache.put(session)
+    cache.drop(key)
+    assert not cached(cache, key)

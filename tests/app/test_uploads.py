@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from gffnet.errors import UserError
-from gffnet.webapp.uploads import MOST_BYTES, MOST_PIXELS, check_size, read_upload
+from gffnet.app.uploads import MAX_BYTES, MAX_PIXELS, check_size, read_upload
 from tests import tiny
-from tests.webapp import hostile
+from tests.app import hostile
 
 
 @pytest.mark.parametrize("name", hostile.REFUSED)
@@ -52,7 +52,7 @@ def test_an_image_is_turned_upright():
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("svg with a script", "no image of a kind that is taken: PNG, JPEG, WEBP, BMP, TIFF"),
+        ("svg with a script", "not an image of an accepted format: PNG, JPEG, WEBP, BMP, TIFF"),
         ("png of 4 gigapixels", "claims far more than 64 million pixels"),
         ("png of 65 megapixels", "13000 x 5000 pixels, and at most 64 million"),
         ("more than 32 MiB", "32 MiB"),
@@ -63,7 +63,7 @@ def test_an_image_is_turned_upright():
         ("tiff of floats", "float samples have no known white level"),
     ],
 )
-def test_the_reason_is_told(name, said):
+def test_reasons(name, said):
     with pytest.raises(UserError, match=said):
         read_upload(hostile.REFUSED[name](), 1024)
 
@@ -82,4 +82,4 @@ def test_the_limits_themselves_are_within():
     for size in ((8001, 8000), (31, 1024), (64, 2050)):
         with pytest.raises(UserError):
             check_size(size, 1024)
-    assert (MOST_BYTES, MOST_PIXELS) == (32 * 2**20, 64_000_000)
+    assert (MAX_BYTES, MAX_PIXELS) == (32 * 2**20, 64_000_000)
