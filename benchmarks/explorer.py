@@ -19,12 +19,12 @@ from pathlib import Path
 
 import torch
 
+from gffnet.app.explorer import pack
+from gffnet.app.session import Session, open_session
 from gffnet.gates.edit import GateEdit, edit_gates
 from gffnet.inference.precision import keep_pages
 from gffnet.inference.predictor import load
 from gffnet.streets.scene import render_street
-from gffnet.app.explorer import pack
-from gffnet.app.session import Session, open_session
 from harness import interleaved, machine, report, spread, timing
 from large_image import untrained
 

@@ -19,10 +19,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gffnet.gates.edit import GateEdit
+from gffnet.app.session import MAX_SESSIONS, open_session
 from gffnet.data.catalog import CAMVID
 from gffnet.data.colors import highlight, overlay
-from gffnet.app.session import MAX_SESSIONS, open_session
+from gffnet.gates.edit import GateEdit
 from tests import tiny
 from tests.app import gated, hostile
 

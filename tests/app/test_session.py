@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from gffnet.app.session import Prediction, Session, SessionCache, SessionExpired, open_session, reduce_image
 from gffnet.errors import UserError
 from gffnet.gates.edit import GateEdit
 from gffnet.gates.statistics import RING_NAMES
 from gffnet.recipe import EvaluationRecipe
-from gffnet.app.session import Prediction, Session, SessionCache, SessionExpired, open_session, reduce_image
 from tests import tiny
 from tests.app import gated
 

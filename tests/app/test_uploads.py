@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gffnet.errors import UserError
 from gffnet.app.uploads import MAX_BYTES, MAX_PIXELS, check_size, read_upload
+from gffnet.errors import UserError
 from tests import tiny
 from tests.app import hostile
 

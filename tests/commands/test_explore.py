@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from gffnet.app import server
 from gffnet.cli import explore
 from gffnet.cli.main import main
 from gffnet.inference import model_io
-from gffnet.app import server
 from tests.app import gated
 
 Captured = pytest.CaptureFixture[str]

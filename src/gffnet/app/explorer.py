@@ -19,13 +19,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from gffnet.gates.figures import colour_table, gate_colours
-from gffnet.gates.edit import Edits, GateEdit, edit_gates
-from gffnet.gates.edit import gate_map
 from gffnet.app.session import Prediction, Session, SessionCache, open_session, reduce_image
 from gffnet.app.uploads import MAX_BYTES, read_upload
 from gffnet.data.colors import MARK, colourise, highlight, overlay
 from gffnet.errors import UserError
+from gffnet.gates.edit import Edits, GateEdit, edit_gates, gate_map
+from gffnet.gates.figures import colour_table, gate_colours
 from gffnet.inference.predictor import Predictor
 from gffnet.streets.scene import LEAST, render_street
 

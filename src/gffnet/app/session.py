@@ -25,8 +25,8 @@ from gffnet.gates.edit import Edits, edit_gates
 from gffnet.gates.statistics import RING_NAMES, boundary_rings
 from gffnet.inference.predictor import Predictor
 from gffnet.inference.tiling import scaled_size
-from gffnet.recipe import EvaluationRecipe
 from gffnet.models.layers import Encoded, Gates
+from gffnet.recipe import EvaluationRecipe
 
 MAX_SESSIONS = 6
 EXPIRY_SECONDS = 3600.0
