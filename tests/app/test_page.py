@@ -46,7 +46,7 @@ def watch(event, arguments):
         os._exit(99)
 
 sys.addaudithook(watch)
-from gffnet.cli import main
+from gffnet.cli.main import main
 sys.exit(main())
 """
 """The command line, in a process that exits as soon as it connects to another machine or looks up a name."""
