@@ -341,6 +341,9 @@ def test_unresolved_recipes_name_their_auto_keys() -> None:
     assert auto == ["training.iterations", "training.crop", "training.validate_every", "evaluation.crop"]
     assert load_unresolved(NAME) == (load_recipe(NAME), [])
     assert resolve_auto(recipe, [], DataSize(1, 1, 1)) == recipe
+    resumed = load_recipe(OWN, ["seed=1"], DataSize(3200, 90, 70))
+    assert resolve_auto(recipe, auto, resumed) == dataclasses.replace(resumed, seed=0)
+    assert resolve_auto(recipe, auto[:1], resumed).training == dataclasses.replace(recipe.training, iterations=40_000)
     assert recipe_from_mapping(load_recipe(OWN).to_mapping(), "tests") == load_recipe(OWN)
 
 

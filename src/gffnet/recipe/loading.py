@@ -19,7 +19,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from gffnet.errors import UserError, unknown
-from gffnet.recipe.schema import Recipe, from_mapping
+from gffnet.recipe.schema import Recipe, TrainingRecipe, from_mapping
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 AUTO = "auto"
@@ -78,20 +78,40 @@ def load_unresolved(recipe: str | Path, overrides: Iterable[str] = ()) -> tuple[
     return recipe_from_mapping(mapping, str(recipe)), auto
 
 
-def resolve_auto(recipe: Recipe, keys: Collection[str], size: DataSize) -> Recipe:
-    """`recipe` with the values of `keys` (of `AUTO_KEYS`) computed from the size of the training split."""
-    training, evaluation = recipe.training, recipe.evaluation
-    if "training.iterations" in keys:
-        hundreds = -(-AUTO_EPOCHS * size.images // (100 * training.batch))
-        training = replace(training, iterations=min(MAX_ITERATIONS, max(MIN_ITERATIONS, 100 * hundreds)))
-    if "training.crop" in keys:
-        height, width = (min(MAX_CROP, -(-side // CROP_MULTIPLE) * CROP_MULTIPLE) for side in size[1:])
-        training = replace(training, crop=(height, width))
-    if "training.validate_every" in keys:
-        training = replace(training, validate_every=-(-training.iterations // 10))
-    if "evaluation.crop" in keys:
-        evaluation = replace(evaluation, crop=training.crop)
-    return replace(recipe, training=training, evaluation=evaluation)
+def resolve_auto(recipe: Recipe, keys: Collection[str], source: DataSize | Recipe) -> Recipe:
+    """Fill in the `auto` values of a recipe.
+
+    Args:
+        recipe: a recipe as `load_unresolved` returns it.
+        keys: its `auto` keys.
+        source: the size of the training split, from which they are computed; or the recipe of the run that is resumed,
+            from which they are copied.
+    """
+    for key in AUTO_KEYS:  # a later value may follow from an earlier one
+        if key in keys:
+            section, last = key.split(".")
+            value = (
+                getattr(getattr(source, section), last)
+                if isinstance(source, Recipe)
+                else _auto_value(key, recipe.training, source)
+            )
+            recipe = replace(recipe, **{section: replace(getattr(recipe, section), **{last: value})})
+    return recipe
+
+
+def _auto_value(key: str, training: TrainingRecipe, size: DataSize) -> int | tuple[int, int]:
+    """One `auto` value for a training split of `size`; `training` has the values before it in `AUTO_KEYS`."""
+    match key:
+        case "training.iterations":
+            hundreds = -(-AUTO_EPOCHS * size.images // (100 * training.batch))
+            return min(MAX_ITERATIONS, max(MIN_ITERATIONS, 100 * hundreds))
+        case "training.crop":
+            height, width = (min(MAX_CROP, -(-side // CROP_MULTIPLE) * CROP_MULTIPLE) for side in size[1:])
+            return height, width
+        case "training.validate_every":
+            return -(-training.iterations // 10)
+        case _:
+            return training.crop
 
 
 def recipe_from_mapping(mapping: object, source: str) -> Recipe:

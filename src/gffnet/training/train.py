@@ -33,7 +33,6 @@ from gffnet.recipe import (
     TrainingRecipe,
     load_recipe,
     load_unresolved,
-    recipe_from_mapping,
     resolve_auto,
 )
 from gffnet.training.callbacks import (
@@ -208,7 +207,7 @@ def fitted_recipe(
     if not autos:
         return found, ""
     if stored is not None and stored.is_file():
-        return _copied(found, autos, load_recipe(stored)), ""
+        return resolve_auto(found, autos, load_recipe(stored)), ""
     if root is None:
         return load_recipe(recipe, overrides), ""
     size = data_size(open_files(found.data.name, root, found.data.train_split))
@@ -231,15 +230,6 @@ def data_size(dataset: Dataset) -> DataSize:
     sizes = [header.size[::-1] if header.orientation > 4 else header.size for header in headers if header is not None]
     heights, widths = zip(*(sizes or [dataset.open(0).size]), strict=True)  # which says what is wrong with it
     return DataSize(count, median_low(heights), median_low(widths))
-
-
-def _copied(recipe: Recipe, keys: Sequence[str], source: Recipe) -> Recipe:
-    """`recipe` with the values that `source` has of some keys."""
-    mapping, other = recipe.to_mapping(), source.to_mapping()
-    for key in keys:
-        section, _, last = key.partition(".")
-        mapping[section][last] = other[section][last]
-    return recipe_from_mapping(mapping, "of the run")
 
 
 def _text(recipe: Recipe, key: str) -> str:
