@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gffnet.cli.arguments import SCALES, Parser, add_model, add_protocol, add_speed, memory, opened, positive
+from gffnet.cli.arguments import SCALES, Parser, add_model, add_protocol, add_speed, load_predictor, memory, positive
 from gffnet.errors import UserError
 from gffnet.inference.model_io import save_model
 from gffnet.inference.predictor import Predictor
@@ -22,7 +22,7 @@ def open_with(folder: Path, *words: str, device: str | None = None) -> Predictor
     add_model(parser)
     add_protocol(parser)
     add_speed(parser)
-    return opened(parser.parse_args(["--model", str(folder), "--device", "cpu", *words]), device)
+    return load_predictor(parser.parse_args(["--model", str(folder), "--device", "cpu", *words]), device)
 
 
 def test_the_model_as_it_is(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gffnet.cli.arguments import Parser, add_truth, truth_of
+from gffnet.cli.arguments import Parser, add_truth, ground_truth
 from gffnet.errors import UserError
 from tests.data.trees import camvid_tree
 
@@ -11,7 +11,7 @@ from tests.data.trees import camvid_tree
 def truth(*given):
     parser = Parser()
     add_truth(parser)
-    return truth_of(parser.parse_args(given))
+    return ground_truth(parser.parse_args(given))
 
 
 def test_labels_of_the_named_split(tmp_path):

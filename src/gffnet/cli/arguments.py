@@ -1,11 +1,10 @@
-"""Argument types that several subcommands share."""
+"""Options and argument types that several subcommands share."""
 
 import argparse
 import dataclasses
 import json
 import re
 from argparse import Namespace
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -18,23 +17,23 @@ if TYPE_CHECKING:
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, but its errors are ours: one line, with the nearest of what is allowed."""
+    """argparse whose errors are `UserError`s: one line, with the nearest allowed value."""
 
     commands: Any
-    """Where subcommands are added."""
+    """The action that subcommands are added to."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, allow_abbrev=False)
 
     def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
-        """Parse, and refuse what is unknown here already, where its neighbours are known: argparse hands it up."""
+        """Parse, and refuse unknown options here: argparse would report them from the outermost parser."""
         namespace, unknown = super().parse_known_args(*arguments, **options)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return namespace, unknown
 
     def error(self, message: str) -> NoReturn:
-        """Raise instead of printing the usage and leaving."""
+        """Raise `UserError` instead of printing the usage and exiting."""
         choice = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
         option = re.search(r"unrecognized arguments: (-\S+)", message)
         hint = ""
@@ -73,7 +72,7 @@ def levels(text: str) -> list[int]:
 
 
 def shard(text: str) -> tuple[int, int]:
-    """`i/n`, such as `2/8` → (2, 8): the second of eight shares."""
+    """`i/n`, such as `2/8` → (2, 8): the second of eight shards."""
     parts = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", str(text))
     if not (parts and 1 <= int(parts[1]) <= int(parts[2])):
         raise UserError(f"--shard {text!r} must read i/n with 1 <= i <= n, such as 2/8.")
@@ -86,7 +85,7 @@ def add_root(parser: Parser, required: bool) -> None:
 
 
 def add_dataset(parser: Parser) -> None:
-    """`--dataset`, `--root`, `--cache` and `--split`: what is scored."""
+    """`--dataset`, `--root`, `--cache` and `--split`: what to evaluate on."""
     parser.add_argument("--dataset", required=True, metavar="NAME", help="data set name, such as camvid or cityscapes")
     add_root(parser, required=True)
     add_cache(parser)
@@ -104,15 +103,12 @@ def add_cache(parser: Parser) -> None:
 
 
 def print_json(value: Any) -> None:
-    """The machine-readable result on standard output."""
+    """Print the machine-readable result on standard output."""
     print(json.dumps(value, indent=1))
 
 
-# Arguments that say which model predicts, by which protocol, and how it is run.
-
-
 SCALES = (0.75, 1.0, 1.25, 1.5, 1.75)
-"""Those that the paper averages over."""
+"""The scales of the paper's multi-scale evaluation."""
 _UNITS = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
 
 
@@ -134,26 +130,26 @@ def add_device(parser: Parser) -> None:
         "--precision",
         choices=["auto", "float32", "bfloat16"],
         default="auto",
-        help="number format; auto takes the fastest that the hardware computes natively (default: auto)",
+        help="dtype to compute in; auto takes the fastest that the hardware computes natively (default: auto)",
     )
 
 
 def add_speed(parser: Parser) -> None:
-    """`--batch`, `--memory` and `--compile`: what changes how long prediction takes, and not its result."""
-    add_batch_and_memory(parser, "predict images whose class probabilities do not fit, with all else, part by part")
+    """`--batch`, `--memory` and `--compile`: they change the time that prediction takes, not its result."""
+    add_batch_and_memory(parser, "predict images in tiles whose class probabilities fit into it")
     parser.add_argument(
         "--compile",
         action="store_true",
-        help="compile the network for the size of its windows first: pays for many images of one size",
+        help="compile the network for the size of its windows first; pays off for many images of one size",
     )
 
 
-def add_batch_and_memory(parser: Parser, limited: str) -> None:
-    """`--batch` and `--memory`; `limited`: what a limit on memory does."""
+def add_batch_and_memory(parser: Parser, effect: str) -> None:
+    """`--batch` and `--memory`; `effect`: what a limit on memory does."""
     parser.add_argument(
         "--batch", type=positive, default=None, help="windows predicted at once (default: 4 on a GPU, else 1)"
     )
-    parser.add_argument("--memory", type=memory, default=None, metavar="SIZE", help=f"such as 8GB: {limited}")
+    parser.add_argument("--memory", type=memory, default=None, metavar="SIZE", help=f"such as 8GB: {effect}")
 
 
 def add_protocol(parser: Parser) -> None:
@@ -165,7 +161,7 @@ def add_protocol(parser: Parser) -> None:
         default=None,
         help="average over these scales; without numbers, the paper's 0.75 1.0 1.25 1.5 1.75 (default: the recipe's)",
     )
-    parser.add_argument("--flip", action="store_true", help="average with the mirrored image's result")
+    parser.add_argument("--flip", action="store_true", help="also average over horizontally flipped images")
     parser.add_argument(
         "--crop",
         type=_crop,
@@ -174,12 +170,15 @@ def add_protocol(parser: Parser) -> None:
         help="sliding window; none: the whole image (default: the recipe's)",
     )
     parser.add_argument(
-        "--overlap", type=_overlap, default=None, help="of windows, as a share of one (default: the recipe's)"
+        "--overlap",
+        type=_overlap,
+        default=None,
+        help="of windows, as a fraction of one (default: the recipe's)",
     )
 
 
 def _protocol(arguments: Namespace, default: "EvaluationRecipe") -> "EvaluationRecipe":
-    """The protocol that the model comes with, and what the arguments change of it."""
+    """The protocol that the model was saved with, with the options of `add_protocol` in place of its own values."""
     changes: dict[str, Any] = {}
     if arguments.scales is not None:
         changes["scales"] = tuple(arguments.scales or SCALES)
@@ -192,8 +191,8 @@ def _protocol(arguments: Namespace, default: "EvaluationRecipe") -> "EvaluationR
     return dataclasses.replace(default, **changes)
 
 
-def opened(arguments: Namespace, device: str | None = None) -> "Predictor":
-    """The model of `add_model`, to be run as `add_protocol` and `add_speed` say; on `device`, if one is given."""
+def load_predictor(arguments: Namespace, device: str | None = None) -> "Predictor":
+    """The predictor that `add_model`, `add_protocol` and `add_speed` describe; `device` overrides `--device`."""
     from gffnet.inference.precision import keep_pages
     from gffnet.inference.predictor import load
 
@@ -230,7 +229,7 @@ def positive(text: str) -> int:
 
 
 def _crop(text: str) -> tuple[int, ...]:
-    """A window; empty for none."""
+    """`HxW` → (H, W), `none` → ()."""
     if text == "none":
         return ()
     window = size(text)
@@ -240,7 +239,7 @@ def _crop(text: str) -> tuple[int, ...]:
 
 
 def _overlap(text: str) -> float:
-    """A share of a window."""
+    """A fraction of a window."""
     try:
         share = float(text)
     except ValueError:
@@ -250,23 +249,20 @@ def _overlap(text: str) -> float:
     return share
 
 
-# Arguments that say where the ground truth of images is: in a data set that they belong to.
-
-
 def add_truth(parser: Parser) -> None:
     """`--dataset`, `--root` and `--split`."""
     parser.add_argument(
         "--dataset",
         default=None,
         metavar="NAME",
-        help="data set that the images are of, such as camvid: shows what is wrong as well, and takes names of samples",
+        help="data set of the images, such as camvid: shows errors as well, and lets samples be given by name",
     )
     add_root(parser, required=False)
     parser.add_argument("--split", default="val", help="split of the data set to look for images in (default: val)")
 
 
-def truth_of(arguments: Namespace) -> "Truth":
-    """Where to look for labels; nowhere, if no data set is named.
+def ground_truth(arguments: Namespace) -> "Truth":
+    """Where to look for the labels of images: in no data set unless `--dataset` names one.
 
     Raises:
         UserError: `--root` without `--dataset`, or no such data set.
@@ -279,26 +275,3 @@ def truth_of(arguments: Namespace) -> "Truth":
     if arguments.dataset is None:
         return Truth([])
     return Truth([open_files(arguments.dataset, arguments.root, arguments.split)])
-
-
-# Tables for the terminal.
-
-
-DASH = "—"
-
-
-def drawn(headings: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> Any:
-    """A table of text whose first column says what a row is of; the others hold numbers."""
-    from rich.table import Table
-
-    table = Table(title=title)
-    for i, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if i else "left")
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
-def percent(share: float | None) -> str:
-    """A fraction in percent; a dash for none."""
-    return DASH if share is None else f"{100 * share:.2f}"

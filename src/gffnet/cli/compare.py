@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gffnet.cli.arguments import Parser, add_device, add_truth, percent, print_json, truth_of
+from gffnet.cli.arguments import Parser, add_device, add_truth, ground_truth, print_json
 from gffnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def run(arguments: Namespace) -> None:
     from gffnet.reports.compare import Look, write_comparison
 
     models, others = split_models(arguments.models)
-    truth = truth_of(arguments)
+    truth = ground_truth(arguments)
     given = [*arguments.images, *map(Path, others)]
     if not given:
         raise UserError("no IMAGE is named: give image files or folders, such as --models A B street.png --out DIR.")
@@ -124,7 +124,7 @@ def _print_table(numbers: dict[str, Any]) -> None:
     """Scores and shares of every image on standard output, in percent."""
     from rich.table import Table
 
-    from gffnet.console import Results
+    from gffnet.console import Results, percent
 
     names = [model["name"] for model in numbers["models"]]
     known = numbers["all"]["labelled"] > 0
@@ -137,9 +137,11 @@ def _print_table(numbers: dict[str, Any]) -> None:
         table.add_column(heading, justify="right")
     for row in numbers["images"]:
         cells = [(row[key] or {}).get(name) for _, key in scores for name in names]
-        table.add_row(Path(row["image"]).stem, *map(percent, [*cells, *(row[share] for share in shares)]))
+        table.add_row(
+            Path(row["image"]).stem, *(percent(value, 2) for value in [*cells, *(row[share] for share in shares)])
+        )
     if numbers["all"]["labelled"] > 1:
         together = [numbers["all"][key][name] for _, key in scores for name in names]
         table.add_section()
-        table.add_row("all labelled", *map(percent, [*together, *(None for _ in shares)]))
+        table.add_row("all labelled", *(percent(value, 2) for value in [*together, *(None for _ in shares)]))
     Results(width=140).print(table)

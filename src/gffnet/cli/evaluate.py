@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gffnet.cli.arguments import Parser, add_dataset, add_model, add_protocol, add_speed, drawn, opened, print_json
+from gffnet.cli.arguments import Parser, add_dataset, add_model, add_protocol, add_speed, load_predictor, print_json
 from gffnet.errors import Stopped, UserError
 
 SUMMARY = "score a model on a data set: mIoU, pixel accuracy, IoU per class, with the protocol used"
@@ -43,7 +43,7 @@ def run(arguments: Namespace) -> None:
         raise UserError("--resume goes on with what is kept in --out DIR. Name the folder of the evaluation.")
     out: Path | None = arguments.out
     with _stopping(), joined() as group:
-        predictor = opened(arguments, own_device(arguments.device))
+        predictor = load_predictor(arguments, own_device(arguments.device))
         dataset = open_dataset(arguments.dataset, arguments.root, arguments.split, arguments.cache)
         protocol = predictor.config.evaluation
         task = Task(predictor, dataset, arguments.dataset, arguments.split, protocol, arguments.details)
@@ -84,13 +84,13 @@ def _stopping() -> Iterator[None]:
 
 def _print_table(scores: dict[str, Any]) -> None:
     """The scores as tables on standard output, in percent."""
-    from gffnet.console import Results
+    from gffnet.console import Results, make_table
     from gffnet.evaluation.results import per_class, summary, title_of
 
     results = Results()
     classes, means = per_class(scores), summary(scores)
-    results.print(drawn(classes.headings, classes.rows, title_of(scores)))
+    results.print(make_table(classes.headings, classes.rows, title_of(scores)))
     headings, *rows = zip(means.headings, *means.rows, strict=True)  # rows and columns changed
-    results.print(drawn(headings, rows))
+    results.print(make_table(headings, rows))
     for note in filter(None, (classes.note, means.note)):
         results.print(note, soft_wrap=True)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gffnet.cli.arguments import DASH, Parser, add_model, add_truth, drawn, levels, percent, print_json, scale, truth_of
+from gffnet.cli.arguments import Parser, add_model, add_truth, ground_truth, levels, print_json, scale
 
 SUMMARY = "gate maps (Figures 6 and 7a), and what closing gates changes (Figure 7b)"
 
@@ -57,7 +57,7 @@ def run(arguments: Namespace) -> None:
     from gffnet.gates.write import write_gates
     from gffnet.inference.predictor import load
 
-    truth = truth_of(arguments)
+    truth = ground_truth(arguments)
     predictor = load(arguments.model, arguments.device, arguments.precision)
     if truth.classes is not None:
         same_classes(predictor, truth.classes, arguments.dataset)
@@ -83,7 +83,7 @@ def _value(text: str) -> float:
 
 def _print_tables(numbers: Mapping[str, Any]) -> None:
     """Gates, and what closing them changes, over the pixels of all images, on standard output."""
-    from gffnet.console import Results
+    from gffnet.console import DASH, Results, make_table, percent
     from gffnet.gates.figures import held
 
     results = Results(width=100)
@@ -93,27 +93,29 @@ def _print_tables(numbers: Mapping[str, Any]) -> None:
             f"G{level['level']}",
             f"{level['mean']:.3f}",
             *(_number(value) for value in _near_far(level)),
-            percent(level["share_above_half"]),
+            percent(level["share_above_half"], 2),
         ]
         for level in numbers["levels"]
     ]
     title = f"Gates of {numbers['model']}, {count} image{'s' * (count != 1)}"
-    results.print(drawn(["gate", "mean", "near", "far", "above 0.5, %"], rows, title))
+    results.print(make_table(["gate", "mean", "near", "far", "above 0.5, %"], rows, title))
     if numbers["closings"]:
         judged = numbers["pixel_accuracy"] is not None
         headings = ["gates", "changed", "near", "far", *(["became wrong", "became right", "accuracy"] * judged)]
-        rows = [["as learned", *[DASH] * 5, percent(numbers["pixel_accuracy"])]] * judged
+        rows = [["as learned", *[DASH] * 5, percent(numbers["pixel_accuracy"], 2)]] * judged
         rows += [_closing_row(closing, judged) for closing in numbers["closings"]]
-        results.print(drawn(headings, rows, f"With gates {held(numbers['value'])}, in percent of the pixels"))
+        results.print(make_table(headings, rows, f"With gates {held(numbers['value'])}, in percent of the pixels"))
     results.print("near: 1-2 px from a boundary of the prediction; far: more than 10 px from every one.")
 
 
 def _closing_row(closing: Mapping[str, Any], judged: bool) -> list[str]:
     """What a closing changed, and, where labels are known, whether that was for the better."""
+    from gffnet.console import percent
+
     changed = [closing["changed_share"], *_near_far(closing)]
     if judged:
         changed += [closing["became_wrong"]["share"], closing["became_right"]["share"], closing["pixel_accuracy"]]
-    return [" ".join(f"G{level}" for level in closing["levels"]), *map(percent, changed)]
+    return [" ".join(f"G{level}" for level in closing["levels"]), *(percent(share, 2) for share in changed)]
 
 
 def _near_far(numbers: Mapping[str, Any]) -> list[float | None]:
@@ -123,4 +125,4 @@ def _near_far(numbers: Mapping[str, Any]) -> list[float | None]:
 
 
 def _number(value: float | None) -> str:
-    return DASH if value is None else f"{value:.3f}"
+    return "—" if value is None else f"{value:.3f}"

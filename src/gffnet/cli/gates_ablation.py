@@ -3,7 +3,15 @@
 from argparse import Namespace
 from pathlib import Path
 
-from gffnet.cli.arguments import Parser, add_batch_and_memory, add_dataset, add_model, add_protocol, opened, print_json
+from gffnet.cli.arguments import (
+    Parser,
+    add_batch_and_memory,
+    add_dataset,
+    add_model,
+    add_protocol,
+    load_predictor,
+    print_json,
+)
 from gffnet.cli.gates import add_value
 from gffnet.errors import UserError
 
@@ -41,7 +49,7 @@ def run(arguments: Namespace) -> None:
     if arguments.resume and out is None:
         raise UserError("--resume goes on with what is kept in --out DIR. Name the folder of the ablation.")
     with joined() as group:
-        predictor = opened(arguments, own_device(arguments.device))
+        predictor = load_predictor(arguments, own_device(arguments.device))
         dataset = open_dataset(arguments.dataset, arguments.root, arguments.split, arguments.cache)
         task = Task(predictor, dataset, arguments.dataset, arguments.split, predictor.config.evaluation)
         ablation = plan_ablation(task, arguments.pairs, arguments.value, arguments.limit)
@@ -67,13 +75,12 @@ def _limit(text: str) -> int:
 
 def _print_tables(record: dict[str, object]) -> None:
     """The tables on standard output."""
-    from gffnet.cli.arguments import drawn
-    from gffnet.console import Results
+    from gffnet.console import Results, make_table
     from gffnet.gates.ablation import all_tables, title_of
 
     results = Results(width=110)
     results.print(title_of(record), soft_wrap=True)
     for table in all_tables(record):
-        results.print(drawn(table.headings, table.rows, table.title))
+        results.print(make_table(table.headings, table.rows, table.title))
         if table.note:
             results.print(table.note)

@@ -3,7 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
-from gffnet.cli.arguments import Parser, add_model, add_protocol, add_speed, opened, print_json, shard
+from gffnet.cli.arguments import Parser, add_model, add_protocol, add_speed, load_predictor, print_json, shard
 
 SUMMARY = "label maps, colour maps and overlays of images, videos and folders"
 
@@ -36,7 +36,12 @@ def run(arguments: Namespace) -> None:
     from gffnet.inference.batch import predict_files
 
     outcome = predict_files(
-        opened(arguments), arguments.inputs, arguments.out, arguments.shard, arguments.write, arguments.overwrite
+        load_predictor(arguments),
+        arguments.inputs,
+        arguments.out,
+        arguments.shard,
+        arguments.write,
+        arguments.overwrite,
     )
     if arguments.json:
         print_json(outcome.to_mapping())

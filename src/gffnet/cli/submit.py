@@ -3,7 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
-from gffnet.cli.arguments import Parser, add_model, add_protocol, add_root, add_speed, opened
+from gffnet.cli.arguments import Parser, add_model, add_protocol, add_root, add_speed, load_predictor
 
 SUMMARY = "the archive that the Cityscapes test server takes, checked"
 
@@ -23,7 +23,7 @@ def run(arguments: Namespace) -> None:
     from gffnet.console import screen
     from gffnet.evaluation.submission import check_classes, find_images, official_count, write_submission
 
-    predictor = opened(arguments)
+    predictor = load_predictor(arguments)
     check_classes(predictor)
     images = find_images(arguments.root, arguments.split)
     if len(images) != (wanted := official_count(arguments.split)):

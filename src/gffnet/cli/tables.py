@@ -69,16 +69,16 @@ def _print_tables(sections: Sequence["Section"]) -> None:
 
     results = Results(width=120)
     for table in map(laid_out, sections):
-        drawn = Table(title=table.title, title_justify="left")
+        shown = Table(title=table.title, title_justify="left")
         for i, heading in enumerate(table.headings):
-            drawn.add_column(heading, justify="right" if i else "left")
+            shown.add_column(heading, justify="right" if i else "left")
         for group, rows in groupby(table.rows, key=lambda row: row[0]):
             if group:
-                drawn.add_section()
-                drawn.add_row(group, style="italic")
+                shown.add_section()
+                shown.add_row(group, style="italic")
             for _, cells in rows:
-                drawn.add_row(*[cell.text + marks(cell) for cell in cells])
-        results.print(drawn)
+                shown.add_row(*[cell.text + marks(cell) for cell in cells])
+        results.print(shown)
         for line in [*[table.remark] * bool(table.remark), *(f"{i}: {note}" for i, note in enumerate(table.notes, 1))]:
             results.print(line, soft_wrap=True)
         results.print()

@@ -274,7 +274,7 @@ class Kept:
                 screen.print(f"left out: {path} is damaged; its images are scored again", style="yellow")
                 path.unlink(missing_ok=True)
                 continue
-            self._compare(about["evaluation_fingerprint"], about["sizes"])
+            self._compare(about["fingerprint"], about["sizes"])
             try:
                 into.add(packed)
             except ValueError as error:
