@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 
 from gffnet.cli.arguments import size
 from gffnet.data.datasets import open_dataset
-from gffnet.data.io import read_image
+from gffnet.data.io import as_array, read_image
 from gffnet.inference.model_io import load_model
 from gffnet.inference.precision import keep_pages
 from gffnet.inference.predictor import load
@@ -82,7 +82,7 @@ def main() -> None:
         protocol = EvaluationRecipe(None, scales=tuple(arguments.scales), flip=True)
         lines += on_camvid(arguments.model, arguments.camvid, arguments.images, protocol)
     else:
-        image = read_image(arguments.image) if arguments.image else render_street(1, arguments.size).image
+        image = as_array(read_image(arguments.image)) if arguments.image else render_street(1, arguments.size).image
         protocol = EvaluationRecipe(arguments.crop, scales=tuple(arguments.scales), flip=True)
         lines += on_one_image(arguments.model, image, protocol, arguments.only, arguments.rounds)
     report(lines, arguments.out)

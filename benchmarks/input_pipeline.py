@@ -35,7 +35,7 @@ from gffnet.data.cache.build import build_cache
 from gffnet.data.cache.cached import with_cache
 from gffnet.data.cityscapes import TRAIN_IDS, Cityscapes
 from gffnet.data.dataset import Dataset
-from gffnet.data.io import read_image, read_labels
+from gffnet.data.io import as_array, read_image, read_labels
 from gffnet.data.loader import TrainingStream
 from gffnet.data.transforms import Augmentation
 from gffnet.models.gffnet import build_network
@@ -66,7 +66,7 @@ def ours(stream: TrainingStream, files: Files | None = None) -> Pipeline:
 
     def sample(k: int, form: str) -> Pair:
         if form == "decoding":
-            return (read_image(files[k][0]), read_labels(files[k][1])) if files else (None, None)
+            return (as_array(read_image(files[k][0])), read_labels(files[k][1])) if files else (None, None)
         image, labels = (part.as_subclass(torch.Tensor) for part in stream[k][:2])
         return network.normalise(image[None])[0] if form == "float32" else image, labels
 

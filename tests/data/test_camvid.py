@@ -52,7 +52,7 @@ def test_the_real_release() -> None:
     for i in range(0, 101, 4):
         image, labels, name = val[i]
         assert (image.shape, labels.shape) == ((3, 360, 480), (360, 480))
-        np.testing.assert_array_equal(image.permute(1, 2, 0).numpy(), read_image(root / "val" / f"{name}.png"))
+        np.testing.assert_array_equal(image.numpy(), read_image(root / "val" / f"{name}.png").numpy())
         seen |= set(labels.unique().tolist())
     assert seen == {*range(11), 255}
 

@@ -11,13 +11,17 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 from PIL import Image
 
-from gffnet.data.io import image_files, read_header, read_image, read_labels, write_image, write_labels
+from gffnet.data.io import as_array, image_files, read_header, read_image, read_labels, write_image, write_labels
 from gffnet.errors import UserError
 from tests.data.trees import picture, raw_png, save
 from tests.full_disk import full_after
 
 RGB = picture(0, (9, 14))
 GREY = RGB[:, :, 0]
+
+
+def rgb(path: Path) -> NDArray[np.uint8]:
+    return as_array(read_image(path))
 
 
 def as_file(path: Path, image: Image.Image, **options: object) -> Path:
@@ -31,18 +35,18 @@ def as_file(path: Path, image: Image.Image, **options: object) -> Path:
 @pytest.mark.parametrize("extension", ["png", "bmp", "tif", "ppm", "webp"])
 def test_rgb(tmp_path: Path, extension: str) -> None:
     path = as_file(tmp_path / f"a.{extension}", Image.fromarray(RGB), lossless=True)
-    read = read_image(path)
+    read = rgb(path)
     np.testing.assert_array_equal(read, RGB)
     assert read.dtype == np.uint8
     assert read.flags.writeable
 
 
 def test_grey(tmp_path: Path) -> None:
-    np.testing.assert_array_equal(read_image(save(tmp_path / "a.png", GREY)), np.stack([GREY] * 3, -1))
+    np.testing.assert_array_equal(rgb(save(tmp_path / "a.png", GREY)), np.stack([GREY] * 3, -1))
 
 
 def test_one_bit(tmp_path: Path) -> None:
-    read = read_image(as_file(tmp_path / "a.png", Image.fromarray(GREY > 99)))
+    read = rgb(as_file(tmp_path / "a.png", Image.fromarray(GREY > 99)))
     np.testing.assert_array_equal(read[:, :, 2], np.where(GREY > 99, 255, 0))
 
 
@@ -51,13 +55,13 @@ def test_alpha_is_dropped(tmp_path: Path, mode: str) -> None:
     image = Image.fromarray(RGB).convert(mode[:-1])
     expected = np.asarray(image.convert("RGB"))
     image.putalpha(Image.fromarray(GREY))
-    np.testing.assert_array_equal(read_image(as_file(tmp_path / "a.png", image)), expected)
+    np.testing.assert_array_equal(rgb(as_file(tmp_path / "a.png", image)), expected)
 
 
 @pytest.mark.filterwarnings("error")
 def test_grey_with_a_transparent_level(tmp_path: Path) -> None:
     path = as_file(tmp_path / "a.png", Image.fromarray(GREY), transparency=int(GREY[0, 0]))
-    np.testing.assert_array_equal(read_image(path), np.stack([GREY] * 3, -1))
+    np.testing.assert_array_equal(rgb(path), np.stack([GREY] * 3, -1))
 
 
 @pytest.mark.filterwarnings("error")
@@ -68,31 +72,31 @@ def test_palette(tmp_path: Path, transparency: int | bytes | None) -> None:
     image.putdata((GREY % 16).ravel().tolist())
     image.putpalette(colours.ravel().tolist())
     options = {} if transparency is None else {"transparency": transparency}
-    np.testing.assert_array_equal(read_image(as_file(tmp_path / "a.png", image, **options)), colours[GREY % 16])
+    np.testing.assert_array_equal(rgb(as_file(tmp_path / "a.png", image, **options)), colours[GREY % 16])
 
 
 @pytest.mark.parametrize("extension", ["png", "tif"])
 def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path: Path, extension: str) -> None:
     path = save(tmp_path / f"a.{extension}", GREY.astype(np.uint16) * 257)
-    np.testing.assert_array_equal(read_image(path), np.stack([GREY] * 3, -1))
+    np.testing.assert_array_equal(rgb(path), np.stack([GREY] * 3, -1))
 
 
 def test_sixteen_bit_grey_ppm(tmp_path: Path) -> None:
     path = tmp_path / "a.pgm"
     path.write_bytes(b"P5 14 9 65535\n" + (GREY.astype(">u2") * 257).tobytes())
-    np.testing.assert_array_equal(read_image(path), np.stack([GREY] * 3, -1))
+    np.testing.assert_array_equal(rgb(path), np.stack([GREY] * 3, -1))
 
 
 def test_sixteen_bit_rgb(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(raw_png(14, 9, 16, 2, [row.tobytes() for row in RGB.astype(">u2") * 257]))
-    np.testing.assert_array_equal(read_image(path), RGB)
+    np.testing.assert_array_equal(rgb(path), RGB)
 
 
 def test_sixteen_bits_are_the_same_level_in_grey_and_in_colour(tmp_path: Path) -> None:
     deep = np.random.default_rng(0).integers(0, 65536, (9, 14), dtype=np.uint16)
     (tmp_path / "a.png").write_bytes(raw_png(14, 9, 16, 2, [np.repeat(row, 3).tobytes() for row in deep.astype(">u2")]))
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), read_image(save(tmp_path / "b.png", deep)))
+    np.testing.assert_array_equal(rgb(tmp_path / "a.png"), rgb(save(tmp_path / "b.png", deep)))
 
 
 def test_cmyk(tmp_path: Path) -> None:
@@ -100,18 +104,18 @@ def test_cmyk(tmp_path: Path) -> None:
     path = as_file(tmp_path / "a.tif", Image.frombytes("CMYK", (14, 9), cmyk.tobytes()))
     ink = cmyk.astype(float)
     expected = (255 - ink[:, :, :3]) * (255 - ink[:, :, 3:]) / 255
-    assert np.abs(read_image(path) - expected).max() <= 1
+    assert np.abs(rgb(path) - expected).max() <= 1
 
 
 def test_cmyk_jpeg(tmp_path: Path) -> None:
     image = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
-    assert np.abs(read_image(as_file(tmp_path / "a.jpg", image)).astype(int) - (255, 0, 0)).max() <= 3
+    assert np.abs(rgb(as_file(tmp_path / "a.jpg", image)).astype(int) - (255, 0, 0)).max() <= 3
 
 
 @pytest.mark.parametrize("pixels", [GREY.astype(np.int32), GREY.astype(np.float32)])
 def test_samples_without_a_white_level(tmp_path: Path, pixels: np.ndarray) -> None:
     with pytest.raises(UserError, match=r"a\.tif: (32-bit|float) samples have no known white level: save it with"):
-        read_image(save(tmp_path / "a.tif", pixels))
+        rgb(save(tmp_path / "a.tif", pixels))
 
 
 SIDES = {  # EXIF: the side of the scene that the first stored row, and the first stored column, lies at
@@ -136,21 +140,21 @@ def test_exif_orientation(tmp_path: Path, orientation: int, extension: str) -> N
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = as_file(tmp_path / f"a.{extension}", Image.fromarray(RGB), exif=exif, lossless=True)
-    np.testing.assert_array_equal(read_image(path), upright)
+    np.testing.assert_array_equal(rgb(path), upright)
 
 
 def test_exif_orientation_of_sixteen_bits(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     path = as_file(tmp_path / "a.png", Image.fromarray(GREY.astype(np.uint16) * 257), exif=exif)
-    np.testing.assert_array_equal(read_image(path)[:, :, 0], np.rot90(GREY, -1))
+    np.testing.assert_array_equal(rgb(path)[:, :, 0], np.rot90(GREY, -1))
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("exif", [b"Exif\0\0nonsense", b"Exif\0\0II*\0\xff\xff\xff\xff"])
 def test_damaged_exif_is_no_obstacle(tmp_path: Path, exif: bytes) -> None:
     path = as_file(tmp_path / "a.png", Image.fromarray(RGB), exif=exif)
-    np.testing.assert_array_equal(read_image(path), RGB)
+    np.testing.assert_array_equal(rgb(path), RGB)
 
 
 # Files that cannot be read.
@@ -162,7 +166,7 @@ def encoded(extension: str) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("read", [read_image, read_labels])
+@pytest.mark.parametrize("read", [rgb, read_labels])
 @given(share=st.floats(0, 0.999))
 def test_png_cut_anywhere(tmp_path_factory: pytest.TempPathFactory, read: object, share: float) -> None:
     whole = encoded("png")
@@ -171,27 +175,27 @@ def test_png_cut_anywhere(tmp_path_factory: pytest.TempPathFactory, read: object
 
 @pytest.mark.parametrize("missing", range(5, 30))
 def test_png_without_its_last_bytes(tmp_path: Path, missing: int) -> None:
-    check_unreadable(tmp_path / "a.png", encoded("png")[:-missing], read_image)
+    check_unreadable(tmp_path / "a.png", encoded("png")[:-missing], rgb)
 
 
 @pytest.mark.parametrize("missing", range(1, 5))
 def test_png_that_lacks_only_its_last_checksum_is_whole(tmp_path: Path, missing: int) -> None:
     (tmp_path / "a.png").write_bytes(encoded("png")[:-missing])
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), picture(0, (70, 90)))
+    np.testing.assert_array_equal(rgb(tmp_path / "a.png"), picture(0, (70, 90)))
 
 
 @pytest.mark.parametrize("at", [20, 100, 5000, -20])
 def test_png_with_a_changed_byte(tmp_path: Path, at: int) -> None:
     content = bytearray(encoded("png"))
     content[at] ^= 0x10
-    check_unreadable(tmp_path / "a.png", bytes(content), read_image)
+    check_unreadable(tmp_path / "a.png", bytes(content), rgb)
 
 
 @pytest.mark.parametrize("extension", ["jpeg", "tiff", "bmp", "webp", "ppm"])
 @pytest.mark.parametrize("share", [0, 0.01, 0.3, 0.7, 0.95])
 def test_other_formats_cut(tmp_path: Path, extension: str, share: float) -> None:
     whole = encoded(extension)
-    check_unreadable(tmp_path / f"a.{extension}", whole[: int(share * len(whole))], read_image)
+    check_unreadable(tmp_path / f"a.{extension}", whole[: int(share * len(whole))], rgb)
 
 
 def check_unreadable(path: Path, content: bytes, read: object) -> None:
@@ -207,39 +211,39 @@ def check_unreadable(path: Path, content: bytes, read: object) -> None:
 def test_empty_file(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     with pytest.raises(UserError, match="the file is empty"):
-        read_image(tmp_path / "a.png")
+        rgb(tmp_path / "a.png")
 
 
 def test_text_file(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(UserError, match="its content is no image"):
-        read_image(tmp_path / "a.png")
+        rgb(tmp_path / "a.png")
 
 
 def test_huge_header(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(raw_png(60_000, 60_000, 8, 0, []))
     with pytest.raises(UserError, match=r"its header claims more than 178,956,970 pixels. To go on, cut it into tiles"):
-        read_image(tmp_path / "a.png")
+        rgb(tmp_path / "a.png")
 
 
 @pytest.mark.filterwarnings("error")
 def test_a_large_image_is_read_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    assert read_image(save(tmp_path / "a.png", GREY)).shape == (9, 14, 3)
+    assert rgb(save(tmp_path / "a.png", GREY)).shape == (9, 14, 3)
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.png: there is no such file. To go on, check the path"):
-        read_image(tmp_path / "none.png")
+        rgb(tmp_path / "none.png")
     with pytest.raises(UserError, match="it is a folder"):
-        read_image(tmp_path)
+        rgb(tmp_path)
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="this user may read every file")
 def test_forbidden_file(tmp_path: Path) -> None:
     save(tmp_path / "a.png", GREY).chmod(0)
     with pytest.raises(UserError, match="permission denied"):
-        read_image(tmp_path / "a.png")
+        rgb(tmp_path / "a.png")
 
 
 # Label maps: the ids as they are stored.
@@ -312,9 +316,9 @@ def test_no_label_map(tmp_path: Path, labels: np.ndarray) -> None:
 def test_image_round_trip(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", RGB)
     write_image(tmp_path / "a.png", RGB[::-1])  # replaces
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), RGB[::-1])
+    np.testing.assert_array_equal(rgb(tmp_path / "a.png"), RGB[::-1])
     write_image(tmp_path / "b.JPG", np.full((16, 16, 3), (200, 10, 10), np.uint8))
-    assert np.abs(read_image(tmp_path / "b.JPG").astype(int) - (200, 10, 10)).max() <= 3
+    assert np.abs(rgb(tmp_path / "b.JPG").astype(int) - (200, 10, 10)).max() <= 3
 
 
 def test_unknown_format(tmp_path: Path) -> None:
@@ -329,7 +333,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(UserError, match=r"cannot write .*a\.png: No space left on device"):
         write_image(tmp_path / "a.png", RGB[::-1])
     monkeypatch.undo()
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), RGB)
+    np.testing.assert_array_equal(rgb(tmp_path / "a.png"), RGB)
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
@@ -342,7 +346,7 @@ def test_writing_below_a_file(tmp_path: Path) -> None:
 def test_less_effort_changes_no_pixel(tmp_path: Path) -> None:
     for effort in (1, 3, 9):
         write_image(tmp_path / "a.png", RGB, effort)
-        np.testing.assert_array_equal(read_image(tmp_path / "a.png"), RGB)
+        np.testing.assert_array_equal(rgb(tmp_path / "a.png"), RGB)
 
 
 # Listing.
@@ -421,7 +425,7 @@ def test_damage_beside_the_pixels_is_no_warning(tmp_path: Path, recwarn: pytest.
     content = bytearray(jpeg.read_bytes())
     content[content.index(b"MM\0*") + 8] = 1  # as many as 256 entries
     jpeg.write_bytes(content)
-    assert read_image(jpeg).shape == (12, 16, 3)
+    assert rgb(jpeg).shape == (12, 16, 3)
     content = tiff.read_bytes()
     directory = content.index(struct.pack("<HHI", 256, 4, 1))
     tiff.write_bytes(content[: directory + 30])
@@ -455,6 +459,6 @@ def test_missing_strips_are_no_zeros(tmp_path: Path, rows: int) -> None:
     np.testing.assert_array_equal(read_labels(path), GREY)
     for strips in range(1, whole):
         path.write_bytes(striped_tiff(GREY, rows, strips))
-        for read in (read_image, read_labels):
+        for read in (rgb, read_labels):
             with pytest.raises(UserError, match=r"cannot read image .*a\.tif: .* cut short \(strips are missing\)"):
                 read(path)

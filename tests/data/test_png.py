@@ -50,7 +50,7 @@ def test_what_is_not_plain_is_left_to_pillow(tmp_path: Path) -> None:
     for path in (transparent, turned, palette, alpha, sixteen, jpeg):
         assert decode_png(path.read_bytes()) is None, path.name
     assert decode_png(bytes(interlaced)) is None
-    assert read_image(turned).shape == (16, 12, 3)
+    assert read_image(turned).shape == (3, 16, 12)
 
 
 def test_what_libpng_warns_of_is_kept_from_it(capfd: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gffnet.data.catalog import CAMVID
-from gffnet.data.io import read_image, read_labels
+from gffnet.data.io import as_array, read_image, read_labels
 from gffnet.errors import CannotWrite, RunFailed, UserError
 from gffnet.inference import batch as module
 from gffnet.inference import video
@@ -60,12 +60,12 @@ def test_the_three_results_of_an_image(tmp_path: Path, predictor: Predictor) -> 
     path = photo(tmp_path / "street.jpg", height=33, width=47)
     assert predict_files(predictor, [path], tmp_path / "out").written == 1
     assert written(tmp_path / "out") == {"street.png"}
-    image = read_image(path)
+    image = as_array(read_image(path))
     labels = read_labels(tmp_path / "out/labels/street.png")
     np.testing.assert_array_equal(labels, predictor.predict(image))
     colours = np.array(CAMVID.palette)[labels]
-    np.testing.assert_array_equal(read_image(tmp_path / "out/colour/street.png"), colours)
-    seen = read_image(tmp_path / "out/overlay/street.png").astype(float)
+    np.testing.assert_array_equal(as_array(read_image(tmp_path / "out/colour/street.png")), colours)
+    seen = as_array(read_image(tmp_path / "out/overlay/street.png")).astype(float)
     np.testing.assert_allclose(seen, (image.astype(float) + colours) / 2, atol=0.51)
 
 
@@ -216,7 +216,7 @@ def test_results_of_two_models_are_not_mixed(tmp_path: Path, predictor: Predicto
     assert (outcome.written, outcome.skipped) == (2, 2)
     for i in range(4):
         labels = read_labels(out / f"labels/{i}.png")
-        np.testing.assert_array_equal(labels, other.predict(read_image(tmp_path / f"in/{i}.png")))
+        np.testing.assert_array_equal(labels, other.predict(as_array(read_image(tmp_path / f"in/{i}.png"))))
 
 
 # Files that cannot be read

@@ -14,7 +14,7 @@ from torch.utils.data import get_worker_info
 from torchvision.tv_tensors import Image, Mask
 
 from gffnet.data.catalog import IGNORE, Classes
-from gffnet.data.io import read_image, read_labels
+from gffnet.data.io import as_array, read_image, read_labels
 from gffnet.errors import UserError, nearest
 
 
@@ -310,7 +310,7 @@ class Dataset(torch.utils.data.Dataset[Sample]):
 
     def _read(self, index: int) -> Opened:
         image_file, label_file = self.files[index]
-        image = read_image(image_file)
+        image = as_array(read_image(image_file))
         ids, table = self.read_ids(label_file)
         if image.shape[:2] != ids.shape:
             raise UserError(

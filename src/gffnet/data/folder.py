@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from gffnet.data.catalog import IGNORE, Classes
 from gffnet.data.dataset import Dataset, Files, LabelTable, Layout, identity, list_files
-from gffnet.data.io import image_files, read_header, read_image, read_labels
+from gffnet.data.io import as_array, image_files, read_header, read_image, read_labels
 from gffnet.errors import UserError, nearest
 from gffnet.recipe import StrictLoader
 
@@ -57,7 +57,7 @@ def read_colours(path: Path) -> UInt8[np.ndarray, "h w 3"]:
     Raises:
         UserError: the file cannot be read whole, or is a JPEG.
     """
-    colours = read_image(path)
+    colours = as_array(read_image(path))
     with path.open("rb") as file:
         if file.read(len(_JPEG)) == _JPEG:
             raise UserError(f"mask {path}: JPEG changes colours, so its classes are lost: save masks as PNG.")

@@ -17,9 +17,12 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import imagecodecs
 import numpy as np
+import torch
+from jaxtyping import UInt8
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from PIL.Image import DecompressionBombError, Transpose
+from torch import Tensor
 
 from gffnet.errors import UserError
 from gffnet.files import atomic_write
@@ -123,11 +126,11 @@ def read_header(path: Path) -> Header | None:
         return None
 
 
-def read_image(path: str | Path) -> NDArray[np.uint8]:
-    """The image as uint8 `(H, W, 3)`, RGB, its EXIF orientation applied.
+def read_image(path: str | Path) -> UInt8[Tensor, "3 h w"]:
+    """Read an image as an RGB tensor, with its EXIF orientation applied.
 
-    Grey and palette images become RGB, an alpha channel is dropped, CMYK is converted, and of samples of 16 bits the
-    high byte is kept.
+    Grey and palette images become RGB, an alpha channel is dropped, CMYK is converted, and of 16-bit samples the high
+    byte is used. As from torchvision's decoders, the channels lie last in memory.
 
     Raises:
         UserError: the file cannot be read whole, is too large, or has samples of no known range (float, 32 bits).
@@ -135,12 +138,22 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     path = Path(path)
     content = _content(path)
     if (pixels := decode_png(content)) is not None:
-        return pixels if pixels.ndim == 3 else np.stack([pixels] * 3, axis=-1)
-    return as_rgb(_load(path, content), f"image {path}")
+        return as_tensor(pixels if pixels.ndim == 3 else np.stack([pixels] * 3, axis=-1))
+    return as_tensor(as_rgb(_load(path, content), f"image {path}"))
+
+
+def as_tensor(pixels: UInt8[np.ndarray, "h w c"]) -> UInt8[Tensor, "c h w"]:
+    """View an array, channels last, as a tensor, channels first."""
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def as_array(image: UInt8[Tensor, "c h w"]) -> UInt8[np.ndarray, "h w c"]:
+    """View an image as an array, channels last, as Pillow and matplotlib have it."""
+    return image.permute(1, 2, 0).numpy()
 
 
 def as_rgb(image: Image.Image, what: str) -> NDArray[np.uint8]:
-    """A Pillow image as `read_image` gives it; `what` names it in the error that it may raise."""
+    """Convert a Pillow image to an upright RGB array (H, W, 3); `what` names it in errors."""
     image.info.pop("transparency", None)  # Pillow warns where a conversion drops it
     image = image.transpose(_UPRIGHT[orientation]) if (orientation := _orientation(image)) in _UPRIGHT else image
     if image.mode in _SIXTEEN_BIT or (image.mode == "I" and image.format in {"PNG", "PPM"}):

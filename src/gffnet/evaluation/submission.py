@@ -20,7 +20,7 @@ from PIL import Image
 from gffnet.console import track
 from gffnet.data.catalog import CITYSCAPES
 from gffnet.data.cityscapes import EVALUATED, LAYOUTS
-from gffnet.data.io import read_image
+from gffnet.data.io import as_array, read_image
 from gffnet.errors import RunFailed, UserError
 from gffnet.files import atomic_file
 from gffnet.inference.predictor import Predictor
@@ -91,7 +91,7 @@ def write_submission(predictor: Predictor, images: dict[str, Path], out: Path, p
         with (
             zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive,
             behind(threads=1) as later,
-            closing(ahead(read_image, paths, threads=1)) as pixels,
+            closing(ahead(lambda path: as_array(read_image(path)), paths, threads=1)) as pixels,
         ):
             for name, image in zip(images, pixels, strict=True):
                 sizes[name] = image.shape[0], image.shape[1]

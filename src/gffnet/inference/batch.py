@@ -24,7 +24,7 @@ from rich.text import Text
 from gffnet.console import screen, track
 from gffnet.data import io as images
 from gffnet.data.colors import colourise, overlay
-from gffnet.data.io import image_files, read_image, write_image, write_labels
+from gffnet.data.io import as_array, image_files, read_image, write_image, write_labels
 from gffnet.errors import CannotWrite, RunFailed, UserError
 from gffnet.files import atomic_write
 from gffnet.inference import video
@@ -333,7 +333,7 @@ def readable(paths: Sequence[Path], what: str, out: Path) -> Iterator[tuple[Path
     unreadable = []
     for path in track(paths, what):
         try:
-            image = read_image(path)
+            image = as_array(read_image(path))
         except UserError as error:
             unreadable.append(str(error))
             if len(paths) > 1:
@@ -449,7 +449,7 @@ class _Job:
         if all(is_done(self._place(result, name), self._since) for result in self._results):
             return _Read(path, name)
         try:
-            return _Read(path, name, read_image(path))
+            return _Read(path, name, as_array(read_image(path)))
         except UserError as error:
             return _Read(path, name, reason=str(error).removeprefix(f"cannot read image {path}: "))
         except Exception as error:  # such as one of 10 gigapixels: whatever it is, it must not stop the others

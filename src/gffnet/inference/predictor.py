@@ -13,7 +13,7 @@ from jaxtyping import Float, Num, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gffnet.data.io import as_rgb, read_image
+from gffnet.data.io import as_array, as_rgb, read_image
 from gffnet.errors import UserError
 from gffnet.inference.exported import Exported, open_for_windows
 from gffnet.inference.model_io import ModelConfig, hash_weights, is_exported, load_model, shipped_model
@@ -48,7 +48,7 @@ def as_tensor(image: ImageLike, channels: int) -> UInt8[Tensor, "c h w"]:
         )
         return image
     if isinstance(image, str | Path):
-        image = read_image(Path(image))
+        image = as_array(read_image(Path(image)))
     elif isinstance(image, PIL.Image.Image):
         image = as_rgb(image.copy(), "the image")
     _check(image.shape, image.dtype, image.ndim == 3 and image.shape[2] == channels, f"(height, width, {channels})")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gffnet.data.io import read_image
+from gffnet.data.io import as_array, read_image
 from gffnet.errors import CannotWrite
 from gffnet.gates.ablation import class_figure, verdict, write_ablation
 from tests.analysis import records
@@ -18,7 +18,7 @@ def test_all_is_written(tmp_path: Path) -> None:
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"ablation.json", "ablation.md", "by_class.png", "by_distance.png"}
     assert json.loads((tmp_path / "out/ablation.json").read_text()) == of
-    assert np.array_equal(read_image(tmp_path / "out/by_class.png"), class_figure(of))
+    assert np.array_equal(as_array(read_image(tmp_path / "out/by_class.png")), class_figure(of))
     text = (tmp_path / "out/ablation.md").read_text()
     assert text.startswith("# cam\\_vid/r18 on camvid val, 9 images of 101: gates closed\n\n## With gates closed")
     assert "| gates | mIoU | change |" in text

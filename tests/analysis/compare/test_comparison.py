@@ -8,7 +8,7 @@ from PIL import Image
 from gffnet.data.colors import colourise
 from gffnet.data.dataset import Truth
 from gffnet.data.datasets import open_files
-from gffnet.data.io import read_image
+from gffnet.data.io import as_array, read_image
 from gffnet.errors import RunFailed, UserError
 from gffnet.metrics.confusion import ConfusionMatrix
 from gffnet.reports.compare import Comparison, Contender, Look, write_comparison
@@ -52,7 +52,7 @@ def test_numbers_are_those_of_the_predictions(contenders, images, truth, tmp_pat
     by_name = {one["image"]: one for one in numbers["images"]}
     for path in images:
         labels, found = truth.labels(path), by_name[str(path)]
-        answers = [one.predictor.predict(read_image(path)) for one in contenders]
+        answers = [one.predictor.predict(as_array(read_image(path))) for one in contenders]
         known = labels < 11
         for (name, _), of, answer in zip(contenders, counts, answers, strict=True):
             of.update(labels, answer)
@@ -99,8 +99,8 @@ def test_panels_and_windows_as_files_of_their_own(contenders, tmp_path):
     assert names == panels | windows
     for number, (_, predictor) in enumerate(contenders, start=1):
         palette = predictor.config.palette
-        expected = colourise(predictor.predict(read_image(path)), palette)
-        assert np.array_equal(read_image(tmp_path / f"photo/model{number}.png"), expected)
+        expected = colourise(predictor.predict(as_array(read_image(path))), palette)
+        assert np.array_equal(as_array(read_image(tmp_path / f"photo/model{number}.png")), expected)
     assert record["changed"] == 0, "the last model is the first"
 
 
@@ -108,9 +108,9 @@ def test_an_enlarged_window_mixes_no_colours(contenders, tmp_path):
     path = save(tmp_path / "photo.png", tiny.picture(0, 96, 120))
     (record,) = write_comparison(contenders, [path], NOTHING, tmp_path, Look(insets=1, panels=True))["images"]
     (inset,) = record["insets"]
-    part = read_image(tmp_path / "photo/model1.png")
+    part = as_array(read_image(tmp_path / "photo/model1.png"))
     part = part[inset["row"] : inset["row"] + inset["height"], inset["column"] : inset["column"] + inset["width"]]
-    large = read_image(tmp_path / "photo/model1-inset1.png")
+    large = as_array(read_image(tmp_path / "photo/model1-inset1.png"))
     assert large.shape == (96, 120, 3)
     assert {tuple(c) for c in large.reshape(-1, 3)} == {tuple(c) for c in part.reshape(-1, 3)}
     write_comparison(contenders, [path], NOTHING, tmp_path, Look(insets=0, panels=True))

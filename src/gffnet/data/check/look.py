@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gffnet.data.dataset import Dataset, Files, LabelTable
-from gffnet.data.io import EXTENSIONS, Header, read_header, read_image
+from gffnet.data.io import EXTENSIONS, Header, as_array, read_header, read_image
 from gffnet.errors import RunFailed, UserError
 from gffnet.parallel import in_processes
 
@@ -92,7 +92,7 @@ def look_at(reader: Dataset, image: Path, label: Path) -> Look:
 def _look_at_image(file: Path) -> ImageLook:
     header = read_header(file)
     try:
-        pixels = read_image(file)
+        pixels = as_array(read_image(file))
     except UserError as error:
         return ImageLook(file, header, error=str(error))
     grey = header is not None and (header.grey or _is_grey(pixels))
