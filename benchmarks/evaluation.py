@@ -46,7 +46,7 @@ from gffnet.metrics.confusion import ConfusionMatrix
 from gffnet.models.gffnet import SegmentationModel
 from gffnet.models.ops import use_reference
 from gffnet.recipe import EvaluationRecipe
-from gffnet.streets.scene import render_street
+from gffnet.streets import render_street
 from harness import machine, ratios, report, spread, timing
 
 Predict = Callable[[NDArray[np.uint8], EvaluationRecipe], NDArray[np.uint8]]

@@ -24,7 +24,7 @@ from gffnet.app.session import Session, open_session
 from gffnet.gates.edit import GateEdit, edit_gates
 from gffnet.inference.precision import keep_pages
 from gffnet.inference.predictor import load
-from gffnet.streets.scene import render_street
+from gffnet.streets import render_street
 from harness import interleaved, machine, report, spread, timing
 from large_image import untrained
 

@@ -40,7 +40,7 @@ from gffnet.data.loader import TrainingStream
 from gffnet.data.transforms import Augmentation
 from gffnet.models.gffnet import build_network
 from gffnet.recipe import load_recipe
-from gffnet.streets.files import write_streets
+from gffnet.streets import write_streets
 from harness import interleaved, machine, one_core, ratios, report, spread, timing
 
 try:

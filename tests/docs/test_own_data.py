@@ -15,8 +15,7 @@ from gffnet.data.check.next_step import BALANCE, SCARCITY
 from gffnet.data.folder import FRACTION, Folder, read_classes
 from gffnet.recipe import load_recipe
 from gffnet.recipe.loading import AUTO_EPOCHS, AUTO_KEYS, CROP_MULTIPLE, MAX_CROP, MAX_ITERATIONS, MIN_ITERATIONS
-from gffnet.streets.labels import Label
-from gffnet.streets.scene import render_street
+from gffnet.streets import Label, render_street
 from tests.data.trees import save
 from tests.export.networks import symbolic_sizes
 

@@ -26,7 +26,7 @@ from gffnet.errors import UserError
 from gffnet.gates.edit import Edits, GateEdit, edit_gates, gate_map
 from gffnet.gates.figures import colour_table, gate_colours
 from gffnet.inference.predictor import Predictor
-from gffnet.streets.scene import LEAST, render_street
+from gffnet.streets.scene import MIN_SIZE, render_street
 
 Answer = dict[str, Any]
 
@@ -75,7 +75,7 @@ class Explorer:
         self._names = tuple(names)
         self._max_side = max_side
         self._sessions = SessionCache()
-        width = max(max_side, LEAST[1])
+        width = max(max_side, MIN_SIZE[1])
         self._scene = lru_cache(len(SCENES))(lambda seed: render_street(seed, (width // 2, width)).image)
 
     def page(self) -> Answer:

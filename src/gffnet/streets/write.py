@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from gffnet.files import whole_file
+from gffnet.files import atomic_file
 from gffnet.parallel import in_processes
 from gffnet.streets.render import Bytes
 from gffnet.streets.scene import check_size, render_street
@@ -56,5 +56,5 @@ def _write_scene(scene: tuple[str, int], out: Path, size: tuple[int, int], seed:
 
 
 def _save(pixels: Bytes, path: Path) -> None:
-    with whole_file(path) as file:
+    with atomic_file(path) as file:
         Image.fromarray(pixels).save(file, format="PNG")
