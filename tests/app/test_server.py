@@ -35,7 +35,8 @@ class Recorder(Explorer):
         self.working -= 1
         if self.error:
             raise self.error
-        return {"key": request.key, "edits": request.edits, "preview": request.preview}
+        edits = {level: [edit.scale, edit.value] for level, edit in request.edits.items()}
+        return {"key": request.key, "edits": edits, "preview": request.preview}
 
     def save(self, request):
         return b"PK"
