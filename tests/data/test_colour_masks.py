@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from gffnet.data.folder import ColourTable, pack, read_colours, unpack
+from gffnet.data.folder import ColorTable, pack, read_colors, unpack
 from gffnet.errors import UserError
 from tests.data.trees import picture, save
 
@@ -24,7 +24,7 @@ def test_a_colour_is_one_number(number: int) -> None:
 @given(COLOURS, st.integers(0, 2**32), st.integers(1, 9), st.integers(1, 9))
 def test_from_ids_to_colours_and_back(colours: list[int], seed: int, height: int, width: int) -> None:
     names = [f"class {i}" for i in range(len(colours))]
-    table = ColourTable({colour: i for i, colour in enumerate(colours)}, names, SOURCE)
+    table = ColorTable({colour: i for i, colour in enumerate(colours)}, names, SOURCE)
     labels = np.random.default_rng(seed).integers(0, len(colours), (height, width))
     drawn = np.array([unpack(colour) for colour in colours], np.uint8)[labels]
     back = table(drawn, Path("mask.png"))
@@ -35,7 +35,7 @@ def test_from_ids_to_colours_and_back(colours: list[int], seed: int, height: int
 @given(COLOURS, st.integers(0, 0xFFFFFF), st.integers(0, 11))
 def test_any_other_colour_is_refused_and_the_nearest_named(colours: list[int], other: int, place: int) -> None:
     names = [f"class {i}" for i in range(len(colours))]
-    table = ColourTable({colour: i for i, colour in enumerate(colours)}, names, SOURCE)
+    table = ColorTable({colour: i for i, colour in enumerate(colours)}, names, SOURCE)
     known = np.array([unpack(colour) for colour in colours])
     drawn = np.full((3, 4, 3), known[0], np.uint8)
     drawn[divmod(place, 4)] = unpack(other)
@@ -45,15 +45,17 @@ def test_any_other_colour_is_refused_and_the_nearest_named(colours: list[int], o
     with pytest.raises(UserError) as caught:
         table(drawn, Path("mask.png"))
     row, column = divmod(place, 4)
-    assert f"mask mask.png: colour {unpack(other)} at row {row}, column {column} is of no class" in str(caught.value)
-    assert "1 of its 12 pixels have such a colour (1 different)" in str(caught.value)
+    assert f"mask mask.png: color {unpack(other)} at row {row}, column {column} belongs to no class" in str(
+        caught.value
+    )
+    assert "1 of its 12 pixels have such a color (1 different)" in str(caught.value)
     distance = ((known - unpack(other)) ** 2).sum(axis=1)
     nearest = [i for i in range(len(colours)) if distance[i] == distance.min()]
     assert any(f"the nearest is {unpack(colours[i])}, 'class {i}'." in str(caught.value) for i in nearest)
 
 
 def test_ignored_colours() -> None:
-    table = ColourTable({0: 255, 0xFFFFFF: 255, 0x800000: 0}, ["road"], SOURCE)
+    table = ColorTable({0: 255, 0xFFFFFF: 255, 0x800000: 0}, ["road"], SOURCE)
     drawn = np.array([[[0, 0, 0], [128, 0, 0], [255, 255, 255]]], np.uint8)
     np.testing.assert_array_equal(table(drawn, Path("mask.png")), [[255, 0, 255]])
     drawn[0, 0] = 3
@@ -62,7 +64,7 @@ def test_ignored_colours() -> None:
 
 
 def test_smoothed_edges(tmp_path: Path) -> None:
-    table = ColourTable({0: 0, 0xFF0000: 1}, ["road", "sign"], tmp_path / "classes.yaml")
+    table = ColorTable({0: 0, 0xFF0000: 1}, ["road", "sign"], tmp_path / "classes.yaml")
     sharp = np.zeros((8, 8, 3), np.uint8)
     sharp[2:6, 2:6, 0] = 255
     smooth = np.array(Image.fromarray(sharp).resize((16, 16), Image.Resampling.BILINEAR))
@@ -70,10 +72,10 @@ def test_smoothed_edges(tmp_path: Path) -> None:
         table(smooth, tmp_path / "mask.png")
     kinds = len(np.unique(smooth[..., 0])) - 2
     wrong = int(((smooth[..., 0] > 0) & (smooth[..., 0] < 255)).sum())
-    assert f"{wrong} of its 256 pixels have such a colour ({kinds} different). " in str(caught.value)
+    assert f"{wrong} of its 256 pixels have such a color ({kinds} different). " in str(caught.value)
     assert str(caught.value).endswith(
-        "Colours between those of classes come of JPEG, or of smoothing where a mask was drawn or scaled: save masks "
-        "as PNG, without smoothing. If a colour is missing, add it to `classes` or to `ignore` in "
+        "Colors between those of classes come from JPEG, or from smoothing in drawing or scaling: save masks "
+        "as PNG, without smoothing. If a color is missing, add it to `classes` or to `ignore` in "
         f"{tmp_path}/classes.yaml."
     )
 
@@ -81,11 +83,11 @@ def test_smoothed_edges(tmp_path: Path) -> None:
 def test_grey_values_in_place_of_colours() -> None:
     grey = np.repeat(np.arange(12, dtype=np.uint8).reshape(3, 4, 1), 3, axis=2)
     with pytest.raises(
-        UserError, match=r"It is grey all over: if its values are class ids, set `masks: ids` in classes\.yaml\."
+        UserError, match=r"It is grey throughout: if its values are class ids, set `masks: ids` in classes\.yaml\."
     ):
-        ColourTable({0x010203: 0}, ["road"], SOURCE)(grey, Path("mask.png"))
-    with pytest.raises(UserError, match="Colours between"):  # where classes are black and white, grey is between
-        ColourTable({0: 0, 0xFFFFFF: 1}, ["road", "sign"], SOURCE)(grey, Path("mask.png"))
+        ColorTable({0x010203: 0}, ["road"], SOURCE)(grey, Path("mask.png"))
+    with pytest.raises(UserError, match="Colors between"):  # where classes are black and white, grey is between
+        ColorTable({0: 0, 0xFFFFFF: 1}, ["road", "sign"], SOURCE)(grey, Path("mask.png"))
 
 
 # Files
@@ -93,11 +95,11 @@ def test_grey_values_in_place_of_colours() -> None:
 
 def test_what_colours_a_file_holds(tmp_path: Path) -> None:
     rgb = picture(0)
-    np.testing.assert_array_equal(read_colours(save(tmp_path / "rgb.png", rgb)), rgb)
+    np.testing.assert_array_equal(read_colors(save(tmp_path / "rgb.png", rgb)), rgb)
     rgba = np.dstack([rgb, picture(1)[..., 0]])
-    np.testing.assert_array_equal(read_colours(save(tmp_path / "rgba.png", rgba)), rgb)
+    np.testing.assert_array_equal(read_colors(save(tmp_path / "rgba.png", rgba)), rgb)
     bits = picture(2)[..., 0] > 127
-    np.testing.assert_array_equal(read_colours(save(tmp_path / "bits.png", bits))[..., 1], np.where(bits, 255, 0))
+    np.testing.assert_array_equal(read_colors(save(tmp_path / "bits.png", bits))[..., 1], np.where(bits, 255, 0))
 
 
 def test_the_colours_of_a_palette_count(tmp_path: Path) -> None:
@@ -106,16 +108,16 @@ def test_the_colours_of_a_palette_count(tmp_path: Path) -> None:
     image = Image.fromarray(indices)
     image.putpalette(palette.tobytes())
     image.save(tmp_path / "palette.png")
-    np.testing.assert_array_equal(read_colours(tmp_path / "palette.png"), palette[indices])
+    np.testing.assert_array_equal(read_colors(tmp_path / "palette.png"), palette[indices])
 
 
 @pytest.mark.parametrize("name", ["mask.jpg", "mask.png"])
 def test_jpegs_are_refused_whatever_they_are_called(tmp_path: Path, name: str) -> None:
     Image.fromarray(picture(0)).save(tmp_path / name, "JPEG")
-    with pytest.raises(UserError, match=rf"mask .*{name}: JPEG changes colours, .*: save masks as PNG\."):
-        read_colours(tmp_path / name)
+    with pytest.raises(UserError, match=rf"mask .*{name}: JPEG changes colors, .*: save masks as PNG\."):
+        read_colors(tmp_path / name)
 
 
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no such file"):
-        read_colours(tmp_path / "mask.png")
+        read_colors(tmp_path / "mask.png")

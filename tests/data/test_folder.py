@@ -120,7 +120,7 @@ def test_what_labels_mean(tmp_path: Path) -> None:
 def test_errors_of_workers(tmp_path: Path) -> None:
     root = coloured_tree(tmp_path)
     save(root / FIRST, picture(0))
-    with pytest.raises(UserError, match=r"^mask .*/a\.0\.png: colour .* at row 0, column 0 is of no class"):
+    with pytest.raises(UserError, match=r"^mask .*/a\.0\.png: color .* at row 0, column 0 belongs to no class"):
         next(iter(DataLoader(Folder(root, "train"), batch_size=None, num_workers=1)))
 
 
@@ -151,7 +151,7 @@ def test_an_id_of_no_class(tmp_path: Path) -> None:
     (root / "classes.yaml").write_text(f"{OWN_CLASSES}  - {{name: car, id: 9}}\n")
     assert refusal(root) == (
         f"label map {root}/{FIRST}: value 4 at row 7, column 5 is no label id: they are 0..2, 9, 255. 1 of its 192 "
-        f"pixels are wrong: correct it, or add the id to `classes` or `ignore` in {root}/classes.yaml; for colours, "
+        f"pixels are wrong: correct it, or add the id to `classes` or `ignore` in {root}/classes.yaml; for colors, "
         "write `masks: colors` there."
     )
 
@@ -161,27 +161,27 @@ def test_colours_in_place_of_ids(tmp_path: Path, kind: str) -> None:
     root = coloured_tree(tmp_path, kind)
     (root / "classes.yaml").write_text(OWN_CLASSES)
     assert refusal(root) == (
-        f"mask {root}/{FIRST}: it has several channels, but {root}/classes.yaml says `masks: ids`, one value a pixel. "
-        f"If its colours stand for classes, write `masks: colors` and a color for every class in {root}/classes.yaml."
+        f"mask {root}/{FIRST}: it has several channels, but {root}/classes.yaml says `masks: ids`, one value per "
+        f"pixel. If its colors stand for classes, write `masks: colors` and a color for every class in {root}/classes.yaml."
     )
 
 
 def test_ids_in_three_equal_channels(tmp_path: Path) -> None:
     root = folder_tree(tmp_path)
     save(root / FIRST, np.dstack([ids(0, 3)] * 3))
-    assert refusal(root).endswith("It is grey all over: if its values are ids, save one of its channels.")
+    assert refusal(root).endswith("It is grey throughout: if its values are ids, save one of its channels.")
 
 
 def test_ids_in_place_of_colours(tmp_path: Path) -> None:
     root = folder_tree(tmp_path)
     (root / "classes.yaml").write_text(COLOURED)
     assert refusal(root).endswith(
-        f"It is grey all over: if its values are class ids, set `masks: ids` in {root}/classes.yaml."
+        f"It is grey throughout: if its values are class ids, set `masks: ids` in {root}/classes.yaml."
     )
 
 
 def test_jpeg_masks(tmp_path: Path) -> None:
-    for root, said in ((folder_tree(tmp_path / "ids"), "grey levels"), (coloured_tree(tmp_path / "rgb"), "colours")):
+    for root, said in ((folder_tree(tmp_path / "ids"), "grey levels"), (coloured_tree(tmp_path / "rgb"), "colors")):
         Image.open(root / FIRST).save((root / FIRST).with_suffix(".jpg"))
         (root / FIRST).unlink()
         assert f"masks/train/east/a.0.jpg: JPEG changes {said}, so its" in refusal(root)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gffnet.data.dataset import LabelTable
-from gffnet.data.folder import FolderClasses, read_classes, voc_colours
+from gffnet.data.folder import FolderClasses, read_classes, voc_colors
 from gffnet.errors import UserError
 
 
@@ -98,7 +98,7 @@ def test_limits(root: Path) -> None:
 
 
 def test_palette_of_pascal_voc() -> None:
-    colours = list(islice(voc_colours(), 255))
+    colours = list(islice(voc_colors(), 255))
     assert colours[:8] == [
         (128, 0, 0),
         (0, 128, 0),
@@ -164,20 +164,20 @@ COLOUR = 'color: expected [r, g, b] of integers in 0..255, or "#rrggbb", got'
         ("classes: [a, b, a]", "classes 1 and 3 are both named 'a': each needs its own name."),
         (
             "classes: [a, no]",
-            f"class 2: {FORM} False. A name that YAML takes for a number or for yes and no must be in",
+            f"class 2: {FORM} False. Quote a name that YAML takes for a number, for yes or for no.",
         ),
         ("classes: [a, 3]", f"class 2: {FORM} 3."),
         ("classes: [{id: 3}]", f"class 1: {FORM} {{'id': 3}}."),
-        ("classes: ['']", "class 1: expected a name of one line, without outer or double spaces, got ''."),
-        ("classes: ['a ']", "class 1: expected a name of one line, without outer or double spaces, got 'a '."),
-        ('classes: ["a\\nb"]', "class 1: expected a name of one line, without outer or double spaces, got 'a\\nb'."),
+        ("classes: ['']", "class 1: expected a one-line name without outer or double spaces, got ''."),
+        ("classes: ['a ']", "class 1: expected a one-line name without outer or double spaces, got 'a '."),
+        ('classes: ["a\\nb"]', "class 1: expected a one-line name without outer or double spaces, got 'a\\nb'."),
         ("classes: [{name: a, id: 1024}]", "class 1 ('a'): id: expected an integer in 0..1023, got 1024."),
         ("classes: [{name: a, id: -1}]", "class 1 ('a'): id: expected an integer in 0..1023, got -1."),
         ("classes: [{name: a, id: true}]", "class 1 ('a'): id: expected an integer in 0..1023, got True."),
         (
             "classes: [{name: a, id: 1}, b]",
-            "classes 'a' and 'b' both have id 1: each needs its own, and a class without `id` has its place in the "
-            "list, counted from 0.",
+            "classes 'a' and 'b' both have id 1: each needs its own, and the id of a class without one is its "
+            "position, from 0.",
         ),
         ("classes: [{name: a, color: '#fff'}]", f"class 1 ('a'): {COLOUR} '#fff'."),
         ("classes: [{name: a, color: [1, 2]}]", f"class 1 ('a'): {COLOUR} [1, 2]."),
@@ -189,16 +189,16 @@ COLOUR = 'color: expected [r, g, b] of integers in 0..255, or "#rrggbb", got'
         ),
         (
             "masks: colours\nclasses: [a]",
-            "masks: expected `ids` (one value a pixel) or `colors`, got 'colours'. Did you",
+            "masks: expected `ids` (one value per pixel) or `colors`, got 'colours'. Did you",
         ),
-        ("masks: [ids]\nclasses: [a]", "masks: expected `ids` (one value a pixel) or `colors`, got ['ids']."),
+        ("masks: [ids]\nclasses: [a]", "masks: expected `ids` (one value per pixel) or `colors`, got ['ids']."),
         (
             "masks: colors\nclasses: [a]",
-            "class 1 ('a'): color is missing, and every class needs one where `masks: colors`.",
+            "class 1 ('a'): color is missing, and `masks: colors` needs one for every class.",
         ),
         (
             "masks: colors\nclasses: [{name: a, id: 1, color: [1, 2, 3]}]",
-            "class 1 ('a'): id 1 has no meaning where `masks: colors`. Leave it out.",
+            "class 1 ('a'): id 1 has no meaning with `masks: colors`. Leave it out.",
         ),
         (
             "masks: colors\nclasses: [{name: a, color: [1, 2, 3]}, {name: b, color: '#010203'}]",
@@ -208,7 +208,7 @@ COLOUR = 'color: expected [r, g, b] of integers in 0..255, or "#rrggbb", got'
             "ignore: 1\nclasses: [a, b]",
             "ignore: id 1 is that of class 'b'. Leave it out, or give the class another one.",
         ),
-        ("ignore:\nclasses: [a]", "ignore: got nothing. Leave it out, or write `ignore: []` if every pixel counts."),
+        ("ignore:\nclasses: [a]", "ignore: got nothing. Leave it out, or write `ignore: []` if no pixel is ignored."),
         ("ignore: '#000000'\nclasses: [a]", "ignore: expected an integer in 0..1023, got '#000000'."),
         (
             "masks: colors\nignore: [[0, 0, 0], [1, 2, 3]]\nclasses: [{name: a, color: [1, 2, 3]}]",
@@ -256,5 +256,5 @@ def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"classes\.yaml is missing: .* Write it, such as `classes: \[road, car\]`\."):
         read_classes(tmp_path)
     (tmp_path / "classes.yaml").mkdir()
-    with pytest.raises(UserError, match=r"classes\.yaml cannot be read \(Is a directory\): it must be a file that"):
+    with pytest.raises(UserError, match=r"classes\.yaml cannot be read \(Is a directory\): it must be a readable file"):
         read_classes(tmp_path)

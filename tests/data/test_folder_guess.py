@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from gffnet.data.folder import LOOKED_AT, guess_classes, read_classes
+from gffnet.data.folder import GUESS_FROM, guess_classes, read_classes
 from gffnet.errors import UserError
 from tests.data.trees import save
 
@@ -56,7 +56,7 @@ def test_many_classes_are_cut_short(tmp_path: Path) -> None:
 
 
 def test_of_many_masks_some_are_looked_at(tmp_path: Path) -> None:
-    for i in range(3 * LOOKED_AT):
+    for i in range(3 * GUESS_FROM):
         mask(tmp_path, [i % 3], f"{i:03d}.png")
     assert "hold ids 0:" in guess_classes(tmp_path)  # every third
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gffnet.data.folder import LAYOUT, list_own_files, side
+from gffnet.data.folder import LAYOUT, list_folder, split_of
 from gffnet.errors import UserError
 from tests.data.trees import folder_tree
 
@@ -22,7 +22,7 @@ def flat_tree(root: Path, count: int = 40, classes: str = "classes: [road]\n") -
 
 def names(root: Path, split: str) -> list[str]:
     """The images of a split without suffix, each of which has the mask of its name."""
-    files = list_own_files(root, split)
+    files = list_folder(root, split)
     found = [image.relative_to(root / "images").with_suffix("").as_posix() for image, _ in files]
     assert found == [mask.relative_to(root / "masks").with_suffix("").as_posix() for _, mask in files]
     return found
@@ -60,7 +60,7 @@ def test_by_lists(tmp_path: Path) -> None:
     assert names(root, "train") == ["val/west/a.1", "train/east/a.2", "train/west/a.3"]
     assert names(root, "fold 1") == ["train/east/a.0"]
     with pytest.raises(UserError, match="split 'val' holds no image"):
-        list_own_files(root, "val")
+        list_folder(root, "val")
 
 
 def test_by_fraction(tmp_path: Path) -> None:
@@ -68,8 +68,8 @@ def test_by_fraction(tmp_path: Path) -> None:
     assert LAYOUT.splits(root) == ["train", "val"]
     train, val = names(root, "train"), names(root, "val")
     assert sorted(train + val) == [f"i{i:03d}" for i in range(40)]
-    assert {side(name, 0.25) for name in val} == {"val"}
-    assert {side(name, 0.25) for name in train} == {"train"}
+    assert {split_of(name, 0.25) for name in val} == {"val"}
+    assert {split_of(name, 0.25) for name in train} == {"train"}
     shutil.rmtree(root / "masks")
     (root / "masks").mkdir()
     (root / "masks" / "i000.png").touch()
@@ -104,22 +104,22 @@ def names_of_winter() -> list[str]:
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), st.floats(0.01, 0.99), st.floats(0.01, 0.99))
 def test_a_larger_fraction_takes_no_image_back(name: str, one: float, other: float) -> None:
     smaller, larger = sorted((one, other))
-    assert side(name, smaller) == "train" or side(name, larger) == "val"
-    assert side(name, larger) == side(name, larger)
+    assert split_of(name, smaller) == "train" or split_of(name, larger) == "val"
+    assert split_of(name, larger) == split_of(name, larger)
 
 
 def test_the_share_is_close_to_the_fraction() -> None:
     for fraction in (0.05, 0.2, 0.5):
-        val = sum(side(f"city/frame_{i:06d}", fraction) == "val" for i in range(2000))
+        val = sum(split_of(f"city/frame_{i:06d}", fraction) == "val" for i in range(2000))
         assert abs(val / 2000 - fraction) < 3 * (fraction * (1 - fraction) / 2000) ** 0.5
 
 
 def test_sides_are_for_ever() -> None:
     """Pinned: images that were trained on must not be validated on by a later version."""
-    val = [i for i in range(20) if side(f"images/{i}", 0.3) == "val"]
+    val = [i for i in range(20) if split_of(f"images/{i}", 0.3) == "val"]
     assert val == [2, 5, 7, 8, 11, 18]
-    assert side("Fu\u00dfg\u00e4nger", 0.5) == side("Fu\u00dfga\u0308nger", 0.5)  # file systems differ in this
-    assert side(b"\xff".decode(errors="surrogateescape"), 0.5) in {"train", "val"}
+    assert split_of("Fu\u00dfg\u00e4nger", 0.5) == split_of("Fu\u00dfga\u0308nger", 0.5)  # file systems differ in this
+    assert split_of(b"\xff".decode(errors="surrogateescape"), 0.5) in {"train", "val"}
 
 
 def test_other_images_do_not_move_an_image(tmp_path: Path) -> None:
@@ -176,15 +176,15 @@ def test_label_files(tmp_path: Path) -> None:
 
 def refusal(root: Path, split: str = "train") -> str:
     with pytest.raises(UserError) as caught:
-        list_own_files(root, split)
+        list_folder(root, split)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 WAYS = (
     "gffnet reads images/**/NAME.jpg (or .png, ...) with masks/**/NAME.png and classes.yaml. Splits are lists "
-    "(train.txt, val.txt: a path in images/ a line), or subfolders (images/train with masks/train, ...), or made by "
-    "`val_fraction: 0.2` in classes.yaml, which is also what holds if nothing is said."
+    "(train.txt, val.txt: a path in images/ per line), or subfolders (images/train with masks/train, ...), or made by "
+    "`val_fraction: 0.2` in classes.yaml, which is also the default."
 )
 
 
@@ -214,7 +214,7 @@ def test_a_mask_that_is_missing(tmp_path: Path) -> None:
     root = folder_tree(tmp_path)
     (root / "masks/train/east/a.2.png").unlink()
     (root / "masks/train/west/a.1.png").unlink()
-    start = f"data set 'folder' at {root}: 2 of the 4 images of split 'train' lack their mask, the first of them "
+    start = f"data set 'folder' at {root}: 2 of the 4 images of split 'train' have no mask, the first is "
     end = f" A mask has the path of its image but for the suffix, here {root}/masks/train/east/a.2.png."
     assert refusal(root) == f"{start}{root}/images/train/east/a.2.png.{end}"
     (root / "masks/train/east/a.2_mask.tif").touch()
@@ -227,7 +227,7 @@ def test_files_of_one_name(tmp_path: Path, folder: str) -> None:
     (root / folder / "train/east/a.2.bmp").touch()
     files = f"{root}/{folder}/train/east/a.2.bmp and {root}/{folder}/train/east/a.2.png"
     assert refusal(root) == (
-        f"data set 'folder': {files} differ in their suffix only, so it is not clear which mask belongs to which "
+        f"data set 'folder': {files} differ only in their suffix, so it is not clear which mask belongs to which "
         "image. Rename or remove one of them."
     )
 
@@ -253,7 +253,7 @@ def test_a_line_that_names_no_image(tmp_path: Path, line: str, said: str) -> Non
 def test_a_line_twice(tmp_path: Path) -> None:
     root = folder_tree(tmp_path)
     (root / "train.txt").write_text("train/east/a.0\ntrain/east/a.0.png\n")
-    assert "train.txt, line 2: 'train/east/a.0.png' is listed above already. Delete one of the lines." in refusal(root)
+    assert "train.txt, line 2: 'train/east/a.0.png' is already listed above. Delete one of the lines." in refusal(root)
 
 
 def test_a_list_that_is_no_text(tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_a_list_that_is_no_text(tmp_path: Path) -> None:
 def test_one_image_is_not_enough(tmp_path: Path) -> None:
     root = flat_tree(tmp_path, 1)
     assert refusal(root, "val") == (
-        f"data set 'folder' at {root}: there is 1 image, {root}/images/i000.JPG, and training and validation need one "
+        f"data set 'folder' at {root}: there is 1 image, {root}/images/i000.JPG, but training and validation need one "
         "each. Add images, or name it in both train.txt and val.txt."
     )
     for split in ("train", "val"):
