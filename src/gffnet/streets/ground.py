@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.random import Generator
 
-from gffnet.streets.layout import END, Layout, Scene, Side
+from gffnet.streets.layout import END, Scene, Side, StreetLayout
 from gffnet.streets.noise import Floats, choose, floats, hashed, nearest_noise, noise
 from gffnet.streets.render import Bytes, Canvas, Label, Mask
 
@@ -41,7 +41,7 @@ def paint_ground(canvas: Canvas, scene: Scene) -> None:
     canvas.label[hit], canvas.depth[hit], canvas.glow[hit] = label, z, 0
 
 
-def classify(layout: Layout, t: Floats, z: Floats) -> tuple[Bytes, Mask]:
+def classify(layout: StreetLayout, t: Floats, z: Floats) -> tuple[Bytes, Mask]:
     """Class of the ground points at t across and depth z (any equal shapes), and whether they are on a kerb stone."""
     label = np.full(t.shape, Label.ROAD, np.uint8)
     kerb = np.zeros(t.shape, bool)
@@ -175,7 +175,7 @@ class Materials:
         mix = np.clip(0.5 + 0.6 * (broad + self.dry), 0, 1)[:, None]
         return floats(green + (soil - green) * mix)
 
-    def markings(self, color: Floats, points: GroundPoints, layout: Layout) -> Floats:
+    def markings(self, color: Floats, points: GroundPoints, layout: StreetLayout) -> Floats:
         """The road's color with lines between and beside lanes, stop lines, zebra crossings, cycle lanes and rails."""
         x, z, t, _ = points
         left, right = layout.sides

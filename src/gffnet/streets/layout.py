@@ -64,7 +64,7 @@ class Lane(NamedTuple):
     direction: int
 
 
-class Layout:
+class StreetLayout:
     """The plan of a street.
 
     `median` is (center line, half width, grass); `rails` are the center lines of tram tracks; `crossings` are spans of
@@ -227,7 +227,7 @@ class Scene:
         seeds = np.random.SeedSequence(seed).spawn(3)
         self.rng, self.texture_rng, self.sensor_rng = (Generator(np.random.PCG64(part)) for part in seeds)
         self.camera = self._camera(*size)
-        self.layout, self.light = Layout(self.rng), Light(self.rng)
+        self.layout, self.light = StreetLayout(self.rng), Light(self.rng)
         self.lamps: list[Triple] = []
 
     def _camera(self, rows: int, columns: int) -> Camera:

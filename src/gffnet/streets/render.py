@@ -231,7 +231,7 @@ class Face(NamedTuple):
 
 
 class Mesh:
-    """Collects faces in painting order, given in the local coordinates (right, up, ahead) of a pose."""
+    """Collect faces in painting order, given in the local coordinates (right, up, ahead) of a pose."""
 
     def __init__(self, pose: Pose, label: int) -> None:
         self.pose, self.label = pose, label
@@ -310,9 +310,8 @@ class Thing:
         u, v = np.meshgrid(x * 22 + key, y * 40)
         spots = noise(u, v, 1.2, 14)
         rise = np.clip((y[-1] - y[:, None]) / max(self.height, 0.5), 0, 1)
-        return np.asarray(
-            np.clip(rgb * floats(1 + self.gloss * spots + (rise - 0.55) * 0.24)[..., None], 0, 255), np.uint8
-        )
+        factor = floats(1 + self.gloss * spots + (rise - 0.55) * 0.24)
+        return np.asarray(np.clip(rgb * factor[..., None], 0, 255), np.uint8)
 
 
 def _in_front(faces: Sequence[Face]) -> Iterator[Face]:
