@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Atomic writes: a file or folder appears complete, or what was there before stays as it is."""
 
 import errno
 import os
@@ -12,64 +12,66 @@ from typing import BinaryIO
 from gffnet.errors import CannotWrite
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-"""Errors of a full disk or quota."""
+"""Error numbers of a full disk or an exhausted quota."""
 
 
 def atomic_write(path: Path, data: bytes, durable: bool = False) -> None:
-    """Write `data` as the file `path`, whole or not at all; the folder is made. As `atomic_file`."""
+    """Write `data` to the file `path`, as `atomic_file` does."""
     with atomic_file(path, durable) as file:
         file.write(data)
 
 
 @contextmanager
 def atomic_file(path: Path, durable: bool = False) -> Iterator[BinaryIO]:
-    """A new file beside `path` to write to, which is moved there at the end, unless an error is raised before.
+    """Open a temporary file beside `path`, and move it to `path` at the end unless an error is raised.
 
-    If `durable`, the data are on the disk before the file is moved, so that a power cut leaves no file in part.
+    Args:
+        path: the file to write; its folder is created.
+        durable: flush the data to the disk before the move, so that a power cut leaves no incomplete file.
 
     Raises:
-        CannotWrite: the file cannot be written; what was there before is as it was.
+        CannotWrite: the file cannot be written.
     """
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with beside.open("xb") as file:
+            with temporary.open("xb") as file:
                 yield file
                 if durable:
                     file.flush()
                     os.fsync(file.fileno())
-            beside.replace(path)
+            temporary.replace(path)
         finally:
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise cannot_write(path, error) from None
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A new, hidden folder beside `path` to fill, which takes its place at the end, unless an error is raised before.
+    """Create a hidden folder beside `path`, and move it to `path` at the end unless an error is raised.
 
-    What a killed process left of it is removed when it is begun anew.
+    An existing folder is replaced, and so is a hidden one that a killed process left.
 
     Raises:
-        CannotWrite: the folder cannot be written; what was there before is as it was.
+        CannotWrite: the folder cannot be written.
     """
-    beside = path.with_name(f".{path.name}.part")
+    temporary = path.with_name(f".{path.name}.part")
     try:
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
         try:
-            yield beside
+            yield temporary
             if path.exists():
                 shutil.rmtree(path)
-            beside.replace(path)
+            temporary.replace(path)
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         raise cannot_write(path, error) from None
 
 
 def cannot_write(path: Path, error: OSError) -> CannotWrite:
-    """What is raised where the system refuses to write `path`."""
+    """Return the error for a `path` that the system refuses to write."""
     return CannotWrite(f"cannot write {path}: {error.strerror or error}. Choose a folder with room for it.")

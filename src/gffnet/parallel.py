@@ -1,4 +1,4 @@
-"""Work on many items with many processes."""
+"""Work on many items: in processes, or in threads beside the one that computes."""
 
 import os
 from collections import deque
@@ -16,20 +16,23 @@ Result = TypeVar("Result")
 
 
 def in_processes(work: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None) -> Iterator[Result]:
-    """The results of `work`, as they come, from one process a processor unless `workers` says otherwise.
+    """Yield the results of `work` in the order in which they are finished.
 
-    With one worker the work is done in this process. `work` and the items must be picklable. An error that it raises is
-    raised here. Items that are under way then are finished; no further one is begun.
+    Args:
+        work: picklable, as the items must be. An error that it raises is raised here, after the items that are being
+            worked on are finished.
+        items: taken only as fast as they are worked on.
+        workers: number of processes; None: one per processor; 1: this process.
 
     Raises:
-        RunFailed: a process died, such as one that was killed for want of memory.
+        RunFailed: a process died, for example because it ran out of memory.
     """
     workers = workers or os.cpu_count() or 1
     if workers == 1:
         yield from map(work, items)
         return
     waiting = iter(items)
-    # `work` may hold much, such as a data set: it is sent to every process once, not with every item.
+    # `work` may hold a lot, such as a data set: it is sent to every process once instead of with every item.
     with ProcessPoolExecutor(workers, initializer=_receive, initargs=(work,)) as pool:
         try:
             running = {pool.submit(_call, item) for item in islice(waiting, 2 * workers)}
@@ -46,7 +49,7 @@ def in_processes(work: Callable[[Item], Result], items: Iterable[Item], workers:
 
 
 _work: Callable[[Any], Any]
-"""What a worker process was started for."""
+"""The function that a worker process was started for."""
 
 
 def _receive(work: Callable[[Any], Any]) -> None:
@@ -58,16 +61,13 @@ def _call(item: Any) -> Any:
     return _work(item)
 
 
-# Reading ahead and writing behind: threads beside the one that computes, which wait where they get too far from it.
-#
-# Both hold a bounded number of items, pass on the errors of their threads, and leave no thread behind when they end,
-# however they end.
+# Threads: a bounded number of items is in flight, errors are raised in the caller, and no thread outlives the call.
 
 
-def ahead(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Generator[Result, None, None]:
-    """The results of `work` in the order of `items`, which threads begin before they are asked for: one more than them.
+def prefetch(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Generator[Result, None, None]:
+    """Yield the results of `work` in the order of `items`; threads compute up to `threads + 1` of them in advance.
 
-    Close it where it is not gone through to its end: `with contextlib.closing(ahead(...)) as results`.
+    Close the generator if it may not be exhausted: `with contextlib.closing(prefetch(...)) as results`.
     """
     waiting = iter(items)
     pool = ThreadPoolExecutor(threads)
@@ -81,10 +81,10 @@ def ahead(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def in_advance(items: Iterator[Item]) -> Generator[Item, None, None]:
-    """`items`, made in a thread while those before are used; to be closed as `ahead`."""
+def prefetch_iterator(items: Iterator[Item]) -> Generator[Item, None, None]:
+    """Yield `items`, computed in a thread up to two in advance; to be closed like `prefetch`."""
     end = object()
-    made = ahead(lambda _: next(items, end), count(), threads=1)
+    made = prefetch(lambda _: next(items, end), count(), threads=1)
     try:
         for item in made:
             if item is end:
@@ -95,11 +95,11 @@ def in_advance(items: Iterator[Item]) -> Generator[Item, None, None]:
 
 
 @contextmanager
-def behind(threads: int) -> Iterator[Callable[..., None]]:
-    """What it yields is called with a function and its arguments, and calls that function in a thread.
+def background_writer(threads: int) -> Iterator[Callable[..., None]]:
+    """Yield a function `later(work, *arguments)` that calls `work(*arguments)` in a thread.
 
-    It waits while one more than `threads` are under way. All are done when the context ends, also if it ends with an
-    error: nothing that was computed is lost. With one thread they are done in order.
+    `later` waits while more than `threads` calls are unfinished. All calls are finished when the context ends, even by
+    an error, so nothing that was computed is lost. With one thread, they are made in order.
     """
     running: deque[Future[None]] = deque()
     pool = ThreadPoolExecutor(threads)
@@ -115,3 +115,6 @@ def behind(threads: int) -> Iterator[Callable[..., None]]:
             running.popleft().result()
     finally:
         pool.shutdown(wait=True)
+
+
+ahead, behind = prefetch, background_writer  # until their callers follow
