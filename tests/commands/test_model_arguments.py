@@ -27,7 +27,7 @@ def open_with(folder: Path, *words: str, device: str | None = None) -> Predictor
 
 def test_the_model_as_it_is(tmp_path: Path) -> None:
     predictor = open_with(tmp_path)
-    assert predictor.config.evaluation == OWN
+    assert predictor.protocol == OWN
     assert (predictor.batch, predictor.memory) == (1, None)
 
 
@@ -45,9 +45,9 @@ def test_the_model_as_it_is(tmp_path: Path) -> None:
 )
 def test_what_arguments_change_of_the_protocol(tmp_path: Path, words: str, changes: dict) -> None:
     predictor = open_with(tmp_path, *words.split())
-    assert predictor.config.evaluation == dataclasses.replace(OWN, **changes)
+    assert predictor.protocol == dataclasses.replace(OWN, **changes)
     image = tiny.picture(0, 50, 70)
-    assert (predictor.predict(image) == predictor.predict(image, predictor.config.evaluation)).all()
+    assert (predictor.predict(image) == predictor.predict(image, predictor.protocol)).all()
 
 
 def test_how_it_is_run(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Options and argument types that several subcommands share."""
 
 import argparse
-import dataclasses
 import json
 import re
 from argparse import Namespace
@@ -13,7 +12,6 @@ from gffnet.errors import UserError, nearest
 if TYPE_CHECKING:
     from gffnet.data.dataset import Truth
     from gffnet.inference.predictor import Predictor
-    from gffnet.recipe import EvaluationRecipe
 
 
 class Parser(argparse.ArgumentParser):
@@ -177,8 +175,8 @@ def add_protocol(parser: Parser) -> None:
     )
 
 
-def _protocol(arguments: Namespace, default: "EvaluationRecipe") -> "EvaluationRecipe":
-    """The protocol that the model was saved with, with the options of `add_protocol` in place of its own values."""
+def _protocol(arguments: Namespace) -> dict[str, Any]:
+    """The keys of the model's protocol that the options of `add_protocol` replace."""
     changes: dict[str, Any] = {}
     if arguments.scales is not None:
         changes["scales"] = tuple(arguments.scales or SCALES)
@@ -188,7 +186,7 @@ def _protocol(arguments: Namespace, default: "EvaluationRecipe") -> "EvaluationR
         changes["crop"] = arguments.crop or None
     if arguments.overlap is not None:
         changes["overlap"] = arguments.overlap
-    return dataclasses.replace(default, **changes)
+    return changes
 
 
 def load_predictor(arguments: Namespace, device: str | None = None) -> "Predictor":
@@ -198,19 +196,15 @@ def load_predictor(arguments: Namespace, device: str | None = None) -> "Predicto
 
     if arguments.memory is None:  # pages that are kept may be more than the memory that is asked for
         keep_pages()
-    predictor = load(
+    return load(
         arguments.model,
         device or arguments.device,
         arguments.precision,
+        protocol=_protocol(arguments),
         batch=arguments.batch,
         memory=arguments.memory,
         compiled=arguments.compile,
     )
-    protocol = _protocol(arguments, predictor.config.evaluation)
-    predictor.config = dataclasses.replace(predictor.config, evaluation=protocol)
-    if arguments.scales is not None:  # they are of an image however large it is
-        predictor.config = dataclasses.replace(predictor.config, learned_from=None)
-    return predictor
 
 
 def memory(text: str) -> int:

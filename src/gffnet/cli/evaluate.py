@@ -45,7 +45,7 @@ def run(arguments: Namespace) -> None:
     with _stopping(), joined() as group:
         predictor = load_predictor(arguments, own_device(arguments.device))
         dataset = open_dataset(arguments.dataset, arguments.root, arguments.split, arguments.cache)
-        protocol = predictor.config.evaluation
+        protocol = predictor.protocol
         task = Task(predictor, dataset, arguments.dataset, arguments.split, protocol, arguments.details)
         result = evaluate_share(task, group, out, arguments.resume)
         if result is None:

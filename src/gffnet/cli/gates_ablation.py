@@ -51,7 +51,7 @@ def run(arguments: Namespace) -> None:
     with joined() as group:
         predictor = load_predictor(arguments, own_device(arguments.device))
         dataset = open_dataset(arguments.dataset, arguments.root, arguments.split, arguments.cache)
-        task = Task(predictor, dataset, arguments.dataset, arguments.split, predictor.config.evaluation)
+        task = Task(predictor, dataset, arguments.dataset, arguments.split, predictor.protocol)
         ablation = plan_ablation(task, arguments.pairs, arguments.value, arguments.limit)
         counts = count_ablation(ablation, group, out, arguments.resume)
         if counts is None:

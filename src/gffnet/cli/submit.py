@@ -29,6 +29,6 @@ def run(arguments: Namespace) -> None:
     if len(images) != (wanted := official_count(arguments.split)):
         remedy = ": the test server wants them all" if arguments.split == "test" else ""
         screen.print(f"{len(images)} images, but Cityscapes has {wanted} in {arguments.split}{remedy}", style="yellow")
-    write_submission(predictor, images, arguments.out, predictor.config.evaluation)
+    write_submission(predictor, images, arguments.out, predictor.protocol)
     size = arguments.out.stat().st_size / 1e6
     screen.print(f"{len(images)} label maps, checked: {arguments.out}, {size:.1f} MB")

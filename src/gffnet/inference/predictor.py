@@ -1,7 +1,11 @@
-"""The predictor: a trained network made ready for a device, from image to label map."""
+"""The predictor: a trained network on a device, from image to label map.
+
+file → uint8 tensor (C, H, W) → sliding window over the network → probabilities (K, H, W) → labels (H, W)
+"""
 
 import copy
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from math import sqrt
 from pathlib import Path
 from typing import Any, TypeAlias, overload
@@ -13,115 +17,44 @@ from jaxtyping import Float, Num, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gffnet.data.io import as_array, as_rgb, read_image
-from gffnet.errors import UserError
+from gffnet.data.io import as_rgb, as_tensor, read_image
+from gffnet.errors import UserError, unknown
 from gffnet.inference.exported import Exported, open_for_windows
 from gffnet.inference.model_io import ModelConfig, hash_weights, is_exported, load_model, shipped_model
 from gffnet.inference.precision import Precision, pick_device, pick_precision
-from gffnet.inference.sliding_window import SlidingWindow
-from gffnet.inference.tiling import Scorer, peak_memory, scaled_size
+from gffnet.inference.sliding_window import SlidingWindow, scaled_size
+from gffnet.inference.tiling import TiledWindow, peak_memory
 from gffnet.models.folding import fold_norms
 from gffnet.models.gffnet import SegmentationModel
 from gffnet.models.layers import Encoded, Gates
 from gffnet.models.ops import resize, size_of
 from gffnet.recipe import EvaluationRecipe
 
-# What a predictor takes for an image: a path, a PIL image, an array or a tensor.
-
-
 ImageLike: TypeAlias = str | Path | PIL.Image.Image | NDArray[Any] | Tensor
 """A path, a PIL image of any mode, a uint8 array (H, W, C), or a uint8 tensor (C, H, W)."""
 
+Protocol: TypeAlias = EvaluationRecipe | Mapping[str, Any]
+"""A protocol, or only the keys that differ from the model's own, such as `{"flip": True}`."""
 
-def as_tensor(image: ImageLike, channels: int) -> UInt8[Tensor, "c h w"]:
-    """An image as a uint8 tensor (C, H, W) of `channels`, which may share its memory.
-
-    Raises:
-        UserError: a file cannot be read, or it is no image of so many channels in 0..255.
-    """
-    if isinstance(image, Tensor):
-        _check(
-            tuple(image.shape),
-            image.dtype,
-            image.ndim == 3 and image.shape[0] == channels,
-            f"({channels}, height, width)",
-        )
-        return image
-    if isinstance(image, str | Path):
-        image = as_array(read_image(Path(image)))
-    elif isinstance(image, PIL.Image.Image):
-        image = as_rgb(image.copy(), "the image")
-    _check(image.shape, image.dtype, image.ndim == 3 and image.shape[2] == channels, f"(height, width, {channels})")
-    whole = np.require(image, requirements=["C", "W"])  # a copy only where torch could not take the array
-    return torch.from_numpy(whole).permute(2, 0, 1)
-
-
-def _check(shape: tuple[int, ...], dtype: Any, fits: bool, wanted: str) -> None:
-    """Raise `UserError` unless an image has the shape that is wanted, some pixels, and is uint8."""
-    if not fits or 0 in shape:
-        raise UserError(f"an image is {shape}, but this model takes {wanted}.")
-    if str(dtype).removeprefix("torch.") != "uint8":
-        raise UserError(f"an image is {dtype}, but this model takes uint8, in 0..255. Scale and convert it to uint8.")
-
-
-# At what scale an image is seen that is much larger than those that a network has learned from.
-#
-# A network knows things at the sizes that they had in training, and those of recipes are scaled by up to 2 there. In a
-# photograph with ten times as many pixels a car is a wall of details. So where its model says how large its images were,
-# n of whose areas the image has, an image is seen at the scale
-#
-#     s = 1.5 / sqrt(n)        if sqrt(n) > 2,  else 1
-#
-# Not so with windows: large images that are cut into tiles, as those from the air, show more things, not larger ones.
-
-
-MOST = 2.0
-"""Times the width and height that are left as they are."""
-AIM = 1.5
-"""Times the width and height that larger ones are seen at."""
-
-
-def fitted_to(protocol: EvaluationRecipe, learned_from: tuple[int, int] | None) -> tuple[int, int] | None:
-    """The height and width that much larger images are seen as if of; None: they are seen as they are."""
-    return learned_from if protocol.crop is None else None
-
-
-def fitting_scale(protocol: EvaluationRecipe, learned_from: tuple[int, int] | None, size: tuple[int, int]) -> float:
-    """The scale that an image is seen at by a model's own protocol, of which the scales are factors.
-
-    Args:
-        protocol: of the model.
-        learned_from: height and width of the images that it was trained on; None: not known.
-        size: height and width of the image.
-    """
-    usual = fitted_to(protocol, learned_from)
-    if usual is None:
-        return 1.0
-    times = sqrt(size[0] * size[1] / (usual[0] * usual[1]))
-    return 1.0 if times <= MOST else float(f"{AIM / times:.3g}")
-
-
-def fitted_protocol(
-    protocol: EvaluationRecipe, learned_from: tuple[int, int] | None, size: tuple[int, int]
-) -> EvaluationRecipe:
-    """The protocol with its scales times `fitting_scale`."""
-    scale = fitting_scale(protocol, learned_from, size)
-    return protocol if scale == 1 else replace(protocol, scales=tuple(scale * own for own in protocol.scales))
-
-
-_PIXEL = 16
-"""Bytes a pixel of an image, its labels, and the pictures made of them."""
+_PIXEL_BYTES = 16
+"""Memory per pixel of an image, its labels, and the pictures made of them."""
 
 
 class Predictor:
-    """Label maps from images, with the protocol that the model was trained for unless told otherwise.
+    """Label maps from images, by the model's own protocol unless another is given.
 
-    Batch normalisation is folded into the convolutions, and the weights are channels-last in the number format of
-    `precision`.
+    Batch normalisation is folded into the convolutions; the weights are channels-last in the dtype of `precision`.
     """
 
+    config: ModelConfig
     weights: str
-    """SHA-256 of the weights that came, the same for a model on any device, in any format or kind of file."""
+    """SHA-256 of the weights as they were loaded: the same for a model on any device, in any dtype and file format."""
+    device: torch.device
+    precision: Precision
+    batch: int
+    """Number of windows that are scored at once."""
+    memory: int | None
+    """Limit in bytes; None: no limit."""
 
     def __init__(
         self,
@@ -130,46 +63,78 @@ class Predictor:
         device: torch.device,
         precision: Precision,
         *,
+        protocol: Protocol | None = None,
         batch: int | None = None,
         memory: int | None = None,
         compiled: bool = False,
     ) -> None:
-        """`network` is copied: the one that came keeps its device, dtype and mode. The others are those of `load`."""
-        prepared = copy.deepcopy(network).eval().cpu()  # where folding gives the same weights whatever the device
+        """Prepare a copy of `network`, which itself keeps its device, dtype and mode. The rest is as for `load`."""
+        prepared = copy.deepcopy(network).eval().cpu()  # folded on the CPU, the weights are the same for any device
         fold_norms(prepared, torch.zeros(1, len(network.mean), 64, 64))
         self._network: SegmentationModel = prepared.to(device, precision.dtype).to(memory_format=torch.channels_last)
-        score = torch.compile(self._logits, dynamic=False) if compiled else self._logits
-        self._begin(score, config, hash_weights(network), device, precision, batch, memory)
+        self._forward = torch.compile(self._network, dynamic=False) if compiled else self._network
+        self._configure(config, hash_weights(network), device, precision, protocol, batch, memory)
 
-    def _begin(
+    def _configure(
         self,
-        score: Scorer,
         config: ModelConfig,
         weights: str,
         device: torch.device,
         precision: Precision,
+        protocol: Protocol | None,
         batch: int | None,
         memory: int | None,
     ) -> None:
-        """What any predictor is, whatever scores its windows."""
-        self.config = config
-        self.weights = weights
-        self.device = device
-        self.precision = precision
+        """Set what every predictor has, whatever scores its windows."""
+        self.config, self.weights, self.device, self.precision = config, weights, device, precision
         self.batch = batch or (4 if device.type == "cuda" else 1)
         self.memory = memory
-        self._score = score
+        keys = [each.name for each in fields(EvaluationRecipe)]
+        for key in protocol if isinstance(protocol, Mapping) else ():
+            if key not in keys:
+                raise unknown("protocol key", key, keys)
+        self._protocol = protocol
+        self.protocol  # noqa: B018  # raises if a value is not valid
         self._tried: set[tuple[tuple[int, int], bool]] = set()
         self._base = 0
 
     @property
     def network(self) -> SegmentationModel:
-        """The network, to be taken apart.
+        """The network.
 
         Raises:
-            UserError: the model is an exported file, which has no parts.
+            UserError: the model is an exported file, which has no modules.
         """
         return self._network
+
+    @property
+    def protocol(self) -> EvaluationRecipe:
+        """The protocol that images are predicted by: the model's, with the changes that were given to `load`."""
+        if isinstance(self._protocol, EvaluationRecipe):
+            return self._protocol
+        return replace(self.config.evaluation, **(self._protocol or {}))
+
+    @property
+    def usual_size(self) -> tuple[int, int] | None:
+        """Height and width of the training images, if much larger images are downscaled; else None (see `scale`)."""
+        scales_given = isinstance(self._protocol, EvaluationRecipe) or "scales" in (self._protocol or {})
+        return None if scales_given or self.protocol.crop is not None else self.config.learned_from
+
+    def scale(self, size: tuple[int, int]) -> float:
+        """Return the scale at which an image of a height and width is predicted: 1, unless it is very large.
+
+        A network recognises things at the sizes that they had in training, where recipes scale images by up to 2. In a
+        photograph with ten times as many pixels a car is a wall of details. So if the whole image is one window and
+        has n times the pixels of a training image, its scale is
+
+            s = 1.5 / sqrt(n)   if sqrt(n) > 2,   else 1
+
+        Large images that are predicted in windows, such as aerial ones, show more things instead of larger ones.
+        """
+        if self.usual_size is None:
+            return 1.0
+        ratio = sqrt(size[0] * size[1] / (self.usual_size[0] * self.usual_size[1]))
+        return 1.0 if ratio <= 2 else float(f"{1.5 / ratio:.3g}")
 
     @overload
     def predict(self, image: ImageLike, protocol: EvaluationRecipe | None = None) -> NDArray[np.uint8]: ...
@@ -178,66 +143,72 @@ class Predictor:
         self, image: list[Any] | tuple[Any, ...], protocol: EvaluationRecipe | None = None
     ) -> list[NDArray[np.uint8]]: ...
     def predict(self, image: Any, protocol: EvaluationRecipe | None = None) -> Any:
-        """Class indices, uint8 (H, W), at the size of the image.
+        """Return class indices, uint8 (H, W), at the size of the image.
 
         Args:
-            image: a path, a PIL image, a uint8 array (H, W, C) or tensor (C, H, W); or a list of such, of any sizes,
+            image: a path, a PIL image, a uint8 array (H, W, C) or tensor (C, H, W); a list of such images of any sizes,
                 which gives a list; or a tensor (B, C, H, W), which gives (B, H, W).
-            protocol: crop, overlap, scales and mirror images; None: those of the model, by which an image that is much
-                larger than those that it learned from is seen smaller (see `gffnet.inference.predictor`).
+            protocol: crop, overlap, scales and horizontal flip; None: `self.protocol`, by which an image that is much
+                larger than the training images is downscaled (see `scale`).
 
         Raises:
-            UserError: a file cannot be read, or it is no image that the model takes.
+            UserError: a file cannot be read, or the image is not one that the model takes.
         """
         if isinstance(image, list | tuple):
             return [self.predict(one, protocol) for one in image]
         if isinstance(image, Tensor) and image.ndim == 4:
             return np.stack([self.predict(one, protocol) for one in image])
         x = self.tensor(image)
-        return self.window(protocol or self.protocol(size_of(x)), size_of(x)).labels(x).cpu().numpy()
+        return self._window_for(x, protocol).labels(x).cpu().numpy()
 
     def probabilities(self, image: ImageLike, protocol: EvaluationRecipe | None = None) -> Float[Tensor, "k h w"]:
-        """Class probabilities of an image, float32, on the device; `protocol` as `predict` has it."""
+        """Return the class probabilities of an image, float32, on the device; `protocol` as for `predict`."""
         x = self.tensor(image)
-        return self.window(protocol or self.protocol(size_of(x))).probabilities(x)
+        return self._window_for(x, protocol).probabilities(x)
 
-    def protocol(self, size: tuple[int, int]) -> EvaluationRecipe:
-        """The model's own for an image of a height and width."""
-        return fitted_protocol(self.config.evaluation, self.config.learned_from, size)
-
-    def scale(self, size: tuple[int, int]) -> float:
-        """The scale that an image of a height and width is seen at whole: 1 unless it is much larger than usual."""
-        return fitting_scale(self.config.evaluation, self.config.learned_from, size)
+    def _window_for(self, x: UInt8[Tensor, "c h w"], protocol: EvaluationRecipe | None) -> SlidingWindow:
+        if protocol is None:
+            protocol, scale = self.protocol, self.scale(size_of(x))
+            if scale != 1:
+                protocol = replace(protocol, scales=tuple(scale * each for each in protocol.scales))
+        return self.window(protocol, size_of(x))
 
     def window(self, protocol: EvaluationRecipe | None = None, size: tuple[int, int] = (0, 0)) -> SlidingWindow:
-        """The network with a protocol, for tensors on the device; it can give results block by block.
+        """Return the sliding window of a protocol over the network, for tensors on the device.
 
-        `size`: that of the images to come, whose pixels are counted in where there is a limit on memory.
+        With a limit on memory it is a `TiledWindow`, for images of `size`: their pixels count towards the limit.
         """
-        protocol = self.config.evaluation if protocol is None else protocol
-        classes, mean = len(self.config.classes), self.config.model.mean
-        besides = 0 if self.memory is None else self._besides(protocol) + _PIXEL * size[0] * size[1]
-        return SlidingWindow(self._score, classes, protocol, mean, self.batch, self.memory, besides)
+        protocol = self.protocol if protocol is None else protocol
+        arguments = (self.score, len(self.config.classes), protocol, self.config.model.mean, self.batch)
+        if self.memory is None:
+            return SlidingWindow(*arguments)
+        reserved = self._reserved(protocol) + _PIXEL_BYTES * size[0] * size[1]
+        return TiledWindow(*arguments, memory=self.memory, reserved=reserved)
 
     @torch.inference_mode()
-    def _besides(self, protocol: EvaluationRecipe) -> int:
-        """Bytes that this process takes without an image, a batch of windows included."""
+    def _reserved(self, protocol: EvaluationRecipe) -> int:
+        """Return the bytes that this process takes without an image, a batch of windows included."""
         before = peak_memory(self.device)
         if protocol.crop and (protocol.crop, protocol.flip) not in self._tried:
-            windows = torch.zeros(
-                self.batch * (1 + protocol.flip), self.config.model.backbone.in_channels, *protocol.crop
-            )
-            self._score(windows.to(self.device)).float().softmax(1)
+            number, channels = self.batch * (1 + protocol.flip), self.config.model.backbone.in_channels
+            self.score(torch.zeros(number, channels, *protocol.crop, device=self.device)).float().softmax(1)
             self._tried.add((protocol.crop, protocol.flip))
-        # The peak itself counts only before the first image; later, what larger windows added to it.
+        # The peak itself counts only before the first image; later, only what larger windows add to it.
         self._base = (self._base or before) + peak_memory(self.device) - before
         return self._base
 
+    def score(self, windows: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
+        """Return the logits of windows. All predictions go through this method."""
+        logits: Tensor = self._forward(windows.contiguous(memory_format=torch.channels_last)).logits
+        return logits
+
     @torch.inference_mode()
     def encode(self, image: ImageLike, scale: float | None = None) -> Encoded:
-        """An image → all that fusing needs, so that gates can be edited without running the backbone again.
+        """Encode an image, so that it can be decoded with other gates without running the backbone again.
 
-        It is seen whole, at `scale` times its sides; None: as `predict` sees it, which is 1 but for large images.
+        Args:
+            image: as for `predict`; it is one window.
+            scale: factor by which it is resized; None: as `predict` does, 1 but for large images.
 
         Raises:
             UserError: the model has no fusion.
@@ -251,49 +222,76 @@ class Predictor:
 
     @torch.inference_mode()
     def encode_windows(self, x: Num[Tensor, "b c h w"]) -> Encoded:
-        """The same of a batch of windows, of a model that has a fusion."""
+        """Encode a batch of windows, by a model that has a fusion."""
         pyramid, context = self.network.features(x.contiguous(memory_format=torch.channels_last))
         reduced, gates = self.network.encode(pyramid, context)
         return Encoded(reduced, gates, context, size_of(x), size_of(x))
 
     @torch.inference_mode()
     def decode(self, encoded: Encoded, gates: Gates | None = None) -> Float[Tensor, "b k h w"]:
-        """Logits of what was encoded, at its size, with its own gates or with edited ones of the same shapes."""
+        """Return the logits of an encoded image at its size, with its own gates or with `gates` of the same shapes."""
         used = encoded.gates if gates is None else gates
         return self.network.assemble(encoded.reduced, used, encoded.context, encoded.size)
 
     def tensor(self, image: ImageLike) -> UInt8[Tensor, "c h w"]:
-        """An image as a tensor on the device.
+        """Return an image as a uint8 tensor on the device.
 
         Raises:
-            UserError: its channels are not those that the model takes.
+            UserError: a file cannot be read, or the image is not one that the model takes.
         """
-        return as_tensor(image, self.config.model.backbone.in_channels).to(self.device)
+        return image_tensor(image, self.config.model.backbone.in_channels).to(self.device)
 
-    def _logits(self, x: Tensor) -> Tensor:
-        """Windows to their logits."""
-        logits: Tensor = self.network(x.contiguous(memory_format=torch.channels_last)).logits
-        return logits
+
+def image_tensor(image: ImageLike, channels: int) -> UInt8[Tensor, "c h w"]:
+    """Return an image as a uint8 tensor (C, H, W), which may share its memory.
+
+    Raises:
+        UserError: a file cannot be read, or the image is not uint8 with so many channels.
+    """
+    if isinstance(image, str | Path):
+        image = read_image(image)
+    elif isinstance(image, PIL.Image.Image):
+        image = as_rgb(image.copy(), "the image")
+    shape, dtype = tuple(image.shape), str(image.dtype).removeprefix("torch.")
+    axis = 0 if isinstance(image, Tensor) else 2
+    if len(shape) != 3 or 0 in shape or shape[axis] != channels:
+        wanted = f"(height, width, {channels})" if axis else f"({channels}, height, width)"
+        raise UserError(f"an image is {shape}, but this model takes {wanted}.")
+    if dtype != "uint8":
+        raise UserError(f"an image is {dtype}, but this model takes uint8, in 0..255. Scale and convert it to uint8.")
+    if isinstance(image, Tensor):
+        return image
+    return as_tensor(np.require(image, requirements=["C", "W"]))  # copied only if torch cannot share the array
 
 
 class ExportedPredictor(Predictor):
-    """The same from a file that `gffnet export` wrote: it answers images, and has no parts to look at."""
+    """A predictor of a file that `gffnet export` wrote: it predicts images, and has no modules and no gates."""
 
-    def __init__(self, exported: Exported, *, batch: int | None = None, memory: int | None = None) -> None:
-        """`exported`: opened to take floats. The others are those of `load`."""
+    def __init__(
+        self,
+        exported: Exported,
+        *,
+        protocol: Protocol | None = None,
+        batch: int | None = None,
+        memory: int | None = None,
+    ) -> None:
+        """`exported` is opened to take floats. The rest is as for `load`."""
         self._exported = exported
         record = exported.record
         precision = Precision(getattr(torch, record.precision), "as it was exported")
-        score = exported.log_probabilities
-        self._begin(score, record.config, record.weights, exported.device, precision, batch, memory)
+        self._configure(record.config, record.weights, exported.device, precision, protocol, batch, memory)
 
     @property
     def network(self) -> SegmentationModel:
-        """Raises `UserError`: there is none."""
+        """Raise `UserError`: there is none."""
         raise UserError(
-            f"model {self._exported.path} is an exported file: it answers images, and has no gates and no maps to look "
-            "at. Give the run folder that it was exported from."
+            f"model {self._exported.path} is an exported file: it predicts images, and has no gates and no maps to "
+            "show. Give the run folder that it was exported from."
         )
+
+    def score(self, windows: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
+        """Return the log-probabilities of windows."""
+        return self._exported.log_probabilities(windows)
 
 
 def load(
@@ -301,29 +299,40 @@ def load(
     device: str = "auto",
     precision: str = "auto",
     *,
+    protocol: Protocol | None = None,
     batch: int | None = None,
     memory: int | None = None,
     compiled: bool = False,
 ) -> Predictor:
-    """Open a MODEL (a run folder, a model folder, a checkpoint, an exported file or a name on the hub) for prediction.
+    """Open a model for prediction: a run folder, a model folder, a checkpoint, an exported file or a name on the hub.
 
     Args:
-        model: where it is, or OWNER/NAME or OWNER/NAME@REVISION; `None`: the model that ships with the package.
+        model: path, or OWNER/NAME or OWNER/NAME@REVISION on the hub; None: the model that ships with the package.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
         precision: `auto`, `float32` or `bfloat16`. An exported file has its own.
+        protocol: to predict by instead of the model's own, or the keys that differ from it. Where it gives scales,
+            large images are not downscaled.
         batch: windows that are scored at once; None: 4 on a GPU, else 1.
         memory: bytes that the process may take, of the GPU's memory or the machine's: images whose class probabilities
-            do not fit are made block by block. None: no limit.
-        compiled: compile the network for the size of its windows, which takes a minute or so at the first of them.
+            do not fit are predicted in tiles. None: no limit.
+        compiled: compile the network for the size of its windows, which takes about a minute at the first window.
 
     Raises:
-        UserError: there is no such model, no such device, or an exported file cannot be run so.
+        UserError: there is no such model or device, the protocol is not valid, or an exported file cannot be run so.
     """
     model = shipped_model() if model is None else model
     if is_exported(model):
         exported = open_for_windows(Path(model), device, precision, compiled)
-        return ExportedPredictor(exported, batch=batch, memory=memory)
+        return ExportedPredictor(exported, protocol=protocol, batch=batch, memory=memory)
     network, config = load_model(model)
     place = pick_device(device)
-    chosen = pick_precision(precision, place)
-    return Predictor(network, config, place, chosen, batch=batch, memory=memory, compiled=compiled)
+    return Predictor(
+        network,
+        config,
+        place,
+        pick_precision(precision, place),
+        protocol=protocol,
+        batch=batch,
+        memory=memory,
+        compiled=compiled,
+    )
