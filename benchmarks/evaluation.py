@@ -41,7 +41,7 @@ from gffnet.data.io import as_array, read_image
 from gffnet.inference.model_io import load_model
 from gffnet.inference.precision import keep_pages
 from gffnet.inference.predictor import load
-from gffnet.inference.tiling import window_starts
+from gffnet.inference.sliding_window import window_starts
 from gffnet.metrics.confusion import ConfusionMatrix
 from gffnet.models.gffnet import SegmentationModel
 from gffnet.models.ops import use_reference

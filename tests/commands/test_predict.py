@@ -176,7 +176,7 @@ def test_another_model_needs_another_folder_or_leave_to_overwrite(
     capsys.readouterr()
     assert predict(photo, other, tmp_path / "out") == 2
     err = capsys.readouterr().err
-    assert "predictions that were made otherwise: weights" in err
+    assert "predictions that were made differently: weights" in err
     assert "--overwrite" in err
     assert files(tmp_path / "out") == before
     assert predict(photo, other, tmp_path / "out", "--overwrite") == 0
@@ -229,7 +229,7 @@ def test_a_video(model: Path, tmp_path: Path, capsys: Captured, monkeypatch: pyt
         (["--crop", "48x48"], 1.0, False),
     ],
 )
-def test_large_images_are_seen_smaller_unless_told_otherwise(
+def test_large_images_are_downscaled_unless_the_protocol_says_otherwise(
     more: list[str], scale: float, said: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "gffnet")
@@ -243,4 +243,4 @@ def test_large_images_are_seen_smaller_unless_told_otherwise(
     protocol = EvaluationRecipe(crop=(48, 48) if "48x48" in more else None, scales=(scale,))
     wanted = tiny.predictor(recipe).predict(image, protocol)
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out/labels/large.png")), wanted)
-    assert ("(120x120 at 0.375), for the model learned from 30x30" in caplog.text) == said
+    assert ("(120x120 by 0.375), because the model was trained on 30x30" in caplog.text) == said

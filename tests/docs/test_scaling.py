@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from gffnet.inference.tiling import axes
+from gffnet.inference.sliding_window import axes
 from gffnet.models.gffnet import build_network
 from gffnet.recipe import EvaluationRecipe, load_recipe
 from gffnet.reports.cost import count_macs

@@ -1,7 +1,11 @@
-"""Exported files predict what the model predicts, by any protocol, and say what they cannot do."""
+"""Exported files predict what the model predicts, and describe themselves."""
 
+import dataclasses
 import io
+import json
+import logging
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,7 @@ import torch
 from onnx import TensorProto, helper
 
 from gffnet.errors import UserError
-from gffnet.inference.exported import OnnxFile
+from gffnet.inference.exported import ExportRecord, OnnxFile, read_record, silenced
 from gffnet.inference.model_io import load_model
 from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import Predictor, load
@@ -70,10 +74,10 @@ def test_lists_of_images_work_as_with_any_model(predictor: Predictor, expected: 
 
 
 def test_it_says_how_it_computes(predictor: Predictor) -> None:
-    assert predictor.precision.told(predictor.device) == "float32 on cpu: as it was exported"
+    assert predictor.precision.describe(predictor.device) == "float32 on cpu: as it was exported"
 
 
-def test_what_cannot_be_done(path: Path, predictor: Predictor) -> None:
+def test_refused_requests(path: Path, predictor: Predictor) -> None:
     with pytest.raises(UserError, match=r"model\.\w+ takes images and windows of 16x16 pixels and more, not 15x90\."):
         predictor.predict(tiny.picture(0, 15, 90))
     for ask in (lambda: predictor.encode(tiny.picture(0)), lambda: predictor.network):
@@ -90,18 +94,18 @@ def test_what_cannot_be_done(path: Path, predictor: Predictor) -> None:
 
 
 def test_onnx_is_computed_on_the_cpu(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--device cuda: model .* is computed on the CPU\. Give --device cpu, or a"):
+    with pytest.raises(UserError, match=r"--device cuda: model .* runs on the CPU\. Give --device cpu, or a"):
         load(exported_file("onnx", tmp_path), "cuda")
 
 
-# What is not a file of ours
+# Invalid files
 
 
 @pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[: len(data) // 2], lambda data: b"\xff" * 500])
 def test_damaged(damage: Any, path: Path) -> None:
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(
-        UserError, match=rf"model .*model\{path.suffix}[: ][^\n]+ Export it again|says nothing"
+        UserError, match=rf"model .*model\{path.suffix}[: ][^\n]+ Export it again|does not describe"
     ) as error:
         load(path)
     assert len(str(error.value)) < 500
@@ -129,7 +133,7 @@ def foreign(to: str) -> bytes:
 def test_of_another_program(to: str, tmp_path: Path) -> None:
     path = tmp_path / f"other.{to}"
     path.write_bytes(foreign(to))
-    with pytest.raises(UserError, match=r"other\.\w+ says nothing of its classes and its protocol, so it was not"):
+    with pytest.raises(UserError, match=r"other\.\w+ does not describe its classes and its protocol, so it was not"):
         load(path)
 
 
@@ -146,8 +150,73 @@ def test_threads_are_those_of_torch(tmp_path: Path) -> None:
     assert opened._session.get_session_options().intra_op_num_threads == torch.get_num_threads()
 
 
-def test_only_what_is_wanted_comes(tmp_path: Path) -> None:
+def test_only_the_wanted_outputs_are_computed(tmp_path: Path) -> None:
     image = torch.from_numpy(tiny.picture(0)).permute(2, 0, 1)[None]
     (labels,) = OnnxFile(exported_file("onnx", tmp_path))(image, ["labels"])
     assert (labels.dtype, labels.shape) == (torch.uint8, (1, 40, 56))
     assert onnx.load(tmp_path / "model.onnx").graph.input[0].type.tensor_type.elem_type == TensorProto.UINT8
+
+
+# The record
+
+PATH = Path("model.onnx")
+
+
+def record() -> ExportRecord:
+    config = dataclasses.replace(
+        tiny.config(tiny.recipe()), evaluation=EvaluationRecipe((32, 48), 0.5, (0.75, 1.0), True)
+    )
+    return ExportRecord("1.2.3", "ab" * 32, "bfloat16", 64, "an image", "its labels", "its probabilities", config)
+
+
+def test_it_comes_back_whole() -> None:
+    assert read_record(record().to_text(), PATH) == record()
+
+
+@pytest.mark.parametrize("text", [None, ""])
+def test_a_file_without_a_record(text: str | None) -> None:
+    with pytest.raises(UserError, match=r"model model\.onnx does not describe its classes .* not written by gffnet"):
+        read_record(text, PATH)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"precision": "int8"}, r"model\.onnx: precision: expected one of float32, bfloat16, float16, got 'int8'"),
+        ({"smalest": 16}, r"model\.onnx: smalest is unknown\. Did you mean 'smallest'\?"),
+        ({"config": {"classes": []}}, r"model\.onnx: config\.model is missing"),
+    ],
+)
+def test_one_of_another_version(change: dict[str, Any], message: str) -> None:
+    said = {**json.loads(record().to_text()), **change}
+    with pytest.raises(UserError, match=message):
+        read_record(json.dumps(said), PATH)
+
+
+def test_no_json() -> None:
+    with pytest.raises(UserError, match=r"model model\.onnx: its description is not valid: .* Export it again"):
+        read_record("{", PATH)
+
+
+def test_libraries_are_silenced(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with silenced():
+            print("chatter")
+            logging.getLogger("chatter").warning("chatter")
+            warnings.warn("chatter", stacklevel=1)
+            logging.getLogger("serious").error("it fails")
+        assert caught == []
+        assert [each.message for each in caplog.records] == ["it fails"]
+        print("result")
+        logging.getLogger("ours").warning("notice")
+        warnings.warn("notice", stacklevel=1)
+    assert len(caught) == 1
+    assert capsys.readouterr().out == "result\n"
+    assert caplog.records[-1].message == "notice"
+
+
+def test_also_after_an_error() -> None:
+    with pytest.raises(ValueError, match="broken"), silenced():
+        raise ValueError("broken")
+    assert logging.getLogger("ours").isEnabledFor(logging.WARNING)

@@ -1,19 +1,33 @@
-"""Models of the hub: what is a name there, what is fetched, what is said where it cannot be."""
+"""Models of the hub, by name and through ModelHubMixin: download, upload, cache, and errors without a network."""
 
+import copy
 import json
 import pickle
 import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from huggingface_hub import constants
+from huggingface_hub import ModelCard, ModelHubMixin, constants
 
 import gffnet
 from gffnet.errors import UserError
-from gffnet.inference.model_io import CARD, CONFIG, check_upload, fetch, is_hub_name, load_model, save_model, upload
+from gffnet.inference.model_io import (
+    CARD,
+    CONFIG,
+    check_upload,
+    fetch,
+    hash_weights,
+    is_hub_name,
+    load_model,
+    save_model,
+    upload,
+)
+from gffnet.inference.pretrained import PretrainedModel
+from gffnet.models.gffnet import SegmentationModel
 from tests import tiny
 from tests.inference.fake_hub import FakeHub, point_to, running
 
@@ -90,7 +104,7 @@ def test_names_on_the_hub(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
         "a b/c",
     ],
 )
-def test_paths_are_no_names(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_are_not_names(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert not is_hub_name(path)
     with pytest.raises(UserError):
@@ -106,7 +120,7 @@ def test_what_is_here_is_no_name_on_the_hub(tmp_path: Path, monkeypatch: pytest.
     assert not is_hub_name(Path("other/tiny"))
 
 
-# Fetching
+# Downloading
 
 
 def test_a_model_of_the_hub_is_a_model(hub: FakeHub) -> None:
@@ -152,7 +166,7 @@ def test_a_hub_out_of_order(hub: FakeHub) -> None:
     assert "other/model" in error("other/model")
 
 
-def test_a_download_that_broke_off_is_not_taken_for_the_model(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_download_is_not_used(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = fetch(NAME)
     next(folder.glob("model-00002*")).unlink()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -162,19 +176,19 @@ def test_a_download_that_broke_off_is_not_taken_for_the_model(hub: FakeHub, monk
     load_model(NAME)
 
 
-def test_fetched_anew(hub: FakeHub) -> None:
+def test_forced_download(hub: FakeHub) -> None:
     fetch(NAME)
     hub.asked.clear()
     fetch(NAME, force_download=True)
     assert any(asked.startswith("GET") and asked.endswith(CONFIG) for asked in hub.asked)
 
 
-# What cannot be had
+# Errors
 
 
 @pytest.mark.usefixtures("unplugged")
 @pytest.mark.parametrize("name", [NAME, f"{NAME}@v1", f"{NAME}@{'a' * 40}"])
-def test_no_network_is_said_at_once_with_the_way_out(name: str, tmp_path: Path) -> None:
+def test_without_a_network_the_error_is_immediate_and_names_a_remedy(name: str, tmp_path: Path) -> None:
     start = time.monotonic()
     message = error(name)
     assert time.monotonic() - start < 1
@@ -186,7 +200,7 @@ def test_no_network_is_said_at_once_with_the_way_out(name: str, tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("unplugged")
-def test_a_hub_that_takes_connections_and_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_accepts_connections_and_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gffnet.inference.model_io.PATIENCE", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
@@ -201,7 +215,7 @@ def test_access_on_request(hub: FakeHub) -> None:
 
 
 def test_offline_by_choice_asks_nobody(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "nothing but the cache is to be asked" in error(local_files_only=True)
+    assert "only the cache may be used" in error(local_files_only=True)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert "HF_HUB_OFFLINE is set" in error()
     assert hub.asked == []
@@ -273,13 +287,124 @@ def test_an_upload_without_a_network(tmp_path: Path) -> None:
     assert time.monotonic() - start < 1
 
 
-def test_uploads_that_are_refused(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_uploads(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("mine", "me/mine@v1", "me/mine/too", ""):
         with pytest.raises(UserError, match="no name on the hub: it must read OWNER/NAME"):
             check_upload(name)
     hub.status = 401
-    with pytest.raises(UserError, match=r"me/mine could not be put on the hub: .* Log in|log in: `hf auth login`"):
+    with pytest.raises(UserError, match=r"me/mine could not be uploaded to the hub: .*`hf auth login`"):
         upload(tmp_path, "me/mine")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match="HF_HUB_OFFLINE is set"):
         check_upload("me/mine")
+
+
+# PretrainedModel
+
+IMAGE = torch.from_numpy(tiny.picture(5)).permute(2, 0, 1)[None]
+
+
+@pytest.fixture(scope="module")
+def trained() -> PretrainedModel:
+    recipe = tiny.recipe(tiny.GFFNET)
+    return PretrainedModel(tiny.network(recipe), tiny.config(recipe))
+
+
+@torch.inference_mode()
+def logits(network: Any) -> torch.Tensor:
+    out: torch.Tensor = network(IMAGE).logits
+    return out
+
+
+def test_it_is_the_network_and_a_model_of_the_hub(trained: PretrainedModel) -> None:
+    assert gffnet.PretrainedModel is PretrainedModel
+    assert isinstance(trained, SegmentationModel)
+    assert isinstance(trained, ModelHubMixin)
+    plain = tiny.network(tiny.recipe(tiny.GFFNET))
+    assert trained.state_dict().keys() == plain.state_dict().keys()
+    assert hash_weights(trained) == hash_weights(plain)
+    torch.testing.assert_close(logits(trained), logits(plain))
+    assert not trained.training
+
+
+@pytest.mark.parametrize("model", [tiny.PSPNET, tiny.GFFNET], ids=["pspnet", "gffnet"])
+def test_what_it_saves_any_command_opens(model: dict[str, Any], tmp_path: Path) -> None:
+    recipe = tiny.recipe(model)
+    PretrainedModel(tiny.network(recipe), tiny.config(recipe)).save_pretrained(tmp_path)
+    network, config = load_model(tmp_path)
+    assert config == tiny.config(recipe)
+    assert hash_weights(network) == hash_weights(tiny.network(recipe))
+    torch.testing.assert_close(logits(network), logits(tiny.network(recipe)))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", CONFIG, "model.safetensors"]
+
+
+def test_it_opens_what_training_saves(trained: PretrainedModel, tmp_path: Path) -> None:
+    save_model(tmp_path / "model", trained, trained.config)
+    for place in (tmp_path, str(tmp_path / "model")):  # a run folder, a model folder
+        opened = PretrainedModel.from_pretrained(place)
+        assert opened.config == trained.config
+        assert hash_weights(opened) == hash_weights(trained)
+        torch.testing.assert_close(logits(opened), logits(trained))
+        assert all(parameter.requires_grad for parameter in opened.parameters())
+
+
+def test_shards_in_half_precision(trained: PretrainedModel, tmp_path: Path) -> None:
+    trained.save_pretrained(tmp_path, weights="bfloat16", max_shard_size="2MB")
+    assert len(list(tmp_path.glob("model-*"))) > 2
+    opened = PretrainedModel.from_pretrained(tmp_path)
+    assert {parameter.dtype for parameter in opened.parameters()} == {torch.float32}
+    rounded = copy.deepcopy(trained)
+    with torch.no_grad():
+        for parameter in rounded.parameters():
+            if parameter.ndim > 1:
+                parameter.copy_(parameter.bfloat16())
+    assert hash_weights(opened) == hash_weights(rounded) != hash_weights(trained)
+    torch.testing.assert_close(logits(opened), logits(rounded))
+    assert "Kernels are stored as bfloat16" in (tmp_path / "README.md").read_text()
+
+
+def test_a_copy_is_like_it(trained: PretrainedModel) -> None:
+    other = copy.deepcopy(trained)
+    assert other.config == trained.config
+    assert hash_weights(other) == hash_weights(trained)
+    torch.testing.assert_close(logits(other), logits(trained))
+
+
+def test_a_card_that_is_there_is_kept(trained: PretrainedModel, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("mine")
+    trained.save_pretrained(tmp_path)
+    assert (tmp_path / "README.md").read_text() == "mine"
+
+
+def test_unknown_options_are_refused(trained: PretrainedModel, tmp_path: Path) -> None:
+    with pytest.raises(TypeError):
+        trained.save_pretrained(tmp_path / "new", max_shard="16MB")
+    with pytest.raises(TypeError):
+        PretrainedModel.from_pretrained(tmp_path, classes=3)  # type: ignore[call-arg]
+
+
+def test_through_the_hub_and_back(trained: PretrainedModel, hub: FakeHub) -> None:
+    address = trained.push_to_hub("me/tiny", license="mit", weights="float16", max_shard_size="2MB", private=True)
+    commit, files = hub.commits["me/tiny"][-1]
+    assert address.endswith(f"/me/tiny/commit/{commit}")
+    assert hub.private["me/tiny"]
+    assert max(len(data) for data in files.values()) <= 2_000_000
+    card = ModelCard(files["README.md"].decode())
+    assert card.data.license == "mit"
+    assert "--model me/tiny" in card.text
+    opened = PretrainedModel.from_pretrained("me/tiny")
+    assert opened.config == trained.config
+    assert (logits(opened).argmax(1) == logits(trained).argmax(1)).float().mean() > 0.99
+    again = PretrainedModel.from_pretrained("me/tiny", revision=commit, local_files_only=True)
+    assert hash_weights(again) == hash_weights(opened)
+
+
+def test_a_revision_of_a_folder(trained: PretrainedModel, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"revision 'v1': .* is no name on the hub"):
+        PretrainedModel.from_pretrained(tmp_path, revision="v1")
+
+
+@pytest.mark.parametrize("name", ["mine", "./me/tiny"])
+def test_a_push_to_no_name_saves_nothing(trained: PretrainedModel, name: str) -> None:
+    with pytest.raises(UserError, match="no name on the hub"):
+        trained.push_to_hub(name)

@@ -1,6 +1,8 @@
-"""Which device and number format are chosen, on machines that this one is not."""
+"""Device and precision on any hardware, and the memory allocator."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -71,6 +73,34 @@ def test_a_device_that_cannot_be_used(name: str) -> None:
 
 
 def test_the_choice_in_words() -> None:
-    assert pick_precision("bfloat16", torch.device("cuda", 1)).told(torch.device("cuda", 1)) == (
+    assert pick_precision("bfloat16", torch.device("cuda", 1)).describe(torch.device("cuda", 1)) == (
         "bfloat16 on cuda:1: as asked"
     )
+
+
+CODE = """
+import resource, sys, torch
+from gffnet.inference.precision import keep_pages
+
+if sys.argv[1] == "keep":
+    keep_pages()
+for _ in range(20):  # until it has grown enough
+    torch.ones(2**24)  # 64 MB
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    torch.ones(2**24)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(how: str) -> int:
+    """Page faults of five tensors of 64 MB, each freed before the next, in a process of its own."""
+    done = subprocess.run([sys.executable, "-c", CODE, how], capture_output=True, text=True, timeout=60, check=True)
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs glibc")
+def test_freed_memory_is_kept() -> None:
+    kept = faults("keep")
+    assert kept < 500
+    assert faults("default") > 10 * kept

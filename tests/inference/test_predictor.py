@@ -1,18 +1,24 @@
-"""The predictor: what the network says, from an image to labels, in any precision."""
+"""The predictor: images of every kind in, labels out, by any protocol and in any precision."""
 
 import dataclasses
+import math
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
 from gffnet.errors import UserError
+from gffnet.inference.model_io import save_model
 from gffnet.inference.precision import Precision
-from gffnet.inference.predictor import Predictor, load
+from gffnet.inference.predictor import Predictor, image_tensor, load
+from gffnet.inference.tiling import TiledWindow
 from gffnet.recipe import EvaluationRecipe
 from tests import tiny
 
@@ -32,7 +38,7 @@ def gffnet() -> Predictor:
 
 @torch.no_grad()
 def logits(predictor: Predictor, image: np.ndarray) -> torch.Tensor:
-    """What the network itself says of an image."""
+    """The network's logits of an image, without the predictor."""
     return predictor.network(torch.from_numpy(image.copy()).permute(2, 0, 1)[None]).logits[0]
 
 
@@ -48,7 +54,7 @@ def test_an_image_becomes_the_classes_of_the_highest_scores(gffnet: Predictor, s
 
 
 def test_predictions_vary(pspnet: Predictor) -> None:
-    """Or the tests here would say little."""
+    """Otherwise the tests here would prove little."""
     assert len(np.unique(pspnet.predict(tiny.picture(5)))) >= 4
 
 
@@ -63,9 +69,8 @@ def test_the_protocol_is_the_models_own_unless_another_is_given() -> None:
     np.testing.assert_array_equal(predictor.predict(image), predictor.probabilities(image).argmax(0).numpy())
 
 
-def test_an_image_much_larger_than_what_the_model_learned_from_is_seen_smaller() -> None:
-    predictor, small, large = tiny.predictor(), tiny.picture(5, 40, 40), tiny.picture(5, 120, 120)
-    predictor.config = dataclasses.replace(predictor.config, learned_from=(30, 30))
+def test_an_image_much_larger_than_the_training_images_is_downscaled() -> None:
+    predictor, small, large = trained_at((30, 30)), tiny.picture(5, 40, 40), tiny.picture(5, 120, 120)
     whole, seen = EvaluationRecipe(), EvaluationRecipe(scales=(0.375,))  # 1.5 / 4
     assert torch.equal(predictor.probabilities(small), predictor.probabilities(small, whole))
     assert torch.equal(predictor.probabilities(large), predictor.probabilities(large, seen))
@@ -73,7 +78,7 @@ def test_an_image_much_larger_than_what_the_model_learned_from_is_seen_smaller()
     np.testing.assert_array_equal(predictor.predict(large), predictor.predict(large, seen))
 
 
-def test_the_network_that_came_is_left_as_it_was() -> None:
+def test_the_given_network_is_not_modified() -> None:
     network = tiny.network(tiny.recipe()).train()
     before = {key: value.clone() for key, value in network.state_dict().items()}
     predictor = Predictor(network, tiny.config(tiny.recipe()), CPU, Precision(torch.bfloat16, "for tests"))
@@ -132,13 +137,15 @@ def test_neither_batch_nor_memory_change_what_is_predicted(monkeypatch: pytest.M
     network, config, image = tiny.network(of), tiny.config(of), tiny.picture(3, 90, 130)
     expected = Predictor(network, config, CPU, FLOAT32).probabilities(image)
     changed = Predictor(network, config, CPU, FLOAT32, batch=3, memory=10**9 + 800_000)
-    assert len(changed.window().layout(changed.tensor(image)).rows) > 1
+    window = changed.window()
+    assert isinstance(window, TiledWindow)
+    assert len(window.layout(changed.tensor(image)).rows) > 1
     torch.testing.assert_close(changed.probabilities(image), expected, rtol=0, atol=1e-5)
     assert (changed.predict(image) == expected.max(0).indices.numpy()).mean() > 0.999
 
 
 def test_memory_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it takes without an image, a batch of windows included, and the pixels of the image are no room."""
+    """What it takes without an image, a batch of windows included, and the pixels of the image count."""
     monkeypatch.setattr("gffnet.inference.predictor.peak_memory", lambda device: 10**9)
     protocol = EvaluationRecipe((32, 32))
     of = tiny.recipe()
@@ -149,12 +156,12 @@ def test_memory_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 1256 < int(str(error.value).split("give it ")[1].split("MB")[0]) < 1300
 
 
-def test_what_earlier_images_took_is_room_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_of_earlier_images_is_available_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     peaks = iter([100, 150, 900, 900, 900, 930])  # before and after a window; an image has come between
     monkeypatch.setattr("gffnet.inference.predictor.peak_memory", lambda device: next(peaks))
     predictor = Predictor(tiny.network(tiny.recipe()), tiny.config(tiny.recipe()), CPU, FLOAT32, memory=10**9)
-    besides = [predictor.window(EvaluationRecipe((side, side))).besides for side in (32, 32, 48)]
-    assert besides == [150, 150, 180]
+    reserved = [predictor.window(EvaluationRecipe((side, side))).reserved for side in (32, 32, 48)]
+    assert reserved == [150, 150, 180]
 
 
 def test_normalisation_is_folded(gffnet: Predictor) -> None:
@@ -171,8 +178,8 @@ def test_normalisation_is_folded(gffnet: Predictor) -> None:
 def test_compiled_it_predicts_the_same() -> None:
     of = dataclasses.replace(tiny.recipe(tiny.GFFNET), evaluation=EvaluationRecipe((32, 48), flip=True))
     network, config, image = tiny.network(of), tiny.config(of), tiny.picture(3, 90, 130)
-    plain, compiled = (Predictor(network, config, CPU, FLOAT32, compiled=on) for on in (False, True))
-    torch.testing.assert_close(compiled.probabilities(image), plain.probabilities(image), rtol=0, atol=1e-4)
+    eager, compiled = (Predictor(network, config, CPU, FLOAT32, compiled=on) for on in (False, True))
+    torch.testing.assert_close(compiled.probabilities(image), eager.probabilities(image), rtol=0, atol=1e-4)
 
 
 # Arrays as other libraries hand them out
@@ -239,8 +246,9 @@ def test_encode_and_decode_are_the_networks_forward(fusion: str) -> None:
 def test_an_image_is_encoded_at_a_scale(
     scale: float | None, learned_from: tuple[int, int] | None, seen: tuple[int, int]
 ) -> None:
-    predictor, image = tiny.predictor(tiny.recipe(tiny.GFFNET)), tiny.picture(5, 120, 80)
-    predictor.config = dataclasses.replace(predictor.config, learned_from=learned_from)
+    of = tiny.recipe(tiny.GFFNET)
+    config = dataclasses.replace(tiny.config(of), learned_from=learned_from)
+    predictor, image = Predictor(tiny.network(of), config, CPU, FLOAT32), tiny.picture(5, 120, 80)
     x = torch.from_numpy(image).permute(2, 0, 1)[None].float()
     smaller = torch.nn.functional.interpolate(x, seen, mode="bilinear", align_corners=False)
     encoded, expected = predictor.encode(image, scale), predictor.encode_windows(smaller)
@@ -286,7 +294,148 @@ def test_a_model_without_fusion_has_nothing_to_encode(pspnet: Predictor) -> None
         pspnet.encode(tiny.picture(5))
 
 
+# Images
+
+
+def test_one_picture_in_every_form(tmp_path: Path) -> None:
+    picture = tiny.picture(0, 12, 17)
+    Image.fromarray(picture).save(tmp_path / "picture.png")
+    expected = torch.from_numpy(picture).permute(2, 0, 1)
+    forms = (tmp_path / "picture.png", str(tmp_path / "picture.png"), Image.fromarray(picture), picture, expected)
+    for form in forms:
+        assert torch.equal(image_tensor(form, 3), expected)
+
+
+def test_arrays_and_tensors_are_not_copied() -> None:
+    picture = tiny.picture(0)
+    image_tensor(picture, 3)[0, 0, 0] = 77
+    assert picture[0, 0, 0] == 77
+    tensor = torch.zeros(3, 4, 5, dtype=torch.uint8)
+    assert image_tensor(tensor, 3) is tensor
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK", "I;16"])
+def test_pillows_modes_become_rgb_as_their_files_do(tmp_path: Path, mode: str) -> None:
+    picture = Image.fromarray(tiny.picture(0, 12, 17))
+    deep = Image.fromarray(np.arange(12 * 17, dtype=np.uint16).reshape(12, 17) * 321)
+    image = deep if mode == "I;16" else picture.convert(mode)
+    path = tmp_path / ("image.tif" if mode in {"CMYK", "LA"} else "image.png")
+    image.save(path)
+    before = image.tobytes()
+    assert torch.equal(image_tensor(image, 3), image_tensor(path, 3))
+    assert (image.mode, image.tobytes()) == (mode, before)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((4, 5), np.uint8), r"an image is \(4, 5\), but this model takes \(height, width, 3\)"),
+        (np.zeros((3, 4, 5), np.uint8), r"an image is \(3, 4, 5\), but this model takes \(height, width, 3\)"),
+        (np.zeros((0, 5, 3), np.uint8), r"an image is \(0, 5, 3\)"),
+        (
+            torch.zeros(4, 5, 3, dtype=torch.uint8),
+            r"an image is \(4, 5, 3\), but this model takes \(3, height, width\)",
+        ),
+        (np.zeros((4, 5, 3)), r"an image is float64, but this model takes uint8, in 0..255. Scale and convert it"),
+        (torch.zeros(3, 4, 5), r"an image is float32, but this model takes uint8"),
+        (Image.new("F", (4, 5)), r"the image: float samples have no known white level"),
+    ],
+)
+def test_not_an_image(image: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        image_tensor(image, 3)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot read image .*gone.png: there is no such file"):
+        image_tensor(tmp_path / "gone.png", 3)
+
+
+# The scale of large images
+
+
+def trained_at(size: tuple[int, int] | None, evaluation: EvaluationRecipe | None = None, **options: Any) -> Predictor:
+    """A predictor whose training images had this size."""
+    own = evaluation or EvaluationRecipe()
+    config = dataclasses.replace(tiny.config(tiny.recipe()), learned_from=size, evaluation=own)
+    return Predictor(NETWORK, config, CPU, FLOAT32, **options)
+
+
+NETWORK = tiny.network(tiny.recipe())
+SIDES = st.integers(1, 20_000)
+
+
+@pytest.mark.parametrize(
+    ("size", "scale"),
+    [
+        ((360, 480), 1),
+        ((720, 960), 1),
+        ((480, 1280), 1),  # as wide as a street, no more pixels
+        ((90, 120), 1),
+        ((3024, 4032), 0.179),  # 1.5 x 480 / 4032
+        ((4032, 3024), 0.179),
+        ((1080, 1440), 0.5),
+    ],
+)
+def test_scales_by_hand(size: tuple[int, int], scale: float) -> None:
+    assert trained_at((360, 480)).scale(size) == scale
+
+
+@given(SIDES, SIDES, SIDES, SIDES)
+def test_a_downscaled_image_has_one_and_a_half_times_the_usual_size(a: int, b: int, h: int, w: int) -> None:
+    predictor = trained_at(None)
+    predictor.config = dataclasses.replace(predictor.config, learned_from=(a, b))
+    scale = predictor.scale((h, w))
+    ratio = math.sqrt(h * w / (a * b))
+    assert 0 < scale <= 1
+    assert (scale == 1) == (ratio <= 2)
+    if scale < 1:
+        assert scale * ratio == pytest.approx(1.5, rel=5e-3)
+
+
+def test_images_are_not_downscaled_in_windows_nor_if_the_usual_size_is_unknown() -> None:
+    large = (3024, 4032)
+    assert trained_at(None).scale(large) == 1
+    assert trained_at((360, 480), EvaluationRecipe(crop=(512, 512))).scale(large) == 1
+    assert trained_at((360, 480), protocol={"crop": (512, 512)}).scale(large) == 1
+
+
+def test_the_scales_of_the_protocol_are_factors_of_it() -> None:
+    image = tiny.picture(5, 120, 120)
+    found = trained_at((40, 40), EvaluationRecipe(scales=(1.0, 1.5), flip=True)).probabilities(image)
+    expected = trained_at(None).probabilities(image, EvaluationRecipe(scales=(0.5, 0.75), flip=True))
+    assert torch.equal(found, expected)
+
+
 # Opening
+
+
+@pytest.mark.parametrize(
+    ("given_protocol", "protocol", "scale"),
+    [
+        (None, EvaluationRecipe(overlap=0.5), 0.375),
+        ({"flip": True}, EvaluationRecipe(overlap=0.5, flip=True), 0.375),
+        ({"crop": (48, 48)}, EvaluationRecipe((48, 48), 0.5), 1),
+        ({"scales": (1.0,)}, EvaluationRecipe(overlap=0.5), 1),
+        (EvaluationRecipe(), EvaluationRecipe(), 1),
+    ],
+)
+def test_a_protocol_given_to_load_replaces_the_models_own(
+    given_protocol: Any, protocol: EvaluationRecipe, scale: float, tmp_path: Path
+) -> None:
+    """Images are downscaled unless scales are given."""
+    config = trained_at((30, 30), EvaluationRecipe(overlap=0.5)).config
+    save_model(tmp_path, NETWORK, config)
+    predictor, image = load(tmp_path, "cpu", "float32", protocol=given_protocol), tiny.picture(5, 120, 120)
+    assert (predictor.protocol, predictor.scale((120, 120)), predictor.config) == (protocol, scale, config)
+    expected = dataclasses.replace(protocol, scales=(scale,))
+    assert torch.equal(predictor.probabilities(image), trained_at(None).probabilities(image, expected))
+
+
+def test_an_unknown_protocol_key(tmp_path: Path) -> None:
+    save_model(tmp_path, NETWORK, trained_at(None).config)
+    with pytest.raises(UserError, match="flipp"):
+        load(tmp_path, "cpu", "float32", protocol={"flipp": True})
 
 
 def test_the_model_is_looked_for_before_the_device(tmp_path: Path) -> None:

@@ -1,21 +1,26 @@
-"""Sliding window, scales, mirrored windows and blocks against a plain reading of the protocol in float64."""
+"""The sliding window against a naive float64 implementation: windows, flips, scales, padding and resizing."""
 
-import weakref
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from gffnet.errors import UserError
-from gffnet.inference.sliding_window import SlidingWindow
-from gffnet.inference.tiling import block_memory
+from gffnet.inference.sliding_window import (
+    SlidingWindow,
+    as_slice,
+    axes,
+    pad_to,
+    resize_region,
+    scaled_size,
+    source_range,
+    window_starts,
+)
 from gffnet.recipe import EvaluationRecipe
 
 MEAN = (123.675, 116.28, 103.53)
@@ -23,7 +28,7 @@ CLASSES = 4
 
 
 def scorer(seed: int = 0) -> Callable[[Tensor], Tensor]:
-    """Scores that depend on a pixel's surroundings and on where the window's borders are; no grey levels are wasted."""
+    """Logits that depend on a pixel's neighbourhood and on the borders of the window."""
     generator = torch.Generator().manual_seed(seed)
     conv = nn.Conv2d(3, CLASSES, 5, padding=2).double()
     for parameter in conv.parameters():
@@ -35,7 +40,7 @@ def picture(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (3, height, width), dtype=np.uint8)
 
 
-# The protocol, written out
+# The naive implementation
 
 
 def naive(score: Callable[[Tensor], Tensor], image: NDArray, protocol: EvaluationRecipe) -> NDArray[np.float64]:
@@ -106,7 +111,7 @@ def test_one_scale(size: tuple[int, int], crop: tuple[int, int] | None) -> None:
 @pytest.mark.parametrize("size", [(31, 45), (12, 50), (1, 1)])
 @pytest.mark.parametrize("crop", [None, (20, 17)])
 @pytest.mark.parametrize("flip", [False, True])
-def test_scales_and_mirror_images(size: tuple[int, int], crop: tuple[int, int] | None, flip: bool) -> None:
+def test_scales_and_flips(size: tuple[int, int], crop: tuple[int, int] | None, flip: bool) -> None:
     check(picture(*size), EvaluationRecipe(crop, scales=(0.5, 0.75, 1.0, 1.3, 2.0), flip=flip))
 
 
@@ -125,76 +130,7 @@ def test_any_protocol(
     check(picture(*size), EvaluationRecipe(crop, overlap, (1.0, scale), flip), within=1e-5, batch=batch)
 
 
-@given(
-    size=st.tuples(st.integers(1, 200), st.integers(1, 200)),
-    crop=st.tuples(st.integers(16, 40), st.integers(16, 40)),
-    overlap=st.floats(0, 0.9),
-    scales=st.lists(st.floats(0.3, 2), min_size=1, max_size=3),
-    share=st.floats(0.05, 1),
-)
-def test_blocks_within_a_memory_are_the_image(
-    size: tuple[int, int], crop: tuple[int, int], overlap: float, scales: list[float], share: float
-) -> None:
-    """Whatever the memory allows, each pixel comes once, and its probabilities are those of the whole."""
-    protocol = EvaluationRecipe(crop, overlap, tuple(scales))
-    image = torch.from_numpy(picture(*size))
-    memory = int(share * block_memory(size, size, CLASSES, protocol))
-    window = SlidingWindow(scorer(), CLASSES, protocol, MEAN, memory=memory)
-    try:
-        layout = window.layout(image)
-    except UserError:
-        assert memory < block_memory(size, (min(32, size[0]), min(63, size[1])), CLASSES, protocol)
-        return
-    assert layout.memory <= memory
-    whole = SlidingWindow(scorer(), CLASSES, protocol, MEAN).probabilities(image)
-    seen = torch.zeros(size, dtype=torch.int64)
-    for rows, columns, part in window.blocks(image):
-        seen[rows.slice(), columns.slice()] += 1
-        torch.testing.assert_close(part, whole[:, rows.slice(), columns.slice()], rtol=0, atol=1e-5)
-    assert (seen == 1).all()
-    assert torch.equal(window.labels(image), window.probabilities(image).max(0).indices.to(torch.uint8))
-
-
-class Held(TorchDispatchMode):
-    """The most bytes that the results of all operations took at one time."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.most = self.now = 0
-        self.known: set[int] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for tensor in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(tensor, Tensor) and (key := tensor.untyped_storage()._cdata) not in self.known:
-                size = tensor.untyped_storage().nbytes()
-                self.known.add(key)
-                self.now += size
-                self.most = max(self.most, self.now)
-                weakref.finalize(tensor.untyped_storage(), self.freed, key, size)
-        return result
-
-    def freed(self, key: int, size: int) -> None:
-        self.known.discard(key)
-        self.now -= size
-
-
-def test_blocks_hold_no_more_than_they_say() -> None:
-    """All that is made for probabilities, at the most: counted by what torch holds."""
-    size, protocol = (300, 500), EvaluationRecipe((40, 40), scales=(0.75, 1.0, 1.5))
-    image = torch.from_numpy(picture(*size))
-    flat = torch.rand(1, 50, 40, 40)
-    for memory in (20_000_000, 40_000_000):
-        window = SlidingWindow(lambda x: flat, 50, protocol, MEAN, memory=memory)
-        layout = window.layout(image)
-        with Held() as held:
-            for _ in window.blocks(image):
-                pass
-        # Besides, the window at hand, its softmax, and part of the image: 4 MB.
-        assert 0.5 * layout.memory < held.most < layout.memory + 4_000_000
-
-
-# What must hold of any protocol
+# Properties of any protocol
 
 
 def test_an_image_of_the_crops_size_is_one_window() -> None:
@@ -212,7 +148,7 @@ def test_every_window_has_the_size_of_the_crop() -> None:
     assert calls == [(1, 3, 16, 24)] * 4  # at rows 0, 8, 16, 17
 
 
-def test_windows_of_a_row_and_their_mirror_images_are_scored_together() -> None:
+def test_windows_of_a_row_and_their_flips_are_one_batch() -> None:
     calls = []
     image = torch.zeros(3, 20, 100, dtype=torch.uint8)
     protocol = EvaluationRecipe((16, 24), overlap=0, flip=True)
@@ -231,8 +167,8 @@ def test_a_constant_scorer_gives_constants(crop: tuple[int, int] | None, flip: b
 
 
 @pytest.mark.parametrize("crop", [None, (30, 24)])
-def test_with_mirror_images_the_result_mirrors_with_the_image(crop: tuple[int, int] | None) -> None:
-    """Where windows lie alike from both sides."""
+def test_flipping_the_image_flips_the_result(crop: tuple[int, int] | None) -> None:
+    """For windows that are placed symmetrically."""
     image = torch.from_numpy(picture(30, 40))
     window = SlidingWindow(scorer(), CLASSES, EvaluationRecipe(crop, flip=True), MEAN)
     plain, mirrored = (window.probabilities(view) for view in (image, image.flip(-1)))
@@ -240,16 +176,136 @@ def test_with_mirror_images_the_result_mirrors_with_the_image(crop: tuple[int, i
     assert (plain.flip(-1) - plain).abs().max() > 1e-3
 
 
-def test_the_images_pixels_are_left_as_they_are() -> None:
+def test_the_image_is_not_modified() -> None:
     image = torch.from_numpy(picture(30, 40))
     SlidingWindow(lambda x: x.mul_(0), 3, EvaluationRecipe((16, 16))).labels(image)
     assert torch.equal(image, torch.from_numpy(picture(30, 40)))
 
 
-def test_scores_of_half_precision_are_averaged_in_float32() -> None:
-    """Of 25 windows and scales the sum would lose digits in bfloat16."""
+def test_half_precision_logits_are_averaged_in_float32() -> None:
+    """The sum over 25 windows and scales would lose digits in bfloat16."""
     protocol = EvaluationRecipe((16, 24), overlap=0.8, scales=(1.0, 1.5))
     window = SlidingWindow(lambda x: scorer()(x).bfloat16(), CLASSES, protocol)
     seen = window.probabilities(torch.from_numpy(picture(64, 64)))
     assert seen.dtype == torch.float32
     torch.testing.assert_close(seen.sum(0), torch.ones(64, 64), rtol=0, atol=1e-5)
+
+
+# Windows
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.floats(0, 1, exclude_max=True))
+def test_windows_cover_all_and_end_flush(beyond: int, crop: int, overlap: float) -> None:
+    length = crop + beyond - 1
+    starts = window_starts(length, crop, overlap)
+    assert starts[0] == 0
+    assert starts[-1] == length - crop
+    steps = np.diff(starts)
+    assert (steps > 0).all()  # none twice
+    assert (steps <= crop).all()  # no gap
+    assert (steps[:-1] == max(1, round(crop * (1 - overlap)))).all()
+
+
+sides = st.integers(1, 90)
+
+
+@given(sides, sides, st.integers(16, 60), st.integers(16, 60), st.floats(0, 0.9))
+def test_cover_counts_the_windows_over_a_pixel(height: int, width: int, tall: int, wide: int, overlap: float) -> None:
+    rows, columns = axes((height, width), EvaluationRecipe((tall, wide), overlap))
+    counted = np.zeros((max(height, tall), max(width, wide)), int)
+    for top in rows.starts:
+        for left in columns.starts:
+            counted[top : top + tall, left : left + wide] += 1
+    cover = rows.cover()[:, None] * columns.cover()
+    np.testing.assert_array_equal(cover.numpy(), counted[:height, :width])
+    assert cover.min() >= 1
+
+
+def test_without_a_crop_the_image_is_the_window() -> None:
+    for axis, length in zip(axes((7, 300), EvaluationRecipe()), (7, 300), strict=True):
+        assert axis == (length, length, (0,))
+
+
+@given(sides, st.integers(16, 60), st.floats(0, 0.9), st.data())
+def test_windows_over_positions_are_those_that_share_a_pixel_with_them(
+    length: int, crop: int, overlap: float, data: st.DataObject
+) -> None:
+    axis, _ = axes((length, 1), EvaluationRecipe((crop, 16), overlap))
+    first = data.draw(st.integers(0, length - 1))
+    positions = range(first, data.draw(st.integers(first + 1, length)))
+    expected = [s for s in axis.starts if set(range(s, s + crop)) & set(positions)]
+    assert list(axis.over(positions).starts) == expected
+
+
+def test_padding_is_the_mean_color_below_and_to_the_right() -> None:
+    image = torch.randint(0, 256, (3, 3, 4)).float()
+    padded = pad_to(image, (5, 6), MEAN)
+    assert padded.shape == (3, 5, 6)
+    assert torch.equal(padded[:, :3, :4], image)
+    mean = torch.tensor(MEAN)[:, None, None]
+    assert torch.equal(padded[:, 3:], mean.expand(3, 2, 6))
+    assert torch.equal(padded[:, :, 4:], mean.expand(3, 5, 2))
+
+
+def test_large_enough_images_are_not_padded() -> None:
+    image = torch.zeros(3, 5, 6)
+    assert pad_to(image, (5, 6), MEAN) is image
+    assert pad_to(image, (4, 9), MEAN).shape == (3, 5, 9)
+
+
+# Resizing
+
+lengths = st.integers(1, 40)
+
+
+def torch_resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(x[None], size=size, mode="bilinear", align_corners=False)[0]
+
+
+def spans(draw: st.DataObject, length: int) -> range:
+    first = draw.draw(st.integers(0, length - 1))
+    return range(first, draw.draw(st.integers(first + 1, length)))
+
+
+@given(lengths, lengths, lengths, lengths, st.data())
+def test_a_resized_region_is_that_of_the_whole(h: int, w: int, height: int, width: int, data: st.DataObject) -> None:
+    x = torch.rand(2, h, w, dtype=torch.float64, generator=torch.Generator().manual_seed(h * w))
+    rows, columns = spans(data, height), spans(data, width)
+    taken = source_range(rows, h, height), source_range(columns, w, width)
+    origin = taken[0].start, taken[1].start
+    part = x[:, as_slice(taken[0]), as_slice(taken[1])]
+    found = resize_region(part, (h, w), (height, width), (rows, columns), origin)
+    expected = torch_resize(x, (height, width))[:, as_slice(rows), as_slice(columns)]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+
+
+@given(lengths, lengths, st.data())
+def test_the_source_range_is_all_that_counts_and_no_more(source: int, target: int, data: st.DataObject) -> None:
+    """Each of its ends is needed or next to a position that is."""
+    wanted = spans(data, target)
+    found = source_range(wanted, source, target)
+    matrix = torch_resize(torch.eye(source, dtype=torch.float64)[:, :, None], (target, 1))[:, as_slice(wanted), 0]
+    used = matrix.abs().amax(1).nonzero().flatten().tolist()
+    assert found.start <= min(used) <= found.start + 1
+    assert max(used) <= found.stop - 1 <= max(used) + 1
+    assert 0 <= found.start < found.stop <= source
+
+
+def test_a_region_of_unchanged_size_is_a_view() -> None:
+    x = torch.rand(2, 8, 9)
+    part = resize_region(x, (20, 9), (20, 9), (range(4, 6), range(3, 9)), origin=(2, 0))
+    assert torch.equal(part, x[:, 2:4, 3:])
+    assert part.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_resizing_keeps_the_dtype(dtype: torch.dtype) -> None:
+    assert resize_region(torch.rand(1, 4, 4).to(dtype), (4, 4), (9, 9), (range(1, 5), range(9))).dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("size", "scale", "expected"),
+    [((360, 480), 0.75, (270, 360)), ((1, 1), 0.5, (1, 1)), ((5, 7), 1.5, (8, 10)), ((3, 100), 1 / 8, (1, 12))],
+)
+def test_scaled_sizes_are_whole_pixels(size: tuple[int, int], scale: float, expected: tuple[int, int]) -> None:
+    assert scaled_size(size, scale) == expected

@@ -24,7 +24,7 @@ from torch import Tensor
 from gffnet.gates.edit import Edits, edit_gates
 from gffnet.gates.statistics import RING_NAMES, boundary_rings
 from gffnet.inference.predictor import Predictor
-from gffnet.inference.tiling import scaled_size
+from gffnet.inference.sliding_window import scaled_size
 from gffnet.models.layers import Encoded, Gates
 from gffnet.recipe import EvaluationRecipe
 

@@ -1,11 +1,11 @@
-"""`gffnet predict`: label maps, colour maps and overlays of images and videos."""
+"""`gffnet predict`: label maps, color maps and overlays of images and videos."""
 
 from argparse import Namespace
 from pathlib import Path
 
 from gffnet.cli.arguments import Parser, add_model, add_protocol, add_speed, load_predictor, print_json, shard
 
-SUMMARY = "label maps, colour maps and overlays of images, videos and folders"
+SUMMARY = "label maps, color maps and overlays of images, videos and folders"
 
 _RESULTS = ["labels", "colour", "overlay"]
 
@@ -26,16 +26,16 @@ def add_arguments(parser: Parser) -> None:
         "--shard", type=shard, default=(1, 1), metavar="i/n", help="only every n-th file, from the i-th"
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="predict everything anew, also what is there, of whatever model"
+        "--overwrite", action="store_true", help="predict everything again, also over the results of another model"
     )
     parser.add_argument("--json", action="store_true", help="print what was written and what failed as JSON")
 
 
 def run(arguments: Namespace) -> None:
-    """Predict every file, and say where the results are and which failed."""
+    """Predict every file and print the summary."""
     from gffnet.inference.batch import predict_files
 
-    outcome = predict_files(
+    summary = predict_files(
         load_predictor(arguments),
         arguments.inputs,
         arguments.out,
@@ -44,5 +44,5 @@ def run(arguments: Namespace) -> None:
         arguments.overwrite,
     )
     if arguments.json:
-        print_json(outcome.to_mapping())
-    outcome.tell()
+        print_json(summary.to_mapping())
+    summary.print()

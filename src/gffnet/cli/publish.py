@@ -1,4 +1,4 @@
-"""`gffnet publish`: a model with its card, as a folder to hand on or on the hub."""
+"""`gffnet publish`: write a model with its card to a folder, or upload it to the hub."""
 
 import re
 from argparse import Namespace
@@ -17,11 +17,15 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "model", metavar="MODEL", help="a run folder, or the model folder or checkpoint in it (RUN/best, ...)"
     )
-    parser.add_argument("--out", type=Path, default=None, metavar="DIR", help="folder to write: itself a MODEL")
-    parser.add_argument("--to", default=None, metavar="OWNER/NAME", help="put it on the hub, where `hf auth login` may")
-    parser.add_argument("--private", action="store_true", help="with --to: only for those whom its owner lets see it")
+    parser.add_argument("--out", type=Path, default=None, metavar="DIR", help="model folder to write")
+    parser.add_argument("--to", default=None, metavar="OWNER/NAME", help="upload it to the hub (after `hf auth login`)")
+    parser.add_argument("--private", action="store_true", help="with --to: as a private repository")
     parser.add_argument(
-        "--license", type=_license, default=None, metavar="ID", help="of the model, as the hub has it: apache-2.0, ..."
+        "--license",
+        type=_license,
+        default=None,
+        metavar="ID",
+        help="its license, as the hub names it: apache-2.0, ...",
     )
     parser.add_argument(
         "--scores", type=Path, default=None, metavar="DIR", help="what `gffnet evaluate` wrote (default: RUN/scores)"
@@ -30,15 +34,15 @@ def add_arguments(parser: Parser) -> None:
         "--weights",
         choices=["float32", "bfloat16", "float16"],
         default="float32",
-        help="number format of kernels in the files: half the bytes, rounded (default: float32)",
+        help="dtype of kernels in the files; the half-precision ones are rounded and half as large (default: float32)",
     )
     parser.add_argument(
-        "--max-shard-size", default=None, metavar="SIZE", help="such as 16MB: no file of weights is larger"
+        "--max-shard-size", default=None, metavar="SIZE", help="maximal size of a weights file, such as 16MB"
     )
 
 
 def run(arguments: Namespace) -> None:
-    """Gather, write, upload, and say where it is."""
+    """Write and upload the model, and print where it is."""
     from gffnet.console import screen
     from gffnet.files import atomic_write
     from gffnet.inference.model_io import CARD, check_upload, save_model, upload
@@ -61,12 +65,12 @@ def run(arguments: Namespace) -> None:
 
 
 def _check(arguments: Namespace) -> None:
-    """Refuse to write nowhere, over the model itself, or among other files."""
+    """Raise `UserError` for no destination, the model itself, or a folder with other files."""
     out, model = arguments.out, Path(arguments.model)
     if out is None and arguments.to is None:
-        raise UserError("say where to: --out DIR for a folder, --to OWNER/NAME for the hub, or both.")
+        raise UserError("a destination is missing: --out DIR for a folder, --to OWNER/NAME for the hub, or both.")
     if arguments.private and arguments.to is None:
-        raise UserError("--private says who may see a model on the hub: give --to OWNER/NAME as well.")
+        raise UserError("--private is for the hub: give --to OWNER/NAME as well.")
     if out is None:
         return
     if out.resolve() in (model.resolve(), (model / "model").resolve()):
@@ -76,9 +80,9 @@ def _check(arguments: Namespace) -> None:
 
 
 def _license(text: str) -> str:
-    """An abbreviation such as `cc-by-nc-4.0`."""
+    """Check an identifier such as `cc-by-nc-4.0`."""
     if not re.fullmatch(r"[a-z0-9]+(?:[.-][a-z0-9]+)*", text):
         raise UserError(
-            f"--license {text!r} must be as the hub abbreviates it, such as apache-2.0, mit or cc-by-nc-4.0."
+            f"--license {text!r} must be one of the hub's identifiers, such as apache-2.0, mit or cc-by-nc-4.0."
         )
     return text

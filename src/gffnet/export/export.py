@@ -39,7 +39,8 @@ from gffnet.inference.exported import (
     ProgramFile,
     read_record,
 )
-from gffnet.inference.model_io import ModelConfig, hash_weights, quiet
+from gffnet.inference.exported import silenced as quiet
+from gffnet.inference.model_io import ModelConfig, hash_weights
 from gffnet.models.folding import fold_norms
 from gffnet.models.gffnet import SegmentationModel
 

@@ -20,7 +20,7 @@ from gffnet.files import atomic_write
 from gffnet.gates.edit import Closing, GatedImage, GateResult
 from gffnet.gates.figures import closing_figure, gate_colours, gates_figure
 from gffnet.gates.statistics import GateStatistics
-from gffnet.inference.batch import Announcement, readable
+from gffnet.inference.batch import Notices, readable
 from gffnet.inference.predictor import Predictor
 
 __all__ = ["Closing", "GateResult", "GatedImage", "close_gates", "gate_maps", "write_gates"]
@@ -116,7 +116,7 @@ class _Job:
         self._predictor, self._closings, self._value, self._truth = predictor, closings, value, truth
         self._scale = scale
         self._all = GateStatistics(predictor.config.classes)
-        self._announcement = Announcement(predictor, "--scale 1 has them seen as they are")
+        self._announcement = Notices(predictor, "--scale 1 keeps their size")
         self.images: list[dict[str, Any]] = []
         """The numbers of every image."""
 

@@ -1,10 +1,19 @@
-"""What an exported file says of itself: one JSON text, in an `.onnx` file as the property `gffnet`, in a `.pt2` file as
-the extra file `gffnet.json`."""
+"""Exported files, opened for prediction in ONNX Runtime or PyTorch, without the network's code.
 
+    labels (B, H, W), probabilities (B, K, H, W) = file(image (B, C, H, W))
+
+A file describes itself in one JSON text: in an `.onnx` file the property `gffnet`, in a `.pt2` file the extra file
+`gffnet.json`. It takes uint8. Windows of scaled images have values between grey levels, and rounding them would change
+the result. Since either graph begins with a conversion to float, it can be opened to take floats as well.
+"""
+
+import contextlib
 import dataclasses
 import io
 import json
-from collections.abc import Callable, Sequence
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +23,7 @@ from torch import Tensor
 from torch.export.passes import move_to_device_pass
 
 from gffnet.errors import UserError
-from gffnet.inference.model_io import ModelConfig, quiet
+from gffnet.inference.model_io import ModelConfig
 from gffnet.inference.precision import pick_device
 from gffnet.recipe import from_mapping, validated
 
@@ -22,80 +31,69 @@ COMPILED = ".aoti.pt2"
 """What the name of a package of AOTInductor ends with; it is a kind of `.pt2` file."""
 PROPERTY = "gffnet"
 EXTRA_FILE = "gffnet.json"
+OUTPUTS = ("labels", "probabilities")
 
 
 @validated
 class ExportRecord:
-    """Model, protocol and origin of an exported file, and what goes in and comes out."""
+    """The description of an exported file: model, protocol, origin, input and outputs."""
 
     gffnet: str
     """Version of gffnet that wrote it."""
     weights: str
-    """SHA-256 of the weights that were exported, as `Predictor.weights` has it."""
+    """SHA-256 of the exported weights, as in `Predictor.weights`."""
     precision: Literal["float32", "bfloat16", "float16"]
-    """Number format that it computes in."""
+    """Dtype that it computes in."""
     smallest: int
-    """The least height and width of an image, in pixels."""
+    """Minimal height and width of an image, in pixels."""
     image: str
-    """What goes in."""
+    """Description of the input."""
     labels: str
-    """The first output."""
+    """Description of the first output."""
     probabilities: str
-    """The second output."""
+    """Description of the second output."""
     config: ModelConfig
-    """Network, classes, palette, data set, recipe and protocol, as `config.json` of a model folder has them."""
+    """As in `config.json` of a model folder."""
 
     def to_text(self) -> str:
-        """The record as JSON."""
+        """Return the record as JSON."""
         return json.dumps(dataclasses.asdict(self), indent=1)
 
 
 def read_record(text: str | None, path: Path) -> ExportRecord:
-    """The record in the file `path`, checked.
+    """Parse the record in the file `path`.
 
     Raises:
-        UserError: the file has none, or one of another version.
+        UserError: the file has none, or it is not valid.
     """
     if not text:
         raise UserError(
-            f"model {path} says nothing of its classes and its protocol, so it was not written by gffnet. Give a file "
-            "that `gffnet export` wrote, or a run folder."
+            f"model {path} does not describe its classes and its protocol, so it was not written by gffnet. Give a "
+            "file that `gffnet export` wrote, or a run folder."
         )
     try:
         return from_mapping(ExportRecord, json.loads(text), f"model {path}")
     except json.JSONDecodeError as error:
-        raise UserError(f"model {path}: what it says of itself is not valid: {error}. Export it again.") from None
-
-
-# Exported files opened for prediction: what ONNX Runtime or PyTorch makes of an image, without the network's code.
-#
-#     labels (B, H, W), probabilities (B, K, H, W) = file(image (B, C, H, W))
-#
-# A file takes uint8. Windows of scaled images lie between grey levels, and rounding them would change the result. What
-# either graph does first is to make a float of what comes, and it would of a float as well: opened with `floats`, it
-# takes windows as they are.
-
-
-OUTPUTS = ("labels", "probabilities")
+        raise UserError(f"model {path}: its description is not valid: {error}. Export it again.") from None
 
 
 class Exported:
-    """An opened file."""
+    """An opened exported file."""
 
     path: Path
     record: ExportRecord
     device: torch.device
-    """Where it computes."""
+    """The device that it computes on."""
 
     def __call__(self, image: Num[Tensor, "b c h w"], wanted: Sequence[str] = OUTPUTS) -> list[Tensor]:
-        """The outputs that are `wanted` of images of the record's size or larger, on the device."""
+        """Return the `wanted` outputs for images on the device, of `record.smallest` pixels a side or larger."""
         raise NotImplementedError
 
     def log_probabilities(self, windows: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
-        """Logarithms of the probabilities of windows: logits as good as any.
+        """Return the log-probabilities of windows, whose softmax is the probabilities.
 
         Raises:
-            UserError: the windows are smaller than the network takes.
+            UserError: the windows are smaller than `record.smallest`.
         """
         height, width = windows.shape[-2:]
         smallest = self.record.smallest
@@ -109,12 +107,12 @@ class Exported:
 
 
 class OnnxFile(Exported):
-    """An `.onnx` file in ONNX Runtime, on the CPU, with as many threads as torch has."""
+    """An `.onnx` file in ONNX Runtime, on the CPU, with torch's number of threads."""
 
     device = torch.device("cpu")
 
     def __init__(self, path: Path, floats: bool = False) -> None:
-        """`floats`: it is to take float32 in 0..255 instead of uint8.
+        """Open the file; with `floats`, it takes float32 in 0..255 instead of uint8.
 
         Raises:
             UserError: ONNX Runtime is not installed; the file is missing, damaged, or not of gffnet.
@@ -130,20 +128,20 @@ class OnnxFile(Exported):
         options.log_severity_level = 3
         providers = ["CPUExecutionProvider"]
         self._session = _opened(path, lambda _: runtime.InferenceSession(model.SerializeToString(), options, providers))
-        self._only = runtime.RunOptions()
-        self._only.only_execute_path_to_fetches = True  # nothing is computed that is not wanted
+        self._run_options = runtime.RunOptions()
+        self._run_options.only_execute_path_to_fetches = True  # compute only the wanted outputs
 
     def __call__(self, image: Num[Tensor, "b c h w"], wanted: Sequence[str] = OUTPUTS) -> list[Tensor]:
-        """The outputs that are wanted."""
-        found = self._session.run(list(wanted), {"image": image.numpy()}, self._only)
+        """Return the `wanted` outputs."""
+        found = self._session.run(list(wanted), {"image": image.numpy()}, self._run_options)
         return [torch.from_numpy(value) for value in found]
 
 
 class ProgramFile(Exported):
-    """A `.pt2` file as a module of PyTorch, on any device."""
+    """A `.pt2` file as a PyTorch module, on any device."""
 
     def __init__(self, path: Path, device: torch.device, floats: bool = False) -> None:
-        """`floats`: it is to take float32 in 0..255 instead of uint8.
+        """Open the file; with `floats`, it takes float32 in 0..255 instead of uint8.
 
         Raises:
             UserError: the file is missing, damaged, or not of gffnet.
@@ -155,24 +153,24 @@ class ProgramFile(Exported):
             program = move_to_device_pass(program, device)
         if floats:
             for node in list(program.graph.nodes):
-                if node.target is torch.ops.aten._assert_tensor_metadata.default:  # they insist on uint8
+                if node.target is torch.ops.aten._assert_tensor_metadata.default:  # it requires uint8
                     program.graph.erase_node(node)
         self._module = program.module()
 
     def __call__(self, image: Num[Tensor, "b c h w"], wanted: Sequence[str] = OUTPUTS) -> list[Tensor]:
-        """The outputs that are wanted."""
+        """Return the `wanted` outputs."""
         found: dict[str, Tensor] = self._module(image)
         return [found[name] for name in wanted]
 
 
 def open_for_windows(path: Path, device: str, precision: str, compiled: bool) -> Exported:
-    """A file that `gffnet export` wrote, to take windows of floats, as `load` is asked to run it.
+    """Open a file that `gffnet export` wrote, to take windows of floats; the options are those of `load`.
 
     Raises:
-        UserError: it is missing, damaged or not of gffnet, or it cannot be run so.
+        UserError: it is missing, damaged or not of gffnet, or it cannot be run with these options.
     """
     if compiled:
-        raise UserError(f"--compile: model {path} is an exported file, which is not compiled any more. Leave it out.")
+        raise UserError(f"--compile: model {path} is an exported file, which cannot be compiled. Leave it out.")
     if path.name.endswith(COMPILED):
         raise UserError(
             f"model {path} is compiled, for programs that run without gffnet. Give a .pt2 or .onnx file, or the run "
@@ -184,7 +182,7 @@ def open_for_windows(path: Path, device: str, precision: str, compiled: bool) ->
         exported = OnnxFile(path, floats=True)
     else:
         raise UserError(
-            f"--device {device}: model {path} is computed on the CPU. Give --device cpu, or a .pt2 file or a run "
+            f"--device {device}: model {path} runs on the CPU. Give --device cpu, or a .pt2 file or a run "
             "folder, which any device takes."
         )
     own = exported.record.precision
@@ -196,7 +194,7 @@ def open_for_windows(path: Path, device: str, precision: str, compiled: bool) ->
 
 
 def _opened(path: Path, read: Callable[[bytes], Any]) -> Any:
-    """What `read` makes of the content of a file.
+    """Parse the content of a file with `read`.
 
     Raises:
         UserError: there is no such file, or it is damaged.
@@ -208,15 +206,15 @@ def _opened(path: Path, read: Callable[[bytes], Any]) -> Any:
             f"model {path} cannot be read: {error.strerror}. Give a file that `gffnet export` wrote."
         ) from None
     try:
-        with quiet():
+        with silenced():
             return read(data)
-    except Exception as error:  # a damaged file makes its parser raise anything
+    except Exception as error:  # the parser of a damaged file raises anything
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"model {path}: not a whole {path.suffix} file ({reason}). Export it again.") from None
 
 
 def _onnx(path: Path) -> tuple[Any, Any]:
-    """The packages that read and run ONNX.
+    """Import the packages that read and run ONNX.
 
     Raises:
         UserError: they are not installed.
@@ -227,3 +225,16 @@ def _onnx(path: Path) -> tuple[Any, Any]:
     except ImportError as error:
         raise UserError(f"model {path} needs {error.name}: pip install 'gffnet[export]'.") from None
     return onnx, onnxruntime
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Suppress the warnings, log records below errors, and printed output of verbose libraries."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

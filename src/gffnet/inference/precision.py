@@ -1,4 +1,4 @@
-"""Which device and which number format to compute in."""
+"""The device and the dtype to compute in, and the memory allocator of the CPU."""
 
 import ctypes
 from contextlib import suppress
@@ -10,26 +10,30 @@ from gffnet.errors import UserError
 
 
 class Precision(NamedTuple):
-    """A number format and why it was chosen."""
+    """A dtype and why it was chosen."""
 
     dtype: torch.dtype
     reason: str
 
     @property
     def name(self) -> str:
-        """The format's name, such as `bfloat16`."""
+        """The dtype's name, such as `bfloat16`."""
         return str(self.dtype).removeprefix("torch.")
 
-    def told(self, device: torch.device) -> str:
-        """The choice in words, for the log: `bfloat16 on cpu: the CPU has AVX-512 BF16`."""
+    def describe(self, device: torch.device) -> str:
+        """Describe the choice for the log: `bfloat16 on cpu: the CPU has AVX-512 BF16`."""
         return f"{self.name} on {device}: {self.reason}"
+
+    def told(self, device: torch.device) -> str:
+        """Until its caller follows."""
+        return self.describe(device)
 
 
 def pick_device(device: str = "auto") -> torch.device:
-    """`auto`: an NVIDIA GPU where there is one, else the CPU; or any name that torch knows.
+    """Return a device by its name in torch; `auto` is an NVIDIA GPU if there is one, else the CPU.
 
     Raises:
-        UserError: no such device here.
+        UserError: there is no such device.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -41,44 +45,34 @@ def pick_device(device: str = "auto") -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> Precision:
-    """`float32`, `bfloat16`, or `auto`: bfloat16 where the hardware computes it natively, else float32."""
+    """Return `float32`, `bfloat16`, or for `auto` bfloat16 if the device computes it natively, else float32."""
     if name != "auto":
         return Precision(getattr(torch, name), "as asked")
     if device.type == "cuda":
-        native = torch.cuda.get_device_capability(device)[0] >= 8
-        return Precision(*_choice(native, "the GPU computes bfloat16 natively", "the GPU lacks native bfloat16"))
+        if torch.cuda.get_device_capability(device)[0] >= 8:
+            return Precision(torch.bfloat16, "the GPU computes bfloat16 natively")
+        return Precision(torch.float32, "the GPU lacks native bfloat16")
     if device.type == "cpu":
-        if _cpu_has("_is_amx_tile_supported"):
-            return Precision(torch.bfloat16, "the CPU has AMX")
-        native = _cpu_has("_is_avx512_bf16_supported")
-        return Precision(*_choice(native, "the CPU has AVX-512 BF16", "the CPU lacks AMX and AVX-512 BF16"))
+        for feature, what in (("_is_amx_tile_supported", "AMX"), ("_is_avx512_bf16_supported", "AVX-512 BF16")):
+            supported = getattr(torch.cpu, feature, None)  # absent from some versions of torch
+            if supported and supported():
+                return Precision(torch.bfloat16, f"the CPU has {what}")
+        return Precision(torch.float32, "the CPU lacks AMX and AVX-512 BF16")
     return Precision(torch.float32, f"the safe choice on {device.type}")
 
 
-def _choice(native: bool, yes: str, no: str) -> tuple[torch.dtype, str]:
-    return (torch.bfloat16, yes) if native else (torch.float32, no)
-
-
-def _cpu_has(feature: str) -> bool:
-    """Ask torch for a feature of the CPU; versions that cannot tell say no."""
-    ask = getattr(torch.cpu, feature, None)
-    return bool(ask and ask())
-
-
-# Memory that is freed on a CPU is kept for the next iteration.
-#
-# By default glibc gives large blocks back to the system when they are freed, and gets them anew, page by page and zeroed,
-# in every iteration: 170,000 page faults in one of eight images of 240x240. Kept, an iteration takes 0.92 of the time,
-# for 3 % more memory (docs/speed.md).
-
-
-_MMAP_MAX, _TRIM_THRESHOLD = -4, -1
-"""Parameters of `mallopt`, as malloc.h has them."""
+_M_MMAP_MAX, _M_TRIM_THRESHOLD = -4, -1
+"""Parameters of `mallopt`, from malloc.h."""
 
 
 def keep_pages() -> None:
-    """Have this process keep what it frees. Does nothing where the C library is another one than glibc."""
-    with suppress(OSError, AttributeError, TypeError):  # TypeError: a system that has no library of that kind
+    """Make glibc keep freed memory for the next iteration. Does nothing with another C library.
+
+    By default, glibc returns large blocks to the system and gets them anew, page by page and zeroed, in every
+    iteration: 170,000 page faults in one with eight images of 240x240. With the pages kept, an iteration takes 0.92 of
+    the time and 3 % more memory (docs/speed.md).
+    """
+    with suppress(OSError, AttributeError, TypeError):  # TypeError: the system has no such library
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_MMAP_MAX, 0)
-        mallopt(_TRIM_THRESHOLD, -1)
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, -1)

@@ -1,4 +1,4 @@
-"""A network with its config, as the hub's own models are handled: from_pretrained, save_pretrained, push_to_hub."""
+"""A network as a model of the hub, with from_pretrained, save_pretrained and push_to_hub, and its model card."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,14 +23,123 @@ from gffnet.inference.model_io import (
 )
 from gffnet.models.gffnet import SegmentationModel
 
-# The model card: README.md of a model folder, for people, with a head for the hub. What is not known is left out.
 
+class PretrainedModel(SegmentationModel, ModelHubMixin):
+    """The network of a MODEL, a plain `nn.Module`, with its `ModelConfig` as `config`.
+
+    The methods of `ModelHubMixin` read and write the model folders of `gffnet.inference.model_io`: safetensors, and a
+    `config.json` of which every key is validated. Without a network connection they fail at once.
+    """
+
+    def __init__(self, network: SegmentationModel, config: ModelConfig) -> None:
+        """Share the modules of `network`."""
+        parts = (network.backbone, network.context, network.fusion, network.pyramid, network.head)
+        super().__init__(*parts, network.mean, network.std)
+        self.config = config
+        self.train(network.training)
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]  # no further options
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+    ) -> "PretrainedModel":
+        """Return the network of a MODEL, in evaluation mode, float32, on the CPU.
+
+        Args:
+            pretrained_model_name_or_path: OWNER/NAME or OWNER/NAME@REVISION on the hub, or a run folder, a model folder
+                or a checkpoint.
+            revision: branch, tag or commit on the hub.
+            token, cache_dir, force_download, local_files_only: as for `gffnet.inference.model_io.fetch`.
+
+        Raises:
+            UserError: there is no such model, it cannot be downloaded, or it is not one of gffnet.
+        """
+        model = pretrained_model_name_or_path
+        if not is_hub_name(model):
+            if revision is not None:
+                raise UserError(f"revision {revision!r}: {model} is no name on the hub, so it has none. Leave it out.")
+            return cls(*load_model(model))
+        name = f"{model}@{revision}" if revision else str(model)
+        options: dict[str, Any] = {"token": token, "cache_dir": cache_dir}
+        folder = fetch(name, force_download=force_download, local_files_only=local_files_only, **options)
+        return cls(*load_model(folder))
+
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        *,
+        weights: WeightFormat = "float32",
+        max_shard_size: str | None = None,
+        **card: Any,
+    ) -> None:
+        """Write a model folder, and a model card unless the folder has one.
+
+        Args:
+            save_directory: the folder.
+            weights: dtype of kernels on the disk.
+            max_shard_size: maximal size of a weights file, such as `16MB`; None: one file.
+            card: as for `generate_model_card`.
+
+        Raises:
+            UserError: a weight does not fit into a shard or a dtype, or there is no room.
+        """
+        folder = Path(save_directory)
+        save_model(folder, self, self.config, weights, max_shard_size)
+        if not (folder / CARD).exists():
+            atomic_write(folder / CARD, str(self.generate_model_card(weights=weights, **card)).encode())
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        commit_message: str = "A model of gffnet",
+        **options: Any,
+    ) -> str:
+        """Upload the model to the hub in one commit; return its address.
+
+        Args:
+            repo_id: OWNER/NAME; created if it does not exist.
+            private: whether a new repository is private; None: the owner's default.
+            token: instead of that of `hf auth login`.
+            commit_message: message of the commit.
+            options: as for `save_pretrained`.
+
+        Raises:
+            UserError: the hub cannot be reached or refuses, or as for `save_pretrained`.
+        """
+        check_upload(repo_id)
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder, name=repo_id, **options)
+            return upload(Path(folder), repo_id, private=private, token=token, message=commit_message)
+
+    def generate_model_card(
+        self, name: str | None = None, license: str | None = None, weights: WeightFormat = "float32"
+    ) -> ModelCard:
+        """Return a card with the facts of `config`; `gffnet publish` adds those of the run.
+
+        Args:
+            name: OWNER/NAME on the hub.
+            license: the hub's identifier, such as `apache-2.0`.
+            weights: dtype of kernels on the disk.
+        """
+        return make_card(Facts(self.config, name, license, weights))
+
+
+# The model card: README.md of a model folder, with a head for the hub. Unknown facts are left out.
 
 TASK = "image-segmentation"
 METRICS = ("mean_iou", "accuracy")
-"""As the hub calls mIoU and pixel accuracy."""
+"""The hub's names of mIoU and pixel accuracy."""
 SECTIONS = ("Data", "Training", "Scores", "Cost")
-"""What a run knows, in the order of the card."""
+"""Headings of the facts that a run adds, in the order of the card."""
 
 _CONTEXTS = {"pyramid_pooling": "pyramid pooling", "dense_aspp": "DenseASPP"}
 _FUSIONS = {
@@ -51,33 +160,33 @@ _CITATION = """@inproceedings{li2020gated,
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known about a model."""
+    """The facts that a model card states."""
 
     config: ModelConfig
     name: str | None = None
     """OWNER/NAME on the hub."""
     license: str | None = None
-    """As the hub abbreviates it, such as `apache-2.0`."""
+    """The hub's identifier, such as `apache-2.0`."""
     weights: WeightFormat = "float32"
-    """Number format of kernels on the disk."""
+    """Dtype of kernels on the disk."""
     results: Sequence[EvalResult] = ()
-    """For the head."""
+    """Scores for the head."""
     sections: Mapping[str, str] = field(default_factory=dict)
-    """Markdown under the headings of `SECTIONS`."""
+    """Markdown by heading, of `SECTIONS`."""
     weak: Sequence[str] = ()
-    """Classes that it hardly finds."""
+    """Classes of low IoU."""
 
 
 def make_card(facts: Facts) -> ModelCard:
-    """The model card; `str` of it is the text."""
-    told = [_about(facts), f"## Use\n\n{_use(facts)}"]
-    told += [f"## {heading}\n\n{facts.sections[heading]}" for heading in SECTIONS if facts.sections.get(heading)]
-    told += [f"## Limits\n\n{_limits(facts)}", f"## Citation\n\n```bibtex\n{_CITATION}\n```"]
-    return ModelCard(f"---\n{_head(facts).to_yaml()}\n---\n\n" + "\n\n".join(told) + "\n")
+    """Return the model card; `str(card)` is the text."""
+    parts = [_about(facts), f"## Use\n\n{_use(facts)}"]
+    parts += [f"## {heading}\n\n{facts.sections[heading]}" for heading in SECTIONS if facts.sections.get(heading)]
+    parts += [f"## Limits\n\n{_limits(facts)}", f"## Citation\n\n```bibtex\n{_CITATION}\n```"]
+    return ModelCard(f"---\n{_head(facts).to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n")
 
 
 def describe(config: ModelConfig) -> str:
-    """The network in words."""
+    """Describe the network in words."""
     model = config.model
     parts = [_CONTEXTS.get(model.context), _FUSIONS.get(model.fusion), _PYRAMIDS.get(model.dense_pyramid)]
     found = [part for part in parts if part]
@@ -86,7 +195,7 @@ def describe(config: ModelConfig) -> str:
 
 
 def _head(facts: Facts) -> ModelCardData:
-    """What the hub reads: task, library, data, scores."""
+    """Return the metadata for the hub: task, library, data, scores."""
     config = facts.config
     gated = ["gated-fully-fusion"] if config.model.fusion == "gff" else []
     return ModelCardData(
@@ -106,14 +215,13 @@ def _title(facts: Facts) -> str:
 
 
 def _about(facts: Facts) -> str:
-    """What it is, and which classes it tells apart."""
     config = facts.config
     classes = ", ".join(f"{label} {name}" for label, name in enumerate(config.classes))
-    colours = "RGB" if config.model.backbone.in_channels == 3 else f"{config.model.backbone.in_channels} channels"
+    channels = "RGB" if config.model.backbone.in_channels == 3 else f"{config.model.backbone.in_channels} channels"
     half = f"\n\nKernels are stored as {facts.weights}; opened, they are float32." * (facts.weights != "float32")
     return (
         f"# {_title(facts)}\n\n"
-        f"Semantic segmentation: one of {len(config.classes)} classes for every pixel of an image ({colours}, uint8, "
+        f"Semantic segmentation: one of {len(config.classes)} classes for every pixel of an image ({channels}, uint8, "
         f"of any size). The network is {describe(config)}, after Li et al., *Gated Fully Fusion for Semantic "
         f"Segmentation*, AAAI-20, trained with the recipe `{config.recipe}` of the Python package gffnet.{half}\n\n"
         f"Labels: {classes}."
@@ -121,7 +229,6 @@ def _about(facts: Facts) -> str:
 
 
 def _use(facts: Facts) -> str:
-    """How it is run."""
     model = facts.name or "MODEL"
     where = "" if facts.name else "`MODEL` is the folder that this card is in.\n\n"
     return f"""{where}```bash
@@ -140,131 +247,21 @@ logits, gates = network(image)  # image: (B, {facts.config.model.backbone.in_cha
 
 
 def _limits(facts: Facts) -> str:
-    """What not to expect."""
     data, count = facts.config.dataset, len(facts.config.classes)
-    told = [
+    limits = [
         "It has seen procedural scenes only, and no photograph."
         if data == "streets"
         else f"It knows images like those that it was trained on (`{data}`). Other cameras, places, weather or times "
         "of day may give much worse labels: measure on images of yours first."
     ]
     if facts.weak:
-        told.append(f"IoU is below 0.3 for: {', '.join(facts.weak)}.")
+        limits.append(f"IoU is below 0.3 for: {', '.join(facts.weak)}.")
     return "\n".join(
         f"- {each}"
         for each in (
-            *told,
+            *limits,
             f"Whatever is none of the {count} classes gets one of them all the same.",
             "Its probabilities have not been calibrated.",
             "The licence of the data may bind what is done with the model.",
         )
     )
-
-
-class PretrainedModel(SegmentationModel, ModelHubMixin):
-    """The network of a MODEL, a plain `nn.Module`, with what the model folder says of it in `config`.
-
-    The methods of `ModelHubMixin` read and write the model folder that all of gffnet does: `config.json`, every key of
-    it checked, and safetensors. Without a network they say so at once.
-    """
-
-    def __init__(self, network: SegmentationModel, config: ModelConfig) -> None:
-        """`network`: whose parts it takes, and shares."""
-        parts = (network.backbone, network.context, network.fusion, network.pyramid, network.head)
-        super().__init__(*parts, network.mean, network.std)
-        self.config = config
-        self.train(network.training)
-
-    @classmethod
-    def from_pretrained(  # type: ignore[override]  # it has no other options
-        cls,
-        pretrained_model_name_or_path: str | Path,
-        *,
-        revision: str | None = None,
-        token: str | bool | None = None,
-        cache_dir: str | Path | None = None,
-        force_download: bool = False,
-        local_files_only: bool = False,
-    ) -> "PretrainedModel":
-        """The network of a MODEL, in evaluation mode, float32, on the CPU.
-
-        Args:
-            pretrained_model_name_or_path: OWNER/NAME or OWNER/NAME@REVISION on the hub, or a run folder, a model folder
-                or a checkpoint.
-            revision: branch, tag or commit on the hub.
-            token, cache_dir, force_download, local_files_only: as of `gffnet.inference.model_io.fetch`.
-
-        Raises:
-            UserError: there is no such model, it cannot be fetched, or it is none of gffnet's.
-        """
-        model = pretrained_model_name_or_path
-        if not is_hub_name(model):
-            if revision is not None:
-                raise UserError(f"revision {revision!r}: {model} is no name on the hub, so it has none. Leave it out.")
-            return cls(*load_model(model))
-        name = f"{model}@{revision}" if revision else str(model)
-        options: dict[str, Any] = {"token": token, "cache_dir": cache_dir}
-        folder = fetch(name, force_download=force_download, local_files_only=local_files_only, **options)
-        return cls(*load_model(folder))
-
-    def save_pretrained(
-        self,
-        save_directory: str | Path,
-        *,
-        weights: WeightFormat = "float32",
-        max_shard_size: str | None = None,
-        **card: Any,
-    ) -> None:
-        """Write the model folder, and a model card where it has none.
-
-        Args:
-            save_directory: the folder.
-            weights: number format of kernels on the disk.
-            max_shard_size: such as `16MB`: no file of weights will be larger; None: one file.
-            card: as of `generate_model_card`.
-
-        Raises:
-            UserError: a weight does not fit into a shard or a number format, or there is no room.
-        """
-        folder = Path(save_directory)
-        save_model(folder, self, self.config, weights, max_shard_size)
-        if not (folder / CARD).exists():
-            atomic_write(folder / CARD, str(self.generate_model_card(weights=weights, **card)).encode())
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        private: bool | None = None,
-        token: str | None = None,
-        commit_message: str = "A model of gffnet",
-        **options: Any,
-    ) -> str:
-        """Put the model on the hub, in one commit; returns its address.
-
-        Args:
-            repo_id: OWNER/NAME, made if it is not there.
-            private: whether others may not see it, where it is made now; None: as the owner's default is.
-            token: to use instead of that of `hf auth login`.
-            commit_message: of the commit.
-            options: as of `save_pretrained`.
-
-        Raises:
-            UserError: the hub cannot be reached or refuses, and as `save_pretrained`.
-        """
-        check_upload(repo_id)
-        with TemporaryDirectory() as folder:
-            self.save_pretrained(folder, name=repo_id, **options)
-            return upload(Path(folder), repo_id, private=private, token=token, message=commit_message)
-
-    def generate_model_card(
-        self, name: str | None = None, license: str | None = None, weights: WeightFormat = "float32"
-    ) -> ModelCard:
-        """The card of what the network says of itself; `gffnet publish` adds what its run knows.
-
-        Args:
-            name: OWNER/NAME on the hub.
-            license: as the hub abbreviates it, such as `apache-2.0`.
-            weights: number format of kernels on the disk.
-        """
-        return make_card(Facts(self.config, name, license, weights))

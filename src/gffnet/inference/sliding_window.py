@@ -1,38 +1,38 @@
-"""Class probabilities and labels of an image by the protocol of the paper, of any network and within any memory.
+"""Sliding-window inference: class probabilities averaged over windows, horizontal flips and scales.
 
-    p = mean over scales of resize( mean over windows that cover a pixel, and their mirror images, of softmax(logits) )
+    p = mean_s resize( Σ_w softmax(f(x_s)[w]) / n )
 
-Probabilities of all classes of a large image take more memory than there is: 100 megapixels of 150 classes 60 GB. They
-are made block by block, from the top down, and each block is handed out before the next is made.
+`x_s` is the image resized by scale s, `w` runs over its windows, and `n` counts the windows that cover a pixel. Windows
+have the size of the crop and a stride of `crop · (1 - overlap)`; the last one ends flush with the image. An image
+smaller than the crop is padded below and to the right with the mean colour. Resizing is bilinear, with
+`align_corners=False`.
+
+The averages of all classes are held for the whole image. `gffnet.inference.tiling` computes the same within a memory
+limit.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
 
 import torch
-from jaxtyping import Float, UInt8
+import torch.nn.functional as F
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from gffnet.inference.tiling import Layout, ScaledImage, Scorer, Span, plan
+from gffnet.models.ops import size_of
 from gffnet.recipe import EvaluationRecipe
 
-
-class Block(NamedTuple):
-    """A part of an image, and its probabilities."""
-
-    rows: Span
-    columns: Span
-    probabilities: Float[Tensor, "k _h _w"]
-    """Float32 (float64 where the network is); good until the next block is asked for."""
+Scorer: TypeAlias = Callable[[Tensor], Tensor]
+"""Windows (B, C, h, w), float in 0..255 → logits (B, K, h, w)."""
 
 
 class SlidingWindow:
-    """A network, or any callable, with the protocol that its answers are averaged by.
+    """A network, or any callable, whose softmax is averaged as a protocol says.
 
         segment = SlidingWindow(my_network, classes=19, protocol=EvaluationRecipe(crop=(512, 512), flip=True))
         labels = segment.labels(image)  # uint8 (3, H, W) → uint8 (H, W)
 
-    Images are uint8 tensors (C, H, W), on the device that the callable computes on; everything stays there.
+    Images are uint8 tensors (C, H, W) on the device of the callable; everything stays on that device.
     """
 
     def __init__(
@@ -42,69 +42,200 @@ class SlidingWindow:
         protocol: EvaluationRecipe,
         mean: Sequence[float] = (123.675, 116.28, 103.53),
         batch: int = 1,
-        memory: int | None = None,
-        besides: int = 0,
     ) -> None:
-        """What is scored, and how.
+        """Set up the window; nothing is computed yet.
 
         Args:
-            score: windows (B, C, h, w), float in 0..255 → logits (B, K, h, w). B is at most `batch`, twice that
-                with mirror images.
+            score: windows (B, C, h, w), float in 0..255 → logits (B, K, h, w). B is at most `batch`, twice that with
+                horizontal flips.
             classes: K.
-            protocol: crop, overlap, scales and mirror images.
-            mean: the colour of padding, in grey levels a channel.
-            batch: how many windows are scored at once.
-            memory: bytes that may be taken; None: as many as it takes to make an image in one block.
-            besides: those of them that other things than probabilities take.
+            protocol: crop, overlap, scales and horizontal flip.
+            mean: the colour of padding, one grey level per channel.
+            batch: number of windows that are scored at once.
         """
         self.score, self.classes, self.protocol = score, classes, protocol
-        self.mean, self.batch, self.memory, self.besides = tuple(mean), batch, memory, besides
-
-    @torch.inference_mode()
-    def probabilities(self, image: UInt8[Tensor, "c h w"]) -> Float[Tensor, "k h w"]:
-        """The probabilities of all classes at every pixel, at the image's size."""
-        whole: Tensor | None = None
-        for rows, columns, part in self.blocks(image):
-            if whole is None:
-                whole = part.new_empty(len(part), *image.shape[-2:])
-            whole[:, rows.slice(), columns.slice()] = part
-        assert whole is not None
-        return whole
+        self.mean, self.batch = tuple(mean), batch
 
     @torch.inference_mode()
     def labels(self, image: UInt8[Tensor, "c h w"]) -> UInt8[Tensor, "h w"]:
-        """The class of highest probability at every pixel."""
-        labels = torch.empty(image.shape[-2:], dtype=torch.uint8, device=image.device)
-        for rows, columns, part in self.blocks(image):
-            # Indices of `max` come many times faster than those of `argmax` on a CPU.
-            labels[rows.slice(), columns.slice()] = part.max(0).indices
-        return labels
+        """Return the class of the highest probability at every pixel."""
+        return most_probable(self.probabilities(image))
 
-    def blocks(self, image: UInt8[Tensor, "c h w"]) -> Iterator[Block]:
-        """The image block by block: strips of columns from the left, each from the top down; one, if memory allows.
+    @torch.inference_mode()
+    def probabilities(self, image: UInt8[Tensor, "c h w"]) -> Float[Tensor, "k h w"]:
+        """Return the probabilities of all classes at every pixel, in float32 (float64 if the network's are)."""
+        size, scales = size_of(image), self.protocol.scales
+        total: Tensor | None = None
+        for scale in scales:
+            averaged = self._average_windows(image, scaled_size(size, scale))
+            resized = resize_region(averaged, size_of(averaged), size)
+            total = resized if total is None else total.add_(resized)
+        assert total is not None
+        return total.div_(len(scales)) if len(scales) > 1 else total
 
-        Raises:
-            UserError: not even narrow strips fit into the memory.
+    def _average_windows(self, image: UInt8[Tensor, "c _h _w"], size: tuple[int, int]) -> Float[Tensor, "k _h2 _w2"]:
+        """Resize the image to `size` and average the probabilities of all windows that cover a pixel."""
+        rows, columns = axes(size, self.protocol)
+        total: Tensor | None = None
+        for top in rows.starts:
+            for first in range(0, len(columns.starts), self.batch):
+                lefts = columns.starts[first : first + self.batch]
+                for left, window in zip(lefts, self.score_windows(image, size, top, lefts), strict=True):
+                    total = window.new_zeros(self.classes, *size) if total is None else total
+                    target = total[:, top : top + rows.crop, left : left + columns.crop]
+                    target += window[:, : target.shape[1], : target.shape[2]]
+        assert total is not None
+        return total.div_((rows.cover()[:, None] * columns.cover()).to(total))
+
+    def score_windows(
+        self, image: UInt8[Tensor, "c _h _w"], size: tuple[int, int], top: int, lefts: Sequence[int]
+    ) -> Float[Tensor, "n k _h2 _w2"]:
+        """Return the probabilities of windows of one row, averaged with those of their flips if the protocol says so.
+
+        Args:
+            image: at its own size.
+            size: height and width that it is resized to; the windows are cut out of that.
+            top: first row of the windows.
+            lefts: first column of each.
         """
-        layout = self.layout(image)
-        for columns in layout.columns:
-            views = [
-                ScaledImage(self.score, image, scale, self.protocol, self.mean, columns, layout.tallest, self.batch)
-                for scale in self.protocol.scales
-            ]
-            for rows in layout.rows:
-                yield Block(rows, columns, _mean(views, rows, columns))
+        crops = torch.stack([self._crop(image, size, top, left) for left in lefts])
+        logits = self.score(torch.cat([crops, crops.flip(-1)]) if self.protocol.flip else crops)
+        probabilities = logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(1)
+        if self.protocol.flip:
+            direct, flipped = probabilities.chunk(2)
+            probabilities = (direct + flipped.flip(-1)) / 2
+        return probabilities
 
-    def layout(self, image: UInt8[Tensor, "c h w"]) -> Layout:
-        """How the image is cut into blocks."""
-        return plan((image.shape[-2], image.shape[-1]), self.classes, self.protocol, self.memory, self.besides)
+    def _crop(
+        self, image: UInt8[Tensor, "c _h _w"], size: tuple[int, int], top: int, left: int
+    ) -> Float[Tensor, "c _h2 _w2"]:
+        """Cut one window out of the image resized to `size`, resizing only what the window shows."""
+        height, width = self.protocol.crop or size
+        region = range(top, min(top + height, size[0])), range(left, min(left + width, size[1]))
+        rows, columns = (source_range(*each) for each in zip(region, size_of(image), size, strict=True))
+        source = image[:, as_slice(rows), as_slice(columns)].float()
+        return pad_to(
+            resize_region(source, size_of(image), size, region, (rows.start, columns.start)), (height, width), self.mean
+        )
 
 
-@torch.inference_mode()  # not around what yields: whoever takes a block is none of our business
-def _mean(views: Sequence[ScaledImage], rows: Span, columns: Span) -> Float[Tensor, "k _h _w"]:
-    """The mean over the scales of an image; may be a view, good until the next call."""
-    total = views[0].resized(rows, columns)
-    for i, view in enumerate(views[1:]):
-        part = view.resized(rows, columns)
-        total = total.add_(part) if i else total + part
-    return total.div_(len(views)) if len(views) > 1 else total
+def most_probable(probabilities: Float[Tensor, "k h w"]) -> UInt8[Tensor, "h w"]:
+    """Return the class of the highest probability at every pixel."""
+    return probabilities.max(0).indices.to(torch.uint8)  # on a CPU, many times faster than `argmax`
+
+
+def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """Return the height and width of an image at a scale, rounded to whole pixels."""
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+# Windows
+
+
+class Axis(NamedTuple):
+    """The windows along one axis of an image, in pixels."""
+
+    length: int
+    """Length of the image."""
+    crop: int
+    """Length of a window."""
+    starts: tuple[int, ...]
+    """First positions of the windows, ascending."""
+
+    def cover(self) -> Int[Tensor, "length"]:
+        """Count the windows that cover each position of the image."""
+        count = torch.zeros(self.length, dtype=torch.int64)
+        for start in self.starts:
+            count[start : start + self.crop] += 1
+        return count
+
+    def over(self, positions: range) -> "Axis":
+        """Return those of the windows that cover any of the positions."""
+        starts = (start for start in self.starts if positions.start - self.crop < start < positions.stop)
+        return self._replace(starts=tuple(starts))
+
+
+def axes(size: tuple[int, int], protocol: EvaluationRecipe) -> tuple[Axis, Axis]:
+    """Return the windows over an image of `size` along rows and columns; without a crop, the image is the window."""
+    rows, columns = (
+        Axis(length, crop, tuple(window_starts(max(length, crop), crop, protocol.overlap)))
+        for length, crop in zip(size, protocol.crop or size, strict=True)
+    )
+    return rows, columns
+
+
+def window_starts(length: int, crop: int, overlap: float) -> list[int]:
+    """Return the starts of windows of `crop` along `length` ≥ crop pixels: stride `crop (1 - overlap)`, last flush."""
+    stride = max(1, round(crop * (1 - overlap)))
+    return [*range(0, length - crop, stride), length - crop]
+
+
+def pad_to(image: Float[Tensor, "c _h _w"], size: tuple[int, int], mean: Sequence[float]) -> Float[Tensor, "c _h2 _w2"]:
+    """Pad the image below and to the right with the mean colour where it is smaller than `size`."""
+    height, width = image.shape[-2:]
+    if height >= size[0] and width >= size[1]:
+        return image
+    color = torch.tensor(mean, dtype=image.dtype, device=image.device)[:, None, None]
+    padded = color.repeat(1, max(size[0], height), max(size[1], width))
+    padded[:, :height, :width] = image
+    return padded
+
+
+# Bilinear resizing of a region, from the part of the source that it depends on. Target position t reads
+#
+#     (1 - f) x[floor(s)] + f x[ceil(s)],  s = clamp((t + 1/2) source / target - 1/2, 0, source - 1),  f = s - floor(s)
+#
+# along rows, then along columns.
+
+
+def resize_region(
+    x: Float[Tensor, "c _h _w"],
+    source: tuple[int, int],
+    target: tuple[int, int],
+    region: tuple[range, range] | None = None,
+    origin: tuple[int, int] = (0, 0),
+) -> Float[Tensor, "c _h2 _w2"]:
+    """Return a region of a map of size `source` resized to `target`.
+
+    Args:
+        x: the map, or a part of it that has all positions of `source_range`.
+        source: height and width of the whole map.
+        target: height and width that it is resized to.
+        region: rows and columns of the result; None: all. Where nothing is resized, the result is a view of `x`.
+        origin: row and column of the map that `x` begins at.
+    """
+    region = region or (range(target[0]), range(target[1]))
+    for axis in (0, 1):
+        x = _resize_axis(x, axis + 1, origin[axis], source[axis], target[axis], region[axis])
+    return x
+
+
+def source_range(positions: range, source: int, target: int) -> range:
+    """Return the positions that `positions` depend on when `source` values are resized to `target`."""
+    low, high, _ = _neighbours((positions[0], positions[-1]), source, target)
+    return range(int(low[0]), int(high[-1]) + 1)
+
+
+def as_slice(positions: range, origin: int = 0) -> slice:
+    """Return the slice that selects `positions` in a map whose first position is `origin`."""
+    return slice(positions.start - origin, positions.stop - origin)
+
+
+def _resize_axis(x: Tensor, dim: int, origin: int, source: int, target: int, positions: range) -> Tensor:
+    if source == target:
+        return x[(slice(None),) * dim + (as_slice(positions, origin),)]
+    if dim == 2 and origin == 0 and positions == range(target) and x.shape[dim] == source:
+        # Whole rows: equal up to rounding, and faster.
+        return F.interpolate(x[None], size=(x.shape[1], target), mode="bilinear", align_corners=False)[0]
+    low, high, fraction = _neighbours(positions, source, target)
+    low, high = ((place - origin).to(x.device) for place in (low, high))
+    weight = fraction.to(x.dtype).to(x.device).reshape([-1 if axis == dim else 1 for axis in range(3)])
+    return torch.lerp(x.index_select(dim, low), x.index_select(dim, high), weight)
+
+
+def _neighbours(positions: Sequence[int], source: int, target: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return, for each target position, its two source positions and the weight of the second."""
+    at = torch.tensor(positions, dtype=torch.float64)
+    place = ((at + 0.5) * (source / target) - 0.5).clamp(0, source - 1)
+    low = place.floor()
+    return low.long(), place.ceil().long(), place - low

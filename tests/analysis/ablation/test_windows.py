@@ -7,7 +7,7 @@ import torch
 from gffnet.errors import UserError
 from gffnet.gates.ablation import predict_edited
 from gffnet.gates.edit import GateEdit
-from gffnet.inference.tiling import block_memory
+from gffnet.inference.tiling import tile_memory
 from gffnet.recipe import EvaluationRecipe
 from tests import tiny
 from tests.analysis import closing
@@ -65,8 +65,8 @@ def test_with_little_memory_windows_are_encoded_anew(monkeypatch: pytest.MonkeyP
     network, protocol = closing.network(), EvaluationRecipe(crop=(16, 48), overlap=0.0)
     free, tight = closing.predictor(network), closing.predictor(network)
     image, size = tiny.picture(8, 96, 48), (96, 48)
-    tight.memory = 16 * 96 * 48 + block_memory(size, (48, 48), 11, protocol)
-    monkeypatch.setattr(tight, "_besides", lambda protocol: 0)
+    tight.memory = 16 * 96 * 48 + tile_memory(size, (48, 48), 11, protocol)
+    monkeypatch.setattr(tight, "_reserved", lambda protocol: 0)
     assert len(tight.window(protocol, size).layout(tight.tensor(image)).rows) == 2
     edits = [{}, {2: GateEdit(value=1.0)}]
     for one, other in zip(*(predict_edited(p, image, protocol, edits) for p in (free, tight)), strict=True):

@@ -1,6 +1,11 @@
-"""Prediction of files: what is written where, and what becomes of those that cannot be read."""
+"""Prediction of files and folders: names, results, resuming, failures, and the record of what made them."""
 
+import dataclasses
+import json
+import logging
+import os
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -16,8 +21,19 @@ from gffnet.data.io import as_array, read_image, read_labels
 from gffnet.errors import CannotWrite, RunFailed, UserError
 from gffnet.inference import batch as module
 from gffnet.inference import video
-from gffnet.inference.batch import predict_files, result_names
+from gffnet.inference.batch import (
+    LISTED,
+    RECORD,
+    Notices,
+    Summary,
+    describe_prediction,
+    is_done,
+    open_folder,
+    predict_files,
+    result_names,
+)
 from gffnet.inference.predictor import Predictor
+from gffnet.recipe import EvaluationRecipe
 from tests import tiny
 from tests.full_disk import full_after
 from tests.inference.clips import save_clip
@@ -43,7 +59,7 @@ def cut_short(path: Path) -> Path:
 
 
 def written(out: Path) -> set[str]:
-    """Places of the label maps, which those of the other two must equal; nothing else may lie there."""
+    """Paths of the label maps, which must equal those of the other two results; nothing else may be there."""
     found = {
         folder: {path.relative_to(out / folder) for path in (out / folder).rglob("*") if path.is_file()}
         for folder in FOLDERS
@@ -176,21 +192,21 @@ def test_shards_are_a_partition(tmp_path: Path, predictor: Predictor, count: int
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-# What is there already
+# Resuming
 
 
 def stamps(out: Path) -> dict[str, int]:
     return {str(path.relative_to(out)): path.stat().st_mtime_ns for path in out.rglob("*")}
 
 
-def test_what_is_there_is_neither_read_nor_predicted(tmp_path: Path, predictor: Predictor) -> None:
+def test_existing_results_are_neither_read_nor_predicted(tmp_path: Path, predictor: Predictor) -> None:
     for i in range(3):
         photo(tmp_path / f"in/{i}.png", i)
     predict_files(predictor, [tmp_path / "in"], tmp_path / "out")
     before = stamps(tmp_path / "out")
     (tmp_path / "in/1.png").write_bytes(b"no image any more")
-    outcome = predict_files(predictor, [tmp_path / "in"], tmp_path / "out")
-    assert (outcome.written, outcome.skipped, outcome.failed) == (0, 3, [])
+    summary = predict_files(predictor, [tmp_path / "in"], tmp_path / "out")
+    assert (summary.written, summary.skipped, summary.failed) == (0, 3, [])
     assert stamps(tmp_path / "out") == before
 
 
@@ -204,16 +220,16 @@ def test_an_image_without_one_of_its_results_is_predicted_again(tmp_path: Path, 
 
 
 def test_results_of_two_models_are_not_mixed(tmp_path: Path, predictor: Predictor) -> None:
-    """Not even where a run that overwrites is stopped half-way, and continued without."""
+    """Not even if a run with --overwrite is interrupted, and resumed without."""
     for i in range(4):
         photo(tmp_path / f"in/{i}.png", i)
     out, other = tmp_path / "out", tiny.predictor(seed=1)
     predict_files(predictor, [tmp_path / "in"], out)
-    with pytest.raises(UserError, match=r"made otherwise: weights \w{12} there, \w{12} now\. Choose another --out, or"):
+    with pytest.raises(UserError, match=r"made differently: weights \w{12} there, \w{12} now\. Choose another"):
         predict_files(other, [tmp_path / "in"], out)
     assert predict_files(other, [tmp_path / "in"], out, (1, 2), overwrite=True).written == 2
-    outcome = predict_files(other, [tmp_path / "in"], out)
-    assert (outcome.written, outcome.skipped) == (2, 2)
+    summary = predict_files(other, [tmp_path / "in"], out)
+    assert (summary.written, summary.skipped) == (2, 2)
     for i in range(4):
         labels = read_labels(out / f"labels/{i}.png")
         np.testing.assert_array_equal(labels, other.predict(as_array(read_image(tmp_path / f"in/{i}.png"))))
@@ -227,16 +243,16 @@ def test_one_bad_file_among_good_ones(tmp_path: Path, predictor: Predictor, caps
         photo(tmp_path / "in" / name)
     bad, out = cut_short(tmp_path / "in/b [1].png"), tmp_path / "out"
     for counts in ((2, 0), (0, 2)):
-        outcome = predict_files(predictor, [tmp_path / "in"], out)
-        assert (outcome.written, outcome.skipped) == counts
-        assert [path for path, _ in outcome.failed] == [bad]
+        summary = predict_files(predictor, [tmp_path / "in"], out)
+        assert (summary.written, summary.skipped) == counts
+        assert [path for path, _ in summary.failed] == [bad]
         assert written(out) == {"a.png", "c.png"}
         assert f"left out: {bad}: it is damaged or cut short" in capsys.readouterr().err
         assert (out / "failed.txt").read_text().startswith(f"{bad}: it is damaged or cut short")
         with pytest.raises(RunFailed, match=r"1 of 3 files failed and were left out; they are listed in .*failed\.txt"):
-            outcome.tell()
+            summary.print()
     photo(bad)
-    predict_files(predictor, [tmp_path / "in"], out).tell()
+    predict_files(predictor, [tmp_path / "in"], out).print()
     assert not (out / "failed.txt").exists()
 
 
@@ -250,7 +266,7 @@ def test_a_shard_lists_its_own_failures(tmp_path: Path, predictor: Predictor) ->
 def test_a_single_bad_file(tmp_path: Path, predictor: Predictor, capsys: pytest.CaptureFixture[str]) -> None:
     bad = cut_short(tmp_path / "b.png")
     with pytest.raises(UserError, match=f"^{bad}: it is damaged or cut short"):
-        predict_files(predictor, [bad], tmp_path / "out").tell()
+        predict_files(predictor, [bad], tmp_path / "out").print()
     assert capsys.readouterr().err == ""  # once is enough
 
 
@@ -263,8 +279,8 @@ def test_a_decoder_that_fails_otherwise(tmp_path: Path, predictor: Predictor, mo
     monkeypatch.setattr(module, "read_image", reading)
     for name in "abc":
         photo(tmp_path / f"in/{name}.png")
-    outcome = predict_files(predictor, [tmp_path / "in"], tmp_path / "out")
-    assert outcome.failed == [(tmp_path / "in/b.png", "it cannot be decoded (MemoryError: )")]
+    summary = predict_files(predictor, [tmp_path / "in"], tmp_path / "out")
+    assert summary.failed == [(tmp_path / "in/b.png", "it cannot be decoded (MemoryError: )")]
     assert written(tmp_path / "out") == {"a.png", "c.png"}
 
 
@@ -277,24 +293,24 @@ def test_an_image_too_large(
 ) -> None:
     predict = predictor.predict
 
-    def limited(image: np.ndarray) -> np.ndarray:
-        if image.shape[0] > 30:
+    def limited(image: torch.Tensor) -> np.ndarray:
+        if image.shape[1] > 30:
             raise error
         return predict(image)
 
     monkeypatch.setattr(predictor, "predict", limited)
     for i in range(3):
         photo(tmp_path / f"in/{i}.png", height=40 if i == 0 else 24)
-    outcome = predict_files(predictor, [tmp_path / "in"], tmp_path / "out")
+    summary = predict_files(predictor, [tmp_path / "in"], tmp_path / "out")
     reason = "no memory" if isinstance(error, MemoryError) else "no room"
-    assert outcome.failed == [(tmp_path / "in/0.png", f"the network cannot take its 40x32 pixels ({reason}).")]
+    assert summary.failed == [(tmp_path / "in/0.png", f"the network cannot take its 40x32 pixels ({reason}).")]
     assert written(tmp_path / "out") == {"1.png", "2.png"}
 
 
 def test_a_device_that_fails_stops_the_run(
     tmp_path: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(image: np.ndarray) -> np.ndarray:
+    def failing(image: torch.Tensor) -> np.ndarray:
         raise torch.AcceleratorError("CUDA error: unspecified launch failure\nmore")
 
     monkeypatch.setattr(predictor, "predict", failing)
@@ -302,7 +318,7 @@ def test_a_device_that_fails_stops_the_run(
         predict_files(predictor, [photo(tmp_path / "a.png"), photo(tmp_path / "b.png")], tmp_path / "out")
 
 
-# Results that cannot be written are no fault of the images
+# Results that cannot be written
 
 
 @pytest.mark.parametrize("images", [1, 3])
@@ -322,9 +338,9 @@ def test_a_model_that_takes_other_channels(tmp_path: Path) -> None:
     predictor = Predictor(network, tiny.config(recipe), base.device, base.precision)
     for i in range(2):
         photo(tmp_path / f"in/{i}.png")
-    outcome = predict_files(predictor, [tmp_path / "in"], tmp_path / "out")
-    assert len(outcome.failed) == 2
-    assert "(24, 32, 3)" in outcome.failed[0][1]
+    summary = predict_files(predictor, [tmp_path / "in"], tmp_path / "out")
+    assert len(summary.failed) == 2
+    assert "(3, 24, 32)" in summary.failed[0][1]
 
 
 @pytest.mark.parametrize("writes", [1, 2, 5])
@@ -345,7 +361,7 @@ def test_an_interrupt_leaves_no_part_and_no_thread(
     predict, threads = predictor.predict, threading.active_count()
     calls = []
 
-    def interrupted(image: np.ndarray) -> np.ndarray:
+    def interrupted(image: torch.Tensor) -> np.ndarray:
         calls.append(1)
         if len(calls) == 4:
             raise KeyboardInterrupt
@@ -378,9 +394,189 @@ def test_videos_and_images_of_a_folder(tmp_path: Path, predictor: Predictor) -> 
     save_clip(tmp_path / "in/deep/film.mp4", [tiny.picture(i) for i in range(3)])
     (tmp_path / "in/broken.webm").write_bytes(b"nothing")
     for counts in ((2, 0), (0, 2)):
-        outcome = predict_files(predictor, [tmp_path / "in"], tmp_path / "out")
-        assert (outcome.written, outcome.skipped) == counts
-        assert [path.name for path, _ in outcome.failed] == ["broken.webm"]
+        summary = predict_files(predictor, [tmp_path / "in"], tmp_path / "out")
+        assert (summary.written, summary.skipped) == counts
+        assert [path.name for path, _ in summary.failed] == ["broken.webm"]
     assert (tmp_path / "out/overlay/deep/film.mp4").is_file()
     assert len(list((tmp_path / "out/labels/deep/film").glob("*.png"))) == 3
     assert predict_files(predictor, [tmp_path / "in"], tmp_path / "out", overwrite=True).written == 2
+
+
+Captured = pytest.CaptureFixture[str]
+
+
+def make_summary(out: Path, failures: int = 0, **options: object) -> Summary:
+    made = Summary(out, ("labels", "overlay"), **options)  # type: ignore[arg-type]
+    for i in range(failures):
+        made.fail(Path(f"in/{i} [x].png"), "it is\ndamaged")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("written", "skipped", "said"),
+    [
+        (180, 0, "180 images written, 0 were there already"),
+        (1, 1, "1 image written, 1 was there already"),
+        (0, 20, "0 images written, 20 were there already"),
+    ],
+)
+def test_all_went_well(written: int, skipped: int, said: str, capsys: Captured) -> None:
+    made = make_summary(Path("out [1]"))
+    made.written, made.skipped = written, skipped
+    made.print()
+    assert capsys.readouterr().err == f"{said}: out [1]/labels, overlay\n"
+
+
+def test_a_failure_is_told_when_it_comes_and_at_the_end(capsys: Captured) -> None:
+    made = make_summary(Path("out"), failures=LISTED + 7)
+    made.written = 100
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "left out: in/0 [x].png: it is damaged"
+    assert len(lines) == LISTED + 7
+    with pytest.raises(
+        RunFailed, match=r"^57 of 157 files failed and were left out; they are listed in out/failed\.txt"
+    ):
+        made.print()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "failed: in/0 [x].png: it is damaged"
+    assert lines[LISTED:] == ["and 7 more", "100 images written, 0 were there already: out/labels, overlay"]
+
+
+def test_a_single_file_speaks_for_itself(capsys: Captured) -> None:
+    with pytest.raises(UserError, match=r"^in/0 \[x\]\.png: it is damaged$"):
+        make_summary(Path("out"), failures=1, single=True).print()
+    assert capsys.readouterr().err == ""
+
+
+def test_the_list_of_failures(tmp_path: Path) -> None:
+    make_summary(tmp_path, failures=2).write_failed()
+    assert (tmp_path / "failed.txt").read_text() == "in/0 [x].png: it is damaged\nin/1 [x].png: it is damaged\n"
+    make_summary(tmp_path, failures=1, shard=(2, 3)).write_failed()
+    assert (tmp_path / "failed-2-of-3.txt").read_text().count("\n") == 1
+    make_summary(tmp_path, shard=(2, 3)).write_failed()
+    assert [path.name for path in tmp_path.iterdir()] == ["failed.txt"]
+    make_summary(tmp_path).write_failed()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_is_no_unicode(tmp_path: Path) -> None:
+    made = make_summary(tmp_path)
+    made.fail(Path("a\udcff.png"), "it is empty")
+    made.write_failed()
+    assert (tmp_path / "failed.txt").read_bytes() == b"a\xff.png: it is empty\n"
+
+
+def test_as_json() -> None:
+    made = make_summary(Path("out"), failures=1)
+    made.written, made.skipped = 3, 4
+    failed = [{"file": "in/0 [x].png", "reason": "it is damaged"}]
+    assert made.to_mapping() == {"written": 3, "skipped": 4, "failed": failed, "out": "out"}
+
+
+# Notices
+
+
+@pytest.mark.parametrize(("remedy", "said"), [("", ""), ("--scales 1 keeps it", ": --scales 1 keeps it")])
+def test_every_notice_is_logged_once(caplog: pytest.LogCaptureFixture, remedy: str, said: str) -> None:
+    notices = Notices(changed(tiny.predictor(), learned_from=(360, 480)), remedy)
+    with caplog.at_level(logging.INFO, "gffnet"):
+        notices.before((360, 480))
+        notices.before((360, 480))
+        assert caplog.messages == ["float32 on cpu: for tests"]
+        notices.before((3024, 4032), scale=1.0)
+        assert len(caplog.messages) == 1, "the scale was requested"
+        notices.before((3024, 4032))
+        notices.before((3000, 4000))
+    assert caplog.messages[1:] == [
+        f"large images are downscaled (4032x3024 by 0.179), because the model was trained on 480x360{said}"
+    ]
+
+
+# The record
+
+
+def refused(out: Path, predictor: Predictor) -> str:
+    before = (out / RECORD).read_bytes() if (out / RECORD).exists() else None
+    with pytest.raises(UserError, match=r"Choose another --out, or") as error:
+        open_folder(out, predictor, FOLDERS, overwrite=False)
+    assert before == ((out / RECORD).read_bytes() if (out / RECORD).exists() else None)
+    return str(error.value)
+
+
+def test_a_new_folder_and_the_same_again(tmp_path: Path, predictor: Predictor) -> None:
+    out = tmp_path / "deep/out"
+    assert open_folder(out, predictor, FOLDERS, overwrite=False) == 0
+    before = (out / RECORD).stat().st_mtime_ns
+    for overwrite in (False, True):
+        assert open_folder(out, tiny.predictor(), FOLDERS, overwrite) == 0
+    assert (out / RECORD).stat().st_mtime_ns == before
+    record = json.loads((out / RECORD).read_text())
+    assert record["recipe"] == "tests/tiny"
+    assert record["weights"] == predictor.weights
+    assert record["protocol"] == {"crop": None, "overlap": 1 / 3, "scales": [1.0], "flip": False}
+    assert record["precision"] == "float32"
+    assert record["classes"] == list(predictor.config.classes)
+
+
+def changed(predictor: Predictor, **changes: object) -> Predictor:
+    predictor.config = dataclasses.replace(predictor.config, **changes)  # type: ignore[arg-type]
+    return predictor
+
+
+def test_what_differs_is_named(tmp_path: Path, predictor: Predictor) -> None:
+    open_folder(tmp_path, predictor, FOLDERS, overwrite=False)
+    other = changed(tiny.predictor(), recipe="tests/other")
+    assert "made differently: recipe tests/tiny there, tests/other now. Choose" in refused(tmp_path, other)
+    other = changed(tiny.predictor(), evaluation=EvaluationRecipe(crop=(32, 48), scales=(0.75, 1.0)))
+    assert "(crop None, overlap 0.3" in refused(tmp_path, other)
+    assert "crop 32x48" in refused(tmp_path, other)
+    other = changed(tiny.predictor(), learned_from=(360, 480))
+    assert "made differently: large_images None there, seen as if of 480x360 now. Choose" in refused(tmp_path, other)
+    names = ("moon", *predictor.config.classes[1:])
+    assert "made differently: other classes. Choose" in refused(tmp_path, changed(tiny.predictor(), classes=names))
+    colours = ((1, 2, 3), *predictor.config.palette[1:])
+    assert "made differently: other palette. Choose" in refused(tmp_path, changed(tiny.predictor(), palette=colours))
+    other = tiny.predictor(dtype=torch.bfloat16)
+    assert "made differently: precision float32 there, bfloat16 now. Choose" in refused(tmp_path, other)
+    weights = [model.weights[:12] for model in (predictor, tiny.predictor(seed=1))]
+    assert f"weights {weights[0]} there, {weights[1]} now" in refused(tmp_path, tiny.predictor(seed=1))
+
+
+def test_predictions_without_a_record(tmp_path: Path, predictor: Predictor) -> None:
+    (tmp_path / "overlay").mkdir()
+    assert "holds overlay/, but no predict.json that says of which model" in refused(tmp_path, predictor)
+    assert open_folder(tmp_path, predictor, FOLDERS, overwrite=True) > 0
+
+
+def test_overwriting_makes_old_results_count_no_more(tmp_path: Path, predictor: Predictor) -> None:
+    old, new = tmp_path / "labels/old.png", tmp_path / "labels/new.png"
+    open_folder(tmp_path, tiny.predictor(seed=1), FOLDERS, overwrite=False)
+    old.parent.mkdir()
+    old.touch()
+    os.utime(old, (time.time() - 1,) * 2)
+    since = open_folder(tmp_path, predictor, FOLDERS, overwrite=True)
+    new.touch()
+    assert not is_done(old, since)
+    assert is_done(new, since)
+    assert not is_done(tmp_path / "labels/none.png", since)
+    for overwrite in (True, False):  # a second process of the same run, and a later one
+        assert open_folder(tmp_path, predictor, FOLDERS, overwrite) == since
+
+
+def test_another_process_writes_the_record_first(
+    tmp_path: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = json.dumps({**describe_prediction(tiny.predictor(seed=1)), "since": 0.0})
+    monkeypatch.setattr(module, "atomic_write", lambda path, data: path.write_text(theirs))
+    with pytest.raises(UserError, match="made differently: weights"):
+        open_folder(tmp_path, predictor, FOLDERS, overwrite=False)
+
+
+def test_it_cannot_be_written(tmp_path: Path, predictor: Predictor) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CannotWrite, match=r"file/predict\.json"):
+        open_folder(tmp_path / "file", predictor, FOLDERS, overwrite=False)
+
+
+def test_half_precision_is_described() -> None:
+    assert describe_prediction(tiny.predictor(dtype=torch.bfloat16))["precision"] == "bfloat16"
