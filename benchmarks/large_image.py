@@ -3,9 +3,9 @@
     python benchmarks/large_image.py [--size 10000x10000] [--memory 8GB] [--recipe ade20k/gffnet_r101] [--backbone NAME]
                                      [--crop 512x512] [--overlap 0.333] [--scales 1.0] [--out FILE]
 
-The image is noise and the network untrained, as neither matters to memory. `gffnet predict` runs as a process of its
-own, from the PNG to label map, colours and overlay. "all at once" is what the probabilities of all classes would take
-at the size of the image, in float32.
+The image is noise and the network is untrained, since neither matters to memory. `gffnet predict` runs in a process of
+its own, from the PNG to label map, color map and overlay. "all at once" is the size of the float32 probabilities of all
+classes at the size of the image.
 """
 
 import argparse
@@ -29,12 +29,12 @@ from harness import machine, report
 
 
 def main() -> None:
-    """Measure, print, and keep it if asked."""
+    """Measure, print, and write to --out."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=size, default=(10_000, 10_000))
     parser.add_argument("--memory", default="8GB")
     parser.add_argument("--recipe", default="ade20k/gffnet_r101")
-    parser.add_argument("--backbone", help="in place of that of the recipe, such as resnet18")
+    parser.add_argument("--backbone", help="instead of the recipe's, such as resnet18")
     parser.add_argument("--crop", default="512x512")
     parser.add_argument("--overlap", default="0.333")
     parser.add_argument("--scales", nargs="+", default=["1.0"])
@@ -65,16 +65,16 @@ def main() -> None:
     lines = [
         machine(),
         f"{arguments.recipe} {arguments.backbone or ''}, {height}x{width}, {classes} classes",
-        f"windows of {arguments.crop} that overlap by {arguments.overlap}, scales {' '.join(arguments.scales)}; "
+        f"windows of {arguments.crop}, overlap {arguments.overlap}, scales {' '.join(arguments.scales)}; "
         f"all at once {4 * classes * height * width / 1e9:.0f} GB",
         f"--memory {arguments.memory}: peak {peak / 1e9:.2f} GB ({100 * peak / memory(arguments.memory):.0f} % of it), "
-        f"{seconds:.0f} s, {height * width / 1e6 / seconds:.2f} megapixels a second",
+        f"{seconds:.0f} s, {height * width / 1e6 / seconds:.2f} megapixels per second",
     ]
     report(lines, arguments.out)
 
 
 def untrained(recipe: str, backbone: str | None, folder: Path) -> int:
-    """Write an untrained model of a recipe; returns its number of classes."""
+    """Write an untrained model of a recipe; return its number of classes."""
     model = load_recipe(recipe).model.without_weights()
     if backbone:
         model = dataclasses.replace(model, backbone=dataclasses.replace(model.backbone, name=backbone))

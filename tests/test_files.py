@@ -1,4 +1,4 @@
-"""Files and folders appear whole or not at all."""
+"""Atomic writes: a file or folder appears complete, or nothing changes."""
 
 import os
 from pathlib import Path

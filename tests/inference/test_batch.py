@@ -79,10 +79,10 @@ def test_the_three_results_of_an_image(tmp_path: Path, predictor: Predictor) -> 
     image = as_array(read_image(path))
     labels = read_labels(tmp_path / "out/labels/street.png")
     np.testing.assert_array_equal(labels, predictor.predict(image))
-    colours = np.array(CAMVID.palette)[labels]
-    np.testing.assert_array_equal(as_array(read_image(tmp_path / "out/colour/street.png")), colours)
+    colors = np.array(CAMVID.palette)[labels]
+    np.testing.assert_array_equal(as_array(read_image(tmp_path / "out/colour/street.png")), colors)
     seen = as_array(read_image(tmp_path / "out/overlay/street.png")).astype(float)
-    np.testing.assert_allclose(seen, (image.astype(float) + colours) / 2, atol=0.51)
+    np.testing.assert_allclose(seen, (image.astype(float) + colors) / 2, atol=0.51)
 
 
 def test_overwriting_replaces(tmp_path: Path, predictor: Predictor) -> None:
@@ -534,8 +534,8 @@ def test_what_differs_is_named(tmp_path: Path, predictor: Predictor) -> None:
     assert "made differently: large_images None there, seen as if of 480x360 now. Choose" in refused(tmp_path, other)
     names = ("moon", *predictor.config.classes[1:])
     assert "made differently: other classes. Choose" in refused(tmp_path, changed(tiny.predictor(), classes=names))
-    colours = ((1, 2, 3), *predictor.config.palette[1:])
-    assert "made differently: other palette. Choose" in refused(tmp_path, changed(tiny.predictor(), palette=colours))
+    colors = ((1, 2, 3), *predictor.config.palette[1:])
+    assert "made differently: other palette. Choose" in refused(tmp_path, changed(tiny.predictor(), palette=colors))
     other = tiny.predictor(dtype=torch.bfloat16)
     assert "made differently: precision float32 there, bfloat16 now. Choose" in refused(tmp_path, other)
     weights = [model.weights[:12] for model in (predictor, tiny.predictor(seed=1))]

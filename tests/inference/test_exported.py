@@ -67,12 +67,6 @@ def test_scaled_windows_are_not_rounded(predictor: Predictor, expected: Predicto
     assert off < 0.1 * far_off
 
 
-def test_lists_of_images_work_as_with_any_model(predictor: Predictor, expected: Predictor) -> None:
-    images = [tiny.picture(seed, 40 + seed, 56) for seed in range(2)]
-    for found, wanted in zip(predictor.predict(images), expected.predict(images), strict=True):
-        assert (found == wanted).mean() >= 0.999
-
-
 def test_it_says_how_it_computes(predictor: Predictor) -> None:
     assert predictor.precision.describe(predictor.device) == "float32 on cpu: as it was exported"
 
@@ -143,11 +137,6 @@ def test_a_missing_package_is_named(package: str, tmp_path: Path, monkeypatch: p
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError, match=rf"model .*\.onnx needs {package}: pip install 'gffnet\[export\]'"):
         load(path)
-
-
-def test_threads_are_those_of_torch(tmp_path: Path) -> None:
-    opened = OnnxFile(exported_file("onnx", tmp_path))
-    assert opened._session.get_session_options().intra_op_num_threads == torch.get_num_threads()
 
 
 def test_only_the_wanted_outputs_are_computed(tmp_path: Path) -> None:

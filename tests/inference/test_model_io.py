@@ -25,7 +25,6 @@ from gffnet.inference.model_io import (
     CONFIG,
     INDEX,
     WEIGHTS,
-    ModelConfig,
     State,
     WeightFormat,
     find_model,
@@ -303,12 +302,6 @@ def test_load_opens_it_for_prediction(saved: Path) -> None:
     assert (predictor.predict(image) == tiny.predictor().predict(image)).all()
 
 
-def test_a_model_config_is_frozen(saved: Path) -> None:
-    config: ModelConfig = load_model(saved)[1]
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        config.recipe = "other"  # type: ignore[misc]
-
-
 def test_the_hash_depends_on_weights_alone(tmp_path: Path) -> None:
     recipe = tiny.recipe()
     network = tiny.network(recipe)
@@ -546,9 +539,9 @@ def test_its_card_has_the_score_that_it_gets() -> None:
     scores = evaluate(
         predictor, CamVid(real("CamVid"), "val"), "camvid", "val", predictor.config.evaluation, details=False
     )
-    told = ModelCard.load(shipped_model() / "README.md").data.eval_results[0]
-    assert (told.metric_name, told.dataset_split) == ("mIoU", "val")
-    assert scores["miou"] == pytest.approx(told.metric_value, abs=5e-4)  # another processor rounds otherwise
+    card = ModelCard.load(shipped_model() / "README.md").data.eval_results[0]
+    assert (card.metric_name, card.dataset_split) == ("mIoU", "val")
+    assert scores["miou"] == pytest.approx(card.metric_value, abs=5e-4)  # rounding differs between processors
 
 
 def test_it_is_opened_if_no_model_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -171,9 +171,9 @@ def test_flipping_the_image_flips_the_result(crop: tuple[int, int] | None) -> No
     """For windows that are placed symmetrically."""
     image = torch.from_numpy(picture(30, 40))
     window = SlidingWindow(scorer(), CLASSES, EvaluationRecipe(crop, flip=True), MEAN)
-    plain, mirrored = (window.probabilities(view) for view in (image, image.flip(-1)))
-    torch.testing.assert_close(mirrored.flip(-1), plain, rtol=0, atol=1e-6)
-    assert (plain.flip(-1) - plain).abs().max() > 1e-3
+    direct, flipped = (window.probabilities(view) for view in (image, image.flip(-1)))
+    torch.testing.assert_close(flipped.flip(-1), direct, rtol=0, atol=1e-6)
+    assert (direct.flip(-1) - direct).abs().max() > 1e-3
 
 
 def test_the_image_is_not_modified() -> None:
@@ -262,7 +262,7 @@ def torch_resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(x[None], size=size, mode="bilinear", align_corners=False)[0]
 
 
-def spans(draw: st.DataObject, length: int) -> range:
+def positions(draw: st.DataObject, length: int) -> range:
     first = draw.draw(st.integers(0, length - 1))
     return range(first, draw.draw(st.integers(first + 1, length)))
 
@@ -270,7 +270,7 @@ def spans(draw: st.DataObject, length: int) -> range:
 @given(lengths, lengths, lengths, lengths, st.data())
 def test_a_resized_region_is_that_of_the_whole(h: int, w: int, height: int, width: int, data: st.DataObject) -> None:
     x = torch.rand(2, h, w, dtype=torch.float64, generator=torch.Generator().manual_seed(h * w))
-    rows, columns = spans(data, height), spans(data, width)
+    rows, columns = positions(data, height), positions(data, width)
     taken = source_range(rows, h, height), source_range(columns, w, width)
     origin = taken[0].start, taken[1].start
     part = x[:, as_slice(taken[0]), as_slice(taken[1])]
@@ -282,7 +282,7 @@ def test_a_resized_region_is_that_of_the_whole(h: int, w: int, height: int, widt
 @given(lengths, lengths, st.data())
 def test_the_source_range_is_all_that_counts_and_no_more(source: int, target: int, data: st.DataObject) -> None:
     """Each of its ends is needed or next to a position that is."""
-    wanted = spans(data, target)
+    wanted = positions(data, target)
     found = source_range(wanted, source, target)
     matrix = torch_resize(torch.eye(source, dtype=torch.float64)[:, :, None], (target, 1))[:, as_slice(wanted), 0]
     used = matrix.abs().amax(1).nonzero().flatten().tolist()

@@ -4,7 +4,7 @@
 
 `x_s` is the image resized by scale s, `w` runs over its windows, and `n` counts the windows that cover a pixel. Windows
 have the size of the crop and a stride of `crop · (1 - overlap)`; the last one ends flush with the image. An image
-smaller than the crop is padded below and to the right with the mean colour. Resizing is bilinear, with
+smaller than the crop is padded below and to the right with the mean color. Resizing is bilinear, with
 `align_corners=False`.
 
 The averages of all classes are held for the whole image. `gffnet.inference.tiling` computes the same within a memory
@@ -50,7 +50,7 @@ class SlidingWindow:
                 horizontal flips.
             classes: K.
             protocol: crop, overlap, scales and horizontal flip.
-            mean: the colour of padding, one grey level per channel.
+            mean: the color of padding, one grey level per channel.
             batch: number of windows that are scored at once.
         """
         self.score, self.classes, self.protocol = score, classes, protocol
@@ -171,7 +171,7 @@ def window_starts(length: int, crop: int, overlap: float) -> list[int]:
 
 
 def pad_to(image: Float[Tensor, "c _h _w"], size: tuple[int, int], mean: Sequence[float]) -> Float[Tensor, "c _h2 _w2"]:
-    """Pad the image below and to the right with the mean colour where it is smaller than `size`."""
+    """Pad the image below and to the right with the mean color where it is smaller than `size`."""
     height, width = image.shape[-2:]
     if height >= size[0] and width >= size[1]:
         return image
