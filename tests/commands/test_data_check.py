@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gffnet.cli.main import main
-from tests.data.check.planted import camvid
+from tests.data.test_check import camvid
 from tests.data.trees import folder_tree
 
 Captured = pytest.CaptureFixture[str]

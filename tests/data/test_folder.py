@@ -162,7 +162,8 @@ def test_colours_in_place_of_ids(tmp_path: Path, kind: str) -> None:
     (root / "classes.yaml").write_text(OWN_CLASSES)
     assert refusal(root) == (
         f"mask {root}/{FIRST}: it has several channels, but {root}/classes.yaml says `masks: ids`, one value per "
-        f"pixel. If its colors stand for classes, write `masks: colors` and a color for every class in {root}/classes.yaml."
+        "pixel. If its colors stand for classes, write `masks: colors` and a color for every class in "
+        f"{root}/classes.yaml."
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gffnet.data.catalog import class_count
-from gffnet.data.check.findings import CODES
+from gffnet.data.check import FINDINGS
 from gffnet.data.datasets import LAYOUTS, READERS
 from gffnet.data.folder import read_classes
 from gffnet.streets import write_streets
@@ -40,7 +40,7 @@ def test_the_classes_are_read_as_the_page_says(tmp_path: Path) -> None:
 def test_every_finding_is_listed_once() -> None:
     table = PAGE.split("| it finds |")[1].split("\n\n")[0]
     listed = re.findall(r"`([a-z0-9-]+)`", table)
-    assert sorted(listed) == sorted(CODES)
+    assert sorted(listed) == sorted(FINDINGS)
 
 
 def test_the_table_of_data_sets() -> None:

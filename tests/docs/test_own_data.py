@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 
 from gffnet.cli.main import main
-from gffnet.data.check.next_step import BALANCE, SCARCITY
+from gffnet.data.check import BALANCE, RARITY
 from gffnet.data.folder import FRACTION, Folder, read_classes
 from gffnet.recipe import load_recipe
 from gffnet.recipe.loading import AUTO_EPOCHS, AUTO_KEYS, CROP_MULTIPLE, MAX_CROP, MAX_ITERATIONS, MIN_ITERATIONS
@@ -151,4 +151,4 @@ def test_the_rules_are_those_of_the_code() -> None:
     assert f"| `{AUTO_KEYS[0]}` |" in PAGE
     assert all(f"| `{key}` | " in PAGE for key in AUTO_KEYS)
     assert ("a fifth is" in PAGE, FRACTION) == (True, 0.2)
-    assert ("a tenth of an even share" in PAGE, SCARCITY) == (True, 10)
+    assert ("a tenth of an even share" in PAGE, RARITY) == (True, 10)

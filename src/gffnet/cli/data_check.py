@@ -23,19 +23,17 @@ def run(arguments: Namespace) -> None:
         raise UserError(f"--workers is {arguments.workers}: it must be 1 or more.")
 
     from gffnet.console import Results, progress
-    from gffnet.data.check import check_dataset
-    from gffnet.data.check.next_step import next_step
-    from gffnet.data.check.text import print_report
+    from gffnet.data.check import check_dataset, next_steps, print_result
 
     with progress(f"reading {arguments.name}") as step:
-        report = check_dataset(arguments.name, arguments.root, arguments.split, arguments.workers, step)
+        result = check_dataset(arguments.name, arguments.root, arguments.split, arguments.workers, step)
     if arguments.json:
-        print_json(report.to_json())
+        print_json(result.to_json())
     else:
         out = Results(width=120)
-        print_report(report, out)
-        for line in next_step(report):
+        print_result(result, out)
+        for line in next_steps(result):
             out.print(line, highlight=False, soft_wrap=True)
-    if not report.ok:
-        codes = ", ".join(dict.fromkeys(finding.code for finding in report.of("error")))
-        raise RunFailed(f"data set {report.dataset!r} at {report.root}: {codes}. The report says the remedy of each.")
+    if not result.ok:
+        codes = ", ".join(dict.fromkeys(finding.code for finding in result.of("error")))
+        raise RunFailed(f"data set {result.dataset!r} at {result.root}: {codes}. The report says the remedy of each.")

@@ -23,8 +23,8 @@ Splits:
         val.txt and test.txt are lists, and so is any other .txt file that names an image.
     Subfolders: `images/{split}` with `masks/{split}`, of any name. If `classes.yaml` has `val_fraction`, they are
         splits only if one of them is train, val or test.
-    Fraction: `val_fraction` of `classes.yaml`, or 0.2, defines train and val. A hash of an image's path decides to which
-        it belongs, so that it stays there when others are added or removed; neither split is left empty.
+    Fraction: `val_fraction` of `classes.yaml`, or 0.2, defines train and val. A hash of its path decides to which
+        an image belongs, so that it stays there when others are added or removed; neither split is left empty.
 """
 
 import hashlib

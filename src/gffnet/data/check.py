@@ -1,0 +1,1013 @@
+"""Check a data set: what is wrong with it, file by file, with the remedy, and how often its classes occur.
+
+1. Is the folder this data set, in the release that gffnet reads, and which splits are there?
+2. Are the files of each split there, under the expected names, each once?
+3. Worker processes decode every file with the reader that training uses, and return its statistics.
+4. Findings on images and label maps follow from these, per split and over all of them.
+
+`FINDINGS` lists everything that may be found. An error keeps the data set from being read or makes its labels wrong; a
+warning makes scores incomparable with published ones, or meaningless; a note is good to know.
+"""
+
+import hashlib
+import shlex
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from gffnet.console import DASH, make_table, percent
+from gffnet.data.catalog import IGNORE, Classes
+from gffnet.data.dataset import Dataset, Files, LabelTable, Layout
+from gffnet.data.datasets import LAYOUTS, check_name, read_listed
+from gffnet.data.io import EXTENSIONS, Header, as_array, read_header, read_image
+from gffnet.errors import RunFailed, UserError
+from gffnet.parallel import in_processes
+
+Severity: TypeAlias = Literal["error", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+Size: TypeAlias = tuple[int, int]
+"""Height and width."""
+
+
+class Kind(NamedTuple):
+    """Something that may be found; cause and remedy are templates (`str.format`)."""
+
+    severity: Severity
+    cause: str
+    remedy: str = "{remedy}"
+
+
+_SPLIT_MISSING = "split {split!r} is not there (there are: {present})"
+_ONE_SPLIT_EACH = "Keep each sample in one split: a score on images that were trained on is meaningless."
+_DELETE_HIDDEN = "Delete them: find {root} -name '._*' -delete."
+_OWN_IDS = (
+    "Restore the label maps of the release, as *_labelIds.png (not *_labelTrainIds.png) of Cityscapes: gffnet maps "
+    "their ids itself."
+)
+_IGNORED = "label maps in which every pixel is ignored"
+_ABSENT = "classes that never occur: {absent} of {classes}: {named}"
+
+FINDINGS: dict[str, Kind] = {
+    # The folder
+    "wrong-release": Kind("error", "{cause}"),
+    "not-this-data-set": Kind("error", "{cause}"),
+    "no-splits": Kind("error", "{cause}"),
+    "classes-unreadable": Kind("error", "{cause}"),
+    "split-missing": Kind("warning", _SPLIT_MISSING, "Needed to use it: {remedy}"),
+    "test-missing": Kind("note", _SPLIT_MISSING, "Needed to use it: {remedy}"),
+    "split-empty": Kind("error", "split {split!r} holds no image"),
+    "list-unreadable": Kind("error", "{cause}"),
+    "image-missing": Kind(
+        "error", "images that are listed, but not there", "Download them again, or delete their lines from the list."
+    ),
+    "label-missing": Kind(
+        "error", "label maps missing", "Download the label maps again, or move away the images that have none."
+    ),
+    "name-mismatch": Kind(
+        "error",
+        "{cause}",
+        "Rename them as expected where only case or spelling differs (.PNG, .jpeg); convert those of another format, "
+        "but never label maps from JPEG, which has changed their ids.",
+    ),
+    "label-without-image": Kind(
+        "warning", "label maps without an image", "Download the images again, or delete these label maps."
+    ),
+    "not-listed": Kind(
+        "note", "samples that no list names", "They are left out; add them to the list if they belong to the split."
+    ),
+    "listed-twice": Kind(
+        "warning",
+        "samples listed more than once",
+        "Delete the repeated lines: each repetition counts once more in training and in scores.",
+    ),
+    "count": Kind("warning", "{samples} of {official} official samples are there"),
+    "empty-file": Kind("error", "empty files", "Copy or download them again."),
+    "junk-sample": Kind("error", "hidden files taken for images", _DELETE_HIDDEN),
+    "junk-file": Kind("note", "hidden files among the label maps", _DELETE_HIDDEN),
+    "split-leak": Kind("warning", "images in more than one split", _ONE_SPLIT_EACH),
+    "identical-across-splits": Kind("warning", "images with a copy in another split", _ONE_SPLIT_EACH),
+    "identical-images": Kind(
+        "note",
+        "images with a copy in the same split",
+        "Delete the copies, unless the release has them: they count twice.",
+    ),
+    # Images
+    "image-unreadable": Kind("error", "images that cannot be read"),
+    "size-mismatch": Kind(
+        "error", "images and label maps of different sizes", "Restore the one that was scaled or cropped."
+    ),
+    "rotated-image": Kind(
+        "error",
+        "images rotated by their EXIF orientation, unlike their label maps",
+        "Remove the orientation from the images (exiftool -Orientation= FILE) if their label maps were drawn on the "
+        "pixels as stored; otherwise rotate the label maps.",
+    ),
+    "exif-orientation": Kind(
+        "note",
+        "images with an EXIF orientation",
+        "Images are rotated upright when they are read: see that their label maps are upright too.",
+    ),
+    "small-image": Kind(
+        "warning",
+        "images less than {smallest} pixels high or wide",
+        "Restore them if they were scaled down, as thumbnails are: a network sees next to nothing in them.",
+    ),
+    "sizes-vary": Kind(
+        "note",
+        "images from {low} to {high} pixels (median {median}; height x width), the smallest",
+        "Nothing to do if the release is like that; otherwise restore those that were scaled.",
+    ),
+    "grey-image": Kind("note", "grey images", "Nothing to do: they are read as RGB."),
+    "deep-image": Kind(
+        "note",
+        "images of 16 bits a sample",
+        "Only the high byte is read: scale them to the whole range if they look black (12 bits in 16, say).",
+    ),
+    # Label maps
+    "label-unreadable": Kind("error", "label maps that cannot be read"),
+    "colour-mask": Kind("error", "color masks, which hold no ids"),
+    "jpeg-mask": Kind(
+        "error",
+        "label maps in JPEG",
+        "Export or download them as PNG: converting the JPEG files does not restore the lost ids.",
+    ),
+    "deep-mask": Kind(
+        "note",
+        "label maps of more than 8 bits a pixel",
+        "Nothing to do: the ids are read completely. With 8 bits a pixel the files are smaller and read faster.",
+    ),
+    "unknown-label": Kind("error", "label maps with values that are no label id (those are {legal}): {values}"),
+    "binary-mask": Kind(
+        "error",
+        "label maps that hold only 0 and 255",
+        "Store the class ids themselves, such as 0 and 1, instead of black and white (0 and 255).",
+    ),
+    "train-ids": Kind("error", "label maps with train ids 0..{last} where label ids ({legal}) are expected", _OWN_IDS),
+    "shifted-labels": Kind("error", "label maps with ids less by one (255 for 0, never {largest})", _OWN_IDS),
+    "mixed-releases": Kind(
+        "warning",
+        "label maps of several releases side by side (by the ids that may occur, {releases})",
+        "Each is read by its own ids, but their annotations differ: unpack one release into an empty folder.",
+    ),
+    "unlabelled-map": Kind(
+        "warning",
+        _IGNORED,
+        "Restore them if they were overwritten; nothing is learned from them, and they are not scored.",
+    ),
+    "unlabelled-split": Kind("error", _IGNORED, "Restore the label maps: there is nothing to train on or to score."),
+    "dummy-labels": Kind("note", _IGNORED, "Nothing to do: the labels of the test split are not public; score on val."),
+    "class-absent": Kind(
+        "warning",
+        _ABSENT,
+        "Expected in a part of the data set; in the whole, restore the label maps. They count in no score here.",
+    ),
+    "classes-mostly-absent": Kind(
+        "error",
+        _ABSENT,
+        "So many are hardly missing by chance: check that the label maps are of this data set, with its own ids.",
+    ),
+}
+"""Every kind of finding by its code, in the order in which those of one severity are listed."""
+
+MAX_FILES = 20
+"""How many files a finding names."""
+SMALLEST = 32
+"""Images with a shorter side leave the deepest maps of a network four positions or fewer."""
+_SIZE_RATIO = 16
+"""How many times as many pixels as the smallest image the largest may have before it is noted."""
+_TRANSPOSED = {5, 6, 7, 8}
+"""EXIF orientations that exchange height and width."""
+_JUNK = {"thumbs.db", "desktop.ini"}
+_MAX_IDS, _MAX_CLASSES = 8, 12
+"""How many a message names."""
+_SPLIT_ORDER = ("train", "val", "test")
+_EXPECTED_SPLITS = ("train", "val")
+"""Of a data set without official splits."""
+_BATCH = 8
+"""Samples that a worker process is given at once."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong with a split, or with the whole data set."""
+
+    code: str
+    """A key of `FINDINGS`."""
+    split: str | None
+    """None if it concerns more than one."""
+    message: str
+    remedy: str
+    files: tuple[str, ...] = ()
+    """The first `MAX_FILES` of the files that it concerns, relative to the root."""
+    count: int = 1
+    """How many it concerns."""
+
+    @property
+    def severity(self) -> Severity:
+        """The severity of its code."""
+        return FINDINGS[self.code].severity
+
+    def to_json(self) -> dict[str, Any]:
+        """The finding as plain values."""
+        return {"severity": self.severity, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Collects findings on the data set in `root`, or on one of its splits."""
+
+    root: Path
+    split: str | None = None
+    items: list[Finding] = field(default_factory=list)
+
+    def of_split(self, split: str) -> "Findings":
+        """The same collection, to which findings on `split` are added."""
+        return replace(self, split=split)
+
+    def relative(self, file: Path) -> str:
+        """A path relative to the root, where it is below it."""
+        return file.relative_to(self.root).as_posix() if file.is_relative_to(self.root) else str(file)
+
+    def add(self, code: str, count: int = 1, **values: object) -> None:
+        """Add a finding that concerns no particular file; `values` fill in the templates."""
+        cause, remedy = self._texts(code, values)
+        self.items.append(Finding(code, self.split, f"{cause.rstrip('.')}.", remedy, count=count))
+
+    def add_files(self, code: str, files: Sequence[Path], total: int, detail: str = "", **values: object) -> None:
+        """Add the finding `cause: 2 of {total}, the first FILE (detail)`, if there are such files."""
+        if not files:
+            return
+        cause, remedy = self._texts(code, values)
+        first = f"{'the first ' if len(files) > 1 else ''}{self.relative(files[0])}{f' ({detail})' if detail else ''}"
+        message = f"{cause}: {len(files)} of {total}, {first}."
+        named = tuple(self.relative(file) for file in files[:MAX_FILES])
+        self.items.append(Finding(code, self.split, message, remedy, named, len(files)))
+
+    def _texts(self, code: str, values: dict[str, object]) -> tuple[str, str]:
+        values = {"root": self.root, "split": self.split, **values}
+        return FINDINGS[code].cause.format(**values), FINDINGS[code].remedy.format(**values)
+
+
+@dataclass(frozen=True)
+class SplitStatistics:
+    """What a split holds, in numbers."""
+
+    samples: int
+    expected: int | None
+    """The number of samples in the official split, if there is one."""
+    sizes: tuple[Size, Size, Size] | None
+    """The smallest, the median and the largest image, by area; None if none can be read."""
+    distinct_sizes: int
+    names: tuple[str, ...]
+    """Of the classes."""
+    pixels: tuple[int, ...]
+    """Per class."""
+    images: tuple[int, ...]
+    """Images that hold the class, per class."""
+    ignored: int
+    """Pixels that belong to no class."""
+    ids: dict[int, int]
+    """Pixels of every stored id."""
+
+    @property
+    def ignored_share(self) -> float:
+        """Ignored pixels, as a fraction of those with a known id."""
+        return self.ignored / max(1, self.ignored + sum(self.pixels))
+
+    def share(self, label: int) -> float:
+        """Pixels of class `label`, as a fraction of those of all classes."""
+        return self.pixels[label] / max(1, sum(self.pixels))
+
+    def to_json(self) -> dict[str, Any]:
+        """The statistics as plain values."""
+        low, median, high = self.sizes or (None, None, None)
+        return {
+            "samples": self.samples,
+            "expected": self.expected,
+            "sizes": {"min": low, "median": median, "max": high, "distinct": self.distinct_sizes},
+            "ignored_share": self.ignored_share,
+            "classes": [
+                {"name": name, "pixels": self.pixels[label], "share": self.share(label), "images": self.images[label]}
+                for label, name in enumerate(self.names)
+            ],
+            "ids": {str(value): count for value, count in sorted(self.ids.items())},
+        }
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What a data set holds and what is wrong with it."""
+
+    dataset: str
+    root: Path
+    splits: dict[str, SplitStatistics]
+    findings: Sequence[Finding]
+    seconds: float
+    files: int
+    """Number of files that were read."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether no finding is an error."""
+        return not self.of("error")
+
+    def of(self, severity: Severity) -> list[Finding]:
+        """The findings of a severity, by code and split."""
+        order = list(FINDINGS)
+        found = [finding for finding in self.findings if finding.severity == severity]
+        return sorted(found, key=lambda finding: order.index(finding.code))
+
+    def verdict(self) -> str:
+        """How many findings there are, in one line."""
+        counts = {severity: len(self.of(severity)) for severity in SEVERITIES}
+        found = ", ".join(f"{count} {severity}{'s' * (count > 1)}" for severity, count in counts.items() if count)
+        advice = "" if self.ok else ": fix the errors, then check again"
+        return f"data set {self.dataset!r} at {self.root}: {found or 'nothing wrong'}{advice}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as plain values."""
+        return {
+            "dataset": self.dataset,
+            "root": str(self.root),
+            "ok": self.ok,
+            "splits": {split: statistics.to_json() for split, statistics in self.splits.items()},
+            "findings": [finding.to_json() for severity in SEVERITIES for finding in self.of(severity)],
+            "seconds": round(self.seconds, 3),
+            "files_per_second": round(self.files / self.seconds, 1) if self.seconds else 0.0,
+        }
+
+
+def check_dataset(
+    name: str,
+    root: Path,
+    split: str | None = None,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> CheckResult:
+    """Check the data set `name` in the folder `root`.
+
+    Args:
+        name: such as `camvid`.
+        root: its folder, in the layout of its release.
+        split: check this split only, or several joined by `+`; None: all that are there.
+        workers: number of processes that read; None: one per processor.
+        progress: is called with (done, total) after every sample.
+
+    Raises:
+        UserError: there is no such data set, folder or split.
+        RunFailed: a worker process died.
+    """
+    start = time.perf_counter()
+    check_name(name)
+    layout, found = LAYOUTS[name], Findings(root)
+    if not root.is_dir():
+        raise layout.error(root, "it is a file, not a folder" if root.exists() else "there is no such folder")
+    statistics: dict[str, SplitStatistics] = {}
+    read = 0
+    if opened := _open(found, layout):
+        present, reader = opened
+        chosen = present if split is None else _chosen(layout, root, split, present)
+        listed = {each: _list_split(found.of_split(each), layout, each) for each in chosen}
+        complete = [pair for _, files in listed.values() for pair in files]
+        if layout.other_release(root) and not complete:
+            found.items.clear()
+            _add_other_data_set(found, layout)
+        else:
+            if split is None:
+                _check_splits(found, layout, present)
+            _check_duplicates(found, {each: files for each, (_, files) in listed.items()})
+            stats = read_samples(reader, complete, workers, progress)
+            statistics = _check_content(found, layout, reader, listed, stats)
+            read = 2 * len(complete)
+    return CheckResult(name, root, statistics, found.items, time.perf_counter() - start, read)
+
+
+# The folder and its splits.
+
+
+def _open(found: Findings, layout: Layout) -> tuple[list[str], Dataset] | None:
+    """The splits of the folder and a reader without samples; None, and a finding, if it has none."""
+    code = "no-splits"
+    try:
+        present = layout.splits(found.root)
+        if not present:
+            _add_other_data_set(found, layout)
+            return None
+        code = "classes-unreadable"
+        reader = read_listed(layout.name, found.root, [])
+    except UserError as error:
+        text = str(error).removeprefix(f"data set {layout.name!r} at {found.root}: ")
+        cause, _, remedy = text.partition(". ")
+        code = "wrong-release" if layout.other_release(found.root) else code
+        found.add(code, cause=cause, remedy=remedy or layout.remedy)
+        return None
+    return sorted(present, key=lambda name: (_SPLIT_ORDER.index(name) if name in _SPLIT_ORDER else 3, name)), reader
+
+
+def _add_other_data_set(found: Findings, layout: Layout) -> None:
+    """Add the finding for a folder that holds something else."""
+    cause = "the folder does not look like this data set"
+    remedy = str(layout.error(found.root, cause)).partition(f"{cause}. ")[2]
+    if layout.other_release(found.root):
+        found.add("wrong-release", cause=cause, remedy=remedy)
+        return
+    similar = [repr(name) for name, other in LAYOUTS.items() if any(found.root.glob(other.marker))]
+    remedy = f"It looks like {' or '.join(similar)}: check it by that name." if similar else remedy
+    found.add("not-this-data-set", cause=cause, remedy=remedy)
+
+
+def _chosen(layout: Layout, root: Path, split: str, present: Sequence[str]) -> list[str]:
+    """The splits in `a+b`, each once. Raises `UserError` if one is not there."""
+    names = list(dict.fromkeys(split.split("+")))
+    for each in names:
+        if each not in present:
+            raise UserError(
+                f"data set {layout.name!r} at {root}: split {each!r} is not there. Pass one of {', '.join(present)}, "
+                "or no --split for all."
+            )
+    return names
+
+
+def _check_splits(found: Findings, layout: Layout, present: Sequence[str]) -> None:
+    official = layout.counts or _EXPECTED_SPLITS
+    for split in official:
+        if split not in present:
+            # Where there is a val split, only `submit` needs the test split.
+            code = "test-missing" if split == "test" and "val" in official else "split-missing"
+            found.of_split(split).add(code, present=", ".join(present), remedy=layout.remedy)
+
+
+# The files of a split.
+
+
+def _list_split(found: Findings, layout: Layout, split: str) -> tuple[int, Files]:
+    """Check that the files of a split are there: missing, misnamed, repeated and stray files.
+
+    Returns the number of samples, and those both of whose files are there and not empty.
+    """
+    try:
+        listed = layout.pairs(found.root, split)
+    except UserError as error:
+        cause, remedy = split_error(str(error))
+        found.add("list-unreadable", cause=cause, remedy=remedy)
+        return 0, []
+    unique = list(dict.fromkeys(listed))
+    pairs = [pair for pair in unique if not _is_junk(pair[0])]
+    if not pairs:
+        found.add("split-empty", remedy=layout.remedy)
+        return 0, []
+    samples = len(pairs)
+
+    official = layout.counts.get(split, samples)
+    if samples != official:
+        remedy = (
+            "The copy is partial: download what is missing, or do not compare scores with published ones."
+            if samples < official
+            else "Remove what the release does not hold, or do not compare scores with published ones."
+        )
+        found.add("count", samples=samples, official=official, remedy=remedy)
+    repeated = [image for image, times in Counter(image for image, _ in listed).items() if times > 1]
+    found.add_files("listed-twice", repeated, len(listed))
+
+    used = {label for _, label in pairs}
+    lone = [
+        label for label in (layout.label_files(found.root, split) if layout.label_files else []) if label not in used
+    ]
+    found.add_files("junk-sample", [image for image, _ in unique if _is_junk(image)], len(unique))
+    beside = [label for label in set(lone) - {label for _, label in unique} if _is_junk(label)]
+    found.add_files("junk-file", beside, len(unique))
+
+    sizes = {file: _bytes(file) for pair in pairs for file in pair}
+    folders = _Folders()
+    instead = {file: near for file, size in sizes.items() if size is None and (near := folders.similar(file))}
+    if instead:
+        detail = f"expected {next(iter(instead)).name}"
+        cause = "files under another name than expected"
+        found.add_files("name-mismatch", list(instead.values()), samples, detail, cause=cause)
+    gone = {file for file, size in sizes.items() if size is None and file not in instead}
+    found.add_files("image-missing", [image for image, _ in pairs if image in gone], samples)
+    labels_gone = [label for image, label in pairs if label in gone and image not in gone]
+    found.add_files("label-missing", labels_gone, samples)
+    found.add_files("empty-file", [file for file, size in sizes.items() if size == 0], len(sizes))
+
+    lone = [label for label in lone if label not in instead.values() and not _is_junk(label)]
+    _check_lone_labels(found, pairs, {label: folders.image_of(label, pairs) for label in lone})
+    return samples, [(image, label) for image, label in pairs if sizes[image] and sizes[label]]
+
+
+def _check_lone_labels(found: Findings, pairs: Files, images: dict[Path, Path | None]) -> None:
+    """Label maps that belong to no sample, with their images, which may be not listed, or under another name."""
+    usual = pairs[0][0].suffix
+    misnamed = [image for image in images.values() if image and image.suffix != usual]
+    found.add_files("name-mismatch", misnamed, len(pairs), cause=f"images that do not end in {usual}")
+    found.add_files("not-listed", [image for image in images.values() if image and image.suffix == usual], len(pairs))
+    found.add_files("label-without-image", [label for label, image in images.items() if image is None], len(pairs))
+
+
+def _is_junk(file: Path) -> bool:
+    """Whether a file is one that operating systems leave in folders."""
+    return file.name.startswith(".") or file.name.lower() in _JUNK
+
+
+def _bytes(file: Path) -> int | None:
+    """The size of a file in bytes; None if it is not there."""
+    try:
+        return file.stat().st_size if file.is_file() else None
+    except OSError:
+        return None
+
+
+class _Folders:
+    """The images in folders, by their name without extension and case."""
+
+    def __init__(self) -> None:
+        self._images: dict[Path, dict[str, list[Path]]] = {}
+
+    def similar(self, file: Path) -> Path | None:
+        """An image in the folder of `file` whose name differs from it in case or extension only."""
+        return next(iter(self._named(file.parent, file.stem)), None) if file.suffix.lower() in EXTENSIONS else None
+
+    def image_of(self, label: Path, pairs: Files) -> Path | None:
+        """An image of no sample whose name relates to that of `label` as in the first sample."""
+        image, paired = pairs[0]
+        same = [a == b for a, b in zip(image.stem, paired.stem, strict=False)]
+        start = [*same, False].index(False)
+        stem = label.stem.removesuffix(paired.stem[start:]) + image.stem[start:]
+        used = {image for image, _ in pairs}
+        near = [file for folder in {image.parent for image in used} for file in self._named(folder, stem)]
+        return next((file for file in near if file not in used), None)
+
+    def _named(self, folder: Path, stem: str) -> list[Path]:
+        if folder not in self._images:
+            images = self._images[folder] = {}
+            for file in sorted(folder.glob("*")):
+                if file.suffix.lower() in EXTENSIONS:
+                    images.setdefault(file.stem.casefold(), []).append(file)
+        return self._images[folder].get(stem.casefold(), [])
+
+
+def _check_duplicates(found: Findings, splits: dict[str, Files]) -> None:
+    """Images in several splits, and images of equal content. Only files of equal size are read."""
+    names: dict[Path, list[str]] = defaultdict(list)
+    for split, files in splits.items():
+        for image in dict.fromkeys(image for image, _ in files):
+            names[image].append(split)
+    shared = [image for image, those in names.items() if len(those) > 1]
+    found.add_files("split-leak", shared, len(names), " and ".join(names[shared[0]]) if shared else "")
+    within: list[list[Path]] = []
+    across: list[list[Path]] = []
+    for group in _equal_files(names):
+        (within if len({name for image in group for name in names[image]}) == 1 else across).append(group)
+    for code, copies in (("identical-across-splits", across), ("identical-images", within)):
+        detail = f"the same as {found.relative(copies[0][1])}" if copies else ""
+        found.add_files(code, [group[0] for group in copies], len(names), detail)
+
+
+def _equal_files(files: Iterable[Path]) -> list[list[Path]]:
+    """Groups of two or more files of equal content."""
+    sizes = {file: file.stat().st_size for file in files}
+    times = Counter(sizes.values())
+    by_content: dict[bytes, list[Path]] = defaultdict(list)
+    for file, size in sizes.items():
+        if times[size] > 1:
+            by_content[_digest(file)].append(file)
+    return [group for group in by_content.values() if len(group) > 1]
+
+
+def _digest(file: Path) -> bytes:
+    try:
+        with file.open("rb") as content:
+            return hashlib.file_digest(content, lambda: hashlib.blake2b(digest_size=16)).digest()
+    except OSError:  # found again where it is decoded
+        return str(file).encode()
+
+
+def split_error(error: str, file: Path | None = None) -> tuple[str, str]:
+    """Split the message of an error on `file` into the cause and its last sentence or clause, the remedy."""
+    text = " ".join(error.split())
+    text = text.partition(f"{file}: ")[2] or text
+    cause, _, remedy = text.rpartition(". " if ". " in text else ": ")
+    return cause, _sentence(remedy)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"
+
+
+# One sample: in worker processes.
+
+
+class ImageStats(NamedTuple):
+    """What an image holds."""
+
+    file: Path
+    header: Header | None
+    size: Size | None = None
+    """Upright; None if it cannot be read."""
+    grey: bool = False
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class LabelStats:
+    """What a label map holds."""
+
+    file: Path
+    header: Header | None
+    """None for a file that is no image."""
+    size: Size | None = None
+    ids: dict[int, int] = field(default_factory=dict)
+    """Pixels of every stored id."""
+    classes: dict[int, int] = field(default_factory=dict)
+    """Pixels of every train id, 255 for those that are ignored."""
+    unknown: dict[int, int] = field(default_factory=dict)
+    """Pixels of every id that may not occur."""
+    first_unknown: tuple[int, int, int] | None = None
+    """The first of these, with its row and column."""
+    legal: str = ""
+    """Which ids may occur."""
+    hint: str = ""
+    error: str = ""
+
+    @property
+    def binary(self) -> bool:
+        """Whether it holds only 0 and 255, one of which may not occur."""
+        return set(self.ids) == {0, IGNORE} and self.first_unknown is not None
+
+
+class SampleStats(NamedTuple):
+    """What a sample holds."""
+
+    image: ImageStats
+    label: LabelStats
+
+
+def read_samples(
+    reader: Dataset, files: Files, workers: int | None, progress: Callable[[int, int], None] | None = None
+) -> list[SampleStats]:
+    """Read all files as `reader` does, in worker processes; returns their statistics in order.
+
+    Raises:
+        RunFailed: a process died.
+    """
+    batches = [(start, files[start : start + _BATCH]) for start in range(0, len(files), _BATCH)]
+    waiting, found = dict(batches), dict[int, SampleStats]()
+    workers = 1 if len(batches) < 2 else workers  # too few to be worth the start of processes
+    try:
+        for start, stats in in_processes(partial(_read_batch, reader), batches, workers):
+            del waiting[start]
+            for number, each in enumerate(stats, start):
+                found[number] = each
+                if progress:
+                    progress(len(found), len(files))
+    except RunFailed:
+        first = next(iter(waiting.values()))[0][0]
+        raise RunFailed(
+            f"a process that read the files died at {first} or a file after it: it was killed, or ran out of memory. "
+            "Free memory or pass --workers 1, and run the same command again."
+        ) from None
+    return [found[number] for number in range(len(files))]
+
+
+def _read_batch(reader: Dataset, batch: tuple[int, Files]) -> tuple[int, list[SampleStats]]:
+    start, files = batch
+    return start, [SampleStats(_read_image(image), _read_labels(reader, label)) for image, label in files]
+
+
+def _read_image(file: Path) -> ImageStats:
+    header = read_header(file)
+    try:
+        pixels = as_array(read_image(file))
+    except UserError as error:
+        return ImageStats(file, header, error=str(error))
+    # A few pixels tell most color images. In NumPy, as PyTorch's threads may hang in a forked process.
+    channels_equal = all((part[..., 1:] == part[..., :1]).all() for part in (pixels[::16, ::16], pixels))
+    grey = header is not None and (header.grey or channels_equal)
+    return ImageStats(file, header, (pixels.shape[0], pixels.shape[1]), grey)
+
+
+def _read_labels(reader: Dataset, file: Path) -> LabelStats:
+    header = read_header(file) if file.suffix.lower() in EXTENSIONS else None
+    try:
+        ids, table = reader.read_ids(file)
+    except UserError as error:
+        return LabelStats(file, header, error=str(error))
+    values, counts = _count(ids)
+    known = table.known(values)
+    classes: Counter[int] = Counter()
+    if known.any():
+        for train_id, count in zip(table(values[known][None], file)[0].tolist(), counts[known].tolist(), strict=True):
+            classes[train_id] += count
+    first = None
+    if not known.all():
+        row, column = map(int, np.argwhere(~table.known(ids))[0])
+        first = int(ids[row, column]), row, column
+    return LabelStats(
+        file,
+        header,
+        size=(ids.shape[0], ids.shape[1]),
+        ids=dict(zip(values.tolist(), counts.tolist(), strict=True)),
+        classes=dict(classes),
+        unknown=dict(zip(values[~known].tolist(), counts[~known].tolist(), strict=True)),
+        first_unknown=first,
+        legal=table.legal,
+        hint=table.hint,
+    )
+
+
+def _count(ids: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The ids of a map, and how many pixels have each."""
+    if ids.dtype != np.uint8 and (ids.min() < 0 or ids.max() > np.iinfo(np.uint16).max):
+        return np.unique(ids, return_counts=True)
+    counts = np.bincount(ids.ravel())
+    values = np.flatnonzero(counts)
+    return values, counts[values]
+
+
+# What the samples show: per split, and over all of them.
+
+
+def _check_content(
+    found: Findings, layout: Layout, reader: Dataset, listed: dict[str, tuple[int, Files]], stats: Sequence[SampleStats]
+) -> dict[str, SplitStatistics]:
+    """Add what images and label maps show; returns the statistics of every split. `stats`: split after split."""
+    labels = [each.label for each in stats]
+    readable = next((label.file for label in labels if not label.error), None)
+    table = reader.read_ids(readable)[1] if readable else reader.table
+    before = len(found.items)
+    check_ids(found, labels, table, len(reader.classes.names))
+    converted = len(found.items) > before
+    check_releases(found, labels)
+    statistics = {}
+    ordered = iter(stats)
+    for split, (samples, complete) in listed.items():
+        here = found.of_split(split)
+        of_split = [next(ordered) for _ in complete]
+        statistics[split] = _summarise(samples, layout.counts.get(split), of_split, reader.classes.names)
+        _check_images(here, of_split)
+        # That 255 occurs where ids are train ids needs no finding of its own.
+        _check_labels(here, [each.label for each in of_split], {IGNORE} if converted else set())
+        if not converted:
+            check_absent(here, statistics[split].pixels, len(of_split), reader.classes)
+    return statistics
+
+
+def _summarise(
+    samples: int, expected: int | None, stats: Sequence[SampleStats], names: tuple[str, ...]
+) -> SplitStatistics:
+    ids: Counter[int] = Counter()
+    pixels: Counter[int] = Counter()
+    images: Counter[int] = Counter()
+    for each in stats:
+        ids.update(each.label.ids)
+        pixels.update(each.label.classes)
+        images.update(each.label.classes.keys())
+    sizes = sorted((each.image.size for each in stats if each.image.size), key=lambda size: (size[0] * size[1], size))
+    return SplitStatistics(
+        samples,
+        expected,
+        sizes=(sizes[0], sizes[len(sizes) // 2], sizes[-1]) if sizes else None,
+        distinct_sizes=len(set(sizes)),
+        names=names,
+        pixels=tuple(pixels[label] for label in range(len(names))),
+        images=tuple(images[label] for label in range(len(names))),
+        ignored=pixels[IGNORE],
+        ids=dict(ids),
+    )
+
+
+def _check_images(found: Findings, stats: Sequence[SampleStats]) -> None:
+    total = len(stats)
+    unreadable = [image for image, _ in stats if image.error]
+    cause, remedy = split_error(unreadable[0].error, unreadable[0].file) if unreadable else ("", "")
+    found.add_files("image-unreadable", [image.file for image in unreadable], total, cause, remedy=remedy)
+
+    differ = [each for each in stats if _sizes_differ(each)]
+    rotated = [each for each in differ if _fits_as_stored(each)]
+    scaled = [each for each in differ if not _fits_as_stored(each)]
+    for code, samples in (("size-mismatch", scaled), ("rotated-image", rotated)):
+        detail = ""
+        if samples:
+            image, label = samples[0]
+            detail = f"{_text(image.size)}, but {found.relative(label.file)} is {_text(label.size)}; height x width"
+        found.add_files(code, [each.image.file for each in samples], total, detail)
+    oriented = [
+        each.image.file
+        for each in stats
+        if each.image.header and each.image.header.orientation != 1 and each.image.size and not _sizes_differ(each)
+    ]
+    found.add_files("exif-orientation", oriented, total)
+
+    images = [each.image for each in stats if each.image.size]
+    small = [image for image in images if min(image.size or ()) < SMALLEST]
+    detail = _text(small[0].size) if small else ""
+    found.add_files("small-image", [image.file for image in small], total, detail, smallest=SMALLEST)
+    by_area = sorted((size[0] * size[1], size, image.file) for image in images if (size := image.size))
+    if by_area and by_area[-1][0] >= _SIZE_RATIO * by_area[0][0]:
+        low, median, high = (_text(by_area[at][1]) for at in (0, len(by_area) // 2, -1))
+        found.add_files("sizes-vary", [by_area[0][2]], len(images), low=low, median=median, high=high)
+    found.add_files("grey-image", [image.file for image in images if image.grey], total)
+    found.add_files("deep-image", [image.file for image in images if image.header and image.header.deep], total)
+
+
+def _sizes_differ(sample: SampleStats) -> bool:
+    """Whether image and label map differ in size, as far as both can be read."""
+    image, label = sample.image.size, sample.label.size
+    return image is not None and label is not None and image != label
+
+
+def _fits_as_stored(sample: SampleStats) -> bool:
+    """Whether a label map fits the pixels of an image as stored, but not as rotated by its EXIF orientation."""
+    header = sample.image.header
+    return header is not None and header.orientation in _TRANSPOSED and header.size == sample.label.size
+
+
+def _text(size: Size | None) -> str:
+    return f"{size[0]}x{size[1]}" if size else DASH
+
+
+def _check_labels(found: Findings, labels: Sequence[LabelStats], explained: set[int]) -> None:
+    """Add what the label maps of a split show one by one; unknown ids in `explained` have a finding already."""
+    total = len(labels)
+    unreadable: dict[str, list[LabelStats]] = {"jpeg-mask": [], "colour-mask": [], "label-unreadable": []}
+    for label in labels:
+        if label.error:
+            jpeg, color = (label.header.format == "JPEG", label.header.colour) if label.header else (False, False)
+            unreadable["jpeg-mask" if jpeg else "colour-mask" if color else "label-unreadable"].append(label)
+    for code, bad in unreadable.items():
+        if bad:
+            cause, remedy = split_error(bad[0].error, bad[0].file)
+            found.add_files(code, [label.file for label in bad], total, cause, remedy=remedy)
+    found.add_files("binary-mask", [label.file for label in labels if label.binary], total)
+    _check_unknown_ids(found, labels, explained)
+    readable = [label for label in labels if not label.error]
+    ignored = [label.file for label in readable if label.first_unknown is None and set(label.classes) <= {IGNORE}]
+    if len(ignored) < len(readable):
+        found.add_files("unlabelled-map", ignored, total)
+    else:
+        found.add_files("dummy-labels" if found.split == "test" else "unlabelled-split", ignored, total)
+    found.add_files("deep-mask", [label.file for label in readable if label.header and label.header.deep], total)
+
+
+def _check_unknown_ids(found: Findings, labels: Sequence[LabelStats], explained: set[int]) -> None:
+    bad = [label for label in labels if label.first_unknown and not label.binary]
+    pixels: Counter[int] = Counter()
+    for label in bad:
+        pixels.update(label.unknown)
+    if set(pixels) <= explained:
+        return
+    value, row, column = bad[0].first_unknown or (0, 0, 0)
+    values = ", ".join(f"{value} ({count} px)" for value, count in sorted(pixels.items())[:_MAX_IDS])
+    more = f" and {len(pixels) - _MAX_IDS} more" if len(pixels) > _MAX_IDS else ""
+    found.add_files(
+        "unknown-label",
+        [label.file for label in bad],
+        len(labels),
+        f"{value} at row {row}, column {column}",
+        legal=bad[0].legal,
+        values=f"{values}{more}",
+        remedy=f"{_sentence(bad[0].hint)}.",
+    )
+
+
+def check_ids(found: Findings, labels: Sequence[LabelStats], table: LabelTable, classes: int) -> None:
+    """Whether the label maps of all splits hold ids that were converted before, which `table` would convert again.
+
+    Train ids are 0..n-1 and 255; they are recognised by what never occurs, the ids of classes beyond n-1. That is no
+    proof where these are few, as in ADE20K, where ids and train ids differ by one: there 255, no id, must occur.
+    """
+    used = [label for label in labels if set(label.classes) - {IGNORE} or label.first_unknown]
+    files = [label.file for label in used]
+    seen = {value for label in used for value in label.ids}
+    legal = table.legal_ids()
+    train_ids = table(legal[None], Path())[0].tolist()
+    meant = {stored: label for stored, label in zip(legal.tolist(), train_ids, strict=True) if label != IGNORE}
+    if seen <= {0, IGNORE}:
+        if IGNORE not in meant and seen == {0, IGNORE} and classes > 1:
+            found.add_files("binary-mask", files, len(files))
+        return
+    beyond = {stored for stored in meant if stored >= classes}
+    if not beyond or seen & beyond or not seen <= {*range(classes), IGNORE}:
+        return
+    if not (IGNORE in seen and IGNORE not in legal) and 2 * len(beyond) <= classes:
+        return
+    shifted = all(label == stored - 1 for stored, label in meant.items())
+    code = "shifted-labels" if shifted else "train-ids"
+    found.add_files(code, files, len(labels), last=classes - 1, legal=table.legal, largest=max(beyond))
+
+
+def check_releases(found: Findings, labels: Sequence[LabelStats]) -> None:
+    """Whether label maps of several releases, with ids of their own, lie side by side."""
+    releases = Counter(label.legal for label in labels if label.legal)
+    if len(releases) > 1:
+        rare = min(releases, key=lambda legal: releases[legal])
+        kinds = ", ".join(f"{legal}: {count}" for legal, count in releases.most_common())
+        files = [label.file for label in labels if label.legal == rare]
+        found.add_files("mixed-releases", files, len(labels), releases=kinds)
+
+
+def check_absent(found: Findings, pixels: Sequence[int], samples: int, classes: Classes) -> None:
+    """Classes that never occur in a split of which `pixels` counts each."""
+    absent = [name for name, count in zip(classes.names, pixels, strict=True) if not count]
+    if not absent or len(absent) == len(pixels):
+        return
+    more = f" and {len(absent) - _MAX_CLASSES} more" if len(absent) > _MAX_CLASSES else ""
+    mostly = 2 * len(absent) > len(pixels) and samples >= len(pixels)
+    found.add(
+        "classes-mostly-absent" if mostly else "class-absent",
+        count=len(absent),
+        absent=len(absent),
+        classes=len(pixels),
+        named=f"{', '.join(absent[:_MAX_CLASSES])}{more}",
+    )
+
+
+# The result as text, and the command to run next.
+
+_STYLES: dict[Severity, str] = {"error": "red", "warning": "yellow", "note": "cyan"}
+
+
+def print_result(result: CheckResult, out: Console) -> None:
+    """Print the splits, the findings, the classes and the verdict."""
+    splits = result.splits
+    if splits:
+        headings = ["split", "samples", "official", "smallest", "median", "largest", "ignored %"]
+        rows = [
+            [
+                split,
+                str(each.samples),
+                DASH if each.expected is None else str(each.expected),
+                *map(_text, each.sizes or [None] * 3),
+                percent(each.ignored_share),
+            ]
+            for split, each in splits.items()
+        ]
+        out.print(make_table(headings, rows, "images, height x width"))
+        out.print()
+    for severity in SEVERITIES:
+        _print_findings(severity, result.of(severity), out)
+    if splits:
+        headings = ["class", *(heading for split in splits for heading in (f"{split} %", "images"))]
+        rows = [[name] for name in next(iter(splits.values())).names]
+        for label, row in enumerate(rows):
+            for each in splits.values():
+                there = each.images[label] > 0
+                row += [percent(each.share(label), 2), str(each.images[label])] if there else ["never", DASH]
+        out.print(make_table(headings, rows, "share of labelled pixels"))
+    rate = f"; {result.files} files in {result.seconds:.1f} s" if result.files else ""
+    style = "bold green" if result.ok else "bold red"
+    out.print(f"{result.verdict()}{rate}", style=style, highlight=False, soft_wrap=True)
+
+
+def _print_findings(severity: Severity, findings: list[Finding], out: Console) -> None:
+    if not findings:
+        return
+    style = _STYLES[severity]
+    out.print(f"{len(findings)} {severity}{'s' * (len(findings) > 1)}", style=f"bold {style}", highlight=False)
+    for finding in findings:
+        split = f" {finding.split}" if finding.split else ""
+        message = Text.assemble((finding.code, style), split, ": ", finding.message)
+        out.print(Padding(message, (0, 0, 0, 2), expand=False))
+        out.print(Padding(Text.assemble(("remedy: ", "dim"), finding.remedy), (0, 0, 0, 4), expand=False))
+        for file in finding.files[1:3]:
+            out.print(f"    {file}", style="dim", highlight=False, soft_wrap=True)
+        if finding.count > 3 and finding.files:
+            out.print(f"    and {finding.count - 3} more", style="dim", highlight=False)
+    out.print()
+
+
+RECIPE = "folder/gffnet_r18"
+BALANCE = "training.class_balance=0.5"
+RARITY = 10
+"""A class is rare if its share of the pixels is smaller than an even share by more than this factor."""
+
+
+def next_steps(result: CheckResult) -> list[str]:
+    """Lines that tell how to train on the user's own images; none if they have errors or not both splits."""
+    if not result.ok or result.dataset != "folder" or not {"train", "val"} <= result.splits.keys():
+        return []
+    command = ["gffnet", "train", RECIPE, "--root", str(result.root)]
+    rare = rare_classes(result.splits["train"])
+    if not rare:
+        return [f"train on it: {shlex.join(command)}"]
+    shares = ", ".join(f"{name} {100 * share:.2g} %" for name, share in rare.items())
+    return [
+        f"rare: {shares} of the labelled pixels; with {BALANCE}, half of the crops show a class chosen uniformly",
+        f"train on it: {shlex.join([*command, '--set', BALANCE])}",
+    ]
+
+
+def rare_classes(train: SplitStatistics) -> dict[str, float]:
+    """The rare classes of the training split, with their share of the labelled pixels; not those that never occur."""
+    shares = {name: train.share(label) for label, name in enumerate(train.names)}
+    return {name: share for name, share in shares.items() if 0 < share < 1 / (RARITY * len(shares))}
