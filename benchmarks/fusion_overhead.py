@@ -93,10 +93,8 @@ def _part_calls(net: SegmentationModel, image: Tensor, plain: bool) -> dict[str,
     assert net.fusion is not None
     assert net.pyramid is not None
     size = (image.shape[-2], image.shape[-1])
-    normal = net.normalise(image)
-    maps = net.backbone(normal)
-    y0 = net.context(maps[-1])
-    reduced, gates = net.encode(maps, y0)
+    maps, y0 = net.features(image)
+    reduced, gates = net.fusion.reduce(maps), net.fusion.gates(maps)
     mixed = net.fusion.mix(reduced, gates)
     fused = net.fusion.fuse(reduced, gates)
     ys = net.pyramid(y0, fused)
@@ -106,9 +104,9 @@ def _part_calls(net: SegmentationModel, image: Tensor, plain: bool) -> dict[str,
         return call()
 
     calls: dict[str, Callable[[], object]] = {
-        "normalise, backbone": lambda: net.backbone(net.normalise(image)),
+        "normalize, backbone": lambda: net.backbone(net.normalize(image)),
         "context": lambda: net.context(maps[-1]),
-        "reduce and gates": lambda: net.encode(maps, y0),
+        "reduce and gates": lambda: net.reduce(maps, y0, size),
         "mix, Eq. (5)": lambda: net.fusion.mix(reduced, gates),
         "refine, eight 3x3": lambda: [refine(x) for refine, x in zip(net.fusion.refinements, mixed, strict=True)],
         "dense pyramid, Eq. (6)": lambda: net.pyramid(y0, fused),

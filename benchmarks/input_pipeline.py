@@ -68,7 +68,7 @@ def ours(stream: TrainingStream, files: Files | None = None) -> Pipeline:
         if form == "decoding":
             return (as_array(read_image(files[k][0])), read_labels(files[k][1])) if files else (None, None)
         image, labels = (part.as_subclass(torch.Tensor) for part in stream[k][:2])
-        return network.normalise(image[None])[0] if form == "float32" else image, labels
+        return network.normalize(image[None])[0] if form == "float32" else image, labels
 
     return sample
 

@@ -77,13 +77,13 @@ class Ours(nn.Module):
         if kernel:
             recipe = dataclasses.replace(recipe, pyramid_kernel=int(kernel[0]))
         self.network = build_network(recipe, CLASSES)
-        self.auxiliary = AuxiliaryHead(self.network.backbone.widths[2], CLASSES)
+        self.auxiliary = AuxiliaryHead(self.network.backbone.channels[2], CLASSES)
 
     def forward(self, image: Tensor, labels: Tensor) -> Tensor:
         """The main loss and 0.4 of the auxiliary one."""
-        pyramid, context = self.network.features(image)
-        main = self.network.decode(pyramid, context, size_of(image)).logits
-        auxiliary = self.auxiliary(pyramid[2], size_of(image))
+        maps, context = self.network.features(image)
+        main = self.network.decode(self.network.reduce(maps, context, size_of(image)))
+        auxiliary = self.auxiliary(maps[2], size_of(image))
         return mean_loss(main, labels) + AUXILIARY_WEIGHT * mean_loss(auxiliary, labels)
 
 

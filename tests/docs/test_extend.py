@@ -68,7 +68,7 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_what_comes_out_passes_its_tests(followed: Path) -> None:
-    tests = ["tests/models/fusion/test_sender_gated.py", "tests/data/test_orchard.py", "tests/test_followed.py"]
+    tests = ["tests/models/test_sender_gated.py", "tests/data/test_orchard.py", "tests/test_followed.py"]
     some = "equation or shapes or every_parameter or labels or unknown or missing or recipes"
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", followed, "-k", some, *tests],

@@ -7,7 +7,7 @@ import pytest
 
 from gffnet.inference import model_io as hub
 from gffnet.inference.model_io import save_model
-from gffnet.models.weights import HUB_PATIENCE as PATIENCE
+from gffnet.models.weights import HUB_TIMEOUT
 from tests import tiny
 from tests.inference.fake_hub import FakeHub, point_to, running
 
@@ -29,5 +29,5 @@ def test_the_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_numbers() -> None:
-    assert (PATIENCE, hub.PATIENCE) == (2, 5)
+    assert (HUB_TIMEOUT, hub.PATIENCE) == (2, 5)
     assert "connection within two seconds, and answers within five" in " ".join(PAGE.split())

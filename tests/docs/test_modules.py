@@ -51,7 +51,7 @@ def test_a_closed_gate_changes_every_level():
 
 def test_the_added_fusion_keeps_the_contract():
     contract = run("Add a fusion")["TestMaximum"]()
-    contract.test_equals_its_equation(plain=False)
+    contract.test_equals_its_equation(reference=False)
     contract.test_shapes([(9, 7), (5, 4), (5, 4), (3, 2)])
     contract.test_training_reaches_every_parameter()
 

@@ -17,7 +17,7 @@ from gffnet.data.catalog import CAMVID
 from gffnet.export.export import SUFFIXES, Export, export_model, trace
 from gffnet.inference.model_io import ModelConfig
 from gffnet.models.backbones import Backbone
-from gffnet.models.gffnet import CONTEXTS, Head, SegmentationModel, build_fusion, build_pyramid
+from gffnet.models.gffnet import SegmentationModel, build_network
 from gffnet.recipe import ModelRecipe
 from tests import tiny
 from tests.models.naive import randomised
@@ -31,9 +31,9 @@ class StridedBackbone(Backbone):
 
     def __init__(self, strides: tuple[int, int, int, int] = (4, 8, 8, 8)) -> None:
         super().__init__()
-        self.widths, self.strides = (6, 8, 12, 16), strides
+        self.channels, self.strides = (6, 8, 12, 16), strides
         self.layers = nn.ModuleList(
-            nn.Conv2d(3, width, 3, stride, padding=1) for width, stride in zip(self.widths, strides, strict=True)
+            nn.Conv2d(3, c, 3, stride, padding=1) for c, stride in zip(self.channels, strides, strict=True)
         )
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -43,16 +43,8 @@ class StridedBackbone(Backbone):
 def network(recipe: ModelRecipe, strides: tuple[int, int, int, int] = (4, 8, 8, 8)) -> SegmentationModel:
     """The network of `recipe` on that backbone with random weights."""
     torch.manual_seed(0)
-    backbone = StridedBackbone(strides)
-    context = CONTEXTS[recipe.context](backbone.widths[-1])
-    fusion = pyramid = None
-    widths: tuple[int, ...] = (context.width,)
-    if recipe.fusion != "none":
-        fusion = build_fusion(recipe, (*backbone.widths, context.width))
-        top = fusion.channels if fusion.takes_context else context.width
-        pyramid = build_pyramid(recipe, top, 4, fusion.channels)
-        widths = pyramid.widths
-    built = SegmentationModel(backbone, context, fusion, pyramid, Head(widths, CLASSES), recipe.mean, recipe.std)
+    with patch("gffnet.models.gffnet.build_backbone", lambda _: StridedBackbone(strides)):
+        built = build_network(recipe, CLASSES)
     return randomised(built).float()
 
 

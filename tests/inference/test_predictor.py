@@ -252,7 +252,7 @@ def test_an_image_is_encoded_at_a_scale(
     x = torch.from_numpy(image).permute(2, 0, 1)[None].float()
     smaller = torch.nn.functional.interpolate(x, seen, mode="bilinear", align_corners=False)
     encoded, expected = predictor.encode(image, scale), predictor.encode_windows(smaller)
-    assert (encoded.size, encoded.seen) == ((120, 80), seen)
+    assert (encoded.size, encoded.input_size) == ((120, 80), seen)
     torch.testing.assert_close(list(encoded.gates), list(expected.gates))
     logits = predictor.decode(encoded)
     torch.testing.assert_close(logits, predictor.decode(expected._replace(size=(120, 80))))

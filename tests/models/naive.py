@@ -1,6 +1,6 @@
-"""The network's building blocks written out as a textbook has them, and means to compare with them.
+"""The building blocks of the network written out as in a textbook, and functions to compare with them.
 
-Everything here is reckoned from a module's parameters alone and never calls its `forward`.
+Everything here is computed from the parameters of a module and never calls its `forward`.
 """
 
 import copy
@@ -74,10 +74,10 @@ def randomised(module: nn.Module, dtype: torch.dtype = torch.float64) -> nn.Modu
 
 
 def random_maps(
-    widths: Sequence[int], sizes: Sequence[Size], batch: int = 2, dtype: torch.dtype = torch.float64
+    channels: Sequence[int], sizes: Sequence[Size], batch: int = 2, dtype: torch.dtype = torch.float64
 ) -> list[Tensor]:
-    """One random map a width and size."""
-    return [torch.randn(batch, width, *size, dtype=dtype) for width, size in zip(widths, sizes, strict=True)]
+    """Random maps of these channels and sizes."""
+    return [torch.randn(batch, c, *size, dtype=dtype) for c, size in zip(channels, sizes, strict=True)]
 
 
 def assert_equal(actual: Any, expected: Any, tolerance: float = 1e-10) -> None:
@@ -86,7 +86,7 @@ def assert_equal(actual: Any, expected: Any, tolerance: float = 1e-10) -> None:
 
 
 def sides(largest: int = 9) -> st.SearchStrategy[Size]:
-    """Heights and widths of a map."""
+    """Heights and channels of a map."""
     return st.tuples(st.integers(1, largest), st.integers(1, largest))
 
 
@@ -100,11 +100,11 @@ def strided_sizes(draw: st.DrawFn, levels: int) -> list[Size]:
 
 @st.composite
 def pyramid_sizes(draw: st.DrawFn, least: int = 2, most: int = 5) -> list[Size]:
-    """The sizes of 2 to 5 maps: those of a backbone, all alike, or in no order at all."""
+    """The sizes of 2 to 5 maps: those of a backbone, all of one size, or in no order at all."""
     levels = draw(st.integers(least, most))
-    alike = sides().map(lambda size: [size] * levels)
+    equal = sides().map(lambda size: [size] * levels)
     in_no_order = st.lists(sides(), min_size=levels, max_size=levels)
-    return draw(st.one_of(strided_sizes(levels), alike, in_no_order))
+    return draw(st.one_of(strided_sizes(levels), equal, in_no_order))
 
 
 BACKBONE_SIZES: list[list[Size]] = [
@@ -114,13 +114,13 @@ BACKBONE_SIZES: list[list[Size]] = [
 """Strides 4 8 8 8 and 4 8 16 32, odd."""
 
 
-def assert_forms_agree(module: nn.Module, run: Callable[[nn.Module], Any], inputs: Sequence[Tensor]) -> None:
-    """Values and gradients, to parameters and to `inputs`, of the plain form equal those of the cheap one."""
+def assert_implementations_agree(module: nn.Module, run: Callable[[nn.Module], Any], inputs: Sequence[Tensor]) -> None:
+    """Compare values and gradients, to parameters and `inputs`, of the reference and the efficient implementation."""
     for x in inputs:
         x.requires_grad_()
     results = []
-    for plain in (True, False):
-        use_reference(module, plain)
+    for reference in (True, False):
+        use_reference(module, reference)
         outputs = run(module)
         outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
         generator = torch.Generator().manual_seed(1)
@@ -134,14 +134,14 @@ def assert_forms_agree(module: nn.Module, run: Callable[[nn.Module], Any], input
 def bfloat16_errors(
     module: nn.Module, run: Callable[[nn.Module, list[Tensor]], Any], inputs: list[Tensor]
 ) -> list[float]:
-    """Root mean square error in bfloat16 of the cheap form and of the plain one, against the plain one in float64."""
+    """Root mean square errors in bfloat16 of the efficient implementation and of the reference, against float64."""
     errors = []
     with torch.no_grad():
         use_reference(module)
         exact = run(module, inputs)
         low = copy.deepcopy(module).bfloat16()
-        for plain in (False, True):
-            use_reference(low, plain)
+        for reference in (False, True):
+            use_reference(low, reference)
             got = run(low, [x.bfloat16() for x in inputs])
             pairs = [(got, exact)] if isinstance(got, Tensor) else zip(got, exact, strict=True)
             errors.append(torch.cat([(a.double() - b).square().flatten() for a, b in pairs]).mean().sqrt().item())

@@ -1,4 +1,4 @@
-"""A backbone of a few channels, so that whole networks can be tested in no time."""
+"""A backbone of a few channels, to test whole networks quickly."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,10 +11,10 @@ STRIDES = (4, 8, 8, 8)
 class StubBackbone(Backbone):
     """Four maps of a ResNet's strides, each a 1x1 convolution of the averaged image."""
 
-    def __init__(self, in_channels: int = 3, widths: tuple[int, int, int, int] = (5, 6, 8, 16)) -> None:
+    def __init__(self, in_channels: int = 3, channels: tuple[int, ...] = (5, 6, 8, 16)) -> None:
         super().__init__()
-        self.widths, self.strides = widths, STRIDES
-        self.layers = nn.ModuleList(nn.Conv2d(in_channels, width, 1) for width in widths)
+        self.channels, self.strides = channels, STRIDES
+        self.layers = nn.ModuleList(nn.Conv2d(in_channels, c, 1) for c in channels)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         return [

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from gffnet.models.layers import ConvBlock, Norm, conv_block, start_small
+from gffnet.models.layers import ConvBlock, Norm, conv_block, init_predictor
 from tests.models import naive
 from tests.models.naive import assert_equal
 
@@ -62,6 +62,6 @@ def test_block_starts_with_variance_kept_through_relu():
 @pytest.mark.parametrize("bias", [False, True])
 def test_gates_and_classifiers_start_near_zero(bias):
     conv = nn.Conv2d(512, 64, 1, bias=bias)
-    start_small(conv)
+    init_predictor(conv)
     assert conv.weight.std().item() == pytest.approx(0.01, rel=0.05)
     assert conv.bias is None or not conv.bias.any()

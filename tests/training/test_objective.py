@@ -15,12 +15,12 @@ from tests import tiny
 
 def test_both_losses_are_summed_cross_entropies() -> None:
     network = tiny.network(tiny.recipe(tiny.GFFNET))
-    auxiliary = AuxiliaryHead(network.backbone.widths[2], 11).eval()
+    auxiliary = AuxiliaryHead(network.backbone.channels[2], 11).eval()
     images = torch.randint(0, 256, (2, 3, 32, 48), dtype=torch.uint8)
     labels = torch.randint(0, 11, (2, 32, 48), dtype=torch.uint8)
     labels[0, :5] = 255
     main, second = both_losses(network, auxiliary, SegmentationLoss(LossRecipe()), images, labels)
-    x3 = network.backbone(network.normalise(images))[2]
+    x3 = network.backbone(network.normalize(images))[2]
     other = F.interpolate(auxiliary.layers(x3), (32, 48), mode="bilinear")
     for found, logits in ((main, network(images).logits), (second, other)):
         wanted = F.cross_entropy(logits, labels.long(), ignore_index=255, reduction="sum")

@@ -23,7 +23,7 @@ NORMS = (nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)
 def parts(recipe: Recipe) -> tuple[SegmentationModel, AuxiliaryHead]:
     torch.manual_seed(0)
     network = build_network(recipe.model, 5)
-    return network, AuxiliaryHead(network.backbone.widths[2], 5)
+    return network, AuxiliaryHead(network.backbone.channels[2], 5)
 
 
 def model(backbone: str) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def naive_gradients(task: SegmentationTask, data: Batch, weight: float) -> tuple
     network, labels = task.network, data.labels.long()
     main = F.cross_entropy(network(data.image).logits, labels, ignore_index=255)
     main.backward()
-    x3 = network.backbone(network.normalise(data.image))[2]
+    x3 = network.backbone(network.normalize(data.image))[2]
     logits = F.interpolate(task.auxiliary.layers(x3), (32, 48), mode="bilinear")
     auxiliary = F.cross_entropy(logits, labels, ignore_index=255)
     (weight * auxiliary).backward()

@@ -119,7 +119,7 @@ def test_a_run_to_start_from_needs_no_pretrained_weights(
     def unreachable(name: str) -> Path:
         raise UserError(f"{name} cannot be fetched")
 
-    monkeypatch.setattr("gffnet.models.gffnet.pretrained_file", unreachable)
+    monkeypatch.setattr("gffnet.models.backbones.pretrained_file", unreachable)
     with pytest.raises(UserError, match="test_resnet cannot be fetched"):
         train(tiny.recipe(pretrained, iterations=1), "x", root, tmp_path / "a", progress=False)
     train(tiny.recipe(pretrained, iterations=1, init_from=str(first)), "x", root, tmp_path / "b", progress=False)

@@ -117,7 +117,7 @@ def open_session(predictor: Predictor, image: UInt8[np.ndarray, "h w 3"]) -> Ses
     else:
         encoded = predictor.encode(image, scale)
         learned = _from_logits(predictor.decode(encoded))
-        if encoded.gates is not None and min(encoded.seen) >= 2 * _MIN_PREVIEW_SIDE:
+        if encoded.gates is not None and min(encoded.input_size) >= 2 * _MIN_PREVIEW_SIDE:
             preview = predictor.encode(image, scale / 2)
     return Session(predictor, image, encoded, preview, learned, boundary_rings(learned.labels))
 

@@ -18,8 +18,7 @@ from torch import Tensor
 
 from gffnet.errors import UserError
 from gffnet.inference.predictor import Predictor
-from gffnet.models.fusion import GatedFusion
-from gffnet.models.gffnet import FUSIONS
+from gffnet.models.fusion import FUSIONS, GatedFusion
 from gffnet.models.layers import Encoded, Gates
 from gffnet.models.ops import resize
 from gffnet.recipe import load_recipe, recipe_names
@@ -151,7 +150,7 @@ class GatedImage:
     @property
     def seen(self) -> tuple[int, int]:
         """Height and width that the backbone saw the image at."""
-        return self._encoded.seen
+        return self._encoded.input_size
 
     def close(self, levels: Sequence[int], value: float = 0.0) -> Closing:
         """Fuse with the gates of `levels` at `value`. Raises as `edit`."""
@@ -189,7 +188,7 @@ def gate_count(predictor: Predictor) -> int:
     if isinstance(fusion, GatedFusion):
         return len(fusion.gate_convs)
     config = predictor.config
-    gated = [name for name, kind in FUSIONS.items() if issubclass(kind, GatedFusion)]
+    gated = [name for name in FUSIONS if issubclass(FUSIONS[name], GatedFusion)]
     recipes = [name for name in recipe_names() if load_recipe(name).model.fusion in gated]
     related = [name for name in recipes if name.rpartition("/")[0] == config.dataset] or recipes
     raise UserError(

@@ -222,16 +222,13 @@ class Predictor:
 
     @torch.inference_mode()
     def encode_windows(self, x: Num[Tensor, "b c h w"]) -> Encoded:
-        """Encode a batch of windows, by a model that has a fusion."""
-        pyramid, context = self.network.features(x.contiguous(memory_format=torch.channels_last))
-        reduced, gates = self.network.encode(pyramid, context)
-        return Encoded(reduced, gates, context, size_of(x), size_of(x))
+        """Encode a batch of windows."""
+        return self.network.encode(x.contiguous(memory_format=torch.channels_last))
 
     @torch.inference_mode()
     def decode(self, encoded: Encoded, gates: Gates | None = None) -> Float[Tensor, "b k h w"]:
         """Return the logits of an encoded image at its size, with its own gates or with `gates` of the same shapes."""
-        used = encoded.gates if gates is None else gates
-        return self.network.assemble(encoded.reduced, used, encoded.context, encoded.size)
+        return self.network.decode(encoded, gates)
 
     def tensor(self, image: ImageLike) -> UInt8[Tensor, "c h w"]:
         """Return an image as a uint8 tensor on the device.

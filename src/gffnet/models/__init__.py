@@ -1,1 +1,1 @@
-"""The network of the paper: backbones, contexts, fusions, pyramids, head."""
+"""The network of the paper: backbones, context modules, fusions, pyramids, head."""

@@ -1,4 +1,15 @@
-"""The contract of every backbone: an image in, four maps `X_1..X_4` out."""
+"""Backbones: networks of timm that turn images into four maps `X_1..X_4`, and their construction from a recipe.
+
+| class | models of timm | output strides |
+|---|---|---|
+| `ResNet` | ResNet, ResNeXt, SE-ResNet, ECA-ResNet, wide ResNet | 8, 16, 32 |
+| `DenseNet` | DenseNet-121, 161, 169, 201, 264 | 8, 16, 32 |
+| `TimmPyramid` | all others with four levels: ConvNeXt, Swin, EfficientNet, MobileNet, RegNet, ... | as timm has them |
+
+Below the output stride, strides are traded for dilation (Yu and Koltun, ICLR 2016), as in PSPNet and DeepLab: with an
+output stride of 8, the strides of `X_1..X_4` are 4 8 8 8 and the last two stages are dilated by 2 and 4; with 16, they
+are 4 8 16 16 and 1 and 2; with 32 (or none given), 4 8 16 32 and no dilation.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,44 +19,91 @@ import timm
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from timm.models import is_model_in_modules
 from torch import Tensor, nn
 
-from gffnet.errors import UserError
+from gffnet.errors import UserError, nearest
+from gffnet.models.weights import fit_weights, pretrained_file, read_weights
 from gffnet.recipe import BackboneRecipe
-
-Four = tuple[int, int, int, int]
+from gffnet.registry import Registry
 
 
 class Backbone(nn.Module):
-    """A network that turns `image (B, C, H, W)` into maps `X_l (B, C_l, H_l, W_l)`, l = 1..4, finest first.
+    """Base of all backbones: images (B, C, H, W), normalized → `X_l` (B, C_l, H_l, W_l), l = 1..4, finest first.
 
-    The image is normalised already. `H_l = ceil(H / stride_l)`, `W_l` alike, for every size of the image. The maps are
-    NCHW in shape; where the image is channels-last in memory, the network stays so.
+    `H_l = ceil(H / stride_l)` and `W_l = ceil(W / stride_l)` for images of every size. Where the images are
+    channels-last in memory, so are the maps.
     """
 
-    widths: Four
+    channels: tuple[int, ...]
     """Channels `C_1..C_4`."""
-    strides: Four
-    """Pixels of the image from one position of `X_l` to the next."""
+    strides: tuple[int, ...]
+    """Pixels of the image between two positions of `X_l`."""
 
-    def forward(self, image: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b _c _h _w"]]:
-        """The maps `X_1..X_4` of a batch of images."""
+    def forward(self, images: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b _c _h _w"]]:
+        """Images → `X_1..X_4`."""
         raise NotImplementedError
 
-    def load_timm(self, state: Mapping[str, Tensor]) -> None:
-        """Take over `state`: all parameters and buffers of the timm model but its classifier's, under timm's names."""
+    def load_weights(self, state: Mapping[str, Tensor]) -> None:
+        """Load all parameters and buffers but the classifier's, under the names of the timm model or of this one."""
         self.load_state_dict(dict(state))
 
 
-def create(recipe: BackboneRecipe, pretrained: Path | None, **options: Any) -> Any:
-    """The timm model of `recipe`, an `nn.Module` whose attributes depend on the model.
+BACKBONES: Registry[type[Backbone]] = Registry("family of backbones")
+"""Classes by the module of timm (`timm.models.NAME`) whose models they build, each from `(recipe, pretrained)`."""
+
+
+def build_backbone(recipe: BackboneRecipe) -> Backbone:
+    """Build the backbone of a recipe, with its weights.
+
+    With weights "none" it can be built within `torch.device("meta")`.
+
+    Raises:
+        UserError: timm has no such model, or its weights or output stride are not available; the message lists what is.
+    """
+    family = _family(recipe)
+    if recipe.weights == "none":
+        return family(recipe)
+    if recipe.weights == "imagenet":
+        return family(recipe, pretrained_file(recipe.name))
+    path = Path(recipe.weights)
+    state = read_weights(path)
+    backbone = family(recipe)
+    backbone.load_weights(fit_weights(state, backbone.state_dict(), recipe, path))
+    return backbone
+
+
+def _family(recipe: BackboneRecipe) -> type[Backbone]:
+    """Return the class that builds the model of a recipe.
+
+    Raises:
+        UserError: timm does not know the model, or has no weights with the tag after its dot.
+    """
+    if not timm.is_model(recipe.name):
+        near = nearest(recipe.name, timm.list_models())
+        raise UserError(
+            f"backbone {recipe.name!r} is no model of timm {timm.__version__}.{near} "
+            "Allowed: timm models with four levels, such as resnet50, resnet101, densenet161, convnext_tiny."
+        )
+    model, _, tag = recipe.name.partition(".")
+    tags = [name.partition(".")[2] for name in timm.list_models(f"{model}.*", pretrained=True)]
+    if tag and tag not in tags:
+        raise UserError(
+            f"backbone {recipe.name!r}: {model} has no weights with the tag {tag!r}.{nearest(tag, tags)} "
+            f"Allowed: {', '.join(tags) or 'no tag'}."
+        )
+    return next((BACKBONES[module] for module in BACKBONES if is_model_in_modules(model, [module])), TimmPyramid)
+
+
+def _create_model(recipe: BackboneRecipe, pretrained: Path | None, **options: Any) -> Any:
+    """Create the timm model of a recipe.
 
     Args:
         recipe: names the model and its input channels.
-        pretrained: the file of timm's own weights for it; None: random weights.
-        options: further arguments of the timm model.
+        pretrained: file of timm's own weights; None: random weights.
+        options: further arguments of `timm.create_model`.
     """
-    # `custom_load` tells timm how to read another release of the weights than the hub's.
+    # `custom_load=False`: the file is timm's own release, also for models whose original release needs conversion.
     overlay = None if pretrained is None else {"file": str(pretrained), "custom_load": False}
     return timm.create_model(
         recipe.name,
@@ -56,198 +114,149 @@ def create(recipe: BackboneRecipe, pretrained: Path | None, **options: Any) -> A
     )
 
 
-def four(values: list[int]) -> Four:
-    """A list of four integers as a tuple that is known to hold four."""
-    first, second, third, fourth = values
-    return first, second, third, fourth
-
-
-# 2x2 averages that halve a map of any size, and their dilated form.
-
-
-class Halve(nn.Module):
-    """2x2 average pooling, `(B, C, H, W)` to `(B, C, ceil(H / 2), ceil(W / 2))`.
-
-    An odd last row or column is averaged with itself. This is `AvgPool2d(2, ceil_mode=True)`, which an exported network
-    could not run on sizes of another parity.
-    """
-
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c _h _w"]:
-        """The averages."""
-        # One more row and column whatever the size (an even one leaves them out): the size of the result is then that
-        # of a strided convolution to the letter, which the tracer of an export wants to see.
-        return F.avg_pool2d(F.pad(x, (0, 1, 0, 1), mode="replicate"), 2)
-
-
-class HalveDilated(nn.Module):
-    """`Halve` with its stride traded for dilation: position `p` is averaged with those `step` further on.
-
-    A position without one that far on is averaged with itself. Sampled at every `2 * step`, the result is `Halve` of
-    the map sampled at every `step`, borders included.
-    """
-
-    def __init__(self, step: int) -> None:
-        super().__init__()
-        self.step = step
-
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """The averages, at the size of `x`."""
-        rows, columns = (0, 0, 0, self.step), (0, self.step, 0, 0)
-        there = torch.ones_like(x[:1, :1])
-        for far in (rows, columns):
-            x = (x + _moved(x, far)) / (1 + _moved(there, far))
-        return x
-
-    def extra_repr(self) -> str:
-        """The step, for `print`."""
-        return f"step={self.step}"
-
-
-def _moved(x: Tensor, far: tuple[int, ...]) -> Tensor:
-    """`x` moved towards its origin, as far as `far` pads its end; zeros follow. (Slices would not export.)"""
-    left, right, top, bottom = far
-    return F.pad(F.pad(x, far), (-right, -left, -bottom, -top))
-
-
-# ResNet, dilated.
-#
-# `X_l` is the output of `layer l`, l = 1..4, after its last ReLU: stages C2..C5 of the paper. With an output stride of
-# 8 the last two stages keep the resolution of the second: their stride is traded for dilation. The first 3x3 convolution
-# of a stage keeps the dilation of the stage before. Sampled at every second (fourth) position, a dilated stage is the
-# strided one, borders included, so weights trained with strides fit.
-#
-# | output stride | strides of `X_1..X_4` | dilation of `layer3`, `layer4` |
-# |---|---|---|
-# | 8 | 4 8 8 8 | 2, 4 |
-# | 16 | 4 8 16 16 | 1, 2 |
-# | 32, or none given | 4 8 16 32 | 1, 1 |
-#
-# This is the dilation of Yu and Koltun (ICLR-16) that PSPNet and DeepLab use; basic blocks (ResNet-18, 34) are dilated as
-# bottlenecks are. The stems are timm's: one 7x7 convolution (`resnet101`), or three 3x3 (`c`, `s`, `d`). The shortcuts of
-# the `d` models average 2x2 positions; where their stride is gone, we dilate the average too, as timm does not. Only the
-# anti-aliased relatives (`resnetaa`, `resnetblur`) keep their filters undilated, and fit a little less.
-
-
+@BACKBONES.register("resnet")
 class ResNet(Backbone):
-    """Any ResNet of timm (also ResNeXt, SE-ResNet, ECA-ResNet, wide ResNet) without its classifier."""
+    """Any ResNet of timm without its classifier: `X_l` is the output of `layer l` (C2..C5), after its last ReLU.
+
+    The first 3x3 convolution of a stage keeps the dilation of the stage before. Sampled at every second (fourth)
+    position, a dilated stage equals the strided one, borders included, so weights trained with strides fit. Basic
+    blocks (ResNet-18, 34) are dilated like bottlenecks.
+
+    Stems are timm's: one 7x7 convolution (`resnet101`) or three 3x3 (`c`, `s`, `d`). The shortcuts of `d` models
+    average 2x2 positions; where their stride is gone, the average is dilated too, unlike timm's. Anti-aliased relatives
+    (`resnetaa`, `resnetblur`) keep their filters undilated and fit slightly less.
+    """
 
     def __init__(self, recipe: BackboneRecipe, pretrained: Path | None = None) -> None:
-        """Build it.
+        """Build the model.
 
         Args:
             recipe: model name, output stride (8, 16, 32; None is 32) and input channels.
-            pretrained: the file of timm's own weights; None: random weights.
+            pretrained: file of timm's own weights; None: random weights.
         """
         super().__init__()
-        net = create(recipe, pretrained, num_classes=0, output_stride=recipe.output_stride or 32)
+        net = _create_model(recipe, pretrained, num_classes=0, output_stride=recipe.output_stride or 32)
         self.conv1, self.bn1, self.act1, self.maxpool = net.conv1, net.bn1, net.act1, net.maxpool
         self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
-        self.widths = four([info["num_chs"] for info in net.feature_info[1:]])
-        self.strides = four([info["reduction"] for info in net.feature_info[1:]])
-        self._average_shortcuts()
+        self.channels = tuple(info["num_chs"] for info in net.feature_info[1:])
+        self.strides = tuple(info["reduction"] for info in net.feature_info[1:])
+        dilation = 1
+        stages = (self.layer2, self.layer3, self.layer4)
+        for stage, before, after in zip(stages, self.strides, self.strides[1:], strict=False):
+            shortcut = stage[0].downsample
+            if isinstance(shortcut[0], nn.AvgPool2d):
+                shortcut[0] = DilatedAvgPool2x2(dilation) if before == after else AvgPool2x2()
+            if before == after:
+                dilation *= 2
 
-    def forward(self, image: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b _c _h _w"]]:
-        """The maps `X_1..X_4`, `H_l = ceil(H / stride_l)`."""
-        x = self.maxpool(self.act1(self.bn1(self.conv1(image))))
+    def forward(self, images: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b _c _h _w"]]:
+        """Images → `X_1..X_4`."""
+        x = self.maxpool(self.act1(self.bn1(self.conv1(images))))
         x1 = self.layer1(x)
         x2 = self.layer2(x1)
         x3 = self.layer3(x2)
         x4 = self.layer4(x3)
         return [x1, x2, x3, x4]
 
-    def _average_shortcuts(self) -> None:
-        """Give the averages in the shortcuts of `d` models, if it is one, the dilation of their stage."""
-        dilation = 1
-        stages = (self.layer2, self.layer3, self.layer4)
-        for stage, before, after in zip(stages, self.strides, self.strides[1:], strict=False):
-            shortcut = stage[0].downsample
-            if isinstance(shortcut[0], nn.AvgPool2d):
-                shortcut[0] = HalveDilated(dilation) if before == after else Halve()
-            if before == after:
-                dilation *= 2
 
-
-# DenseNet, dilated as the authors of DenseASPP do (Yang et al., CVPR-18).
-#
-# A transition between two dense blocks is norm, ReLU, 1x1 convolution, 2x2 average pooling. Below the output stride
-# the pooling is left out, and the 3x3 convolutions of the blocks that follow are dilated, by 2 and then by 4.
-#
-# | output stride | strides of `X_1..X_4` | pooling left out | dilation of blocks 3, 4 |
-# |---|---|---|---|
-# | 8 | 4 8 8 8 | transitions 2, 3 | 2, 4 |
-# | 16 | 4 8 16 16 | transition 3 | 1, 2 |
-# | 32, or none given | 4 8 16 32 | none | 1, 1 |
-#
-# A dense block's output is a concatenation of bare convolutions: neither normalised nor rectified. So
-#
-#     X_l = ReLU(norm(output of dense block l)),
-#
-# with the norm that the network itself applies next: that of transition l for l = 1..3, the last norm for l = 4. The
-# widths are those of the blocks: 256 512 1024 1024 for DenseNet-121, 384 768 2112 2208 for DenseNet-161.
-#
-# A dilated block sampled at every second position is the plain block, borders included. The whole network is not, since
-# an average over 2x2 positions is gone. Pooling keeps a last odd row or column, which timm's drops.
-
-
+@BACKBONES.register("densenet")
 class DenseNet(Backbone):
-    """DenseNet-121, 161, 169, 201 or 264 without its classifier."""
+    """DenseNet without its classifier, dilated like that of DenseASPP (Yang et al., CVPR 2018).
+
+    Between two dense blocks, a transition applies norm, ReLU, a 1x1 convolution and 2x2 average pooling. Below the
+    output stride its pooling is left out and the 3x3 convolutions of the following blocks are dilated. The output of a
+    dense block is neither normalized nor rectified, so
+
+        X_l = ReLU(norm(output of dense block l)),
+
+    with the norm that the network applies next: that of transition l for l = 1..3, the last norm for l = 4.
+
+    A dilated block sampled at every second position equals the strided one, borders included; the network does not,
+    since 2x2 averages are left out. Pooling keeps an odd last row or column, which timm's drops.
+    """
 
     def __init__(self, recipe: BackboneRecipe, pretrained: Path | None = None) -> None:
-        """Build it.
+        """Build the model.
 
         Args:
             recipe: model name, output stride (8, 16, 32; None is 32) and input channels.
-            pretrained: the file of timm's own weights; None: random weights.
+            pretrained: file of timm's own weights; None: random weights.
         """
         super().__init__()
-        self.features = create(recipe, pretrained, num_classes=0).features
+        self.features = _create_model(recipe, pretrained, num_classes=0).features
         stride, dilation = 4, 1
-        strides, widths = [stride], []
-        for name in ("1", "2", "3"):
-            transition = self.features.get_submodule("transition" + name)
-            widths.append(transition.norm.num_features)
+        strides, channels = [stride], []
+        for stage in (1, 2, 3):
+            transition = self.features.get_submodule(f"transition{stage}")
+            channels.append(transition.norm.num_features)
             if stride < (recipe.output_stride or 32):
                 stride *= 2
-                transition.pool = Halve()
+                transition.pool = AvgPool2x2()
             else:
                 dilation *= 2
                 transition.pool = nn.Identity()
             strides.append(stride)
-            _dilate(self.features.get_submodule(f"denseblock{int(name) + 1}"), dilation)
-        self.widths = four([*widths, self.features.norm5.num_features])
-        self.strides = four(strides)
+            for part in self.features.get_submodule(f"denseblock{stage + 1}").modules():
+                if isinstance(part, nn.Conv2d) and part.kernel_size == (3, 3):
+                    part.dilation = part.padding = (dilation, dilation)
+        self.channels = (*channels, self.features.norm5.num_features)
+        self.strides = tuple(strides)
 
-    def forward(self, image: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b _c _h _w"]]:
-        """The maps `X_1..X_4`, normalised and rectified."""
-        pyramid = []
-        x = image
+    def forward(self, images: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b _c _h _w"]]:
+        """Images → `X_1..X_4`."""
+        maps = []
+        x = images
         for name, part in self.features.named_children():
             if name.startswith("transition"):
                 x = part.norm(x)
-                pyramid.append(x)
+                maps.append(x)
                 x = part.pool(part.conv(x))
             else:
                 x = part(x)
-        return [*pyramid, x]
+        return [*maps, x]
 
 
-def _dilate(block: nn.Module, dilation: int) -> None:
-    """Dilate the 3x3 convolutions of a dense block; the size of its maps stays."""
-    for part in block.modules():
-        if isinstance(part, nn.Conv2d) and part.kernel_size == (3, 3):
-            part.dilation = part.padding = (dilation, dilation)
+class AvgPool2x2(nn.Module):
+    """2x2 average pooling, (B, C, H, W) → (B, C, ceil(H / 2), ceil(W / 2)).
+
+    An odd last row or column is averaged with itself: `AvgPool2d(2, ceil_mode=True)`, but an exported network with it
+    runs at sizes of the other parity, too.
+    """
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c _h _w"]:
+        """Average."""
+        # One more row and column at every size (even sizes do not read them): the tracer of an export then sees the
+        # same expression for the size as after a strided convolution.
+        return F.avg_pool2d(F.pad(x, (0, 1, 0, 1), mode="replicate"), 2)
 
 
-# Any timm model that makes a feature pyramid: ConvNeXt, Swin, EfficientNet, MobileNet, RegNet, ...
-#
-# `X_1..X_4` are the last four levels that timm gives with `features_only=True`: strides 4 8 16 32, or 4 8 8 8 and
-# 4 8 16 16 for the families that timm can dilate. An image is padded at its right and lower edge with zeros (the mean
-# colour) to a multiple of the coarsest stride, and the maps are cut to `ceil(H / stride_l)`: every size works, and all
-# levels stay aligned. (A network that rounds its sizes down leaves out up to 31 pixels at the edge, other ones at each
-# level.)
-#
-# Whether a model fits is found out when it is built, on tensors without memory: it must have four levels, take images
-# of any multiple of its stride, and answer maps as wide and as coarse as it says.
+class DilatedAvgPool2x2(nn.Module):
+    """`AvgPool2x2` with its stride traded for dilation: position p is averaged with p + `dilation`.
+
+    A position without a counterpart is averaged with itself. Sampled at every `2 * dilation`, the result is
+    `AvgPool2x2` of the map sampled at every `dilation`, borders included.
+    """
+
+    def __init__(self, dilation: int) -> None:
+        super().__init__()
+        self.dilation = dilation
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Average, at the size of `x`."""
+        inside = torch.ones_like(x[:1, :1])
+        for padding in ((0, 0, 0, self.dilation), (0, self.dilation, 0, 0)):
+            x = (x + _shift(x, padding)) / (1 + _shift(inside, padding))
+        return x
+
+    def extra_repr(self) -> str:
+        """Show the dilation in `print`."""
+        return f"dilation={self.dilation}"
+
+
+def _shift(x: Tensor, padding: tuple[int, int, int, int]) -> Tensor:
+    """Shift `x` towards its origin by what `padding` adds at its end, filling up with zeros. (Slices do not export.)"""
+    left, right, top, bottom = padding
+    return F.pad(F.pad(x, padding), (-right, -left, -bottom, -top))
 
 
 Options = dict[str, Any]
@@ -257,112 +266,124 @@ ANY_SIZE: tuple[Options, ...] = (
     {"strict_img_size": False},
     {},
 )
-"""Arguments that free a model from the size of image it was trained with; windows shift in its last stage too. The
-first that the model takes is used."""
+"""Arguments that let a model take images of any size, the first that it accepts; with the first, attention windows
+shift in the last stage, too."""
 
-INSTEAD = "Take one with a pyramid, such as resnet50, convnext_tiny or swin_tiny_patch4_window7_224."
+SUGGESTION = "Use one with a pyramid, such as resnet50, convnext_tiny or swin_tiny_patch4_window7_224."
 
 
 class TimmPyramid(Backbone):
-    """A timm model as a backbone."""
+    """Any timm model with `features_only=True`: `X_1..X_4` are its last four levels.
+
+    Images are padded at the right and bottom with zeros (the mean color) to a multiple of the coarsest stride and the
+    maps cropped to `ceil(H / stride_l)`: every size works, and all levels stay aligned. (A network that rounds its
+    sizes down omits up to 31 pixels at the edge, different ones at each level.)
+
+    Whether a model fits is determined on construction, on the meta device: it must have four levels, take images of
+    any multiple of its stride, and return maps of the channels and strides that it declares.
+    """
 
     def __init__(self, recipe: BackboneRecipe, pretrained: Path | None = None) -> None:
-        """Build it.
+        """Build the model.
 
         Args:
             recipe: model name, output stride (None: the model's own) and input channels.
-            pretrained: the file of timm's own weights; None: random weights.
+            pretrained: file of timm's own weights; None: random weights.
 
         Raises:
-            UserError: the model has fewer than four levels, cannot be dilated, or takes one size of image only.
+            UserError: the model has fewer than four levels, cannot be dilated, or takes images of one size only.
         """
         super().__init__()
-        self.net = create(recipe, pretrained, features_only=True, **_options(recipe))
-        self.widths = four(self.net.feature_info.channels())
-        self.strides = four(self.net.feature_info.reduction())
+        self.net = _create_model(recipe, pretrained, features_only=True, **_pyramid_options(recipe))
+        self.channels = tuple(self.net.feature_info.channels())
+        self.strides = tuple(self.net.feature_info.reduction())
 
-    def forward(self, image: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b _c _h _w"]]:
-        """The maps `X_1..X_4`."""
-        down, right = (-side % self.strides[-1] for side in image.shape[-2:])
-        maps = _maps(self.net, F.pad(image, (0, right, 0, down)))
-        # Cut by padding with less than nothing: a slice would tie an exported network to the multiples.
-        return [F.pad(x, (0, -(right // s), 0, -(down // s))) for x, s in zip(maps, self.strides, strict=True)]
+    def forward(self, images: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b _c _h _w"]]:
+        """Images → `X_1..X_4`."""
+        bottom, right = (-side % self.strides[-1] for side in images.shape[-2:])
+        maps = _maps(self.net, F.pad(images, (0, right, 0, bottom)))
+        # Cropped by negative padding: a slice would tie an exported network to multiples of the stride.
+        return [F.pad(x, (0, -(right // s), 0, -(bottom // s))) for x, s in zip(maps, self.strides, strict=True)]
 
-    def load_timm(self, state: Mapping[str, Tensor]) -> None:
-        """Take over `state`; timm's `features_only` leaves some of it out and renames the rest."""
-        aliases = {alias: value for name, value in state.items() for alias in _aliases(name)}
+    def load_weights(self, state: Mapping[str, Tensor]) -> None:
+        """Load `state`, of which `features_only` models of timm leave some out and rename the rest."""
+        if state.keys() == self.state_dict().keys():
+            self.load_state_dict(dict(state))
+            return
+        aliases = {
+            alias: value
+            for name, value in state.items()
+            for alias in (name, name.replace(".", "_", 1), f"model.{name}", f"body.{name}")
+        }
         self.net.load_state_dict({name: aliases[name] for name in self.net.state_dict() if name in aliases})
 
 
-def _aliases(name: str) -> tuple[str, ...]:
-    """The names that timm's feature networks may give to the parameter `name` of a model."""
-    return name, name.replace(".", "_", 1), f"model.{name}", f"body.{name}"
-
-
-def _maps(net: Any, image: Tensor) -> list[Tensor]:
-    """The levels of `net`, NCHW."""
-    maps: list[Tensor] = net(image)
+def _maps(net: Any, images: Tensor) -> list[Tensor]:
+    """Run a `features_only` model; its maps as NCHW."""
+    maps: list[Tensor] = net(images)
     if str(getattr(net, "output_fmt", "")).endswith("NHWC"):
         return [x.permute(0, 3, 1, 2) for x in maps]
     return maps
 
 
-def _options(recipe: BackboneRecipe) -> Options:
-    """The arguments that make timm's model a backbone.
+def _pyramid_options(recipe: BackboneRecipe) -> Options:
+    """Return the arguments with which timm's model is a backbone.
 
     Raises:
         UserError: there are none.
     """
-    free = next((options for options in ANY_SIZE if _sketch(recipe, options)), None)
-    if free is None:
-        raise UserError(f"backbone {recipe.name!r}: timm gives no feature maps of it. {INSTEAD}")
-    own: list[int] = _sketch(recipe, free).feature_info.reduction()
+    any_size = next((options for options in ANY_SIZE if _create_on_meta(recipe, options)), None)
+    if any_size is None:
+        raise UserError(f"backbone {recipe.name!r}: timm returns no feature maps of it. {SUGGESTION}")
+    own: list[int] = _create_on_meta(recipe, any_size).feature_info.reduction()
     if len(own) < 4:
-        raise UserError(f"backbone {recipe.name!r} has only {len(own)} levels, gffnet needs four. {INSTEAD}")
-    options = {**free, "out_indices": tuple(range(len(own) - 4, len(own)))}
-    if recipe.output_stride in (None, own[-1]):
-        _check(recipe, _sketch(recipe, options))
-        return options
-    dilated = {stride: {**options, "output_stride": stride} for stride in (8, 16, 32)}
-    allowed = [stride for stride, choice in dilated.items() if stride != own[-1] and _ends(recipe, choice) == stride]
-    if recipe.output_stride not in allowed:
+        raise UserError(f"backbone {recipe.name!r} has only {len(own)} levels, gffnet needs four. {SUGGESTION}")
+    options = {**any_size, "out_indices": tuple(range(len(own) - 4, len(own)))}
+    if recipe.output_stride not in (None, own[-1]):
+        options = _dilated(recipe, options, own[-1])
+    _check_maps(recipe, _create_on_meta(recipe, options))
+    return options
+
+
+def _dilated(recipe: BackboneRecipe, options: Options, own: int) -> Options:
+    """Return `options` with the output stride of the recipe, where timm supports it; `own`: that of the model."""
+    supported = {}
+    for stride in {8, 16, 32} - {own}:
+        net = _create_on_meta(recipe, {**options, "output_stride": stride})
+        if net is not None and net.feature_info.reduction()[-1] == stride:
+            supported[stride] = {**options, "output_stride": stride}
+    if recipe.output_stride not in supported:
+        allowed = [*map(str, sorted(supported)), "null"]
         raise UserError(
             f"backbone {recipe.name!r} has no output stride {recipe.output_stride}: timm cannot dilate it so. Set "
-            f"model.backbone.output_stride to {' or '.join([*map(str, allowed), 'null'])}; null is its own, {own[-1]}."
+            f"model.backbone.output_stride to {' or '.join(allowed)}; null is its own, {own}."
         )
-    _check(recipe, _sketch(recipe, dilated[recipe.output_stride]))
-    return dilated[recipe.output_stride]
+    return supported[recipe.output_stride]
 
 
-def _sketch(recipe: BackboneRecipe, options: Options) -> Any:
-    """The model without memory, or None if timm does not build it with these options."""
+def _create_on_meta(recipe: BackboneRecipe, options: Options) -> Any:
+    """Create the model on the meta device; None if timm cannot with these options."""
     try:
         with torch.device("meta"):
-            return create(recipe, None, features_only=True, **options).eval()
+            return _create_model(recipe, None, features_only=True, **options).eval()
     except (AssertionError, NotImplementedError, RuntimeError, TypeError, ValueError):
         return None
 
 
-def _ends(recipe: BackboneRecipe, options: Options) -> int | None:
-    """The stride of the last level with these options, if timm builds that."""
-    net = _sketch(recipe, options)
-    return None if net is None else net.feature_info.reduction()[-1]
-
-
 @torch.no_grad()
-def _check(recipe: BackboneRecipe, net: Any) -> None:
-    """Raise a UserError unless a model without memory keeps the contract of a backbone."""
-    widths, strides = net.feature_info.channels(), net.feature_info.reduction()
+def _check_maps(recipe: BackboneRecipe, net: Any) -> None:
+    """Raise a UserError unless a model on the meta device returns the maps that a backbone must."""
+    all_channels, strides = net.feature_info.channels(), net.feature_info.reduction()
     height, width = 8 * strides[-1], 9 * strides[-1]
     try:
         maps = _maps(net, torch.empty(1, recipe.in_channels, height, width, device="meta"))
     except (AssertionError, RuntimeError, ValueError):
         raise UserError(
             f"backbone {recipe.name!r} takes images of the size it was trained with only; gffnet feeds crops and whole "
-            f"images of any size. {INSTEAD}"
+            f"images of any size. {SUGGESTION}"
         ) from None
-    for x, channels, stride in zip(maps, widths, strides, strict=True):
+    for x, channels, stride in zip(maps, all_channels, strides, strict=True):
         if x.shape[1:] != (channels, height // stride, width // stride):
             raise UserError(
-                f"backbone {recipe.name!r} cuts its maps at the border, off the grid of {stride} pixels. {INSTEAD}"
+                f"backbone {recipe.name!r} crops its maps at the border, off the grid of {stride} pixels. {SUGGESTION}"
             )

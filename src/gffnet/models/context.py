@@ -1,4 +1,11 @@
-"""What every context module has."""
+"""Context modules, which turn the top of the backbone, `X_4`, into the context map `y_0`.
+
+| class | `y_0` | source |
+|---|---|---|
+| `PyramidPooling` | H([X_4, p_1, p_2, p_3, p_6]),  p_b = H_b(pool_{b x b}(X_4)) | PSPNet, CVPR 2017 |
+| `DenseASPP` | H([x, z_1, ..., z_5]),  z_i = H_{d_i}([x, z_1, ..., z_{i-1}]) | DenseASPP, CVPR 2018 |
+| `NoContext` | H(X_4) | FCN |
+"""
 
 import torch
 import torch.nn.functional as F
@@ -7,100 +14,104 @@ from torch import Tensor, nn
 
 from gffnet.models.layers import ConvBlock, conv_block
 from gffnet.models.ops import EquivalentForms, PooledConv2d, averaging_mask
+from gffnet.registry import Registry
 
 
 class Context(nn.Module):
-    """`X_4` (B, C_4, H, W) → `y_0` (B, D, H, W), with D = max(256, C_4 / 4), kept as `width`."""
+    """Base of all context modules: `X_4` (B, C_4, H, W) → `y_0` (B, D, H, W), D = max(256, C_4 / 4)."""
 
-    def __init__(self, in_width: int) -> None:
+    def __init__(self, in_channels: int) -> None:
+        """`in_channels`: C_4; D is then `out_channels`."""
         super().__init__()
-        self.in_width = in_width
-        self.width = max(256, in_width // 4)
+        self.in_channels = in_channels
+        self.out_channels = max(256, in_channels // 4)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
-        """The context map `y_0` of the top of the pyramid."""
+        """`X_4` → `y_0`."""
         raise NotImplementedError
 
 
-# Pyramid pooling (Zhao et al., "Pyramid Scene Parsing Network", CVPR 2017).
-#
-#     p_b = H_1x1(pool_bxb(X_4)), b = 1 2 3 6, of C_4 / 4 channels each;      y_0 = H_3x3([X_4, p_1, p_2, p_3, p_6])
-#
-# with the pooled maps resized to that of `X_4`. Pooling is adaptive averaging, computed from the run-time size so that
-# an exported network is right at every size. The pooled half of the 3x3 convolution acts on 50 values a channel; see
-# `gffnet.models.ops`.
+CONTEXTS: Registry[type[Context]] = Registry("context")
 
 
-BINS = (1, 2, 3, 6)
-
-
+@CONTEXTS.register("pyramid_pooling")
 class PyramidPooling(Context, EquivalentForms):
-    """PSPNet's context module."""
+    """Pyramid pooling (Zhao et al., "Pyramid Scene Parsing Network", CVPR 2017):
 
-    def __init__(self, in_width: int, bins: tuple[int, ...] = BINS) -> None:
-        super().__init__(in_width)
-        branch = in_width // 4
+        p_b = H_b(pool_{b x b}(X_4)), b = 1, 2, 3, 6;      y_0 = H([X_4, p_1, p_2, p_3, p_6])
+
+    `H_b` is a 1x1 convolution to C_4 / 4 channels, `H` a 3x3 convolution; the p_b are resized to the size of `X_4`.
+    Pooling is adaptive averaging, computed from the run-time size, so that an exported network is right at every size.
+    """
+
+    def __init__(self, in_channels: int, bins: tuple[int, ...] = (1, 2, 3, 6)) -> None:
+        super().__init__(in_channels)
+        branch_channels = in_channels // 4
         self.bins = bins
-        self.branches = nn.ModuleList(conv_block(in_width, branch, 1) for _ in bins)
-        self.project = ConvBlock(PooledConv2d(in_width, branch, len(bins), self.width))
+        self.branches = nn.ModuleList(conv_block(in_channels, branch_channels, 1) for _ in bins)
+        self.project = ConvBlock(PooledConv2d(in_channels, branch_channels, len(bins), self.out_channels))
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
-        """(B, C_4, H, W) → (B, D, H, W)."""
-        averages = [F.adaptive_avg_pool2d(x, b) for b in self.bins] if self.plain else adaptive_averages(x, self.bins)
+        """`X_4` → `y_0`."""
+        if self.reference:
+            averages = [F.adaptive_avg_pool2d(x, b) for b in self.bins]
+        else:
+            averages = adaptive_averages(x, self.bins)
         pooled = [branch(p) for branch, p in zip(self.branches, averages, strict=True)]
         out: Tensor = self.project(x, pooled)
         return out
 
 
 def adaptive_averages(x: Float[Tensor, "b c h w"], bins: tuple[int, ...]) -> list[Float[Tensor, "b c _i _j"]]:
-    """Adaptive average pooling of `x` to each of the sizes (bin, bin), as two products for all bins together.
+    """Adaptive average pooling of `x` to (b, b) for each b of `bins`, as two matrix products for all bins together.
 
-    The products sum with exact zeros and ones and divide once, so that bfloat16 loses nothing in the weights.
+    The products sum with exact zeros and ones and divide once, so that bfloat16 rounds no pooling weight.
     """
     batch, channels, height, width = x.shape
-    row_mask, tall = averaging_mask(bins, height, x.device)
-    column_mask, wide = averaging_mask(bins, width, x.device)
+    row_mask, row_counts = averaging_mask(bins, height, x.device)
+    column_mask, column_counts = averaging_mask(bins, width, x.device)
     rows = row_mask.to(x.dtype) @ x.permute(0, 2, 3, 1).flatten(2)
     sums = column_mask.to(x.dtype) @ rows.reshape(batch, -1, width, channels)
-    out, first = [], 0
+    averages, first = [], 0
     for b in bins:
-        own = slice(first, first + b)
-        cells = sums[:, own, own] / (tall[own][:, None, None] * wide[own][:, None])
-        out.append(cells.to(x.dtype).permute(0, 3, 1, 2))
+        cells = slice(first, first + b)
+        average = sums[:, cells, cells] / (row_counts[cells][:, None, None] * column_counts[cells][:, None])
+        averages.append(average.to(x.dtype).permute(0, 3, 1, 2))
         first += b
-    return out
+    return averages
 
 
-# DenseASPP (Yang et al., CVPR 2018): densely connected dilated convolutions.
-#
-#     z_i = H_{d_i}([x, z_1, ..., z_{i-1}]),  d = 3 6 12 18 24;      y_0 = H([x, z_1, ..., z_5])
-#
-# `x` is `X_4` reduced to half its width (at most 512). Each `H_d` is a 1x1 convolution to 128 channels and a 3x3
-# convolution with dilation d to 64, as in the source. Unlike the source, normalisation follows each convolution instead
-# of preceding it, as everywhere in this network, and a 1x1 convolution brings the concatenation to the D channels of
-# `y_0`.
-
-
-DILATIONS = (3, 6, 12, 18, 24)
-
-
+@CONTEXTS.register("dense_aspp")
 class DenseASPP(Context):
-    """Densely connected atrous spatial pyramid pooling."""
+    """Densely connected atrous spatial pyramid pooling (Yang et al., CVPR 2018):
 
-    def __init__(self, in_width: int, dilations: tuple[int, ...] = DILATIONS, bottleneck: int = 128, growth: int = 64):
-        super().__init__(in_width)
-        width = min(512, in_width // 2)
-        self.reduce = conv_block(in_width, width, 1)
+        z_i = H_{d_i}([x, z_1, ..., z_{i-1}]), d = 3, 6, 12, 18, 24;      y_0 = H([x, z_1, ..., z_5])
+
+    `x` is `X_4` reduced to half its channels (at most 512), `H_d` a 1x1 convolution to `bottleneck` channels and a 3x3
+    convolution with dilation d to `growth`, `H` a 1x1 convolution to D channels. Unlike the source, normalization
+    follows each convolution instead of preceding it, as everywhere in this network.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        dilations: tuple[int, ...] = (3, 6, 12, 18, 24),
+        bottleneck: int = 128,
+        growth: int = 64,
+    ) -> None:
+        super().__init__(in_channels)
+        channels = min(512, in_channels // 2)
+        self.reduce = conv_block(in_channels, channels, 1)
         self.branches = nn.ModuleList()
         for dilation in dilations:
             self.branches.append(
-                nn.Sequential(conv_block(width, bottleneck, 1), conv_block(bottleneck, growth, 3, dilation))
+                nn.Sequential(conv_block(channels, bottleneck, 1), conv_block(bottleneck, growth, 3, dilation))
             )
-            width += growth
-        self.project = conv_block(width, self.width, 1)
+            channels += growth
+        self.project = conv_block(channels, self.out_channels, 1)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
-        """(B, C_4, H, W) → (B, D, H, W)."""
+        """`X_4` → `y_0`."""
         x = self.reduce(x)
         for branch in self.branches:
             x = torch.cat([x, branch(x)], dim=1)
@@ -108,17 +119,15 @@ class DenseASPP(Context):
         return out
 
 
-# No context module: the plain FCN head's 3x3 convolution, for ablations.
-
-
+@CONTEXTS.register("none")
 class NoContext(Context):
-    """`y_0 = H(X_4)` with one 3x3 convolution, so that what follows has the width it expects."""
+    """The 3x3 convolution of a plain FCN head:  y_0 = H(X_4). For ablations."""
 
-    def __init__(self, in_width: int) -> None:
-        super().__init__(in_width)
-        self.project = conv_block(in_width, self.width, 3)
+    def __init__(self, in_channels: int) -> None:
+        super().__init__(in_channels)
+        self.project = conv_block(in_channels, self.out_channels, 3)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
-        """(B, C_4, H, W) → (B, D, H, W)."""
+        """`X_4` → `y_0`."""
         out: Tensor = self.project(x)
         return out

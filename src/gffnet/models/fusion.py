@@ -1,9 +1,17 @@
-"""The contract of every fusion.
+"""Fusions of multi-level feature maps, Eq. (1) to (5) of Gated Fully Fusion (Li et al., AAAI-20).
 
-    X̃ = refine(mix(reduce(X), G)),   G = gates(X)
+    {X_1, ..., X_L} → {X̃_1, ..., X̃_L}                                                                          (1)
 
-`reduce` brings every map to one width (1x1), `mix` is the fusion's own equation, `refine` is two 3x3 convolutions a
-level. Gates are values: whoever wants to look at them, close them or set them calls `fuse(reduced, edited)`.
+| class | equation | |
+|---|---|---|
+| `Concat` | X̃_l = H_l([X_1, ..., X_L]) | (2) |
+| `Addition` | X̃_l = Σ_i X_i | (3) |
+| `FPN` | X̃_L = X_L,  X̃_l = X_l + X̃_{l+1} | (4) |
+| `GatedFPN` | X̃_L = X_L,  X̃_l = (1 + G_l) · X_l + (1 - G_l) · G_{l+1} · X̃_{l+1} | |
+| `GatedFullyFusion` | X̃_l = (1 + G_l) · X_l + (1 - G_l) · Σ_{i≠l} G_i · X_i | (5) |
+
+`X_l` (B, C_l, H_l, W_l) is the map of level l, finest first, and `G_l` (B, 1, H_l, W_l) its gate map. Inside the
+equations, maps are reduced to one number of channels and resized bilinearly to level l.
 """
 
 from collections.abc import Sequence
@@ -12,38 +20,46 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from gffnet.models.layers import ConvBlock, Gates, Pyramid, conv_block, start_small
+from gffnet.models.layers import ConvBlock, Gates, Pyramid, conv_block, init_predictor
 from gffnet.models.ops import ConcatConv2d, LevelSum, resize, size_of
+from gffnet.registry import Registry
 
 
 class Fusion(nn.Module):
-    """L maps of given widths, finest first → L fused maps of `channels`, at the resolutions of those that came."""
+    """Base of all fusions:  X̃ = refine(mix(reduce(X), gates(X))).
+
+    `reduce` brings every map to `channels` (1x1 convolution, BN, ReLU), `mix` is the equation of the fusion, `refine`
+    is two 3x3 convolutions (BN, ReLU) per level. Gates are values: to inspect, close or set them, call
+    `fuse(reduced, edited_gates)`.
+
+    L ≥ 2 maps (B, C_l, H_l, W_l), finest first → L maps (B, channels, H_l, W_l). A subclass defines `mix`.
+    """
 
     takes_context: ClassVar[bool] = False
-    """Whether the context map `y_0` joins the pyramid as its topmost map; its fused map then replaces `y_0`."""
+    """Whether the context map `y_0` is the topmost map; its fused map then replaces `y_0` downstream."""
 
-    def __init__(self, widths: Sequence[int], channels: int = 256) -> None:
-        """`widths`: channels of the maps `X_1..X_L`, finest first."""
+    def __init__(self, in_channels: Sequence[int], channels: int = 256) -> None:
+        """`in_channels`: channels of the maps `X_1..X_L`, finest first."""
         super().__init__()
-        if len(widths) < 2:
-            raise ValueError(f"a fusion needs at least two levels, but widths is {list(widths)}")
-        self.widths = tuple(widths)
+        if len(in_channels) < 2:
+            raise ValueError(f"a fusion needs at least two levels, but in_channels is {list(in_channels)}")
+        self.in_channels = tuple(in_channels)
         self.channels = channels
-        self.reductions = nn.ModuleList(conv_block(width, channels, 1) for width in widths)
+        self.reductions = nn.ModuleList(conv_block(c, channels, 1) for c in in_channels)
         self.refinements = nn.ModuleList(
-            nn.Sequential(conv_block(channels, channels, 3), conv_block(channels, channels, 3)) for _ in widths
+            nn.Sequential(conv_block(channels, channels, 3), conv_block(channels, channels, 3)) for _ in in_channels
         )
 
     def reduce(self, maps: Pyramid) -> list[Tensor]:
-        """Every `X_l` (B, C_l, H_l, W_l) by a 1x1 convolution → (B, channels, H_l, W_l)."""
+        """`X_l` (B, C_l, H_l, W_l) → reduced maps (B, channels, H_l, W_l)."""
         return [reduction(x) for reduction, x in zip(self.reductions, maps, strict=True)]
 
     def gates(self, maps: Pyramid) -> Gates | None:
-        """The gate maps `G_l` of the unreduced maps, or `None` where the fusion has no gates."""
+        """Return the gate maps `G_l` of the unreduced maps, or `None` where the fusion has no gates."""
         return None
 
     def mix(self, reduced: Pyramid, gates: Gates | None) -> list[Tensor]:
-        """The fusion's equation, before refinement."""
+        """Apply the equation of the fusion to the reduced maps."""
         raise NotImplementedError
 
     def fuse(self, reduced: Pyramid, gates: Gates | None) -> list[Tensor]:
@@ -57,58 +73,54 @@ class Fusion(nn.Module):
 
 
 class GatedFusion(Fusion):
-    """A fusion with a gate map a level: `G_l = sigmoid(w_l * X_l)`, `w_l` a 1x1 convolution with bias and no norm."""
+    """Base of fusions with one gate map per level:  G_l = sigmoid(w_l * X_l).
+
+    `w_l` is a 1x1 convolution with bias, without normalization, of the unreduced map.
+    """
 
     def __init__(
-        self, widths: Sequence[int], channels: int = 256, gate_channels: Literal["one", "each"] = "one"
+        self, in_channels: Sequence[int], channels: int = 256, gate_channels: Literal["one", "each"] = "one"
     ) -> None:
-        """`gate_channels`: `one` gate value a position, as the paper has it, or `each` channel its own."""
-        super().__init__(widths, channels)
-        gates = 1 if gate_channels == "one" else channels
-        convs = [nn.Conv2d(width, gates, 1) for width in widths]
+        """`gate_channels`: `one` gate value per position (the paper), or one for `each` channel."""
+        super().__init__(in_channels, channels)
+        convs = [nn.Conv2d(c, 1 if gate_channels == "one" else channels, 1) for c in in_channels]
         for conv in convs:
-            start_small(conv)
+            init_predictor(conv)
         self.gate_convs = nn.ModuleList(convs)
 
     def gates(self, maps: Pyramid) -> Gates:
-        """`G_l` (B, 1, H_l, W_l) in [0, 1], or (B, channels, H_l, W_l)."""
+        """`X_l` → `G_l` (B, 1, H_l, W_l) in [0, 1], or (B, channels, H_l, W_l)."""
         return [torch.sigmoid(conv(x)) for conv, x in zip(self.gate_convs, maps, strict=True)]
 
 
-# Fusion by concatenation, Eq. (2).
+FUSIONS: Registry[type[Fusion]] = Registry("fusion")
 
 
+@FUSIONS.register("concat")
 class Concat(Fusion):
     """Concatenation of all levels, Eq. (2):  X̃_l = H_l([X_1, ..., X_L]).
 
-    Every map is reduced to `channels` and resized to level l; `H_l` is a 1x1 convolution back to `channels`, so that
-    the refinement is that of the other fusions. `Pyramid` of L maps (B, C_i, H_i, W_i) → L maps
-    (B, channels, H_i, W_i).
+    `H_l` is a 1x1 convolution back to `channels`, so that refinement costs what it costs the other fusions.
     """
 
-    def __init__(self, widths: Sequence[int], channels: int = 256) -> None:
-        super().__init__(widths, channels)
-        all_levels = [channels] * len(widths)
-        self.projections = nn.ModuleList(ConvBlock(ConcatConv2d(all_levels, channels, 1)) for _ in widths)
+    def __init__(self, in_channels: Sequence[int], channels: int = 256) -> None:
+        super().__init__(in_channels, channels)
+        levels = len(in_channels)
+        self.projections = nn.ModuleList(
+            ConvBlock(ConcatConv2d([channels] * levels, channels, 1)) for _ in range(levels)
+        )
 
     def mix(self, reduced: Pyramid, gates: Gates | None) -> list[Tensor]:
         """Eq. (2)."""
         return [project(reduced, size_of(x)) for project, x in zip(self.projections, reduced, strict=True)]
 
 
-# Fusion by addition, Eq. (3).
-
-
+@FUSIONS.register("addition")
 class Addition(Fusion):
-    """Element-wise sum of all levels, Eq. (3):  X̃_l = Σ_i X_i.
+    """Element-wise sum of all levels, Eq. (3):  X̃_l = Σ_i X_i."""
 
-    Every map is reduced to `channels` and resized to level l before it is added; levels that share a resolution are
-    summed first, since bilinear resizing is linear. `Pyramid` of L maps (B, C_i, H_i, W_i) → L maps
-    (B, channels, H_i, W_i).
-    """
-
-    def __init__(self, widths: Sequence[int], channels: int = 256) -> None:
-        super().__init__(widths, channels)
+    def __init__(self, in_channels: Sequence[int], channels: int = 256) -> None:
+        super().__init__(in_channels, channels)
         self.sum = LevelSum(others_only=False)
 
     def mix(self, reduced: Pyramid, gates: Gates | None) -> list[Tensor]:
@@ -117,14 +129,11 @@ class Addition(Fusion):
         return total
 
 
-# Feature pyramid network (Lin et al., CVPR 2017) on top of a context module, Eq. (4).
-
-
+@FUSIONS.register("fpn")
 class FPN(Fusion):
-    """Top-down sum, Eq. (4):  X̃_L = X_L,  X̃_l = X_l + X̃_{l+1}.
+    """Top-down sum (Lin et al., "Feature Pyramid Networks", CVPR 2017), Eq. (4):  X̃_L = X_L,  X̃_l = X_l + X̃_{l+1}.
 
-    The topmost map is the context map `y_0`: five maps for a backbone of four. `Pyramid` of L maps
-    (B, C_i, H_i, W_i) → L maps (B, channels, H_i, W_i).
+    The topmost map is the context map `y_0`: five maps for a backbone of four.
     """
 
     takes_context = True
@@ -137,14 +146,12 @@ class FPN(Fusion):
         return mixed[::-1]
 
 
-# Feature pyramid network with the paper's duplex gates in its top-down pathway.
-
-
+@FUSIONS.register("gated_fpn")
 class GatedFPN(GatedFusion):
     """Gated top-down sum:  X̃_L = X_L,  X̃_l = (1 + G_l) · X_l + (1 - G_l) · resize(G_{l+1} · X̃_{l+1}).
 
-    The paper tries it (Table 1) without writing it down; this is Eq. (5) with the next higher level as only sender.
-    The topmost map is the context map `y_0`. `Pyramid` of L maps (B, C_i, H_i, W_i) → L maps (B, channels, H_i, W_i).
+    The paper evaluates it (Table 1) without an equation; this is Eq. (5) with the next higher level as only sender.
+    The topmost map is the context map `y_0`.
     """
 
     takes_context = True
@@ -160,36 +167,33 @@ class GatedFPN(GatedFusion):
         return mixed[::-1]
 
 
-# Gated Fully Fusion (Li et al., AAAI-20), Eq. (5).
-
-
+@FUSIONS.register("gff")
 class GatedFullyFusion(GatedFusion):
-    """Every level to every level, through gates on both sides, Eq. (5):
+    """Gated Fully Fusion, Eq. (5): every level to every level, through gates on both sides:
 
         X̃_l = (1 + G_l) · X_l + (1 - G_l) · Σ_{i≠l} G_i · X_i,      G_l = sigmoid(w_l * X_l)
 
-    A level sends where its gate is open and receives where it is closed. All levels are fused at once, from the
-    unfused maps and gates (the authors' released code overwrites maps as it goes). A map is gated first and resized
-    to the receiving level then; maps of one resolution are summed before they are resized (`LevelSum`).
+    A level sends where its gate is open and receives where it is closed. All levels are fused simultaneously, from the
+    unfused maps and gates (the released code overwrites maps as it goes). Maps are gated before they are resized.
 
-    `Pyramid` of L maps (B, C_i, H_i, W_i), finest first → L maps (B, channels, H_i, W_i). Fits any backbone:
+    Fits any backbone:
 
-        fusion = GatedFullyFusion(widths=(256, 512, 1024, 2048))
+        fusion = GatedFullyFusion(in_channels=(256, 512, 1024, 2048), channels=256)
         fused = fusion([x1, x2, x3, x4])
     """
 
     def __init__(
-        self, widths: Sequence[int], channels: int = 256, gate_channels: Literal["one", "each"] = "one"
+        self, in_channels: Sequence[int], channels: int = 256, gate_channels: Literal["one", "each"] = "one"
     ) -> None:
-        """`widths`: channels of `X_1..X_L`. `gate_channels`: `one` gate value a position, or `each` channel its own."""
-        super().__init__(widths, channels, gate_channels)
+        """`in_channels`: of `X_1..X_L`. `gate_channels`: `one` gate value per position, or one for `each` channel."""
+        super().__init__(in_channels, channels, gate_channels)
         self.sum = LevelSum(others_only=True)
 
     def mix(self, reduced: Pyramid, gates: Gates | None) -> list[Tensor]:
         """Eq. (5)."""
         assert gates is not None
         sent = [g * x for g, x in zip(gates, reduced, strict=True)]
-        # (1 + G) X = X + G X: what a level sends is part of what it keeps.
+        # (1 + G) X = X + G X: what a level sends is also added to its own map.
         return [
             torch.addcmul(x + own, 1 - g, others)
             for x, g, own, others in zip(reduced, gates, sent, self.sum(sent), strict=True)

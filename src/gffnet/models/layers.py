@@ -1,4 +1,4 @@
-"""The block that the whole network is made of: convolution, batch normalisation, ReLU."""
+"""Building blocks of every part of the network, and the values that pass between the parts."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -7,9 +7,39 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+Pyramid: TypeAlias = Sequence[Float[Tensor, "b _c _h _w"]]
+"""Feature maps `X_1..X_L` of one batch, finest first: `(B, C_l, H_l, W_l)`."""
+
+Gates: TypeAlias = Sequence[Float[Tensor, "b _g _h _w"]]
+"""Gate maps `G_1..G_L` in `[0, 1]`, finest first: `(B, 1, H_l, W_l)`, or one value per channel."""
+
+
+class Output(NamedTuple):
+    """The output of the network, in training and in evaluation."""
+
+    logits: Float[Tensor, "b k h w"]
+    """Scores of the K classes, at the size of the images."""
+    gates: Gates | None
+    """The gate maps that the fusion used; `None` for a fusion without gates."""
+
+
+class Encoded(NamedTuple):
+    """All that the network computes before fusion: encode images once, decode them with any gates."""
+
+    reduced: Pyramid | None
+    """The reduced maps, finest first; `None` for a network without fusion."""
+    gates: Gates | None
+    """The learned gates; `None` for a fusion without gates."""
+    context: Float[Tensor, "b d _h _w"]
+    """The context map `y_0`."""
+    size: tuple[int, int]
+    """Height and width of the logits that this is decoded to."""
+    input_size: tuple[int, int]
+    """Height and width of the images that the backbone was given, after scaling."""
+
 
 class Norm(nn.BatchNorm2d):
-    """Batch normalisation that falls back on its running statistics where a batch has one value per channel.
+    """Batch normalization that uses its running statistics where a batch has a single value per channel.
 
     That happens in training with one image and a pooling bin of 1x1: a single value has no variance.
     """
@@ -22,62 +52,28 @@ class Norm(nn.BatchNorm2d):
 
 
 class ConvBlock(nn.Module):
-    """Convolution, batch normalisation, ReLU. Every convolution but the gates and the classifier is one of these."""
+    """Convolution, batch normalization, ReLU: every convolution but the gates and the classifier."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
-        """`conv`: the convolution, without bias; further arguments of `forward` go to it."""
+        """`conv`: a convolution without bias, which receives the arguments of `forward`."""
         super().__init__()
         self.conv = conv
         self.norm = Norm(conv.out_channels)
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, *inputs: Any) -> Tensor:
-        """What the convolution takes → (B, out, h, w), non-negative."""
+        """Inputs of the convolution → (B, out_channels, H, W), non-negative."""
         return F.relu(self.norm(self.conv(*inputs)), inplace=True)
 
 
-def start_small(conv: nn.Conv2d) -> None:
-    """Initial weights of a gate or a classifier, which no normalisation follows: normal with 0.01, bias 0."""
+def conv_block(in_channels: int, out_channels: int, kernel_size: int, dilation: int = 1) -> ConvBlock:
+    """Return a `ConvBlock` around a plain convolution that keeps height and width."""
+    padding = dilation * (kernel_size // 2)
+    return ConvBlock(nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding, dilation=dilation, bias=False))
+
+
+def init_predictor(conv: nn.Conv2d) -> None:
+    """Initialize a gate or classifier, which no normalization follows: weights from N(0, 0.01²), bias 0."""
     nn.init.normal_(conv.weight, std=0.01)
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)
-
-
-def conv_block(in_channels: int, out_channels: int, kernel: int, dilation: int = 1) -> ConvBlock:
-    """A `ConvBlock` around a plain convolution that keeps the size of its map."""
-    padding = dilation * (kernel // 2)
-    return ConvBlock(nn.Conv2d(in_channels, out_channels, kernel, padding=padding, dilation=dilation, bias=False))
-
-
-# The values that pass between the parts of the network.
-
-
-Pyramid: TypeAlias = Sequence[Float[Tensor, "b _c _h _w"]]
-"""Feature maps `X_1..X_L` of one batch, finest first: `(B, C_l, H_l, W_l)`."""
-
-Gates: TypeAlias = Sequence[Float[Tensor, "b _g _h _w"]]
-"""Gate maps `G_1..G_L` in `[0, 1]`, finest first: `(B, 1, H_l, W_l)`, or one value a channel."""
-
-
-class Output(NamedTuple):
-    """What the network answers, in training and in evaluation alike."""
-
-    logits: Float[Tensor, "b k h w"]
-    """One score a class and pixel, at the size of the input image."""
-    gates: Gates | None
-    """The gate maps that the fusion used, or `None` for a fusion without gates."""
-
-
-class Encoded(NamedTuple):
-    """What an image, or a batch of windows, is to the fusion: encode once, fuse as often as one likes."""
-
-    reduced: Pyramid
-    """The reduced maps, finest first."""
-    gates: Gates | None
-    """The learned gates, or `None` for a fusion without."""
-    context: Tensor
-    """`y_0`."""
-    size: tuple[int, int]
-    """Height and width of the image, and of the logits that this is decoded to."""
-    seen: tuple[int, int]
-    """Height and width that the backbone saw the image at."""

@@ -1,13 +1,13 @@
-"""Weights of a backbone from a file.
+"""Weights of backbones: from a file (`weights: FILE`), or those that timm publishes (`weights: imagenet`).
 
-A file is .safetensors, or what `torch.save` writes (.pth, .pt, .bin, .ckpt), which is read as tensors only, so that no
-file can run code. It holds a state dict, bare or wrapped (`state_dict`, `model`, `backbone`). Its names stand as they
-are or behind `module.`, `model.`, `encoder.`, `backbone.`; what lies outside such a prefix is no part of the backbone.
-Names are timm's, which for ResNet are torchvision's too. torchvision's old names of DenseNet (`norm.1`) are understood,
-and those that timm translates when it reads older files of its own.
+A file is .safetensors, or what `torch.save` writes (.pth, .pt, .bin, .ckpt), read as tensors only, so that no file can
+run code. It holds a state dict, bare or under `state_dict`, `model` or `backbone`. Names may stand behind `module.`,
+`model.`, `encoder.` or `backbone.`; what lacks such a prefix that others have is not part of the backbone. Names are
+timm's, which for ResNet are torchvision's too, or the backbone's own. torchvision's old names of DenseNet (`norm.1`)
+and those that timm itself converts are understood.
 
-Everything must fit but the classifier, which is left out, and the first convolution, which is made to fit the number
-of input channels by timm's rule where the file has three.
+Everything must fit but the classifier, which is dropped, and the first convolution, which timm's rule adapts to the
+number of input channels where the file has three.
 """
 
 import pickle
@@ -31,16 +31,166 @@ from timm.models import adapt_input_conv
 from torch import Size, Tensor, nn
 
 from gffnet.errors import UserError, nearest
-from gffnet.models.backbones import Backbone
 from gffnet.recipe import BackboneRecipe
 
-# Whose weights are these? For the error that says they do not fit.
+State = dict[str, Tensor]
 
-
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+WRAPPERS = ("state_dict", "model", "backbone")
+PREFIXES = ("module.", "model.", "encoder.", "backbone.")
 COUNTER = "num_batches_tracked"
-"""The buffer of batch norms that old files lack; what it holds has no effect here."""
+"""Buffer of batch normalization that old files lack; it has no effect here."""
 
-KNOWN: tuple[tuple[str, tuple[str, ...]], ...] = (
+
+def read_weights(path: Path) -> State:
+    """Read the tensors of a weights file, under the names they have there.
+
+    Raises:
+        UserError: the file does not exist, is damaged, or holds no tensors by name.
+    """
+    if not path.is_file():
+        near = nearest(str(path), ("imagenet", "none"))
+        raise UserError(f"weights file {path} does not exist.{near} model.backbone.weights: imagenet, none or a file.")
+    if path.suffix not in SUFFIXES:
+        raise UserError(f"weights file {path}: its name must end with {', '.join(SUFFIXES)}.")
+    try:
+        content: Any
+        if path.suffix == ".safetensors":
+            content = safetensors.torch.load_file(path, device="cpu")
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise UserError(
+            f"weights file {path} is no checkpoint, or holds Python objects besides tensors; those could run code and "
+            "are not read. Save the weights alone: torch.save(model.state_dict(), FILE)."
+        ) from None
+    except Exception as error:  # parsers raise anything on a damaged file
+        reason = " ".join(str(error).split()).partition(". ")[0] or "it ends too early"
+        raise UserError(f"weights file {path} is damaged, or no checkpoint: {reason}. Download it again.") from None
+    state = _unwrap(content)
+    if not state:
+        raise UserError(f"weights file {path} holds no state dict, neither bare nor under {', '.join(WRAPPERS)}.")
+    return state
+
+
+def _unwrap(content: Any) -> State:
+    """Return the named tensors in the content of a file, without their wrappers; empty if there are none."""
+    while isinstance(content, Mapping):
+        inner = [content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)]
+        if not inner:
+            return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+        content = inner[0]
+    return {}
+
+
+def fit_weights(state: State, own: Mapping[str, Tensor], recipe: BackboneRecipe, path: Path) -> State:
+    """Fit tensors from a file to a backbone.
+
+    Args:
+        state: tensors by name, as `read_weights` returns them.
+        own: state dict of the backbone.
+        recipe: names the timm model and its input channels.
+        path: the file, named in errors.
+
+    Returns:
+        All parameters and buffers of the timm model but the classifier's under timm's names, or those of `own`.
+
+    Raises:
+        UserError: names or shapes differ; the message lists them, and the model that the weights seem to be of.
+    """
+    with torch.device("meta"):
+        full, reference = (
+            timm.create_model(recipe.name, num_classes=n, in_chans=recipe.in_channels) for n in (1000, 0)
+        )
+    expected = reference.state_dict()
+    classifier = full.state_dict().keys() - expected.keys()
+    state = _strip_prefixes(state, expected)
+    # torchvision's old names of DenseNet: denselayer1.norm.2 is denselayer1.norm2.
+    state = {re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.", r"\1\2.", name): value for name, value in state.items()}
+    if state.keys() == own.keys() and not Differences.between(own, state):
+        return state
+    found = []
+    for candidate in (state, _convert(state, reference)):
+        without_classifier = {name: value for name, value in candidate.items() if name not in classifier}
+        fitted = _adapt_input_channels(without_classifier, recipe)
+        found.append(Differences.between(expected, fitted))
+        if not found[-1]:
+            counters = {name: torch.tensor(0) for name in expected if name.endswith(COUNTER)}
+            return {**counters, **fitted}
+    model = identify_model(state)
+    remedy = f"It seems to hold {model}: set model.backbone.name={model}, or give" if model else "Give"
+    raise UserError(
+        f"weights file {path} does not fit backbone {recipe.name!r}: {found[0]}. {remedy} one of {recipe.name}."
+    )
+
+
+def _strip_prefixes(state: State, expected: Iterable[str]) -> State:
+    """Remove the prefixes that training code adds to names, and all entries without them."""
+    own = [prefix for prefix in PREFIXES if any(name.startswith(prefix) for name in expected)]
+    found = next((p for p in PREFIXES if p not in own and any(name.startswith(p) for name in state)), None)
+    if found is None:
+        return state
+    return _strip_prefixes(
+        {n.removeprefix(found): value for n, value in state.items() if n.startswith(found)}, expected
+    )
+
+
+def _convert(state: State, reference: nn.Module) -> State:
+    """Convert names of older releases as timm does when it loads weights into the model `reference`."""
+    convert = getattr(sys.modules[type(reference).__module__], "checkpoint_filter_fn", None)
+    if convert is None:
+        return state
+    try:
+        return dict(convert(dict(state), reference))
+    except (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
+        return state  # names that it does not know
+
+
+def _adapt_input_channels(state: State, recipe: BackboneRecipe) -> State:
+    """Adapt the first convolutions to the input channels of the model, where they have three."""
+    config = timm.get_pretrained_cfg(recipe.name)
+    first = config.first_conv if config is not None else None
+    names = [f"{name}.weight" for name in ((first,) if isinstance(first, str) else first or ())]
+    rgb = [name for name in names if name in state and state[name].ndim == 4 and state[name].shape[1] == 3]
+    return {**state, **{name: adapt_input_conv(recipe.in_channels, state[name]) for name in rgb}}
+
+
+class Differences(NamedTuple):
+    """The differences between a state dict and the one that a model expects; false if there are none."""
+
+    missing: list[str]
+    unexpected: list[str]
+    shapes: list[str]
+
+    @classmethod
+    def between(cls, expected: Mapping[str, Tensor], state: State) -> "Differences":
+        """Compare names and shapes; counters may be missing."""
+        return cls(
+            [name for name in expected if name not in state and not name.endswith(COUNTER)],
+            [name for name in state if name not in expected],
+            [
+                f"{name} is {_shape(state[name])}, not {_shape(value)}"
+                for name, value in expected.items()
+                if name in state and state[name].shape != value.shape
+            ],
+        )
+
+    def __bool__(self) -> bool:
+        return any(tuple(self))
+
+    def __str__(self) -> str:
+        parts = []
+        for names, what in zip(self, ("missing", "unexpected", "of another shape"), strict=True):
+            if names:
+                parts.append(f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})")
+        return "; ".join(parts)
+
+
+def _shape(value: Tensor) -> str:
+    return "x".join(map(str, value.shape)) or "a number"
+
+
+COMMON_MODELS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "layer1.0.conv1.weight",
         (
@@ -67,210 +217,37 @@ KNOWN: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
 )
-"""A name that tells a family, and the family's common models."""
+"""A parameter by which a family is recognized, and common models of the family."""
 
 
-def lookalike(state: Mapping[str, Tensor]) -> str | None:
-    """The common timm model with exactly the names and shapes of `state`, classifier apart; None if there is none."""
-    sizes = _sizes(state)
-    for sign, names in KNOWN:
-        for name in names if sign in state else ():
+def identify_model(state: Mapping[str, Tensor]) -> str | None:
+    """Return the common timm model with exactly the names and shapes of `state`, classifier apart, if there is one."""
+    shapes = _shapes(state)
+    for parameter, names in COMMON_MODELS:
+        for name in names if parameter in state else ():
             with torch.device("meta"):
-                expected = _sizes(timm.create_model(name, num_classes=0).state_dict())
-            if all(sizes.get(key) == size for key, size in expected.items()) and len(sizes) - len(expected) <= 2:
+                expected = _shapes(timm.create_model(name, num_classes=0).state_dict())
+            if all(shapes.get(key) == shape for key, shape in expected.items()) and len(shapes) - len(expected) <= 2:
                 return name
     return None
 
 
-def _sizes(state: Mapping[str, Tensor]) -> dict[str, Size]:
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, Size]:
     return {name: value.shape for name, value in state.items() if not name.endswith(COUNTER)}
 
 
-State = dict[str, Tensor]
-
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
-WRAPPERS = ("state_dict", "model", "backbone")
-PREFIXES = ("module.", "model.", "encoder.", "backbone.")
-
-
-def read_weights_file(path: Path) -> State:
-    """The tensors in a file, under the names they have there.
-
-    Raises:
-        UserError: the file does not exist, is damaged, or holds no tensors by name.
-    """
-    if not path.is_file():
-        near = nearest(str(path), ("imagenet", "none"))
-        raise UserError(f"weights file {path} does not exist.{near} model.backbone.weights: imagenet, none or a file.")
-    if path.suffix not in SUFFIXES:
-        raise UserError(f"weights file {path}: its name must end with {', '.join(SUFFIXES)}.")
-    try:
-        content = _read(path)
-    except pickle.UnpicklingError:
-        raise UserError(
-            f"weights file {path} is no checkpoint, or holds Python objects besides tensors; those could run code and "
-            "are not read. Save the weights alone: torch.save(model.state_dict(), FILE)."
-        ) from None
-    except Exception as error:  # a damaged file makes its parser raise anything
-        reason = " ".join(str(error).split()).partition(". ")[0] or "it ends too early"
-        raise UserError(f"weights file {path} is damaged, or no checkpoint: {reason}. Fetch it again.") from None
-    state = _tensors(content)
-    if not state:
-        raise UserError(f"weights file {path} holds no state dict, neither bare nor under {', '.join(WRAPPERS)}.")
-    return state
-
-
-def load_weights(backbone: Backbone, recipe: BackboneRecipe, state: State, path: Path) -> None:
-    """Load tensors into a backbone.
-
-    Args:
-        backbone: what `recipe` builds; changed in place.
-        recipe: names the model and its input channels.
-        state: what `read_weights` found in the file `path`.
-        path: named in errors.
-
-    Raises:
-        UserError: names or shapes differ; it says which, and whose weights they seem to be.
-    """
-    plain, classifier = _reference(recipe)
-    expected = plain.state_dict()
-    state = _translated(_unprefixed(state, expected))
-    own = backbone.state_dict()
-    if state.keys() == own.keys() and not _differences(own, state).any():
-        backbone.load_state_dict(state)
-        return
-    found = []
-    for candidate in (state, _updated(state, plain)):
-        fitted = _adapted({name: value for name, value in candidate.items() if name not in classifier}, recipe)
-        found.append(_differences(expected, fitted))
-        if not found[-1].any():
-            counters = {name: torch.tensor(0) for name in expected if name.endswith(COUNTER)}
-            backbone.load_timm({**counters, **fitted})
-            return
-    raise _misfit(recipe, path, found[0], lookalike(state))
-
-
-class Differences(NamedTuple):
-    """How a state dict differs from the one a model has."""
-
-    missing: list[str]
-    unexpected: list[str]
-    shapes: list[str]
-
-    def any(self) -> bool:
-        """Whether there are any."""
-        return bool(self.missing or self.unexpected or self.shapes)
-
-
-def _read(path: Path) -> Any:
-    """The content of a file, whatever it is."""
-    if path.suffix == ".safetensors":
-        return safetensors.torch.load_file(path, device="cpu")
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _tensors(content: Any) -> State:
-    """The named tensors in the content of a file, out of their wrappers; empty if there are none."""
-    while isinstance(content, Mapping):
-        inner = [content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)]
-        if not inner:
-            return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-        content = inner[0]
-    return {}
-
-
-def _unprefixed(state: State, expected: Iterable[str]) -> State:
-    """`state` without the prefixes that training code puts before its names."""
-    own = [prefix for prefix in PREFIXES if any(name.startswith(prefix) for name in expected)]
-    found = next((p for p in PREFIXES if p not in own and any(name.startswith(p) for name in state)), None)
-    if found is None:
-        return state
-    return _unprefixed({n.removeprefix(found): value for n, value in state.items() if n.startswith(found)}, expected)
-
-
-def _translated(state: State) -> State:
-    """`state` with torchvision's old names of DenseNet in today's form: `denselayer1.norm.2` is `denselayer1.norm2`."""
-    return {re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.", r"\1\2.", name): value for name, value in state.items()}
-
-
-def _reference(recipe: BackboneRecipe) -> tuple[nn.Module, set[str]]:
-    """The timm model without classifier or memory, and the names of the classifier's parameters."""
-    with torch.device("meta"):
-        whole, plain = (timm.create_model(recipe.name, num_classes=n, in_chans=recipe.in_channels) for n in (1000, 0))
-    return plain, whole.state_dict().keys() - plain.state_dict().keys()
-
-
-def _updated(state: State, plain: nn.Module) -> State:
-    """`state` as timm itself would read it into the model `plain`: older names become today's."""
-    translate = getattr(sys.modules[type(plain).__module__], "checkpoint_filter_fn", None)
-    if translate is None:
-        return state
-    try:
-        return dict(translate(dict(state), plain))
-    except (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
-        return state  # other names than it knows
-
-
-def _adapted(state: State, recipe: BackboneRecipe) -> State:
-    """`state` with the first convolutions fitted to the model's input channels, if they have three."""
-    config = timm.get_pretrained_cfg(recipe.name)
-    first = config.first_conv if config is not None else None
-    names = [f"{name}.weight" for name in ((first,) if isinstance(first, str) else first or ())]
-    fits = [name for name in names if name in state and state[name].ndim == 4 and state[name].shape[1] == 3]
-    return {**state, **{name: adapt_input_conv(recipe.in_channels, state[name]) for name in fits}}
-
-
-def _differences(expected: Mapping[str, Tensor], state: State) -> Differences:
-    """How `state` differs from the `expected` one."""
-    return Differences(
-        [name for name in expected if name not in state and not name.endswith(COUNTER)],
-        [name for name in state if name not in expected],
-        [
-            f"{name} is {_size(state[name])}, not {_size(value)}"
-            for name, value in expected.items()
-            if name in state and state[name].shape != value.shape
-        ],
-    )
-
-
-def _size(value: Tensor) -> str:
-    return "x".join(map(str, value.shape)) or "a number"
-
-
-def _misfit(recipe: BackboneRecipe, path: Path, found: Differences, seems: str | None) -> UserError:
-    """The error for weights that do not fit."""
-    parts = []
-    for names, what in (
-        (found.missing, "missing"),
-        (found.unexpected, "unexpected"),
-        (found.shapes, "of another shape"),
-    ):
-        if names:
-            parts.append(f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})")
-    remedy = f"It seems to hold {seems}: set model.backbone.name={seems}, or give" if seems else "Give"
-    return UserError(
-        f"weights file {path} does not fit backbone {recipe.name!r}: {'; '.join(parts)}. {remedy} one of {recipe.name}."
-    )
-
-
-# `weights: imagenet`: the file of timm's own weights, from the local cache of the hub or the hub itself.
-#
-# Without a network the hub's client tries for most of a minute before it gives up. Here the cache is asked first, then
-# whether the hub answers at all, for two seconds; the error that follows says how to bring the file here by hand.
-
-
-HUB_PATIENCE = 2.0
-"""Seconds that the hub has to accept a connection."""
+HUB_TIMEOUT = 2.0
+"""Seconds within which the hub must accept a connection."""
 
 
 def pretrained_file(name: str) -> Path:
-    """The file of the weights that timm publishes for a model.
+    """Return the file of the weights that timm publishes for a model, from the hub's cache or the hub.
 
     Args:
         name: a timm model name, with or without a tag (`resnet50`, `resnet50.tv_in1k`).
 
     Raises:
-        UserError: there are no such weights, or the file is not here and cannot be fetched.
+        UserError: there are no such weights, or the file is not in the cache and cannot be downloaded.
     """
     config = timm.get_pretrained_cfg(name)
     if config is None or not config.hf_hub_id:
@@ -285,8 +262,8 @@ def pretrained_file(name: str) -> Path:
         if isinstance(cached, str):
             return Path(cached)
     remedy = (
-        f"On a machine with a network: `hf download {repository} {files[0]} --local-dir .`; bring the file here and "
-        "pass --set model.backbone.weights=FILE. Or start from random weights: --set model.backbone.weights=none."
+        f"On a machine with a network: `hf download {repository} {files[0]} --local-dir .`; copy the file here and "
+        "pass --set model.backbone.weights=FILE. Or use random weights: --set model.backbone.weights=none."
     )
     missing = (
         f"weights 'imagenet' of backbone {name!r}: {repository} is not in the local cache {constants.HF_HUB_CACHE}"
@@ -297,17 +274,17 @@ def pretrained_file(name: str) -> Path:
         raise UserError(f"{missing}, and {urlsplit(constants.ENDPOINT).hostname} cannot be reached. {remedy}")
     try:
         return _download(repository, files, revision or None)
-    except Exception as error:  # what the client raises differs between its releases, and so do its parents
+    except Exception as error:  # what the client raises differs between its releases
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{missing}, and the download failed: {reason.rstrip('.')}. {remedy}") from error
 
 
 def _download(repository: str, files: list[str], revision: str | None) -> Path:
-    """Fetch the first of `files` that the repository holds into the cache."""
+    """Download the first of `files` that the repository holds."""
     for file in files[:-1]:
         try:
             return Path(hf_hub_download(repository, file, revision=revision))
-        except LocalEntryNotFoundError:  # no answer, rather than the answer that there is no such file
+        except LocalEntryNotFoundError:  # no answer; it is a subclass of the answer that there is no such file
             raise
         except EntryNotFoundError:
             continue
@@ -315,21 +292,24 @@ def _download(repository: str, files: list[str], revision: str | None) -> Path:
 
 
 def reachable(endpoint: str) -> bool:
-    """Whether the host of a URL accepts a connection in time. Behind a proxy: taken for granted."""
+    """Return whether the host of a URL accepts a connection within `HUB_TIMEOUT`; behind a proxy, assume so.
+
+    huggingface_hub retries for 24 seconds without a network (measured, version 2.4), whatever its timeouts are set to.
+    """
     url = urlsplit(endpoint)
     host = url.hostname or ""
     proxies = urllib.request.getproxies()
     if (url.scheme in proxies or "all" in proxies) and not urllib.request.proxy_bypass(host):
         return True
-    answered = Event()
+    connected = Event()
 
     def connect() -> None:
         port = url.port or (80 if url.scheme == "http" else 443)
-        with suppress(OSError), socket.create_connection((host, port), timeout=HUB_PATIENCE):
-            answered.set()
+        with suppress(OSError), socket.create_connection((host, port), timeout=HUB_TIMEOUT):
+            connected.set()
 
-    # In a thread, since looking up a name knows no time limit.
+    # In a thread, since looking up a host name has no time limit.
     thread = Thread(target=connect, daemon=True)
     thread.start()
-    thread.join(HUB_PATIENCE)
-    return answered.is_set()
+    thread.join(HUB_TIMEOUT)
+    return connected.is_set()

@@ -67,7 +67,7 @@ class Rehearsal(nn.Module):
         training = recipe.training
         network = build_network(recipe.model.without_weights(), classes)
         self.network = network.to(memory_format=torch.channels_last)
-        self.auxiliary = AuxiliaryHead(network.backbone.widths[2], classes, dropout=recipe.model.dropout)
+        self.auxiliary = AuxiliaryHead(network.backbone.channels[2], classes, dropout=recipe.model.dropout)
         self.auxiliary_weight = training.auxiliary_weight
         weighted = training.loss.class_weights is not None or training.loss.class_weighting != "none"
         self.loss = SegmentationLoss(training.loss, torch.ones(classes) if weighted else None)

@@ -41,9 +41,9 @@ def both_losses(
         labels: train ids, 255 where a pixel is ignored.
     """
     size = size_of(images)
-    pyramid, context = network.features(images)
-    logits = network.decode(pyramid, context, size).logits
-    return loss(logits, labels), loss(auxiliary(pyramid[2], size), labels)
+    maps, context = network.features(images)
+    logits = network.decode(network.reduce(maps, context, size))
+    return loss(logits, labels), loss(auxiliary(maps[2], size), labels)
 
 
 def lower_precision(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:
@@ -102,7 +102,7 @@ class SegmentationTask(LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.network = network.to(memory_format=torch.channels_last)
-        self.auxiliary = AuxiliaryHead(network.backbone.widths[2], len(config.classes), dropout=config.model.dropout)
+        self.auxiliary = AuxiliaryHead(network.backbone.channels[2], len(config.classes), dropout=config.model.dropout)
         self.loss = SegmentationLoss(training.loss, class_weights)
         self.average = None if training.ema is None else ExponentialMovingAverage(self.network, training.ema)
         self.config = config

@@ -10,7 +10,7 @@ from tests.models import naive
 from tests.models.naive import (
     BACKBONE_SIZES,
     assert_equal,
-    assert_forms_agree,
+    assert_implementations_agree,
     bfloat16_errors,
     pyramid_sizes,
     random_maps,
@@ -22,13 +22,13 @@ KINDS = [FeaturePyramid, DenseFeaturePyramid, LiteralDensePyramid]
 contexts = st.sampled_from([2, CHANNELS, 7])
 
 
-def built(kind, context_width, levels, kernel=1):
-    options = {} if kind is FeaturePyramid else {"kernel": kernel}
-    return naive.randomised(kind(context_width, levels, CHANNELS, **options))
+def built(kind, context_channels, levels, kernel=1):
+    options = {} if kind is FeaturePyramid else {"kernel_size": kernel}
+    return naive.randomised(kind(context_channels, levels, CHANNELS, **options))
 
 
-def inputs(context_width, context_size, sizes):
-    return random_maps([context_width, *[CHANNELS] * len(sizes)], [context_size, *sizes])
+def inputs(context_channels, context_size, sizes):
+    return random_maps([context_channels, *[CHANNELS] * len(sizes)], [context_size, *sizes])
 
 
 def first(pyramid, context):
@@ -47,8 +47,8 @@ def prose(pyramid, context, fused):
     return [y[i] for i in range(levels + 1)]
 
 
-def letter(pyramid, context, fused):
-    """Eq. (6) to the letter: y_i = H_i([y_0, X̃_L, ..., X̃_{L+2-i}]), all at the finest resolution."""
+def literal(pyramid, context, fused):
+    """Eq. (6) as printed: y_i = H_i([y_0, X̃_L, ..., X̃_{L+2-i}]), all at the finest resolution."""
     levels = len(fused)
     y = [first(pyramid, context)]
     for i in range(1, levels + 1):
@@ -58,24 +58,24 @@ def letter(pyramid, context, fused):
 
 
 @pytest.mark.parametrize("kernel", [1, 3])
-@pytest.mark.parametrize("plain", [False, True])
-@pytest.mark.parametrize(("kind", "equation"), [(DenseFeaturePyramid, prose), (LiteralDensePyramid, letter)])
-@given(sizes=pyramid_sizes(least=1), context_size=sides(), context_width=contexts)
-def test_equals_equation_6(kind, equation, plain, kernel, sizes, context_size, context_width):
-    pyramid = built(kind, context_width, len(sizes), kernel)
-    use_reference(pyramid, plain)
-    context, *fused = inputs(context_width, context_size, sizes)
+@pytest.mark.parametrize("reference", [False, True])
+@pytest.mark.parametrize(("kind", "equation"), [(DenseFeaturePyramid, prose), (LiteralDensePyramid, literal)])
+@given(sizes=pyramid_sizes(least=1), context_size=sides(), context_channels=contexts)
+def test_equals_equation_6(kind, equation, reference, kernel, sizes, context_size, context_channels):
+    pyramid = built(kind, context_channels, len(sizes), kernel)
+    use_reference(pyramid, reference)
+    context, *fused = inputs(context_channels, context_size, sizes)
     assert_equal(pyramid(context, fused), equation(pyramid, context, fused))
 
 
-@given(sizes=pyramid_sizes(), context_size=sides(), context_width=contexts)
-def test_without_dense_connections_the_maps_come_back_topmost_first(sizes, context_size, context_width):
-    pyramid = built(FeaturePyramid, context_width, len(sizes))
-    context, *fused = inputs(context_width, context_size, sizes)
+@given(sizes=pyramid_sizes(), context_size=sides(), context_channels=contexts)
+def test_without_dense_connections_the_maps_come_back_topmost_first(sizes, context_size, context_channels):
+    pyramid = built(FeaturePyramid, context_channels, len(sizes))
+    context, *fused = inputs(context_channels, context_size, sizes)
     assert_equal(pyramid(context, fused), [first(pyramid, context), *fused[::-1]])
 
 
-def test_the_letter_leaves_the_finest_map_out_of_its_blocks():
+def test_the_literal_pyramid_leaves_the_finest_map_out_of_its_blocks():
     pyramid = built(LiteralDensePyramid, CHANNELS, 4)
     context, *fused = inputs(CHANNELS, (7, 9), BACKBONE_SIZES[0])
     *before, _ = pyramid(context, fused)
@@ -86,17 +86,17 @@ def test_the_letter_leaves_the_finest_map_out_of_its_blocks():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("context_width", [2, CHANNELS, 7])
+@pytest.mark.parametrize("context_channels", [2, CHANNELS, 7])
 @pytest.mark.parametrize("sizes", BACKBONE_SIZES)
-def test_widths_are_those_of_the_maps_returned(kind, context_width, sizes):
-    pyramid = built(kind, context_width, 4)
-    maps = pyramid(inputs(context_width, sizes[-1], sizes)[0], inputs(context_width, sizes[-1], sizes)[1:])
-    assert tuple(x.shape[1] for x in maps) == pyramid.widths
+def test_out_channels_are_those_of_the_maps_returned(kind, context_channels, sizes):
+    pyramid = built(kind, context_channels, 4)
+    maps = pyramid(inputs(context_channels, sizes[-1], sizes)[0], inputs(context_channels, sizes[-1], sizes)[1:])
+    assert tuple(x.shape[1] for x in maps) == pyramid.out_channels
     assert tuple(maps[0].shape[-2:]) == sizes[-1]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_context_map_of_the_right_width_is_taken_as_it_is(kind):
+def test_a_context_map_of_the_same_channels_is_not_reduced(kind):
     context, *fused = inputs(CHANNELS, (7, 9), BACKBONE_SIZES[0])
     pyramid = built(kind, CHANNELS, 4)
     assert isinstance(pyramid.reduce_context, nn.Identity)
@@ -105,10 +105,10 @@ def test_a_context_map_of_the_right_width_is_taken_as_it_is(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("kernel", [1, 3])
-def test_both_forms_and_their_gradients_agree(kind, kernel):
+def test_reference_and_efficient_agree_with_their_gradients(kind, kernel):
     pyramid = built(kind, 7, 4, kernel)
     context, *fused = inputs(7, (7, 9), BACKBONE_SIZES[0])
-    assert_forms_agree(pyramid, lambda m: m(context, fused), [context, *fused])
+    assert_implementations_agree(pyramid, lambda m: m(context, fused), [context, *fused])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -120,7 +120,7 @@ def test_training_reaches_every_parameter(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_images_of_a_batch_do_not_touch_each_other(kind):
+def test_images_of_a_batch_are_independent(kind):
     pyramid = built(kind, 7, 4)
     context, *fused = inputs(7, (7, 9), BACKBONE_SIZES[0])
     together = pyramid(context, fused)
@@ -130,11 +130,11 @@ def test_images_of_a_batch_do_not_touch_each_other(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_bfloat16_error_is_near_the_plain_form_s(kind):
+def test_bfloat16_error_is_close_to_that_of_the_reference(kind):
     pyramid = naive.randomised(kind(64, 4, 32))
     maps = random_maps([64, 32, 32, 32, 32], [(16, 16), (32, 32), (16, 16), (16, 16), (16, 16)])
-    cheap, plain = bfloat16_errors(pyramid, lambda m, x: m(x[0], x[1:]), maps)
-    assert cheap <= 1.5 * plain
+    efficient, reference = bfloat16_errors(pyramid, lambda m, x: m(x[0], x[1:]), maps)
+    assert efficient <= 1.5 * reference
 
 
 def parameters(pyramid):
@@ -148,5 +148,5 @@ def test_parameters():
         assert parameters(FeaturePyramid(512)) == reduction + norm
         assert parameters(FeaturePyramid(256)) == 0
         assert parameters(DenseFeaturePyramid(512)) == reduction + 14 * block + 5 * norm == 1_051_136
-        assert parameters(DenseFeaturePyramid(512, kernel=3)) == reduction + 9 * 14 * block + 5 * norm
+        assert parameters(DenseFeaturePyramid(512, kernel_size=3)) == reduction + 9 * 14 * block + 5 * norm
         assert parameters(LiteralDensePyramid(512)) == reduction + 10 * block + 5 * norm

@@ -1,5 +1,10 @@
+"""Weights of backbones: files of every form, misfits, damage; and timm's own from the hub's cache."""
+
 import os
 import re
+import socket
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,12 +14,27 @@ import safetensors.torch
 import timm
 import torch
 import torchvision
+from huggingface_hub import constants
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from torch import Tensor, nn
 
 from gffnet.errors import UserError
-from gffnet.models.gffnet import build_backbone
-from gffnet.models.weights import read_weights_file as read_weights
+from gffnet.models import weights
+from gffnet.models.backbones import build_backbone
+from gffnet.models.weights import COMMON_MODELS, identify_model, pretrained_file, read_weights
 from gffnet.recipe import BackboneRecipe
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test here may reach a network, and none may depend on there being none."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("tests have no network")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
 
 State = dict[str, Tensor]
 
@@ -229,7 +249,7 @@ class Runs:
         return os.mkdir, (str(self.file),)
 
 
-class TestFilesThatAreNone:
+class TestInvalidFiles:
     def test_missing(self, tmp_path: Path) -> None:
         assert "does not exist" in error(tmp_path / "weights.pth")
         assert "does not exist" in error(tmp_path)
@@ -237,7 +257,7 @@ class TestFilesThatAreNone:
     def test_a_misspelt_word(self) -> None:
         assert "Did you mean 'imagenet'?" in error(Path("imagnet"))
 
-    def test_another_kind(self, tmp_path: Path) -> None:
+    def test_another_suffix(self, tmp_path: Path) -> None:
         (tmp_path / "weights.npz").write_bytes(b"numbers")
         assert "must end with .safetensors, .pth" in error(tmp_path / "weights.npz")
 
@@ -284,3 +304,177 @@ class TestFilesThatAreNone:
 def test_read_weights_keeps_the_names_of_the_file(tmp_path: Path) -> None:
     torch.save({"model": {"module.a": torch.ones(2)}}, tmp_path / "weights.pth")
     assert list(read_weights(tmp_path / "weights.pth")) == ["module.a"]
+
+
+def meta_state(name: str, classes: int = 1000) -> dict[str, torch.Tensor]:
+    with torch.device("meta"):
+        return timm.create_model(name, num_classes=classes).state_dict()
+
+
+class TestIdentifyModel:
+    @pytest.mark.parametrize(
+        "name", ["resnet18", "resnet50d", "resnet101", "densenet161", "convnext_tiny", "efficientnet_b0"]
+    )
+    @pytest.mark.parametrize("classes", [0, 19])
+    def test_a_common_model_is_known_with_and_without_its_classifier(self, name: str, classes: int) -> None:
+        assert identify_model(meta_state(name, classes)) == name
+
+    def test_torchvisions_resnet_is_known(self) -> None:
+        with torch.device("meta"):
+            assert identify_model(torchvision.models.resnet34().state_dict()) == "resnet34"
+
+    def test_counters_do_not_matter(self) -> None:
+        assert identify_model({k: v for k, v in meta_state("resnet18").items() if "num_batches" not in k}) == "resnet18"
+
+    def test_something_else_is_not_guessed(self) -> None:
+        assert identify_model({"a.weight": torch.zeros(3)}) is None
+        assert identify_model({k: v for k, v in meta_state("resnet50").items() if "layer4" not in k}) is None
+        assert identify_model({**meta_state("resnet18"), **{f"decoder.{n}": torch.zeros(1) for n in range(9)}}) is None
+
+    def test_every_known_model_has_its_familys_sign(self) -> None:
+        for parameter, names in COMMON_MODELS:
+            assert parameter in meta_state(names[0])
+            assert all(timm.is_model(name) for name in names)
+
+
+REPOSITORY = timm.get_pretrained_cfg("test_resnet").hf_hub_id
+
+
+@pytest.fixture
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty cache; no proxy; a client that must not be asked."""
+
+    def must_not(*_: object, **__: object) -> str:
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(weights.urllib.request, "getproxies", dict)
+    monkeypatch.setattr(weights, "hf_hub_download", must_not)
+    return tmp_path
+
+
+def put(cache: Path, file: str, state: dict[str, torch.Tensor]) -> Path:
+    """A file in the cache, laid out as the hub's client does."""
+    folder = cache / f"models--{REPOSITORY.replace('/', '--')}"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("0123")
+    path = folder / "snapshots" / "0123" / file
+    path.parent.mkdir(parents=True)
+    safetensors.torch.save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
+    return path
+
+
+def hub_error(name: str = "test_resnet") -> str:
+    with pytest.raises(UserError) as caught:
+        pretrained_file(name)
+    return str(caught.value)
+
+
+class Answers:
+    """A hub that is there: how it answers for each file."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **answers: Exception | str) -> None:
+        self.answers, self.asked = answers, []
+        monkeypatch.setattr(weights, "reachable", lambda _: True)
+        monkeypatch.setattr(weights, "hf_hub_download", self)
+
+    def __call__(self, repository: str, file: str, revision: str | None) -> str:
+        self.asked.append(file)
+        answer = self.answers[file.partition(".")[0]]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.mark.usefixtures("cache")
+class TestHub:
+    @pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
+    def test_a_cached_file_needs_no_network(self, cache: Path, file: str) -> None:
+        reference = timm.create_model("test_resnet")
+        path = put(cache, file, reference.state_dict())
+        assert pretrained_file("test_resnet") == path
+        backbone = build_backbone(BackboneRecipe("test_resnet"))
+        for name, value in backbone.state_dict().items():
+            assert torch.equal(value, reference.state_dict()[name])
+
+    @pytest.mark.parametrize("name", ["test_resnet", "test_convnext"])
+    def test_cached_weights_fit_other_input_channels(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+    ) -> None:
+        reference = timm.create_model(name, num_classes=1000)
+        path = tmp_path / "model.safetensors"
+        safetensors.torch.save_file(reference.state_dict(), path)
+        monkeypatch.setattr("gffnet.models.backbones.pretrained_file", lambda _: path)
+        backbone = build_backbone(BackboneRecipe(name, output_stride=None, in_channels=1)).eval()
+        three = build_backbone(BackboneRecipe(name, output_stride=None)).eval()
+        grey = torch.randn(1, 1, 64, 64)
+        with torch.no_grad():
+            for x, y in zip(backbone(grey), three(grey.expand(-1, 3, -1, -1)), strict=True):
+                torch.testing.assert_close(x, y, rtol=1e-3, atol=1e-4)
+
+    def test_no_network_is_said_at_once_with_the_way_out(self) -> None:
+        start = time.monotonic()
+        message = hub_error()
+        assert time.monotonic() - start < 1
+        assert "'imagenet' of backbone 'test_resnet'" in message
+        assert "cannot be reached" in message
+        assert f"`hf download {REPOSITORY} model.safetensors --local-dir .`" in message
+        assert "--set model.backbone.weights=FILE" in message
+        assert "--set model.backbone.weights=none" in message
+
+    def test_a_network_that_swallows_everything_is_given_up_in_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        over = threading.Event()
+
+        def connect(*_: object, **__: object) -> None:
+            over.wait(60)
+            raise OSError
+
+        monkeypatch.setattr(socket, "create_connection", connect)
+        start = time.monotonic()
+        message = hub_error()
+        assert weights.HUB_TIMEOUT <= time.monotonic() - start < weights.HUB_TIMEOUT + 1
+        assert "cannot be reached" in message
+        over.set()
+
+    def test_the_configured_host_and_port_are_tried(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        tried = []
+
+        def connect(address: tuple[str, int], timeout: float) -> None:
+            tried.append(address)
+            raise OSError
+
+        monkeypatch.setattr(socket, "create_connection", connect)
+        for endpoint in ("https://mirror.example", "http://mirror.example", "http://mirror.example:8080/hub"):
+            monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+            assert "mirror.example cannot be reached" in hub_error()
+        assert tried == [("mirror.example", 443), ("mirror.example", 80), ("mirror.example", 8080)]
+
+    def test_offline_by_choice_asks_nobody(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        monkeypatch.setattr(weights, "reachable", None)
+        assert "HF_HUB_OFFLINE is set" in hub_error()
+
+    def test_behind_a_proxy_the_client_is_asked(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(weights.urllib.request, "getproxies", lambda: {"https": "http://proxy.example:3128"})
+        monkeypatch.setattr(weights.urllib.request, "proxy_bypass", lambda host: False)
+        monkeypatch.setattr(weights, "hf_hub_download", lambda repository, file, revision: f"{repository}/{file}")
+        assert pretrained_file("test_resnet") == Path(REPOSITORY, "model.safetensors")
+
+    def test_safetensors_are_fetched_before_pickles(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        answers = Answers(monkeypatch, model="here", pytorch_model="there")
+        assert pretrained_file("test_resnet") == Path("here")
+        assert answers.asked == ["model.safetensors"]
+
+    def test_pickles_are_fetched_where_there_is_nothing_else(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        Answers(monkeypatch, model=EntryNotFoundError("no such file"), pytorch_model="there")
+        assert pretrained_file("test_resnet") == Path("there")
+
+    def test_a_failed_download_is_not_tried_again_under_another_name(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        answers = Answers(monkeypatch, model=LocalEntryNotFoundError("connection lost"), pytorch_model="there")
+        message = hub_error()
+        assert "the download failed: connection lost. On a machine" in message
+        assert answers.asked == ["model.safetensors"]
+
+    def test_a_model_without_published_weights(self) -> None:
+        assert "timm publishes none" in hub_error("densenet264d")
