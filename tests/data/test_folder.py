@@ -1,24 +1,741 @@
+"""The data set `folder`: classes.yaml, color masks, splits, samples."""
+
 import pickle
+import re
+import shutil
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from gffnet.data.folder import Folder
+from gffnet.data.dataset import LabelTable
+from gffnet.data.folder import (
+    GUESS_FROM,
+    LAYOUT,
+    ColorTable,
+    Folder,
+    FolderClasses,
+    guess_classes,
+    list_folder,
+    pack,
+    read_classes,
+    read_colors,
+    split_of,
+    unpack,
+    voc_colors,
+)
 from gffnet.errors import UserError
 from tests.data.trees import OWN_CLASSES, folder_tree, ids, picture, save
 
-PALETTE = np.array([[128, 0, 0], [153, 153, 153], [220, 220, 0]], np.uint8)
-COLOURED = OWN_CLASSES.replace("- road", "- {name: road, color: [128, 0, 0]}") + "masks: colors\n"
-FIRST = "masks/train/east/a.0.png"
+# classes.yaml
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("own")
+
+
+def read(root: Path, text: str) -> FolderClasses:
+    (root / "classes.yaml").write_text(text, encoding="utf-8")
+    return read_classes(root)
+
+
+def test_names_alone(root: Path) -> None:
+    own = read(root, "classes: [road, Fußgänger, 'no']")
+    assert own.classes.names == ("road", "Fußgänger", "no")
+    assert own.classes.palette == ((128, 0, 0), (0, 128, 0), (128, 128, 0))
+    assert own.train_ids == {0: 0, 1: 1, 2: 2, 255: 255}
+    assert (own.masks, own.val_fraction) == ("ids", None)
+
+
+def test_every_key(root: Path) -> None:
+    own = read(
+        root,
+        """
+classes:
+  - road
+  - {name: pole, color: [0, 128, 0]}
+  - {name: sign, id: 7, color: "#DCdc00"}
+  - {name: car, id: 2}
+ignore: [3, 255, 1000]
+masks: ids
+val_fraction: 0.25
+""",
+    )
+    assert own.classes.names == ("road", "pole", "sign", "car")
+    assert own.classes.palette == ((128, 0, 0), (0, 128, 0), (220, 220, 0), (128, 128, 0))
+    assert own.train_ids == {0: 0, 1: 1, 7: 2, 2: 3, 3: 255, 255: 255, 1000: 255}
+    assert own.val_fraction == 0.25
+
+
+@pytest.mark.parametrize(
+    ("ignore", "expected"),
+    [
+        ("", {}),
+        ("ignore: []", {}),
+        ("ignore: [0, 0, 0]", {0: 255}),
+        ("ignore: '#010203'", {0x010203: 255}),
+        ("ignore: [[0, 0, 0], '#ffFFff']", {0: 255, 0xFFFFFF: 255}),
+    ],
+)
+def test_classes_of_color_masks(root: Path, ignore: str, expected: dict[int, int]) -> None:
+    own = read(
+        root, f"masks: colors\nclasses: [{{name: a, color: [128, 0, 1]}}, {{name: b, color: '#0000ff'}}]\n{ignore}"
+    )
+    assert own.masks == "colors"
+    assert own.classes.palette == ((128, 0, 1), (0, 0, 255))
+    assert own.train_ids == {0x800001: 0, 0x0000FF: 1, **expected}
+
+
+@pytest.mark.parametrize(
+    ("text", "ignored"),
+    [
+        ("", {255}),
+        ("ignore: 9", {9}),
+        ("ignore: [9, 8]", {8, 9}),
+        ("ignore: []", set()),
+    ],
+)
+def test_ignored_ids(root: Path, text: str, ignored: set[int]) -> None:
+    own = read(root, f"classes: [a, b]\n{text}")
+    assert {value for value, train_id in own.train_ids.items() if train_id == 255} == ignored
+
+
+def test_black_and_white_masks(root: Path) -> None:
+    """255 is a class here, so it is not ignored."""
+    assert read(root, "classes: [background, {name: cell, id: 255}]").train_ids == {0: 0, 255: 1}
+
+
+def test_limits_of_classes(root: Path) -> None:
+    names = [f"c{i}" for i in range(255)]
+    own = read(root, yaml.safe_dump({"classes": names}))
+    assert own.train_ids == {**{i: i for i in range(255)}, 255: 255}
+    assert len(set(own.classes.palette) | {(0, 0, 0)}) == 256
+    table = LabelTable(read(root, "classes: [{name: a, id: 1023}]").train_ids, "")  # the largest that it can hold
+    np.testing.assert_array_equal(table(np.array([[1023, 255]]), root), [[0, 255]])
+
+
+def test_palette_of_pascal_voc() -> None:
+    colors = list(islice(voc_colors(), 255))
+    assert colors[:8] == [
+        (128, 0, 0),
+        (0, 128, 0),
+        (128, 128, 0),
+        (0, 0, 128),
+        (128, 0, 128),
+        (0, 128, 128),
+        (128, 128, 128),
+        (64, 0, 0),
+    ]
+    assert (colors[19], colors[254]) == ((0, 64, 128), (224, 224, 192))
+    assert len({*colors}) == 255
+
+
+ENTRY = st.fixed_dictionaries(
+    {}, optional={"id": st.integers(0, 1023), "color": st.lists(st.integers(0, 255), min_size=3, max_size=3)}
+)
+
+
+@given(st.lists(ENTRY, min_size=1, max_size=12), st.sampled_from(["ids", "colors"]))
+def test_what_is_read_is_what_was_written_or_one_error(
+    root: Path, entries: list[dict[str, object]], masks: str
+) -> None:
+    by_color = masks == "colors"
+    classes = [{"name": f"class {i}", **entry} for i, entry in enumerate(entries)]
+    for entry in classes if by_color else []:
+        entry.pop("id", None)
+    text = yaml.safe_dump({"classes": classes, "masks": masks})
+    values = [entry.get("color") if by_color else entry.get("id", i) for i, entry in enumerate(entries)]
+    twice = any(value in values[:i] for i, value in enumerate(values))
+    if twice or None in values:
+        with pytest.raises(UserError, match=r"classes\.yaml: class"):
+            read(root, text)
+        return
+    own = read(root, text)
+    assert len(own.train_ids) == len(values) + (not by_color and 255 not in values)
+    stored = [value for value, train_id in sorted(own.train_ids.items(), key=lambda item: item[1]) if train_id < 255]
+    assert [list(value.to_bytes(3, "big")) if by_color else value for value in stored] == values
+    assert [list(c) for c, e in zip(own.classes.palette, entries, strict=True) if "color" in e] == [
+        e["color"] for e in entries if "color" in e
+    ]
+
+
+NAME_FORM = "expected its name, or {name: ..., id: ..., color: ...}, got"
+COLOR_FORM = 'color: expected [r, g, b] of integers in 0..255, or "#rrggbb", got'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected `key: value` lines, such as `classes: [road, car]`, got None."),
+        ("[road]", "expected `key: value` lines, such as `classes: [road, car]`, got ['road']."),
+        ("masks: ids", "classes: expected a list of 1 to 255 classes, such as `classes: [road, car]`, got none."),
+        ("classes: []", "classes: expected a list of 1 to 255 classes, such as `classes: [road, car]`, got 0 of them."),
+        (f"classes: {list(range(256))}", "got 256 of them."),
+        ("classes: {0: road}", "classes: expected a list of 1 to 255 classes, .* got {0: 'road'}."),
+        ("clases: [a]", "'clases' is unknown. Did you mean 'classes'? Allowed: classes, ignore, masks, val_fraction."),
+        ("classes: [a]\n1: 2", "1 is unknown. Allowed: "),
+        ("classes: [{nam: a}]", "class 1: 'nam' is unknown. Did you mean 'name'? Allowed: name, id, color."),
+        ("classes: [a, b, a]", "classes 1 and 3 are both named 'a': each needs its own name."),
+        (
+            "classes: [a, no]",
+            f"class 2: {NAME_FORM} False. Quote a name that YAML takes for a number, for yes or for no.",
+        ),
+        ("classes: [a, 3]", f"class 2: {NAME_FORM} 3."),
+        ("classes: [{id: 3}]", f"class 1: {NAME_FORM} {{'id': 3}}."),
+        ("classes: ['']", "class 1: expected a one-line name without outer or double spaces, got ''."),
+        ("classes: ['a ']", "class 1: expected a one-line name without outer or double spaces, got 'a '."),
+        ('classes: ["a\\nb"]', "class 1: expected a one-line name without outer or double spaces, got 'a\\nb'."),
+        ("classes: [{name: a, id: 1024}]", "class 1 ('a'): id: expected an integer in 0..1023, got 1024."),
+        ("classes: [{name: a, id: -1}]", "class 1 ('a'): id: expected an integer in 0..1023, got -1."),
+        ("classes: [{name: a, id: true}]", "class 1 ('a'): id: expected an integer in 0..1023, got True."),
+        (
+            "classes: [{name: a, id: 1}, b]",
+            "classes 'a' and 'b' both have id 1: each needs its own, and the id of a class without one is its "
+            "position, from 0.",
+        ),
+        ("classes: [{name: a, color: '#fff'}]", f"class 1 ('a'): {COLOR_FORM} '#fff'."),
+        ("classes: [{name: a, color: [1, 2]}]", f"class 1 ('a'): {COLOR_FORM} [1, 2]."),
+        ("classes: [{name: a, color: [1, 2, 256]}]", f"class 1 ('a'): {COLOR_FORM} [1, 2, 256]."),
+        ("classes: [{name: a, color: [1, 2, true]}]", f"class 1 ('a'): {COLOR_FORM} [1, 2, True]."),
+        (
+            "classes:\n- name: a\n  color: #ffffff",
+            f"class 1 ('a'): {COLOR_FORM} None. Put #rrggbb in quotes: YAML takes a bare # for a comment.",
+        ),
+        (
+            "masks: colours\nclasses: [a]",
+            "masks: expected `ids` (one value per pixel) or `colors`, got 'colours'. Did you",
+        ),
+        ("masks: [ids]\nclasses: [a]", "masks: expected `ids` (one value per pixel) or `colors`, got ['ids']."),
+        (
+            "masks: colors\nclasses: [a]",
+            "class 1 ('a'): color is missing, and `masks: colors` needs one for every class.",
+        ),
+        (
+            "masks: colors\nclasses: [{name: a, id: 1, color: [1, 2, 3]}]",
+            "class 1 ('a'): id 1 has no meaning with `masks: colors`. Leave it out.",
+        ),
+        (
+            "masks: colors\nclasses: [{name: a, color: [1, 2, 3]}, {name: b, color: '#010203'}]",
+            "classes 'a' and 'b' both have color [1, 2, 3]: each needs its own.",
+        ),
+        (
+            "ignore: 1\nclasses: [a, b]",
+            "ignore: id 1 is that of class 'b'. Leave it out, or give the class another one.",
+        ),
+        ("ignore:\nclasses: [a]", "ignore: got nothing. Leave it out, or write `ignore: []` if no pixel is ignored."),
+        ("ignore: '#000000'\nclasses: [a]", "ignore: expected an integer in 0..1023, got '#000000'."),
+        (
+            "masks: colors\nignore: [[0, 0, 0], [1, 2, 3]]\nclasses: [{name: a, color: [1, 2, 3]}]",
+            "ignore: color [1, 2, 3] is that of class 'a'.",
+        ),
+        (
+            "masks: colors\nignore: 255\nclasses: [{name: a, color: [1, 2, 3]}]",
+            'ignore: expected [r, g, b] of integers in 0..255, or "#rrggbb", got 255.',
+        ),
+        ("val_fraction: 1\nclasses: [a]", "val_fraction: expected a number between 0 and 1, such as 0.2, got 1."),
+        ("val_fraction: 0.0\nclasses: [a]", "val_fraction: expected a number between 0 and 1, such as 0.2, got 0.0."),
+        ("val_fraction: .nan\nclasses: [a]", "val_fraction: expected a number between 0 and 1, such as 0.2, got nan."),
+        ("val_fraction: 20%\nclasses: [a]", "val_fraction: expected a number between 0 and 1, such as 0.2, got '20%'."),
+        ("val_fraction:\nclasses: [a]", "val_fraction: expected a number between 0 and 1, such as 0.2, got None."),
+    ],
+)
+def test_invalid_classes(root: Path, text: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        read(root, text)
+    assert str(caught.value).startswith(f"{root}/classes.yaml: ")
+    for part in message.split(" .* "):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"classes: [a", "while parsing a flow sequence"),
+        (b"classes: [a]\nclasses: [b]", "'classes' twice"),
+        (b"classes: [{name: a, name: b}]", "'name' twice"),
+        (b"classes: [2020-13-45]", "month must be in 1..12"),
+        (b"\xff\xfe", "'utf-8' codec can't decode"),
+    ],
+)
+def test_invalid_yaml(root: Path, content: bytes, said: str) -> None:
+    (root / "classes.yaml").write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        read_classes(root)
+    assert str(caught.value).startswith(f"{root}/classes.yaml is not valid YAML: ")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_classes_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"classes\.yaml is missing: .* Write it, such as `classes: \[road, car\]`\."):
+        read_classes(tmp_path)
+    (tmp_path / "classes.yaml").mkdir()
+    with pytest.raises(UserError, match=r"classes\.yaml cannot be read \(Is a directory\): it must be a readable file"):
+        read_classes(tmp_path)
+
+
+# A suggestion for a classes.yaml that is missing
+
+
+def mask(folder: Path, values: list[int] | list[list[int]], name: str = "a.png") -> Path:
+    """A mask that shows each value, or each color, once."""
+    return save(folder / name, np.array([values], np.uint8))
+
+
+def written(guess: str) -> dict:
+    """What the sentence says to write, as YAML."""
+    lines = re.findall(r"`(.*?)`", guess)
+    mapping = yaml.safe_load("\n".join(lines))
+    assert isinstance(mapping, dict)
+    return mapping
+
+
+def test_guessed_ids_in_order(tmp_path: Path) -> None:
+    mask(tmp_path, [0, 2, 255])
+    mask(tmp_path / "deeper", [1, 2])
+    assert guess_classes(tmp_path) == (
+        "The masks hold ids 0, 1, 2, and 255, which is ignored: write `classes: [name of 0, name of 1, name of 2]` "
+        "into it."
+    )
+
+
+def test_guessed_ids_with_gaps(tmp_path: Path) -> None:
+    mask(tmp_path, [0, 7, 7])
+    assert guess_classes(tmp_path) == (
+        "The masks hold ids 0, 7: write `classes: [{name: name of 0, id: 0}, {name: name of 7, id: 7}]` into it."
+    )
+
+
+def test_guessed_colors(tmp_path: Path) -> None:
+    mask(tmp_path, [[0, 0, 0], [255, 0, 16]])
+    assert written(guess_classes(tmp_path)) == {
+        "masks": "colors",
+        "classes": [{"name": "name of 000000", "color": "#000000"}, {"name": "name of ff0010", "color": "#ff0010"}],
+    }
+
+
+def test_many_classes_are_cut_short(tmp_path: Path) -> None:
+    mask(tmp_path, list(range(40)))
+    assert "hold ids 0, 1, 2, 3, 4, 5, 6, 7, ...: write" in guess_classes(tmp_path)
+    assert len(guess_classes(tmp_path)) < 250
+
+
+def test_only_some_of_many_masks_are_read(tmp_path: Path) -> None:
+    for i in range(3 * GUESS_FROM):
+        mask(tmp_path, [i % 3], f"{i:03d}.png")
+    assert "hold ids 0:" in guess_classes(tmp_path)  # every third
+
+
+@pytest.mark.parametrize("kind", ["none", "empty", "damaged", "grey", "many colors", "jpeg"])
+def test_masks_that_do_not_tell(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "masks"
+    if kind != "none":
+        folder.mkdir()
+    if kind == "damaged":
+        mask(folder, [0, 1]).write_bytes(b"\x89PNG")
+    elif kind == "grey":
+        mask(folder, [[0, 0, 0], [3, 3, 3]])
+    elif kind == "many colors":
+        mask(folder, [[i % 256, i // 256, 0] for i in range(300)])
+    elif kind == "jpeg":
+        mask(folder, [[0, 0, 0], [255, 0, 0]], "a.jpg")
+    assert guess_classes(folder) == ""
+
+
+@pytest.mark.parametrize("values", [[0, 1, 2, 255], [3, 9, 200], [0], [[0, 0, 0], [128, 0, 0], [0, 128, 64]]], ids=str)
+def test_what_is_guessed_reads_the_masks(tmp_path: Path, values: list) -> None:
+    mask(tmp_path / "masks", values)
+    with pytest.raises(UserError, match=r"classes\.yaml is missing: it names the classes of the masks") as caught:
+        read_classes(tmp_path)
+    (tmp_path / "classes.yaml").write_text(yaml.safe_dump(written(str(caught.value))))
+    stored = read_classes(tmp_path)
+    shown = {r << 16 | g << 8 | b for r, g, b in values} if isinstance(values[0], list) else set(values)
+    assert shown <= stored.train_ids.keys()
+    assert len(stored.classes.names) == len(shown - {255})
+
+
+# Color masks
+
+
+COLORS = st.lists(st.integers(0, 0xFFFFFF), min_size=1, max_size=255, unique=True)
+SOURCE = Path("classes.yaml")
+
+
+@given(st.integers(0, 0xFFFFFF))
+def test_a_color_is_one_number(number: int) -> None:
+    color = unpack(number)
+    assert f"{number:06x}" == bytes(color).hex()
+    assert pack(np.array([color], np.uint8)).tolist() == [number]
+
+
+@given(COLORS, st.integers(0, 2**32), st.integers(1, 9), st.integers(1, 9))
+def test_from_ids_to_colors_and_back(colors: list[int], seed: int, height: int, width: int) -> None:
+    names = [f"class {i}" for i in range(len(colors))]
+    table = ColorTable({color: i for i, color in enumerate(colors)}, names, SOURCE)
+    labels = np.random.default_rng(seed).integers(0, len(colors), (height, width))
+    drawn = np.array([unpack(color) for color in colors], np.uint8)[labels]
+    back = table(drawn, Path("mask.png"))
+    assert back.dtype == np.uint8
+    np.testing.assert_array_equal(back, labels)
+
+
+@given(COLORS, st.integers(0, 0xFFFFFF), st.integers(0, 11))
+def test_an_unknown_color_is_an_error_that_names_the_nearest(colors: list[int], other: int, place: int) -> None:
+    names = [f"class {i}" for i in range(len(colors))]
+    table = ColorTable({color: i for i, color in enumerate(colors)}, names, SOURCE)
+    known = np.array([unpack(color) for color in colors])
+    drawn = np.full((3, 4, 3), known[0], np.uint8)
+    drawn[divmod(place, 4)] = unpack(other)
+    if other in colors:
+        assert table(drawn, Path("mask.png"))[divmod(place, 4)] == colors.index(other)
+        return
+    with pytest.raises(UserError) as caught:
+        table(drawn, Path("mask.png"))
+    row, column = divmod(place, 4)
+    assert f"mask mask.png: color {unpack(other)} at row {row}, column {column} belongs to no class" in str(
+        caught.value
+    )
+    assert "1 of its 12 pixels have such a color (1 different)" in str(caught.value)
+    distance = ((known - unpack(other)) ** 2).sum(axis=1)
+    nearest = [i for i in range(len(colors)) if distance[i] == distance.min()]
+    assert any(f"the nearest is {unpack(colors[i])}, 'class {i}'." in str(caught.value) for i in nearest)
+
+
+def test_ignored_colors_of_a_table() -> None:
+    table = ColorTable({0: 255, 0xFFFFFF: 255, 0x800000: 0}, ["road"], SOURCE)
+    drawn = np.array([[[0, 0, 0], [128, 0, 0], [255, 255, 255]]], np.uint8)
+    np.testing.assert_array_equal(table(drawn, Path("mask.png")), [[255, 0, 255]])
+    drawn[0, 0] = 3
+    with pytest.raises(UserError, match=r"the nearest is \(0, 0, 0\), ignored\."):
+        table(drawn, Path("mask.png"))
+
+
+def test_smoothed_edges(tmp_path: Path) -> None:
+    table = ColorTable({0: 0, 0xFF0000: 1}, ["road", "sign"], tmp_path / "classes.yaml")
+    sharp = np.zeros((8, 8, 3), np.uint8)
+    sharp[2:6, 2:6, 0] = 255
+    smooth = np.array(Image.fromarray(sharp).resize((16, 16), Image.Resampling.BILINEAR))
+    with pytest.raises(UserError) as caught:
+        table(smooth, tmp_path / "mask.png")
+    kinds = len(np.unique(smooth[..., 0])) - 2
+    wrong = int(((smooth[..., 0] > 0) & (smooth[..., 0] < 255)).sum())
+    assert f"{wrong} of its 256 pixels have such a color ({kinds} different). " in str(caught.value)
+    assert str(caught.value).endswith(
+        "Colors between those of classes come from JPEG, or from smoothing in drawing or scaling: save masks "
+        "as PNG, without smoothing. If a color is missing, add it to `classes` or to `ignore` in "
+        f"{tmp_path}/classes.yaml."
+    )
+
+
+def test_grey_values_in_place_of_colors() -> None:
+    grey = np.repeat(np.arange(12, dtype=np.uint8).reshape(3, 4, 1), 3, axis=2)
+    with pytest.raises(
+        UserError, match=r"It is grey throughout: if its values are class ids, set `masks: ids` in classes\.yaml\."
+    ):
+        ColorTable({0x010203: 0}, ["road"], SOURCE)(grey, Path("mask.png"))
+    with pytest.raises(UserError, match="Colors between"):  # where classes are black and white, grey is between
+        ColorTable({0: 0, 0xFFFFFF: 1}, ["road", "sign"], SOURCE)(grey, Path("mask.png"))
+
+
+def test_colors_of_a_file(tmp_path: Path) -> None:
+    rgb = picture(0)
+    np.testing.assert_array_equal(read_colors(save(tmp_path / "rgb.png", rgb)), rgb)
+    rgba = np.dstack([rgb, picture(1)[..., 0]])
+    np.testing.assert_array_equal(read_colors(save(tmp_path / "rgba.png", rgba)), rgb)
+    bits = picture(2)[..., 0] > 127
+    np.testing.assert_array_equal(read_colors(save(tmp_path / "bits.png", bits))[..., 1], np.where(bits, 255, 0))
+
+
+@pytest.mark.parametrize("name", ["mask.jpg", "mask.png"])
+def test_jpegs_are_errors_under_any_name(tmp_path: Path, name: str) -> None:
+    Image.fromarray(picture(0)).save(tmp_path / name, "JPEG")
+    with pytest.raises(UserError, match=rf"mask .*{name}: JPEG changes colors, .*: save masks as PNG\."):
+        read_colors(tmp_path / name)
+
+
+# Splits
+
+
+def flat_tree(root: Path, count: int = 40, classes: str = "classes: [road]\n") -> Path:
+    """Files without content, in no subfolder."""
+    for folder, suffix in (("images", ".JPG"), ("masks", ".png")):
+        (root / folder).mkdir(parents=True)
+        for i in range(count):
+            (root / folder / f"i{i:03d}{suffix}").touch()
+    (root / "classes.yaml").write_text(classes)
+    return root
+
+
+def names(root: Path, split: str) -> list[str]:
+    """The images of a split without suffix, each of which has the mask of its name."""
+    files = list_folder(root, split)
+    found = [image.relative_to(root / "images").with_suffix("").as_posix() for image, _ in files]
+    assert found == [mask.relative_to(root / "masks").with_suffix("").as_posix() for _, mask in files]
+    return found
+
+
 NAMES = ["train/east/a.0", "train/east/a.2", "train/west/a.1", "train/west/a.3"]
+WINTER = ["winter/east/a.0", "winter/west/a.1"]
 
 
-def coloured_tree(root: Path, kind: str = "rgb") -> Path:
-    """As `folder_tree`, with colours for ids."""
+def rename_by_season(root: Path) -> None:
+    for folder in ("images", "masks"):
+        (root / folder / "train").rename(root / folder / "summer")
+        (root / folder / "val").rename(root / folder / "winter")
+
+
+def test_splits_by_subfolders(tmp_path: Path) -> None:
+    root = folder_tree(tmp_path)
+    (root / "images" / "more").mkdir()  # no masks: no split
+    assert LAYOUT.splits(root) == ["train", "val"]
+    assert names(root, "train") == NAMES
+    assert names(root, "val+train") == ["val/east/a.0", "val/west/a.1", *NAMES]
+
+
+def test_subfolders_of_any_name(tmp_path: Path) -> None:
+    root = folder_tree(tmp_path)
+    rename_by_season(root)
+    assert LAYOUT.splits(root) == ["summer", "winter"]
+    assert names(root, "winter") == WINTER
+
+
+def test_splits_by_lists(tmp_path: Path) -> None:
+    """They come before subfolders; lines may be of Windows, with or without suffix."""
+    root = folder_tree(tmp_path)
+    (root / "train.txt").write_bytes(b"\xef\xbb\xbfval/west/a.1.png\r\n\r\ntrain\\east\\a.2\r\n./train/west/a.3")
+    (root / "fold 1.txt").write_text("train/east/a.0\n")
+    (root / "val.txt").write_text("\n")
+    (root / "README.txt").write_text("Pictures of\nroads.\n/\n..\n")
+    (root / "binary.txt").write_bytes(b"\xff")
+    assert LAYOUT.splits(root) == ["fold 1", "train", "val"]
+    assert names(root, "train") == ["val/west/a.1", "train/east/a.2", "train/west/a.3"]
+    assert names(root, "fold 1") == ["train/east/a.0"]
+    with pytest.raises(UserError, match="split 'val' holds no image"):
+        list_folder(root, "val")
+
+
+def test_splits_by_fraction(tmp_path: Path) -> None:
+    root = flat_tree(tmp_path, classes="classes: [road]\nval_fraction: 0.25\n")
+    assert LAYOUT.splits(root) == ["train", "val"]
+    train, val = names(root, "train"), names(root, "val")
+    assert sorted(train + val) == [f"i{i:03d}" for i in range(40)]
+    assert {split_of(name, 0.25) for name in val} == {"val"}
+    assert {split_of(name, 0.25) for name in train} == {"train"}
+    shutil.rmtree(root / "masks")
+    (root / "masks").mkdir()
+    (root / "masks" / "i000.png").touch()
+    assert [image.stem for image, _ in LAYOUT.pairs(root, "val")] == val
+
+
+def test_which_rule_applies(tmp_path: Path) -> None:
+    """Lists before subfolders before the fraction, unless no subfolder has the name of a split."""
+    root = folder_tree(tmp_path)
+    with (root / "classes.yaml").open("a") as file:
+        file.write("val_fraction: 0.4\n")
+    assert names(root, "train") == NAMES
+    (root / "train.txt").write_text("val/west/a.1\n")
+    assert names(root, "train") == ["val/west/a.1"]
+    assert LAYOUT.splits(root) == ["train"]
+    (root / "train.txt").unlink()
+    rename_by_season(root)
+    assert LAYOUT.splits(root) == ["train", "val"]
+    both = names(root, "train+val")
+    assert sorted(both) == sorted([*(name.replace("train", "summer") for name in NAMES), *WINTER])
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), st.floats(0.01, 0.99), st.floats(0.01, 0.99))
+def test_a_larger_fraction_takes_no_image_back(name: str, one: float, other: float) -> None:
+    smaller, larger = sorted((one, other))
+    assert split_of(name, smaller) == "train" or split_of(name, larger) == "val"
+
+
+def test_the_share_is_close_to_the_fraction() -> None:
+    for fraction in (0.05, 0.2, 0.5):
+        val = sum(split_of(f"city/frame_{i:06d}", fraction) == "val" for i in range(2000))
+        assert abs(val / 2000 - fraction) < 3 * (fraction * (1 - fraction) / 2000) ** 0.5
+
+
+def test_the_split_of_an_image_never_changes() -> None:
+    """Pinned: images that were trained on must not be validated on by a later version."""
+    val = [i for i in range(20) if split_of(f"images/{i}", 0.3) == "val"]
+    assert val == [2, 5, 7, 8, 11, 18]
+    assert split_of("Fu\u00dfg\u00e4nger", 0.5) == split_of("Fu\u00dfga\u0308nger", 0.5)  # file systems differ in this
+    assert split_of(b"\xff".decode(errors="surrogateescape"), 0.5) in {"train", "val"}
+
+
+def test_other_images_do_not_move_an_image(tmp_path: Path) -> None:
+    root = flat_tree(tmp_path, 60, "classes: [road]\nval_fraction: 0.3\n")
+    before = {split: names(root, split) for split in ("train", "val")}
+    for i in range(0, 60, 3):
+        (root / "images" / f"i{i:03d}.JPG").unlink()
+    for folder, suffix in (("images", ".png"), ("masks", ".tif")):
+        (root / folder / "new").mkdir()
+        for i in range(50):
+            (root / folder / "new" / f"i{i:03d}{suffix}").touch()
+    for split, old in before.items():
+        kept = [name for name in names(root, split) if not name.startswith("new/")]
+        assert kept == [name for name in old if int(name[1:]) % 3]
+
+
+def test_the_default_fraction(tmp_path: Path) -> None:
+    silent = flat_tree(tmp_path / "a", 100)
+    explicit = flat_tree(tmp_path / "b", 100, "classes: [road]\nval_fraction: 0.2\n")
+    for split in ("train", "val"):
+        assert names(silent, split) == names(explicit, split)
+    (silent / "classes.yaml").unlink()
+    assert LAYOUT.splits(silent) == ["train", "val"]  # the error comes when the classes are read
+
+
+@pytest.mark.parametrize(("count", "fraction"), [(2, 0.001), (2, 0.999), (3, 0.001), (9, 0.999)])
+def test_a_fraction_leaves_no_split_empty(tmp_path: Path, count: int, fraction: float) -> None:
+    root = flat_tree(tmp_path, count, f"classes: [road]\nval_fraction: {fraction}\n")
+    split = {name: names(root, name) for name in ("train", "val")}
+    assert sorted(split["train"] + split["val"]) == [f"i{i:03d}" for i in range(count)]
+    assert len(split["val" if fraction < 0.5 else "train"]) == 1
+    assert LAYOUT.label_files is not None
+    for name in split:
+        assert LAYOUT.label_files(root, name) == [mask for _, mask in LAYOUT.pairs(root, name)]
+
+
+def test_label_files_of_a_split(tmp_path: Path) -> None:
+    assert LAYOUT.label_files is not None
+    root = folder_tree(tmp_path / "a")
+    (root / "masks" / "val" / "left.png").touch()
+    assert [file.name for file in LAYOUT.label_files(root, "val")] == ["a.0.png", "left.png", "a.1.png"]
+    (root / "val.txt").write_text("val/east/a.0\n")
+    assert LAYOUT.label_files(root, "val") == []
+    root = flat_tree(tmp_path / "b", classes="classes: [road]\nval_fraction: 0.3\n")
+    for split in ("train", "val"):
+        assert LAYOUT.label_files(root, split) == [mask for _, mask in LAYOUT.pairs(root, split)]
+
+
+def split_error(root: Path, split: str = "train") -> str:
+    with pytest.raises(UserError) as caught:
+        list_folder(root, split)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+REMEDY = (
+    "gffnet reads images/**/NAME.jpg (or .png, ...) with masks/**/NAME.png and classes.yaml. Splits are lists "
+    "(train.txt, val.txt: a path in images/ per line), or subfolders (images/train with masks/train, ...), or made by "
+    "`val_fraction: 0.2` in classes.yaml, which is also the default."
+)
+
+
+def test_a_split_without_masks(tmp_path: Path) -> None:
+    root = folder_tree(tmp_path)
+    shutil.move(root / "masks/train", root / "masks/Train")
+    shutil.move(root / "masks/val", root / "masks/Val")
+    assert split_error(root) == (
+        f"data set 'folder' at {root}: images/train is there, but no folder masks/train. {REMEDY}"
+    )
+
+
+def test_no_such_folder(tmp_path: Path) -> None:
+    assert split_error(tmp_path / "x") == f"data set 'folder' at {tmp_path}/x: there is no such folder. {REMEDY}"
+    assert "the folder does not look like this data set. gffnet reads" in split_error(tmp_path)
+    root = folder_tree(tmp_path / "own")
+    assert f"{root} looks like it: pass --root {root}." in split_error(tmp_path)
+    assert f"{root} looks like it: pass --root {root}." in split_error(root / "masks")
+    (root / "masks").rename(root / "labels")
+    assert split_error(root) == f"data set 'folder' at {root}: it has no folder 'masks'. {REMEDY}"
+
+
+def test_no_such_split(tmp_path: Path) -> None:
+    said = split_error(folder_tree(tmp_path), "test")
+    assert said == f"data set 'folder' at {tmp_path}: split 'test' is not there (there are: train, val). {REMEDY}"
+
+
+def test_a_mask_that_is_missing(tmp_path: Path) -> None:
+    root = folder_tree(tmp_path)
+    (root / "masks/train/east/a.2.png").unlink()
+    (root / "masks/train/west/a.1.png").unlink()
+    start = f"data set 'folder' at {root}: 2 of the 4 images of split 'train' have no mask, the first is "
+    end = f" A mask has the path of its image but for the suffix, here {root}/masks/train/east/a.2.png."
+    assert split_error(root) == f"{start}{root}/images/train/east/a.2.png.{end}"
+    (root / "masks/train/east/a.2_mask.tif").touch()
+    assert split_error(root) == f"{start}{root}/images/train/east/a.2.png. Did you mean 'train/east/a.2_mask.tif'?{end}"
+
+
+@pytest.mark.parametrize("folder", ["images", "masks"])
+def test_files_of_one_name(tmp_path: Path, folder: str) -> None:
+    root = folder_tree(tmp_path)
+    (root / folder / "train/east/a.2.bmp").touch()
+    files = f"{root}/{folder}/train/east/a.2.bmp and {root}/{folder}/train/east/a.2.png"
+    assert split_error(root) == (
+        f"data set 'folder': {files} differ only in their suffix, so it is not clear which mask belongs to which "
+        "image. Rename or remove one of them."
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("images/train/east/a.2.png", "Did you mean 'train/east/a.2.png'? "),
+        ("train/east/a.2.jpg", "Did you mean 'train/east/a.2.png'? "),
+        ("zzz", ""),
+        ("/", ""),
+    ],
+)
+def test_a_line_that_names_no_image(tmp_path: Path, line: str, said: str) -> None:
+    root = folder_tree(tmp_path)
+    (root / "train.txt").write_text(f"train/east/a.0\n\n{line}\n")
+    assert split_error(root) == (
+        f"list {root}/train.txt, line 3: {line!r} is no image in {root}/images. {said}Lines are paths in that "
+        "folder, with or without suffix."
+    )
+
+
+def test_a_line_twice(tmp_path: Path) -> None:
+    root = folder_tree(tmp_path)
+    (root / "train.txt").write_text("train/east/a.0\ntrain/east/a.0.png\n")
+    assert "train.txt, line 2: 'train/east/a.0.png' is already listed above. Delete one of the lines." in split_error(
+        root
+    )
+
+
+def test_a_list_that_is_no_text(tmp_path: Path) -> None:
+    root = folder_tree(tmp_path)
+    (root / "train.txt").write_bytes(b"\xff\xfe\x00")
+    assert "train.txt cannot be read ('utf-8' codec" in split_error(root)
+    assert split_error(root).endswith("save it as UTF-8 text, or delete it.")
+
+
+def test_one_image_is_not_enough(tmp_path: Path) -> None:
+    root = flat_tree(tmp_path, 1)
+    assert split_error(root, "val") == (
+        f"data set 'folder' at {root}: there is 1 image, {root}/images/i000.JPG, but training and validation need one "
+        "each. Add images, or name it in both train.txt and val.txt."
+    )
+    for split in ("train", "val"):
+        (root / f"{split}.txt").write_text("i000\n")
+    assert names(root, "train") == names(root, "val") == ["i000"]
+
+
+def test_no_image_at_all(tmp_path: Path) -> None:
+    root = flat_tree(tmp_path, 0, "classes: [road]\nval_fraction: 0.2\n")
+    assert "split 'train' holds no image" in split_error(root)
+
+
+# Samples
+
+
+PALETTE = np.array([[128, 0, 0], [153, 153, 153], [220, 220, 0]], np.uint8)
+COLORED = OWN_CLASSES.replace("- road", "- {name: road, color: [128, 0, 0]}") + "masks: colors\n"
+FIRST = "masks/train/east/a.0.png"
+
+
+def colored_tree(root: Path, kind: str = "rgb") -> Path:
+    """As `folder_tree`, with colors for ids."""
     for mask in folder_tree(root).glob("masks/**/*.png"):
         labels = np.array(Image.open(mask))
         if kind == "palette":
@@ -27,11 +744,11 @@ def coloured_tree(root: Path, kind: str = "rgb") -> Path:
             image.save(mask)
         else:
             save(mask, np.dstack([PALETTE[labels], labels]) if kind == "rgba" else PALETTE[labels])
-    (root / "classes.yaml").write_text(COLOURED)
+    (root / "classes.yaml").write_text(COLORED)
     return root
 
 
-def check(dataset: Folder) -> None:
+def check_samples(dataset: Folder) -> None:
     """Whether samples are what `folder_tree` made."""
     assert len(dataset) == 4
     assert [dataset.name(i) for i in range(4)] == NAMES
@@ -44,27 +761,27 @@ def check(dataset: Folder) -> None:
         np.testing.assert_array_equal(labels.numpy(), ids(number, 3))
 
 
-def test_ids(tmp_path: Path) -> None:
+def test_id_masks(tmp_path: Path) -> None:
     dataset = Folder(folder_tree(tmp_path), "train")
-    check(dataset)
+    check_samples(dataset)
     assert dataset.classes.names == ("road", "pole", "sign")
     assert dataset.classes.palette == ((128, 0, 0), (153, 153, 153), (220, 220, 0))
 
 
 @pytest.mark.parametrize("kind", ["rgb", "rgba", "palette"])
-def test_colours(tmp_path: Path, kind: str) -> None:
-    dataset = Folder(coloured_tree(tmp_path, kind), "train")
-    check(dataset)
+def test_color_masks(tmp_path: Path, kind: str) -> None:
+    dataset = Folder(colored_tree(tmp_path, kind), "train")
+    check_samples(dataset)
     assert dataset.classes.names == ("road", "pole", "sign")
 
 
 def test_palette_indices_are_ids(tmp_path: Path) -> None:
-    root = coloured_tree(tmp_path, "palette")
+    root = colored_tree(tmp_path, "palette")
     (root / "classes.yaml").write_text(OWN_CLASSES)
-    check(Folder(root, "train"))
+    check_samples(Folder(root, "train"))
 
 
-def test_ids_of_ones_own(tmp_path: Path) -> None:
+def test_arbitrary_ids(tmp_path: Path) -> None:
     root = folder_tree(tmp_path)
     stored = np.array([[7, 300, 255], [0, 7, 3]], np.uint16)
     save(root / "images/train/east/a.0.png", picture(0, (2, 3)))
@@ -75,12 +792,12 @@ def test_ids_of_ones_own(tmp_path: Path) -> None:
     np.testing.assert_array_equal(Folder(root, "train")[0].labels, [[0, 1, 255], [255, 0, 2]])
 
 
-def test_ignored_colours(tmp_path: Path) -> None:
-    root = coloured_tree(tmp_path)
+def test_ignored_colors_in_masks(tmp_path: Path) -> None:
+    root = colored_tree(tmp_path)
     drawn = PALETTE[ids(0, 3)]
     drawn[3:5] = 0
     save(root / FIRST, drawn)
-    (root / "classes.yaml").write_text(f"{COLOURED}ignore: [0, 0, 0]\n")
+    (root / "classes.yaml").write_text(f"{COLORED}ignore: [0, 0, 0]\n")
     expected = ids(0, 3)
     expected[3:5] = 255
     np.testing.assert_array_equal(Folder(root, "train")[0].labels, expected)
@@ -97,7 +814,7 @@ def test_formats_may_differ(tmp_path: Path) -> None:
     np.testing.assert_array_equal(dataset[1].labels, ids(2, 3))
 
 
-def test_files_that_were_listed_before(tmp_path: Path) -> None:
+def test_files_in_place_of_a_split(tmp_path: Path) -> None:
     root = folder_tree(tmp_path)
     listed = Folder(root, "train").files[1:3]
     (root / FIRST).unlink()
@@ -106,28 +823,25 @@ def test_files_that_were_listed_before(tmp_path: Path) -> None:
 
 
 def test_what_labels_mean(tmp_path: Path) -> None:
-    """It changes with the ids or colours of classes, and with nothing else."""
-    root = coloured_tree(tmp_path)
+    """It changes with the ids or colors of classes, and with nothing else."""
+    root = colored_tree(tmp_path)
     dataset = Folder(root, "train")
     assert pickle.loads(pickle.dumps(dataset)).meaning() == dataset.meaning() == Folder(root, "val").meaning()
     meanings = {dataset.meaning()}
-    for text in (COLOURED.replace("128, 0, 0", "0, 0, 1"), f"{COLOURED}ignore: '#000000'", OWN_CLASSES):
+    for text in (COLORED.replace("128, 0, 0", "0, 0, 1"), f"{COLORED}ignore: '#000000'", OWN_CLASSES):
         (root / "classes.yaml").write_text(text)
         meanings.add(Folder(root, "train").meaning())
     assert len(meanings) == 4
 
 
 def test_errors_of_workers(tmp_path: Path) -> None:
-    root = coloured_tree(tmp_path)
+    root = colored_tree(tmp_path)
     save(root / FIRST, picture(0))
     with pytest.raises(UserError, match=r"^mask .*/a\.0\.png: color .* at row 0, column 0 belongs to no class"):
         next(iter(DataLoader(Folder(root, "train"), batch_size=None, num_workers=1)))
 
 
-# Errors
-
-
-def refusal(root: Path, index: int = 0) -> str:
+def sample_error(root: Path, index: int = 0) -> str:
     with pytest.raises(UserError) as caught:
         Folder(root, "train")[index]
     assert "\n" not in str(caught.value)
@@ -137,7 +851,7 @@ def refusal(root: Path, index: int = 0) -> str:
 def test_no_classes(tmp_path: Path) -> None:
     root = folder_tree(tmp_path)
     (root / "classes.yaml").unlink()
-    assert refusal(root) == (
+    assert sample_error(root) == (
         f"{root}/classes.yaml is missing: it names the classes of the masks. The masks hold ids 0, 1, 2: write "
         "`classes: [name of 0, name of 1, name of 2]` into it."
     )
@@ -149,7 +863,7 @@ def test_an_id_of_no_class(tmp_path: Path) -> None:
     wrong[7, 5] = 4
     save(root / FIRST, wrong)
     (root / "classes.yaml").write_text(f"{OWN_CLASSES}  - {{name: car, id: 9}}\n")
-    assert refusal(root) == (
+    assert sample_error(root) == (
         f"label map {root}/{FIRST}: value 4 at row 7, column 5 is no label id: they are 0..2, 9, 255. 1 of its 192 "
         f"pixels are wrong: correct it, or add the id to `classes` or `ignore` in {root}/classes.yaml; for colors, "
         "write `masks: colors` there."
@@ -157,10 +871,10 @@ def test_an_id_of_no_class(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["rgb", "rgba"])
-def test_colours_in_place_of_ids(tmp_path: Path, kind: str) -> None:
-    root = coloured_tree(tmp_path, kind)
+def test_colors_in_place_of_ids(tmp_path: Path, kind: str) -> None:
+    root = colored_tree(tmp_path, kind)
     (root / "classes.yaml").write_text(OWN_CLASSES)
-    assert refusal(root) == (
+    assert sample_error(root) == (
         f"mask {root}/{FIRST}: it has several channels, but {root}/classes.yaml says `masks: ids`, one value per "
         "pixel. If its colors stand for classes, write `masks: colors` and a color for every class in "
         f"{root}/classes.yaml."
@@ -170,35 +884,35 @@ def test_colours_in_place_of_ids(tmp_path: Path, kind: str) -> None:
 def test_ids_in_three_equal_channels(tmp_path: Path) -> None:
     root = folder_tree(tmp_path)
     save(root / FIRST, np.dstack([ids(0, 3)] * 3))
-    assert refusal(root).endswith("It is grey throughout: if its values are ids, save one of its channels.")
+    assert sample_error(root).endswith("It is grey throughout: if its values are ids, save one of its channels.")
 
 
-def test_ids_in_place_of_colours(tmp_path: Path) -> None:
+def test_ids_in_place_of_colors(tmp_path: Path) -> None:
     root = folder_tree(tmp_path)
-    (root / "classes.yaml").write_text(COLOURED)
-    assert refusal(root).endswith(
+    (root / "classes.yaml").write_text(COLORED)
+    assert sample_error(root).endswith(
         f"It is grey throughout: if its values are class ids, set `masks: ids` in {root}/classes.yaml."
     )
 
 
 def test_jpeg_masks(tmp_path: Path) -> None:
-    for root, said in ((folder_tree(tmp_path / "ids"), "grey levels"), (coloured_tree(tmp_path / "rgb"), "colors")):
+    for root, said in ((folder_tree(tmp_path / "ids"), "grey levels"), (colored_tree(tmp_path / "rgb"), "colors")):
         Image.open(root / FIRST).save((root / FIRST).with_suffix(".jpg"))
         (root / FIRST).unlink()
-        assert f"masks/train/east/a.0.jpg: JPEG changes {said}, so its" in refusal(root)
-        assert refusal(root).endswith("masks as PNG.") or refusal(root).endswith("label maps as PNG.")
+        assert f"masks/train/east/a.0.jpg: JPEG changes {said}, so its" in sample_error(root)
+        assert sample_error(root).endswith("masks as PNG.") or sample_error(root).endswith("label maps as PNG.")
 
 
-@pytest.mark.parametrize("classes", [OWN_CLASSES, COLOURED])
+@pytest.mark.parametrize("classes", [OWN_CLASSES, COLORED])
 def test_a_damaged_mask(tmp_path: Path, classes: str) -> None:
     root = folder_tree(tmp_path)
     (root / "classes.yaml").write_text(classes)
     (root / FIRST).write_bytes((root / FIRST).read_bytes()[:60])
-    assert f"cannot read image {root}/{FIRST}: it is damaged or cut short" in refusal(root)
+    assert f"cannot read image {root}/{FIRST}: it is damaged or cut short" in sample_error(root)
 
 
-@pytest.mark.parametrize("make", [folder_tree, coloured_tree])
+@pytest.mark.parametrize("make", [folder_tree, colored_tree])
 def test_sizes_differ(tmp_path: Path, make: type) -> None:
     root = make(tmp_path)
     Image.open(root / FIRST).crop((0, 0, 15, 12)).save(root / FIRST)
-    assert "a.0.png is 16x12 pixels, but its label map" in refusal(root)
+    assert "a.0.png is 16x12 pixels, but its label map" in sample_error(root)
