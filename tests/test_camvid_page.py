@@ -9,7 +9,7 @@ from huggingface_hub import ModelCard
 
 from gffnet.data.catalog import thin_classes
 from gffnet.inference.model_io import shipped_model
-from gffnet.reports.tables import find_scores, markdown, own_sections
+from gffnet.reports.tables import find_scores, make_dataset_tables, to_markdown
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/camvid.md").read_text(encoding="utf-8")
@@ -20,7 +20,7 @@ def test_its_tables_are_those_of_the_runs() -> None:
     assert sorted((run.name.rpartition("/")[2], run.seed) for run in runs) == sorted(
         (path.stem, seed) for path in (ROOT / "src/gffnet/recipes/camvid/reduced").glob("*.yaml") for seed in range(3)
     )
-    rows = [line for line in markdown(own_sections(runs)).splitlines() if line.startswith("|")]
+    rows = [line for line in to_markdown(make_dataset_tables(runs)).splitlines() if line.startswith("|")]
     assert "\n".join(rows[:10]) in PAGE
     assert "\n".join(rows[10:]) in PAGE
 

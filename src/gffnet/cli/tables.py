@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gffnet.cli.arguments import Parser, print_json
 
 if TYPE_CHECKING:
-    from gffnet.reports.tables import Section
+    from gffnet.reports.tables import Table
 
 SUMMARY = "the paper's Tables 1 to 9 with ours beside them, matched by recipe and protocol, mean and spread over seeds"
 
@@ -21,16 +21,16 @@ def add_arguments(parser: Parser) -> None:
         nargs="*",
         type=Path,
         metavar="RUN",
-        help="run folders, folders of evaluations, or folders of such: whatever holds a scores.json (default: none)",
+        help="run folders, evaluation folders, or folders above them: every scores.json in them counts (default: none)",
     )
     parser.add_argument(
         "--out",
         type=Path,
         default=None,
         metavar="FILE",
-        help="write to FILE, as its ending says: .md, .csv, .tex or .html (default: print the tables)",
+        help="write to FILE in the format of its suffix: .md, .csv, .tex or .html (default: print the tables)",
     )
-    parser.add_argument("--json", action="store_true", help="print a list of all numbers as JSON, one entry a score")
+    parser.add_argument("--json", action="store_true", help="print all numbers as a JSON list, one entry a score")
 
 
 def run(arguments: Namespace) -> None:
@@ -38,46 +38,42 @@ def run(arguments: Namespace) -> None:
     from gffnet.console import screen, track
     from gffnet.reports.tables import (
         find_scores,
-        form_of,
-        own_sections,
-        paper_sections,
+        format_of,
+        make_dataset_tables,
+        make_paper_tables,
         records,
         table3_cost,
-        write_sections,
+        write_tables,
     )
 
     if arguments.out is not None:
-        form_of(arguments.out)  # nobody wants to wait to be told
-    scored = find_scores(arguments.runs)
-    cost = table3_cost(lambda sizes: track(sizes, "counting what Table 3 costs"))
-    sections = [*paper_sections(scored, cost), *own_sections(scored)]
+        format_of(arguments.out)  # a wrong suffix fails before the work begins
+    runs = find_scores(arguments.runs)
+    cost = table3_cost(lambda sizes: track(sizes, "counting the cost of Table 3"))
+    tables = [*make_paper_tables(runs, cost), *make_dataset_tables(runs)]
     if arguments.out is not None:
-        write_sections(arguments.out, sections)
+        write_tables(arguments.out, tables)
         screen.print(f"tables: {arguments.out}")
     if arguments.json:
-        print_json(list(records(sections)))
+        print_json(list(records(tables)))
     elif arguments.out is None:
-        _print_tables(sections)
+        _print_tables(tables)
 
 
-def _print_tables(sections: Sequence["Section"]) -> None:
-    """All tables on standard output."""
-    from rich.table import Table
-
-    from gffnet.console import Results
-    from gffnet.reports.tables import LEGEND, laid_out, marks
+def _print_tables(tables: Sequence["Table"]) -> None:
+    from gffnet.console import Results, make_table
+    from gffnet.reports.tables import LEGEND, to_text
 
     results = Results(width=120)
-    for table in map(laid_out, sections):
-        shown = Table(title=table.title, title_justify="left")
-        for i, heading in enumerate(table.headings):
-            shown.add_column(heading, justify="right" if i else "left")
+    for table in map(to_text, tables):
+        shown = make_table(table.headings, [], table.title)
+        shown.title_justify = "left"
         for group, rows in groupby(table.rows, key=lambda row: row[0]):
             if group:
                 shown.add_section()
                 shown.add_row(group, style="italic")
             for _, cells in rows:
-                shown.add_row(*[cell.text + marks(cell) for cell in cells])
+                shown.add_row(*[cell.marked for cell in cells])
         results.print(shown)
         for line in [*[table.remark] * bool(table.remark), *(f"{i}: {note}" for i, note in enumerate(table.notes, 1))]:
             results.print(line, soft_wrap=True)

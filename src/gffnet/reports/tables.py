@@ -1,4 +1,16 @@
-"""Scores to fill tables with: what `gffnet evaluate --out` wrote, and what the run folder says of how they came."""
+r"""The paper's Tables 1 to 9 with our scores beside them, and the same tables for data sets that the paper lacks.
+
+A score stands in a row of the paper if its recipe **and** its protocol are that row's; else the row has a dash, and a
+note says why. Ours is the mean over runs, which differ in their seeds, ± the sample standard deviation
+
+    s = sqrt(Σ (x - mean)² / (n - 1))
+
+A gain is the difference of two means. Runs of one seed see the same crops in the same order and so share their luck:
+where both methods have the same n ≥ 2 seeds, the standard error of the gain is that of the mean of the differences d
+between runs of one seed; else, where both have two runs or more, that of independent means:
+
+    e = s(d) / sqrt(n)        e = sqrt(s_1² / n_1 + s_2² / n_2)
+"""
 
 import csv
 import io
@@ -14,6 +26,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from gffnet.console import DASH, MINUS, signed
 from gffnet.data.catalog import dataset_classes, thin_classes
 from gffnet.errors import UserError
 from gffnet.evaluation.paper import Match, PaperTable, PrintedRow, match, paper_rows, paper_tables
@@ -25,9 +38,13 @@ from gffnet.templates import fill
 from gffnet.training.record import RECORD
 from gffnet.training.run_folder import differences
 
-_ABOVE = 3
-"""Folders above the scores that are looked in for the run that they are of."""
-_NO_MATTER = {
+# ----------------------------------------------------------------------------------------------------------------------
+# Scored runs: what `gffnet evaluate --out` wrote, and what the run folder around it tells
+
+
+_LEVELS = 3
+"""Folders above a `scores.json` in which its run folder is looked for."""
+_IMMATERIAL = {
     "seed",
     "precision",
     "training.workers",
@@ -38,59 +55,61 @@ _NO_MATTER = {
     "training.compile",
     "training.device_batch",
 }
-"""What a run may have otherwise than its recipe and still be a run of it; its evaluation is told by the protocol."""
+"""Keys in which a run may differ from its recipe and still count as a run of it. The protocol covers `evaluation.*`."""
 
 Protocol = tuple[str, ...]
-"""What must be the same for scores to be compared, in words."""
+"""What must agree for two scores to be comparable, in words: data set and split, window, scales, flip."""
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
+class ScoredRun:
     """One evaluation of one network."""
 
     path: Path
-    """Of its `scores.json`."""
+    """Its `scores.json`."""
     scores: Mapping[str, Any]
     recipe: Recipe | None
-    """What it was trained by; None: neither a run folder nor the package knows."""
+    """What it was trained by; None if neither a run folder nor the package knows."""
     seed: int | None
-    """None: the run folder is not there to tell."""
+    """None if there is no run folder."""
     changes: tuple[str, ...]
-    """What the run has otherwise than the recipe that it is called after, such as `training.iterations 2000`."""
+    """Settings in which the run differs from the shipped recipe of its name, such as `training.iterations 2000`."""
 
     @property
     def name(self) -> str:
-        """The recipe's."""
+        """The name of its recipe."""
         return str(self.scores["protocol"].get("recipe"))
 
     @property
     def protocol(self) -> Mapping[str, Any]:
-        """As `scores.json` holds it."""
+        """The `protocol` block of `scores.json`."""
         protocol: Mapping[str, Any] = self.scores["protocol"]
         return protocol
 
     @property
-    def found(self) -> Match:
-        """The paper's row that it may stand in by recipe and protocol, or why there is none."""
+    def match(self) -> Match:
+        """The row of the paper with its recipe and protocol, or the reason why there is none."""
         return match(self.protocol)
 
     @property
     def in_paper(self) -> bool:
-        """Whether it stands in a row of the paper: the settings are the recipe's, too."""
-        return self.found.row is not None and not self.changes
+        """Whether it stands in a row of the paper: recipe, protocol and settings agree."""
+        return self.match.row is not None and not self.changes
 
     @property
     def measured(self) -> Protocol:
-        """The protocol in words: data set and split, window, scales, mirroring."""
+        """The protocol in words."""
         get = self.protocol.get
         crop, scales = get("crop"), " ".join(f"{scale:g}" for scale in get("scales") or [1.0])
         window = f"window {crop[0]}x{crop[1]}, overlap {get('overlap'):.2g}" if crop else "whole images"
         scale = "single scale" if scales == "1" else f"scales {scales}"
-        return f"{get('dataset')} {get('split')}", window, scale, "mirrored" if get("flip") else "not mirrored"
+        return f"{get('dataset')} {get('split')}", window, scale, "with flip" if get("flip") else "without flip"
 
 
-def find_scores(paths: Sequence[Path]) -> list[Scored]:
-    """The scores in files and folders, which are searched to any depth; the same weights by the same protocol once.
+def find_scores(paths: Sequence[Path]) -> list[ScoredRun]:
+    """Read every `scores.json` in `paths` (files, or folders searched to any depth).
+
+    The same weights scored by the same protocol count once.
 
     Raises:
         UserError: a path does not exist or holds no scores, or a file is damaged.
@@ -108,77 +127,66 @@ def find_scores(paths: Sequence[Path]) -> list[Scored]:
                 f"--dataset NAME --root DIR --out {path / 'scores'}."
             )
         files.update(dict.fromkeys(found))
-    scored: dict[tuple[Any, ...], Scored] = {}
+    runs: dict[tuple[Any, ...], ScoredRun] = {}
     for file in files:
-        one = _read(file)
-        scored.setdefault((one.protocol.get("weights_sha256", file), one.measured), one)
-    return list(scored.values())
+        run = _read(file)
+        runs.setdefault((run.protocol.get("weights_sha256", file), run.measured), run)
+    return list(runs.values())
 
 
-def _read(path: Path) -> Scored:
-    """The scores in a file."""
+def _read(path: Path) -> ScoredRun:
     scores = read_result(path).scores
     name = scores["protocol"].get("recipe")
     shipped = load_recipe(name) if name in recipe_names() else None
-    own = _of_run(path, name)
-    changes = _changes(own, shipped) if own and shipped else ()
-    return Scored(path, scores, own or shipped, own.seed if own else None, changes)
+    own = _recipe_of_run(path, name)
+    changes: tuple[str, ...] = ()
+    if own and shipped:
+        mapping = own.to_mapping()
+        changes = tuple(f"{key} {_nested(mapping, key.split('.'))}" for key in unlike(own, shipped))
+    return ScoredRun(path, scores, own or shipped, own.seed if own else None, changes)
 
 
-def _of_run(path: Path, name: str) -> Recipe | None:
-    """The recipe in the run folder that holds the scores in a file, if it is a run of that name."""
-    for folder in path.absolute().parents[:_ABOVE]:
+def _recipe_of_run(path: Path, name: str) -> Recipe | None:
+    """The recipe of the run folder around a `scores.json`, if it is a run of that name."""
+    for folder in path.absolute().parents[:_LEVELS]:
         try:
             if json.loads((folder / RECORD).read_text(encoding="utf-8"))["recipe"] == name:
                 stored = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
                 return recipe_from_mapping(stored, str(folder / "recipe.yaml"))
         except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
-            continue  # no run folder, or none that tells
+            continue  # not a run folder, or a damaged one
     return None
 
 
 def unlike(own: Recipe, other: Recipe) -> list[str]:
-    """The settings in which two recipes differ, but for those that do not matter and for the evaluation."""
+    """Keys in which the training of two recipes differs materially."""
     found = differences(other.to_mapping(), own.to_mapping())
-    return [key for key in found if key not in _NO_MATTER and not key.startswith("evaluation.")]
+    return [key for key in found if key not in _IMMATERIAL and not key.startswith("evaluation.")]
 
 
-def _changes(own: Recipe, shipped: Recipe) -> tuple[str, ...]:
-    """The settings of a run that are not its recipe's, with their values."""
-    return tuple(f"{key} {_value(own.to_mapping(), key)}" for key in unlike(own, shipped))
-
-
-def _value(mapping: Mapping[str, Any], key: str) -> Any:
-    """The value at a dotted key."""
-    value: Any = mapping
-    for part in key.split("."):
-        value = value[part]
+def _nested(value: Any, path: Iterable[str]) -> Any:
+    """The value at a path of keys, in a list the entry of that `name`; None if there is none."""
+    for key in path:
+        if isinstance(value, list):
+            value = next((entry for entry in value if entry.get("name") == key), None)
+        else:
+            value = value.get(key) if isinstance(value, Mapping) else None
     return value
 
 
-# A table before it is set: lines with the paper's figures and ours, as numbers.
-#
-# Ours is the mean over runs, which differ in their seeds, with the sample standard deviation
-#
-#     s = sqrt(Σ (x - mean)² / (n - 1))
-#
-# where there are two runs or more. A gain is the difference of two means. Runs of one seed see the same crops in the same
-# order, so that they are lucky together: where both have the same n ≥ 2 seeds, the gain's standard error is that of the
-# mean of the differences d between runs of one seed, else, where both are of two runs or more, that of unrelated means:
-#
-#     e = s(d) / sqrt(n)        e = sqrt(s_1² / n_1 + s_2² / n_2)
+# ----------------------------------------------------------------------------------------------------------------------
+# Tables as numbers
 
 
 @dataclass(frozen=True)
-class Spread:
-    """One score of several runs."""
+class Samples:
+    """One score of one or more runs."""
 
     values: tuple[float, ...]
-    """One or more."""
 
     @property
     def mean(self) -> float:
-        """Of the values."""
+        """Their mean."""
         return fmean(self.values)
 
     @property
@@ -188,179 +196,142 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Line:
-    """One row: a method by one protocol. Scores in percent by the keys of its section."""
+class Row:
+    """A method by one protocol; scores in percent by the keys of the table's columns."""
 
     method: str
     group: str = ""
-    """The heading that it stands under; empty if there is none."""
+    """The heading above it, if any."""
     recipe: str | None = None
-    """None: somebody else's method."""
+    """None for a method of others."""
     protocol: str = ""
-    """That ours was measured by; empty if there is none."""
+    """By which ours was measured."""
     paper: Mapping[str, float] = field(default_factory=dict)
-    ours: Mapping[str, Spread] = field(default_factory=dict)
+    ours: Mapping[str, Samples] = field(default_factory=dict)
     paper_gain: Mapping[str, float] = field(default_factory=dict)
     """Over the paper's own baseline."""
     ours_gain: Mapping[str, float] = field(default_factory=dict)
-    """Of our mean over that of our own baseline, by the same protocol."""
+    """Of our mean over that of our baseline by the same protocol."""
     gain_error: Mapping[str, float] = field(default_factory=dict)
-    """Standard error of our gain."""
+    """Standard error of `ours_gain`."""
     seeds: tuple[int | None, ...] = ()
-    """Of each run; None: not known."""
+    """Of each run; None if unknown."""
     notes: tuple[str, ...] = ()
-    """Why no score of ours stands here, or what is to be known of it."""
+    """Why no score of ours stands here, or a caveat about it."""
 
 
 @dataclass(frozen=True)
-class Score:
-    """A column."""
+class Column:
+    """A score."""
 
     key: str
     label: str
     digits: int = 1
     ours_only: bool = False
-    """The paper has no such figure."""
     paper_only: bool = False
-    """We have no such figure."""
     difference: bool = True
-    """Whether ours less the paper's has a column of its own."""
+    """Whether `ours - paper` has a column of its own."""
 
 
 @dataclass(frozen=True)
-class Section:
-    """A table, whole."""
+class Table:
+    """A table, as numbers."""
 
     name: str
     """Such as `table1` or `camvid`."""
     title: str
-    scores: Sequence[Score]
-    lines: Sequence[Line]
+    columns: Sequence[Column]
+    rows: Sequence[Row]
     remark: str = ""
     by_class: bool = False
-    """Set with a row for every score and a column for every method."""
+    """Printed transposed: a line for every score, a column for every method."""
 
 
-def spreads(runs: Sequence[Scored], keys: Mapping[str, Sequence[str]]) -> dict[str, Spread]:
-    """Scores of runs in percent, by name, each from where it is in `scores.json`; without those that a run lacks."""
-    found = {name: [_at(run, path) for run in runs] for name, path in keys.items()}
+def samples(runs: Sequence[ScoredRun], paths: Mapping[str, Sequence[str]]) -> dict[str, Samples]:
+    """Scores of runs in percent, each at its path of keys in `scores.json`; scores that a run lacks are left out."""
+    found = {name: [_nested(run.scores, path) for run in runs] for name, path in paths.items()}
     return {
-        name: Spread(tuple(100 * value for value in values if value is not None))
+        name: Samples(tuple(100 * float(value) for value in values))
         for name, values in found.items()
-        if values and None not in values
+        if values and all(isinstance(value, int | float) for value in values)
     }
 
 
-def gains(of: Mapping[str, float], over: Mapping[str, float]) -> dict[str, float]:
-    """The differences of the scores that both have."""
-    return {key: value - over[key] for key, value in of.items() if key in over}
+def with_gain(row: Row, baseline: Row) -> Row:
+    """`row` with what its means gain over those of `baseline`, and the standard errors."""
+    pairs = seed_pairs(row.seeds, baseline.seeds)
+    gain, error = {}, {}
+    for key in row.ours.keys() & baseline.ours.keys():
+        ours, theirs = row.ours[key], baseline.ours[key]
+        gain[key] = ours.mean - theirs.mean
+        if ours.deviation is not None and theirs.deviation is not None:
+            error[key] = (
+                stdev(ours.values[i] - theirs.values[j] for i, j in pairs) / sqrt(len(pairs))
+                if pairs
+                else hypot(ours.deviation / sqrt(len(ours.values)), theirs.deviation / sqrt(len(theirs.values)))
+            )
+    return replace(row, ours_gain=gain, gain_error=error)
 
 
-def gain_errors(
-    of: Mapping[str, Spread], over: Mapping[str, Spread], pairs: Sequence[tuple[int, int]] = ()
-) -> dict[str, float]:
-    """The standard errors of the differences of the means that both have of several runs.
-
-    Args:
-        of: scores by name.
-        over: those of the baseline.
-        pairs: numbers of runs of either that belong together; empty: none do.
-    """
-    return {
-        key: _error(of[key], over[key], pairs)
-        for key in of.keys() & over.keys()
-        if None not in (of[key].deviation, over[key].deviation)
-    }
-
-
-def _error(of: Spread, over: Spread, pairs: Sequence[tuple[int, int]]) -> float:
-    """The standard error of the difference of two means, of two runs or more each."""
-    if pairs:
-        return stdev(of.values[i] - over.values[j] for i, j in pairs) / sqrt(len(pairs))
-    return hypot(*((spread.deviation or 0.0) / sqrt(len(spread.values)) for spread in (of, over)))
-
-
-def same_seeds(of: Sequence[int | None], over: Sequence[int | None]) -> list[tuple[int, int]]:
-    """The runs of one seed, by their numbers, where each of two or more seeds has one run of either; else none."""
-    if len(of) < 2 or None in of or len(set(of)) != len(of) or sorted(map(str, of)) != sorted(map(str, over)):
+def seed_pairs(seeds: Sequence[int | None], others: Sequence[int | None]) -> list[tuple[int, int]]:
+    """Index pairs of runs with the same seed, if both have the same two or more seeds, each once; else none."""
+    if (
+        len(seeds) < 2
+        or None in seeds
+        or len(set(seeds)) != len(seeds)
+        or sorted(map(str, seeds)) != sorted(map(str, others))
+    ):
         return []
-    return [(i, list(over).index(seed)) for i, seed in enumerate(of)]
+    return [(i, list(others).index(seed)) for i, seed in enumerate(seeds)]
 
 
-def compared(line: Line, baseline: Line) -> Line:
-    """A line with what our means gain over those of its baseline, and the standard errors."""
-    return replace(
-        line,
-        ours_gain=gains(means(line.ours), means(baseline.ours)),
-        gain_error=gain_errors(line.ours, baseline.ours, same_seeds(line.seeds, baseline.seeds)),
-    )
-
-
-def means(of: Mapping[str, Spread]) -> dict[str, float]:
-    """The means of all scores."""
-    return {key: spread.mean for key, spread in of.items()}
-
-
-def seed_notes(runs: Sequence[Scored]) -> tuple[str, ...]:
-    """What is to be known of the runs that are averaged."""
+def _seed_notes(runs: Sequence[ScoredRun]) -> tuple[str, ...]:
     seeds = [run.seed for run in runs if run.seed is not None]
-    twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
-    return tuple(f"{seeds.count(seed)} of the runs have seed {seed}" for seed in twice)
+    repeated = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+    return tuple(f"{seeds.count(seed)} of the runs have seed {seed}" for seed in repeated)
 
 
-def _at(run: Scored, path: Sequence[str]) -> float | None:
-    """The value at a path of keys; of a list, the entry that is called so."""
-    value: object = run.scores
-    for key in path:
-        if isinstance(value, list):
-            value = next((entry for entry in value if entry.get("name") == key), None)
-        else:
-            value = value.get(key) if isinstance(value, Mapping) else None
-    return float(value) if isinstance(value, int | float) else None
+# ----------------------------------------------------------------------------------------------------------------------
+# The paper's tables
 
 
-# The paper's tables with scores of ours beside them: same recipe, same protocol, or a dash and the reason.
-#
-# A run whose settings are not those of its recipe, such as fewer iterations, is no run of the paper's row either.
+COST_SIZES = ((512, 512), (768, 768))
+"""Image sizes that Table 3 is counted at: the one that the paper names, and the one that its figures fit."""
 
-
-SIZES = ((512, 512), (768, 768))
-"""That costs are counted at: the size that the paper names, and the one that its figures fit."""
-
-Progress = Callable[[Iterable[Any]], Iterable[Any]]
 Costs = Mapping[str, Mapping[str, float]]
-"""Parameters in millions and multiply-accumulates in 10^9, by recipe and score."""
+"""Parameters in millions and multiply-accumulates in 10^9, by recipe and column."""
 
-_KEYS = {"miou": ("miou",), "pixel_accuracy": ("pixel_accuracy",)}
-_LABELS = {"miou": "mIoU", "pixel_accuracy": "pixel accuracy"}
-_COST = (
-    Score("params", "params (M)", difference=False),
-    Score("gflops", "GFLOPs, paper", paper_only=True),
-    *(Score(f"gmac_{h}", f"GMAC at {h}x{w}", ours_only=True) for h, w in SIZES),
-    Score("executed", f"executed at {SIZES[-1][0]}x{SIZES[-1][1]}", ours_only=True),
+_PAPER_SCORES = {"miou": "mIoU", "pixel_accuracy": "pixel accuracy"}
+_COST_COLUMNS = (
+    Column("params", "params (M)", difference=False),
+    Column("gflops", "GFLOPs, paper", paper_only=True),
+    *(Column(f"gmac_{h}", f"GMAC at {h}x{w}", ours_only=True) for h, w in COST_SIZES),
+    Column("executed", f"executed at {COST_SIZES[-1][0]}x{COST_SIZES[-1][1]}", ours_only=True),
 )
+_TEST_SERVER = "Scores of the test server, which no evaluation of ours can have."
+_SCALES_UNKNOWN = "The paper does not say whether this is multi-scale."
 _REMARKS = {
-    3: "GMAC: multiply-accumulates of the network written out plainly, in 10^9; executed: with the exact "
-    "rearrangements of this project. The paper's GFLOPs, for 512x512 as it says, fit multiply-accumulates at 768x768.",
-    5: "Scores of the test server, which no evaluation of ours can have.",
-    6: "The paper does not say whether this is multi-scale.",
-    7: "Scores of the test server, which no evaluation of ours can have.",
-    8: "The paper does not say whether this is multi-scale.",
-    9: "The paper does not say whether this is multi-scale.",
+    3: "GMAC: multiply-accumulates of the reference network, in 10^9; executed: with this project's efficient forms. "
+    "The paper's GFLOPs, for 512x512 as it says, fit multiply-accumulates at 768x768.",
+    5: _TEST_SERVER,
+    6: _SCALES_UNKNOWN,
+    7: _TEST_SERVER,
+    8: _SCALES_UNKNOWN,
+    9: _SCALES_UNKNOWN,
 }
 
 
-def paper_sections(scored: Sequence[Scored], cost: Costs) -> list[Section]:
-    """Tables 1 to 9, with the scores among `scored` that may stand in them, and `cost` as `table3_cost` counts it."""
-    return [_section(table, scored, cost) for table in paper_tables()]
+def make_paper_tables(runs: Sequence[ScoredRun], cost: Costs) -> list[Table]:
+    """Tables 1 to 9 with those of `runs` that may stand in them, and `cost` from `table3_cost`."""
+    return [_paper_table(table, runs, cost) for table in paper_tables()]
 
 
-def table3_cost(progress: Progress = lambda items: items) -> Costs:
-    """What the networks of Table 3 cost, counted anew; `progress` is handed the sizes to go through."""
+def table3_cost(progress: Callable[[Iterable[Any]], Iterable[Any]] = lambda items: items) -> Costs:
+    """Count parameters and MACs of the networks of Table 3; `progress` wraps the loop over image sizes."""
     (table,) = [table for table in paper_tables() if table.number == 3]
-    recipes = [(line.row.recipe, load_recipe(line.row.recipe)) for line in table.rows if line.row]
+    recipes = [(printed.row.recipe, load_recipe(printed.row.recipe)) for printed in table.rows if printed.row]
     found: dict[str, dict[str, float]] = {name: {} for name, _ in recipes}
-    for size in progress(SIZES):
+    for size in progress(COST_SIZES):
         for row in costs(recipes, size):
             own = found[row["recipe"]]
             own["params"] = row["params"] / 1e6
@@ -369,406 +340,374 @@ def table3_cost(progress: Progress = lambda items: items) -> Costs:
     return found
 
 
-def _section(table: PaperTable, scored: Sequence[Scored], cost: Costs) -> Section:
-    """One table."""
-    lines: list[Line] = []
-    baseline: list[Line] = []
+def _paper_table(table: PaperTable, runs: Sequence[ScoredRun], cost: Costs) -> Table:
+    rows: list[Row] = []
+    baseline: list[Row] = []
+    baseline_scales: tuple[float, ...] | None = None
     for printed in table.rows:
-        own = _lines(printed, scored)
+        found = _paper_rows(printed, runs)
+        scales = printed.row.scales if printed.row else None
         if table.number == 3 and printed.row:
-            of = {key: Spread((value,)) for key, value in cost[printed.row.recipe].items()}
-            own = [replace(line, ours={**line.ours, **of}) for line in own]
+            counted = {key: Samples((value,)) for key, value in cost[printed.row.recipe].items()}
+            found = [replace(row, ours={**row.ours, **counted}) for row in found]
         if printed.baseline:
-            baseline = own
-        elif printed.row and baseline and _scales(printed) == _scales(_of(table, baseline[0])):
-            own = [_with_gains(line, baseline) for line in own]
-        lines += own
+            baseline, baseline_scales = found, scales
+        elif printed.row and baseline and scales == baseline_scales:
+            found = [_over_baseline(row, baseline) for row in found]
+        rows += found
     classes = list(table.rows[-1].per_class)
-    present = {key for line in lines for key in line.paper}
-    far = table.number != 3  # which has columns enough
-    scores = [Score(key, label, table.digits, difference=far) for key, label in _LABELS.items() if key in present]
+    present = {key for row in rows for key in row.paper}
+    columns = [Column(name, name) for name in classes]
+    columns += [
+        Column(key, label, table.digits, difference=table.number != 3)  # Table 3 has enough columns
+        for key, label in _PAPER_SCORES.items()
+        if key in present
+    ]
     if table.number == 3:
-        scores += _COST
-    by_class = [Score(name, name) for name in classes]
+        columns += _COST_COLUMNS
     title = f"Table {table.number}. {table.title}"
-    remark = _REMARKS.get(table.number, "")
-    return Section(f"table{table.number}", title, [*by_class, *scores], lines, remark, bool(classes))
+    return Table(f"table{table.number}", title, columns, rows, _REMARKS.get(table.number, ""), bool(classes))
 
 
-def _lines(printed: PrintedRow, scored: Sequence[Scored]) -> list[Line]:
-    """A printed row with ours: a line for every protocol, of which there are several only where the paper is silent."""
+def _paper_rows(printed: PrintedRow, runs: Sequence[ScoredRun]) -> list[Row]:
+    """A printed row with ours: one for every protocol, of which there are several only where the paper is silent."""
     row = printed.row
     paper = {**printed.per_class, **printed.scores}
     if row is None:
-        return [Line(printed.method, printed.group, paper=paper)]
-    near = [run for run in scored if run.found.nearest is row]
-    notes = [f"{run.path}: {_reason(run)}" for run in near if not run.in_paper]
-    usable = [run for run in near if run.in_paper]
-    protocols: dict[Protocol, list[Scored]] = {}
-    for run in usable:
-        protocols.setdefault(run.measured, []).append(run)
-    base = Line(printed.method, printed.group, row.recipe, paper=paper, notes=tuple(notes))
-    if not protocols:
-        return [base]
-    keys = {**{name: ("per_class", name) for name in printed.per_class}, **_KEYS}
+        return [Row(printed.method, printed.group, paper=paper)]
+    protocols: dict[Protocol, list[ScoredRun]] = {}
+    notes = []
+    for run in runs:
+        if run.match.nearest is not row:
+            continue
+        if run.in_paper:
+            protocols.setdefault(run.measured, []).append(run)
+        elif run.match.row is None:
+            notes.append(f"{run.path}: {run.match.remark}")
+        else:
+            notes.append(f"{run.path}: its settings are not those of {run.name}: {', '.join(run.changes)}")
+    base = Row(printed.method, printed.group, row.recipe, paper=paper, notes=tuple(notes))
+    paths = {**{name: ("per_class", name) for name in printed.per_class}, **{key: (key,) for key in _PAPER_SCORES}}
     return [
         replace(
             base,
             method=printed.method + (f", {measured[2]}" if row.scales is None else ""),
             protocol=", ".join(measured),
-            ours=spreads(runs, keys),
-            seeds=tuple(run.seed for run in runs),
-            notes=(*notes, *seed_notes(runs)),
+            ours=samples(of_protocol, paths),
+            seeds=tuple(run.seed for run in of_protocol),
+            notes=(*notes, *_seed_notes(of_protocol)),
         )
-        for measured, runs in protocols.items()
-    ]
+        for measured, of_protocol in protocols.items()
+    ] or [base]
 
 
-def _reason(run: Scored) -> str:
-    """Why a run does not stand in the row of its recipe."""
-    if run.found.row is None:
-        return run.found.remark
-    return f"its settings are not those of {run.name}: {', '.join(run.changes)}"
+def _over_baseline(row: Row, baseline: Sequence[Row]) -> Row:
+    """A row with the paper's gain, and ours over our baseline by the same protocol."""
+    paper = baseline[0].paper
+    row = replace(row, paper_gain={key: value - paper[key] for key, value in row.paper.items() if key in paper})
+    same = next((other for other in baseline if other.protocol == row.protocol), None)
+    return with_gain(row, same) if same else row
 
 
-def _with_gains(line: Line, baseline: Sequence[Line]) -> Line:
-    """A line with what it gains over the baseline, ours over ours by the same protocol."""
-    same = [other for other in baseline if other.protocol == line.protocol]
-    line = replace(line, paper_gain=gains(line.paper, baseline[0].paper))
-    return compared(line, same[0]) if same else line
+# ----------------------------------------------------------------------------------------------------------------------
+# Tables of other data sets, in the order of the paper's Tables 1 and 2
 
 
-def _of(table: PaperTable, line: Line) -> PrintedRow:
-    """The printed row of a line."""
-    return next(row for row in table.rows if row.row and row.row.recipe == line.recipe)
-
-
-def _scales(printed: PrintedRow) -> tuple[float, ...] | None:
-    return printed.row.scales if printed.row else None
-
-
-# The same tables for data that the paper does not have: one for every data set, in the order of its Tables 1 and 2.
-#
-# A row is a network, a protocol and the settings that a run has changed; rows are compared with the PSPNet of the same
-# backbone, protocol and settings.
-
-
-_CONTEXTS: dict[str, str] = {"pyramid_pooling": "PSPNet", "dense_aspp": "DenseASPP", "none": "FCN"}
-_FUSIONS: dict[str, str] = {
-    "none": "",
-    "concat": " + Concat",
-    "addition": " + Addition",
-    "fpn": " + FPN",
-    "gated_fpn": " + Gated FPN",
-    "gff": " + GFF",
-}
-_PYRAMIDS: dict[str, str] = {"none": "", "dense": " + DFP", "literal": " + literal DFP"}
-_KEYS_OWN = {
+_CONTEXTS = {"pyramid_pooling": "PSPNet", "dense_aspp": "DenseASPP", "none": "FCN"}
+_FUSIONS = {"concat": "Concat", "addition": "Addition", "fpn": "FPN", "gated_fpn": "Gated FPN", "gff": "GFF"}
+_PYRAMIDS = {"dense": "DFP", "literal": "literal DFP"}
+_PATHS = {
     "miou": ("miou",),
     "pixel_accuracy": ("pixel_accuracy",),
     "boundary_f": ("boundary_f", "3", "mean"),
     "small": ("iou_by_size", "small", "miou"),
 }
-_SCORES = (
-    Score("miou", "mIoU", ours_only=True),
-    Score("pixel_accuracy", "pixel accuracy", ours_only=True),
-    Score("boundary_f", "boundary F, 3 px", ours_only=True),
-    Score("small", "mIoU, small objects", ours_only=True),
+_COLUMNS = (
+    Column("miou", "mIoU", ours_only=True),
+    Column("pixel_accuracy", "pixel accuracy", ours_only=True),
+    Column("boundary_f", "boundary F, 3 px", ours_only=True),
+    Column("small", "mIoU, small objects", ours_only=True),
 )
-_THIN = Score("thin", "mIoU, thin classes", ours_only=True)
+_THIN = Column("thin", "mIoU, thin classes", ours_only=True)
 
 
-class _Row(NamedTuple):
-    """What tells rows apart."""
+class _Key(NamedTuple):
+    """What distinguishes rows."""
 
     recipe: str
     protocol: Protocol
     changes: tuple[str, ...]
 
 
-def own_sections(scored: Sequence[Scored]) -> list[Section]:
-    """Two for every data set with scores that stand in no table of the paper: all scores, and the IoU of its classes.
+def method_name(model: ModelRecipe) -> str:
+    """A network as the paper names it, `PSPNet + GFF + DFP`; parts that the paper lacks go by their own name."""
+    parts = [_CONTEXTS.get(model.context, model.context)]
+    parts += [_FUSIONS.get(model.fusion, model.fusion)] if model.fusion != "none" else []
+    parts += [_PYRAMIDS.get(model.dense_pyramid, model.dense_pyramid)] if model.dense_pyramid != "none" else []
+    return " + ".join(parts)
 
-    The second has the networks that were scored, and is there only where the classes of the data set are known.
+
+def make_dataset_tables(runs: Sequence[ScoredRun]) -> list[Table]:
+    """Two tables for every data set with scores that stand in no row of the paper: all scores, and IoU by class.
+
+    Rows are compared with the PSPNet of the same backbone, protocol and settings. The second table is there only where
+    the classes of the data set are known.
     """
-    left = [run for run in scored if not run.in_paper]
+    left = [run for run in runs if not run.in_paper]
     found = []
     for name in dict.fromkeys(str(run.protocol.get("dataset")) for run in left):
-        whole = _section_own(name, [run for run in left if run.protocol.get("dataset") == name])
-        found += [whole, *_by_class(whole)]
+        table = _dataset_table(name, [run for run in left if run.protocol.get("dataset") == name])
+        found += [table, *_class_table(table)]
     return found
 
 
-def method_name(model: ModelRecipe) -> str:
-    """A network as the paper's tables would name it, such as `PSPNet + GFF + DFP`."""
-    return _CONTEXTS[model.context] + _FUSIONS[model.fusion] + _PYRAMIDS[model.dense_pyramid]
-
-
-def _section_own(dataset: str, scored: Sequence[Scored]) -> Section:
-    """All rows of a data set: what was scored, and beside it the recipes that were not, if the paper has none of them.
-
-    Of the recipes, those that lie in the folders of what was scored; all of the data set where those are not known.
-    """
-    rows: dict[_Row, list[Scored]] = {}
-    for run in scored:
-        rows.setdefault(_Row(run.name, run.measured, run.changes), []).append(run)
+def _dataset_table(dataset: str, runs: Sequence[ScoredRun]) -> Table:
+    """The rows that were scored, and, if the paper lacks the data set, the shipped recipes that were not."""
+    by_key: dict[_Key, list[ScoredRun]] = {}
+    for run in runs:
+        by_key.setdefault(_Key(run.name, run.measured, run.changes), []).append(run)
     shipped = recipe_names()
-    recipes = {run.name: run.recipe for run in scored if run.recipe}
+    recipes = {run.name: run.recipe for run in runs if run.recipe}
     recipes |= {name: load_recipe(name) for name in recipes if name in shipped}
-    known = any(row.dataset == dataset for row in paper_rows())
+    in_paper = any(row.dataset == dataset for row in paper_rows())
     of_dataset = [name for name in shipped if name.startswith(f"{dataset}/")]
     folders = {_folder(name) for name in recipes if name in of_dataset} or {dataset}
-    missing = [name for name in of_dataset if _folder(name) in folders and name not in recipes and not known]
+    missing = [name for name in of_dataset if _folder(name) in folders and name not in recipes and not in_paper]
     recipes |= {name: load_recipe(name) for name in missing}
-    models = {name: recipe.model for name, recipe in recipes.items()}
-    usual = min((row.protocol for row in rows), key=lambda p: -sum(row.protocol == p for row in rows))
-    called = {name: _called(name, models, known) for name in {*models, *(row.recipe for row in rows)}}
-    lines = {row: _line(row, runs, called[row.recipe], usual) for row, runs in rows.items()}
-    lines |= {_Row(name, usual, ()): Line(called[name], recipe=name) for name in missing}
-    ordered = sorted(lines, key=lambda row: _order(row, models, usual))
-    return Section(
+    protocols = [key.protocol for key in by_key]
+    usual = max(dict.fromkeys(protocols), key=protocols.count)
+    names = _row_names([*recipes, *(key.recipe for key in by_key)], recipes, with_recipe=in_paper)
+    rows = {key: _dataset_row(key, found, names[key.recipe], usual) for key, found in by_key.items()}
+    rows |= {_Key(name, usual, ()): Row(names[name], recipe=name) for name in missing}
+    thin = thin_classes(dataset)
+    return Table(
         dataset,
-        f"{dataset}: what stands in no row of the paper" if known else f"{dataset}: not in the paper",
-        (*_SCORES, *[_THIN] * bool(thin_classes(dataset))),
-        [_with_gains_own(row, lines, recipes) for row in ordered],
-        f"Measured by: {', '.join(usual)}, unless a row says otherwise. In brackets: the difference to the PSPNet of "
-        "the same backbone, protocol and settings, with its standard error, of pairs where seeds are the same."
-        + (f" Thin classes: {', '.join(thin_classes(dataset))}." if thin_classes(dataset) else ""),
+        f"{dataset}: what stands in no row of the paper" if in_paper else f"{dataset}: not in the paper",
+        (*_COLUMNS, *[_THIN] * bool(thin)),
+        [_over_pspnet(key, rows, recipes) for key in sorted(rows, key=lambda key: _order(key, recipes, usual))],
+        f"Protocol: {', '.join(usual)}, unless a row says otherwise. In brackets: the difference to the PSPNet of "
+        "the same backbone, protocol and settings, ± its standard error, paired where the seeds are the same."
+        + (f" Thin classes: {', '.join(thin)}." if thin else ""),
     )
-
-
-def _by_class(whole: Section) -> list[Section]:
-    """The IoU of every class, of the lines of a section that have been run."""
-    try:
-        names = dataset_classes(whole.name).names
-    except UserError:  # they are the user's own
-        return []
-    lines = [line for line in whole.lines if line.ours.keys() >= set(names)]
-    if not lines:
-        return []
-    scores = [Score(name, name, ours_only=True) for name in names]
-    return [Section(f"{whole.name}_classes", f"{whole.name}: IoU by class", scores, lines, by_class=True)]
-
-
-def _line(row: _Row, runs: Sequence[Scored], called: str, usual: Protocol) -> Line:
-    """One row, without its gains."""
-    otherwise = [] if row.protocol == usual else [part for part in row.protocol if part not in usual]
-    method = ", ".join([called, *otherwise, *row.changes])
-    seeds = tuple(run.seed for run in runs)
-    measured = ", ".join(row.protocol)
-    ours = _scores(runs)
-    return Line(method, recipe=row.recipe, protocol=measured, ours=ours, seeds=seeds, notes=seed_notes(runs))
-
-
-def _scores(runs: Sequence[Scored]) -> dict[str, Spread]:
-    """All scores of the runs of one row."""
-    dataset = str(runs[0].protocol.get("dataset"))
-    classes = runs[0].scores.get("per_class", {})
-    found = spreads(runs, {**_KEYS_OWN, **{name: ("per_class", name) for name in classes}})
-    thin = [found[name].values for name in thin_classes(dataset) if name in found]
-    if thin and len(thin) == len(thin_classes(dataset)):
-        found["thin"] = Spread(tuple(fmean(of_run) for of_run in zip(*thin, strict=True)))
-    return found
-
-
-def _with_gains_own(row: _Row, lines: Mapping[_Row, Line], recipes: Mapping[str, Recipe]) -> Line:
-    """A row with what it gains over its PSPNet, if that was scored."""
-    line, own = lines[row], recipes.get(row.recipe)
-    for other, baseline in lines.items():
-        recipe = recipes.get(other.recipe)
-        if own and recipe and other[1:] == row[1:] and _is_baseline(recipe, own):
-            return compared(line, baseline)
-    return line
-
-
-def _is_baseline(recipe: Recipe, of: Recipe) -> bool:
-    """Whether a recipe is another's without its fusion, and the same in everything else."""
-    if recipe.model.fusion != "none" or of.model.fusion == "none":
-        return False
-    same = (recipe.model.backbone, recipe.model.context) == (of.model.backbone, of.model.context)
-    return same and all(key.startswith("model.") for key in unlike(of, recipe))
 
 
 def _folder(recipe: str) -> str:
-    """The folder that a recipe lies in."""
     return recipe.rpartition("/")[0]
 
 
-def _called(name: str, models: Mapping[str, ModelRecipe], exact: bool) -> str:
-    """A network as it is named; with its recipe if `exact` or if others are named so too; else by what is known."""
-    if name not in models:
-        return name
-    method = method_name(models[name])
-    alike = [other for other, model in models.items() if method_name(model) == method]
-    return f"{method} ({name})" if exact or len(alike) > 1 else method
+def _row_names(names: Iterable[str], recipes: Mapping[str, Recipe], with_recipe: bool) -> dict[str, str]:
+    """The method of every recipe, followed by the recipe's name if `with_recipe` or if several share the method."""
+    methods = {name: method_name(recipe.model) for name, recipe in recipes.items()}
+    shared = [method for method in methods.values() if list(methods.values()).count(method) > 1]
+    return {
+        name: name
+        if name not in methods
+        else f"{methods[name]} ({name})"
+        if with_recipe or methods[name] in shared
+        else methods[name]
+        for name in names
+    }
 
 
-def _order(row: _Row, models: Mapping[str, ModelRecipe], usual: Protocol) -> tuple[object, ...]:
-    """By backbone, then as Tables 1 and 2, then the usual protocol and settings first; networks not known last."""
-    last = (row.protocol != usual, len(row.changes), row)
-    if row.recipe not in models:
-        return (1, *last)
-    model = models[row.recipe]
-    backbone = f"{model.backbone.name} {model.backbone.output_stride}"
-    context, fusion, pyramid = (
-        list(names).index(name)
-        for names, name in ((_CONTEXTS, model.context), (_FUSIONS, model.fusion), (_PYRAMIDS, model.dense_pyramid))
+def _dataset_row(key: _Key, runs: Sequence[ScoredRun], name: str, usual: Protocol) -> Row:
+    dataset = str(runs[0].protocol.get("dataset"))
+    thin = thin_classes(dataset)
+    ours = samples(runs, {**_PATHS, **{name: ("per_class", name) for name in runs[0].scores.get("per_class", {})}})
+    if thin and all(name in ours for name in thin):
+        ours["thin"] = Samples(tuple(map(fmean, zip(*(ours[name].values for name in thin), strict=True))))
+    return Row(
+        ", ".join([name, *(part for part in key.protocol if part not in usual), *key.changes]),
+        recipe=key.recipe,
+        protocol=", ".join(key.protocol),
+        ours=ours,
+        seeds=tuple(run.seed for run in runs),
+        notes=_seed_notes(runs),
     )
-    return (0, backbone, context, fusion, pyramid, *last)
 
 
-# Tables as they are read: the numbers of a section as text, with what is to be known of them in notes below.
+def _over_pspnet(key: _Key, rows: Mapping[_Key, Row], recipes: Mapping[str, Recipe]) -> Row:
+    """A row with its gain over the network that has no fusion and is the same otherwise, if that was scored."""
+    own = recipes.get(key.recipe)
+    if own is None or own.model.fusion == "none":
+        return rows[key]
+    for other, baseline in rows.items():
+        recipe = recipes.get(other.recipe)
+        if (
+            recipe is not None
+            and recipe.model.fusion == "none"
+            and (other.protocol, other.changes) == (key.protocol, key.changes)
+            and (recipe.model.backbone, recipe.model.context) == (own.model.backbone, own.model.context)
+            and all(name.startswith("model.") for name in unlike(own, recipe))
+        ):
+            return with_gain(rows[key], baseline)
+    return rows[key]
 
 
-DASH = "—"
-MINUS = "−"
+def _order(key: _Key, recipes: Mapping[str, Recipe], usual: Protocol) -> tuple[object, ...]:
+    """By backbone, then as in Tables 1 and 2, then the usual protocol and settings first; unknown networks last."""
+    last = (key.protocol != usual, len(key.changes), key)
+    if key.recipe not in recipes:
+        return (1, *last)
+    model = recipes[key.recipe].model
+    places = [
+        [*names].index(name) if name in names else len(names)
+        for names, name in (
+            (_CONTEXTS, model.context),
+            (("none", *_FUSIONS), model.fusion),
+            (("none", *_PYRAMIDS), model.dense_pyramid),
+        )
+    ]
+    return (0, f"{model.backbone.name} {model.backbone.output_stride}", *places, *last)
+
+
+def _class_table(table: Table) -> list[Table]:
+    """The IoU of every class, of the rows that have been run; no table where the classes are not known."""
+    try:
+        names = dataset_classes(table.name).names
+    except UserError:  # the user's own data set
+        return []
+    rows = [row for row in table.rows if row.ours.keys() >= set(names)]
+    columns = [Column(name, name, ours_only=True) for name in names]
+    return [Table(f"{table.name}_classes", f"{table.name}: IoU by class", columns, rows, by_class=True)] if rows else []
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Tables as text
 
 
 class Cell(NamedTuple):
-    """A piece of text, and the numbers of the notes to it."""
+    """Text, and the numbers of its footnotes."""
 
     text: str
     notes: tuple[int, ...] = ()
 
+    @property
+    def marked(self) -> str:
+        """The text with its footnotes as superscripts."""
+        return self.text + _superscript(",".join(map(str, self.notes)))
+
 
 @dataclass(frozen=True)
 class TextTable:
-    """Text in rows and columns; the first column says what a row is of, the others hold numbers."""
+    """Text in rows and columns; the first column names the row, the others hold numbers."""
 
     name: str
-    """Of letters and figures."""
     title: str
     headings: Sequence[str]
     rows: Sequence[tuple[str, Sequence[Cell]]]
-    """The heading that a row stands under, empty if there is none, and its cells."""
+    """The group of every row (empty for none), and its cells."""
     remark: str
     notes: Sequence[str]
-    """The first is number 1."""
+    """Footnotes, from number 1 on."""
 
 
-def laid_out(section: Section, seeds: bool = True) -> TextTable:
-    """A section as text; `seeds`: say those of the runs, not their number alone."""
-    notes = list(dict.fromkeys(note for line in section.lines for note in line.notes))
+def to_text(table: Table, seeds: bool = True) -> TextTable:
+    """Format a table; `seeds`: name the seeds of the runs beside their number."""
+    notes = list(dict.fromkeys(note for row in table.rows for note in row.notes))
     numbers = {note: number for number, note in enumerate(notes, start=1)}
-    headings, rows = _by_class_layout(section, numbers) if section.by_class else _by_method(section, numbers, seeds)
-    return TextTable(section.name, section.title, headings, rows, section.remark, notes)
+    headings, rows = _transposed(table, numbers) if table.by_class else _by_method(table, numbers, seeds)
+    return TextTable(table.name, table.title, headings, rows, table.remark, notes)
 
 
-def _by_method(
-    section: Section, numbers: Mapping[str, int], seeds: bool
-) -> tuple[list[str], list[tuple[str, list[Cell]]]]:
-    """A row for every line; for every score the paper's figure, ours, and how far ours is from it."""
-    several = len(section.scores) > 1
-    headings = ["method"]
-    for score in section.scores:
-        before = f"{score.label}, " if several else ""
-        if score.ours_only or score.paper_only:
-            headings.append(score.label)
+_Body = tuple[list[str], list[tuple[str, list[Cell]]]]
+
+
+def _by_method(table: Table, numbers: Mapping[str, int], seeds: bool) -> _Body:
+    """A line for every row; for every score the paper's, ours, and the difference."""
+    headings, rows = ["method"], []
+    for column in table.columns:
+        prefix = f"{column.label}, " if len(table.columns) > 1 else ""
+        if column.ours_only or column.paper_only:
+            headings.append(column.label)
         else:
-            headings += [f"{before}paper", f"{before}ours", *[f"ours {MINUS} paper"] * score.difference]
-    rows = []
-    for line in section.lines:
-        cells = [Cell(line.method)]
-        marked = tuple(numbers[note] for note in line.notes)
-        for score in section.scores:
-            cells += _cells(score, line, marked)
-            marked = ()  # once is enough
-        rows.append((line.group, [*cells, Cell(_runs(line, seeds))]))
+            headings += [f"{prefix}paper", f"{prefix}ours", *[f"ours {MINUS} paper"] * column.difference]
+    for row in table.rows:
+        cells = [Cell(row.method)]
+        marks = tuple(numbers[note] for note in row.notes)
+        for column in table.columns:
+            cells += _score_cells(column, row, marks)
+            marks = ()  # in the first score only
+        rows.append((row.group, [*cells, Cell(_run_count(row, seeds))]))
     return [*headings, "runs"], rows
 
 
-def _cells(score: Score, line: Line, marked: tuple[int, ...]) -> list[Cell]:
-    """A score of a line."""
-    paper = Cell(_figure(line.paper.get(score.key), line.paper_gain.get(score.key), score.digits))
-    gain = _gain(line.ours_gain.get(score.key), score.digits, line.gain_error.get(score.key))
-    ours = Cell(_spread(line.ours.get(score.key), score.digits) + gain * (score.key in line.ours), marked)
-    if score.paper_only or score.ours_only:
-        return [paper if score.paper_only else ours]
-    return [paper, ours, *[Cell(_difference(line, score))] * score.difference]
-
-
-def _by_class_layout(section: Section, numbers: Mapping[str, int]) -> tuple[list[str], list[tuple[str, list[Cell]]]]:
-    """A row for every score, a column for every method, and one of ours beside each that there is a recipe for."""
+def _transposed(table: Table, numbers: Mapping[str, int]) -> _Body:
+    """A line for every score, a column for every method, and ours beside each that has a recipe."""
     headings, columns = ["class"], []
-    for line in section.lines:
-        printed = any(not score.ours_only for score in section.scores)
+    printed = any(not column.ours_only for column in table.columns)
+    for row in table.rows:
         if printed:
-            headings.append(line.method)
-            columns.append([Cell(_figure(line.paper.get(score.key), None, score.digits)) for score in section.scores])
-        if line.recipe:
-            headings.append("ours" if printed else line.method)
-            marked = tuple(numbers[note] for note in line.notes)
-            columns.append([Cell(_spread(line.ours.get(s.key), s.digits), marked) for s in section.scores])
-    names = [Cell(score.label) for score in section.scores]
-    return headings, [("", list(row)) for row in zip(names, *columns, strict=True)]
+            headings.append(row.method)
+            columns.append([Cell(_printed(row.paper.get(c.key), None, c.digits)) for c in table.columns])
+        if row.recipe:
+            headings.append("ours" if printed else row.method)
+            marks = tuple(numbers[note] for note in row.notes)
+            columns.append([Cell(_mean(row.ours.get(c.key), c.digits), marks) for c in table.columns])
+    names = [Cell(column.label) for column in table.columns]
+    return headings, [("", list(line)) for line in zip(names, *columns, strict=True)]
 
 
-def _figure(value: float | None, gain: float | None, digits: int) -> str:
-    """As it is printed, which may be with more digits than its neighbours."""
+def _score_cells(column: Column, row: Row, marks: tuple[int, ...]) -> list[Cell]:
+    key, digits = column.key, column.digits
+    paper, ours = row.paper.get(key), row.ours.get(key)
+    paper_cell = Cell(_printed(paper, row.paper_gain.get(key), digits))
+    gain = _gain(row.ours_gain.get(key), digits, row.gain_error.get(key)) if ours else ""
+    ours_cell = Cell(_mean(ours, digits) + gain, marks)
+    if column.paper_only or column.ours_only:
+        return [paper_cell if column.paper_only else ours_cell]
+    difference = Cell(signed(None if paper is None or ours is None else ours.mean - paper, digits))
+    return [paper_cell, ours_cell, *[difference] * column.difference]
+
+
+def _printed(value: float | None, gain: float | None, digits: int) -> str:
+    """As the paper prints it, which may be with one digit more than its neighbours."""
     if value is None:
         return DASH
-    more = digits + (round(value, digits) != value)
-    return f"{value:.{more}f}{_gain(gain, digits)}"
+    return f"{value:.{digits + (round(value, digits) != value)}f}{_gain(gain, digits)}"
 
 
-def _spread(of: Spread | None, digits: int) -> str:
-    """Mean and deviation."""
+def _mean(of: Samples | None, digits: int) -> str:
     if of is None:
         return DASH
-    deviation = "" if of.deviation is None else f" ± {of.deviation:.{digits}f}"
-    return f"{of.mean:.{digits}f}{deviation}"
+    return f"{of.mean:.{digits}f}" + ("" if of.deviation is None else f" ± {of.deviation:.{digits}f}")
 
 
 def _gain(gain: float | None, digits: int, error: float | None = None) -> str:
-    """A gain in brackets, with its standard error."""
     if gain is None:
         return ""
     return f" ({signed(gain, digits)}{'' if error is None else f' ± {error:.{digits}f}'})"
 
 
-def _difference(line: Line, score: Score) -> str:
-    paper, ours = line.paper.get(score.key), line.ours.get(score.key)
-    return DASH if paper is None or ours is None else signed(ours.mean - paper, score.digits)
-
-
-def signed(value: float, digits: int) -> str:
-    """A difference with its sign, which nothing does not have."""
-    text = f"{abs(value):.{digits}f}"
-    return text if float(text) == 0 else f"{'+' if value > 0 else MINUS}{text}"
-
-
-def _runs(line: Line, told: bool) -> str:
-    """How many runs, and with which seeds if that is to be told."""
-    seeds = [str(seed) for seed in line.seeds if seed is not None]
-    if not line.seeds:
+def _run_count(row: Row, with_seeds: bool) -> str:
+    """`3 (seeds 0, 1, 2)`, or the number alone."""
+    seeds = [str(seed) for seed in row.seeds if seed is not None]
+    if not row.seeds:
         return DASH
-    if not (told and seeds):
-        return str(len(line.seeds))
-    unknown = len(line.seeds) - len(seeds)
+    if not (with_seeds and seeds):
+        return str(len(row.seeds))
+    unknown = len(row.seeds) - len(seeds)
     more = f", {unknown} unknown" if unknown else ""
-    return f"{len(line.seeds)} (seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}{more})"
+    return f"{len(row.seeds)} (seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}{more})"
 
 
-# Tables as files: Markdown, CSV, LaTeX, HTML.
-#
-# CSV has a line for every score of every row of every table, in full precision, for programs to read; the others have the
-# tables as they are read.
+# ----------------------------------------------------------------------------------------------------------------------
+# Tables as files. CSV has a line for every score of every row in full precision; the other formats are for reading.
+# tabulate writes plain tables; it knows neither group headings nor footnotes nor LaTeX floats, which these have.
 
 
+TITLE = "The tables of Gated Fully Fusion, and ours"
+LEGEND = (
+    "Scores in percent. Ours: mean over runs, ± sample standard deviation, where there are several. In brackets: the "
+    "gain over the baseline of the same table, ± its standard error. A dash: not run yet, or run by another "
+    "protocol or with other settings, as a note says."
+)
 COLUMNS = (
     *("table", "group", "method", "recipe", "protocol", "score", "paper", "ours", "deviation", "runs", "seeds"),
     *("ours_minus_paper", "paper_gain", "ours_gain", "gain_error", "notes"),
 )
-TITLE = "The tables of Gated Fully Fusion, and ours"
-LEGEND = (
-    "Scores in percent. Ours: mean over runs, ± sample standard deviation, where there are several. In brackets: the "
-    "gain over the baseline of the same table, ± its standard error. A dash: nobody has run it, or it was run "
-    "otherwise, as a note says."
-)
 _SUPERSCRIPTS = str.maketrans("0123456789,", "⁰¹²³⁴⁵⁶⁷⁸⁹˒")
-_MOST_COLUMNS = 7
-"""That a table has in one column of a page."""
-_NOT_WIDER = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
+_WIDE = 7
+"""From more columns than these on, a LaTeX table spans two columns of the page."""
 _LATEX = {
     "\\": r"\textbackslash{}",
     **{mark: f"\\{mark}" for mark in "{}$&#%"},
@@ -786,165 +725,146 @@ _LATEX = {
 }
 
 
-def write_sections(path: Path, sections: Sequence[Section]) -> None:
-    """Write sections as a file of the kind that its ending says, whole or not at all.
+def write_tables(path: Path, tables: Sequence[Table]) -> None:
+    """Write tables as a file in the format of its suffix (one of `FORMATS`), atomically.
 
     Raises:
-        UserError: the ending is none of `FORMATS`.
+        UserError: the suffix is not one of `FORMATS`.
         CannotWrite: the file cannot be written.
     """
-    atomic_write(path, form_of(path)(sections).encode())
+    atomic_write(path, format_of(path)(tables).encode())
 
 
-def form_of(path: Path) -> Callable[[Sequence[Section]], str]:
-    """How a file is written.
+def format_of(path: Path) -> Callable[[Sequence[Table]], str]:
+    """The function that writes files with the suffix of `path`.
 
     Raises:
-        UserError: the ending is none of `FORMATS`.
+        UserError: the suffix is not one of `FORMATS`.
     """
-    form = FORMATS.get(path.suffix.lower())
-    if form is None:
-        raise UserError(f"--out {path} must end in {', '.join(FORMATS)}: the ending says what is written.")
-    return form
+    found = FORMATS.get(path.suffix.lower())
+    if found is None:
+        raise UserError(f"--out {path} must end in {', '.join(FORMATS)}: the suffix selects the format.")
+    return found
 
 
-def records(sections: Sequence[Section]) -> Iterator[dict[str, Any]]:
-    """A plain mapping with the keys `COLUMNS` for every score of every line; None where there is nothing."""
-    for section in sections:
-        for line in section.lines:
-            for score in section.scores:
-                yield _record(section.name, line, score.key)
+def records(tables: Sequence[Table]) -> Iterator[dict[str, Any]]:
+    """Every score of every row as a mapping with the keys `COLUMNS`; None where there is no value."""
+    for table in tables:
+        for row in table.rows:
+            for column in table.columns:
+                ours, paper = row.ours.get(column.key), row.paper.get(column.key)
+                yield {
+                    "table": table.name,
+                    "group": row.group or None,
+                    "method": row.method,
+                    "recipe": row.recipe,
+                    "protocol": row.protocol or None,
+                    "score": column.key,
+                    "paper": paper,
+                    "ours": ours.mean if ours else None,
+                    "deviation": ours.deviation if ours else None,
+                    "runs": len(ours.values) if ours else None,
+                    "seeds": " ".join("?" if seed is None else str(seed) for seed in row.seeds) or None,
+                    "ours_minus_paper": ours.mean - paper if ours and paper is not None else None,
+                    "paper_gain": row.paper_gain.get(column.key),
+                    "ours_gain": row.ours_gain.get(column.key),
+                    "gain_error": row.gain_error.get(column.key),
+                    "notes": "; ".join(row.notes) or None,
+                }
 
 
-def markdown(sections: Sequence[Section]) -> str:
-    """The tables in Markdown."""
-    parts = [f"# {TITLE}", LEGEND]
-    for table in map(laid_out, sections):
-        parts.append(f"## {_markdown_text(table.title)}")
-        lines = [list(map(_markdown_text, table.headings))]
-        lines.append(["---", *["---:"] * (len(table.headings) - 1)])
-        for group, rows in groupby(table.rows, key=lambda row: row[0]):
-            if group:
-                lines.append([f"*{_markdown_text(group)}*", *[""] * (len(table.headings) - 1)])
-            lines += [[_markdown_text(cell.text) + marks(cell) for cell in cells] for _, cells in rows]
-        parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
-        if table.remark:
-            parts.append(_markdown_text(table.remark))
-        parts += [f"{_raised(number)} {_markdown_text(note)}" for number, note in enumerate(table.notes, start=1)]
-    return "\n\n".join(parts) + "\n"
-
-
-def comma_separated(sections: Sequence[Section]) -> str:
+def to_csv(tables: Sequence[Table]) -> str:
     """All numbers as CSV."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records(sections))
+    writer.writerows(records(tables))
     return text.getvalue()
 
 
-def latex(sections: Sequence[Section]) -> str:
-    r"""The tables in LaTeX, to be taken in by `\input`."""
-    parts = [f"% {TITLE}\n% In the preamble: \\usepackage{{booktabs,graphicx}}\n% {LEGEND}"]
-    parts += [_latex_table(laid_out(section, seeds=False)) for section in sections]
+def to_markdown(tables: Sequence[Table]) -> str:
+    """The tables in Markdown."""
+    parts = [f"# {TITLE}", LEGEND]
+    for table in map(to_text, tables):
+        blanks = [""] * (len(table.headings) - 1)
+        lines = [[*map(_markdown_text, table.headings)], ["---", *["---:"] * len(blanks)]]
+        for group, rows in groupby(table.rows, key=lambda row: row[0]):
+            lines += [[f"*{_markdown_text(group)}*", *blanks]] * bool(group)
+            lines += [
+                [_markdown_text(cell.text) + cell.marked[len(cell.text) :] for cell in cells] for _, cells in rows
+            ]
+        parts += [f"## {_markdown_text(table.title)}", "\n".join(f"| {' | '.join(line)} |" for line in lines)]
+        parts += [_markdown_text(table.remark)] * bool(table.remark)
+        parts += [f"{_superscript(number)} {_markdown_text(note)}" for number, note in enumerate(table.notes, start=1)]
     return "\n\n".join(parts) + "\n"
 
 
-def html(sections: Sequence[Section]) -> str:
-    """The tables as a page that is whole in itself."""
-    content = {"title": TITLE, "legend": LEGEND, "tables": [laid_out(section) for section in sections]}
-    return fill("reports", "formats.html.jinja", content)
+def to_html(tables: Sequence[Table]) -> str:
+    """The tables as a self-contained page."""
+    return fill("reports", "tables.html.jinja", {"title": TITLE, "legend": LEGEND, "tables": [*map(to_text, tables)]})
 
 
-def marks(cell: Cell) -> str:
-    """The numbers of a cell's notes, raised."""
-    return _raised(",".join(map(str, cell.notes)))
+def to_latex(tables: Sequence[Table]) -> str:
+    r"""The tables in LaTeX, for `\input`."""
+    parts = [f"% {TITLE}\n% In the preamble: \\usepackage{{booktabs,graphicx}}\n% {LEGEND}"]
+    parts += [_latex_table(to_text(table, seeds=False)) for table in tables]
+    return "\n\n".join(parts) + "\n"
 
 
-FORMATS: Mapping[str, Callable[[Sequence[Section]], str]] = {
-    ".md": markdown,
-    ".csv": comma_separated,
-    ".tex": latex,
-    ".html": html,
+FORMATS: Mapping[str, Callable[[Sequence[Table]], str]] = {
+    ".md": to_markdown,
+    ".csv": to_csv,
+    ".tex": to_latex,
+    ".html": to_html,
 }
-"""How a file is written, by its ending."""
 
 
-def _record(table: str, line: Line, key: str) -> dict[str, Any]:
-    """One score of one line."""
-    ours, paper = line.ours.get(key), line.paper.get(key)
-    return {
-        "table": table,
-        "group": line.group or None,
-        "method": line.method,
-        "recipe": line.recipe,
-        "protocol": line.protocol or None,
-        "score": key,
-        "paper": paper,
-        "ours": ours.mean if ours else None,
-        "deviation": ours.deviation if ours else None,
-        "runs": len(ours.values) if ours else None,
-        "seeds": " ".join("?" if seed is None else str(seed) for seed in line.seeds) or None,
-        "ours_minus_paper": ours.mean - paper if ours and paper is not None else None,
-        "paper_gain": line.paper_gain.get(key),
-        "ours_gain": line.ours_gain.get(key),
-        "gain_error": line.gain_error.get(key),
-        "notes": "; ".join(line.notes) or None,
-    }
-
-
-def _raised(number: object) -> str:
-    return str(number).translate(_SUPERSCRIPTS)
+def _superscript(text: object) -> str:
+    return str(text).translate(_SUPERSCRIPTS)
 
 
 def _markdown_text(text: str) -> str:
-    """Text that Markdown takes for nothing else."""
-    for mark in "\\|*_`<[":
-        text = text.replace(mark, "\\" + mark)
-    return text
+    """Escape what Markdown would interpret."""
+    return re.sub(r"([\\|*_`<\[])", r"\\\1", text)
 
 
 def _latex_table(table: TextTable) -> str:
-    """One table, over two columns of a page if it has many of its own."""
-    columns = len(table.headings)
-    rows = [" & ".join(map(_latex_heading, table.headings)) + r" \\", r"\midrule"]
-    for number, (group, members) in enumerate(groupby(table.rows, key=lambda row: row[0])):
-        if group:
-            rows += [r"\midrule"] * bool(number)
-            rows.append(rf"\multicolumn{{{columns}}}{{l}}{{\emph{{{_latex_text(group)}}}}} \\")
-        rows += [" & ".join(map(_latex_cell, cells)) + r" \\" for _, cells in members]
-    notes = [rf"\textsuperscript{{{number}}} {_latex_text(note)}" for number, note in enumerate(table.notes, start=1)]
-    place = "table*" if columns > _MOST_COLUMNS else "table"
+    count = len(table.headings)
+    environment = "table*" if count > _WIDE else "table"
     lines = [
-        rf"\begin{{{place}}}",
+        rf"\begin{{{environment}}}",
         r"\centering\footnotesize",
         rf"\caption{{{_latex_text(re.sub(r'^Table [0-9]+[.] ', '', table.title))}}}",
         rf"\label{{tab:{table.name}}}",
-        *[r"\setlength{\tabcolsep}{3pt}"] * (columns > _MOST_COLUMNS),
-        _NOT_WIDER,
-        rf"\begin{{tabular}}{{l{'r' * (columns - 1)}}}",
+        *[r"\setlength{\tabcolsep}{3pt}"] * (count > _WIDE),
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+        rf"\begin{{tabular}}{{l{'r' * (count - 1)}}}",
         r"\toprule",
-        *rows,
-        r"\bottomrule",
-        r"\end{tabular}}",
-        *[rf"\par\smallskip {note}" for note in [*[_latex_text(table.remark)] * bool(table.remark), *notes]],
-        rf"\end{{{place}}}",
+        " & ".join(map(_latex_heading, table.headings)) + r" \\",
+        r"\midrule",
     ]
-    return "\n".join(lines)
+    for number, (group, members) in enumerate(groupby(table.rows, key=lambda row: row[0])):
+        if group:
+            lines += [r"\midrule"] * bool(number)
+            lines.append(rf"\multicolumn{{{count}}}{{l}}{{\emph{{{_latex_text(group)}}}}} \\")
+        lines += [" & ".join(map(_latex_cell, cells)) + r" \\" for _, cells in members]
+    lines += [r"\bottomrule", r"\end{tabular}}"]
+    lines += [rf"\par\smallskip {_latex_text(table.remark)}"] * bool(table.remark)
+    for number, note in enumerate(table.notes, start=1):
+        lines.append(rf"\par\smallskip \textsuperscript{{{number}}} {_latex_text(note)}")
+    return "\n".join([*lines, rf"\end{{{environment}}}"])
 
 
 def _latex_heading(text: str) -> str:
-    """A heading in lines, broken where its parts are joined."""
+    """A heading, broken into lines where its parts are joined."""
     parts = [_latex_text(part) for part in re.split(r", | (?=at )", text)]
     lines = r" \\ ".join(parts)
     return lines if len(parts) == 1 else rf"\shortstack[r]{{{lines}}}"
 
 
 def _latex_cell(cell: Cell) -> str:
-    raised = rf"\textsuperscript{{{','.join(map(str, cell.notes))}}}" if cell.notes else ""
-    return _latex_text(cell.text) + raised
+    return _latex_text(cell.text) + (rf"\textsuperscript{{{','.join(map(str, cell.notes))}}}" if cell.notes else "")
 
 
 def _latex_text(text: str) -> str:
-    """Text that LaTeX takes for nothing else."""
     return "".join(_LATEX.get(mark, mark) for mark in text)
