@@ -15,21 +15,24 @@ from gffnet.streets import write_streets
 PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
 
 
-def block(language: str) -> str:
-    (text,) = re.findall(rf"```{language}\n(.*?)```", PAGE, flags=re.DOTALL)
-    return str(text)
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, flags=re.DOTALL)
 
 
-def test_the_python_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_streets(tmp_path / "data/streets", 1, 0, size=(96, 160), workers=1)
     monkeypatch.chdir(tmp_path)
     names: dict = {"__name__": "docs.data"}
-    exec(compile(block("python"), "docs/data.md", "exec"), names)
+    samples, scene = blocks("python")
+    exec(compile(samples, "docs/data.md", "exec"), names)
     assert (names["image"].shape, names["labels"].shape) == ((3, 128, 256), (128, 256))
+    exec(compile(scene, "docs/data.md", "exec"), names)
+    assert (names["image"].shape, names["label_ids"].shape) == ((256, 512, 3), (256, 512))
 
 
 def test_the_classes_are_read_as_the_page_says(tmp_path: Path) -> None:
-    (tmp_path / "classes.yaml").write_text(block("yaml"))
+    (classes,) = blocks("yaml")
+    (tmp_path / "classes.yaml").write_text(classes)
     own = read_classes(tmp_path)
     assert own.classes.names == ("road", "pole", "sign")
     assert own.train_ids == {0: 0, 1: 1, 7: 2, 255: 255}

@@ -136,7 +136,7 @@ def test_a_browser_asks_for_files_alone_and_need_not_scroll_sideways(
     failed: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.on("pageerror", lambda error: failed.append(str(error)))
-    for name in ("index", "equations", "scaling", "api/export"):
+    for name in ("index", "equations", "training", "api/export"):
         page.goto((site / f"{name}.html").as_uri())
         assert page.evaluate("document.documentElement.scrollWidth") <= width, name
         assert page.evaluate("document.body.dataset.mdColorScheme") == ("slate" if scheme == "dark" else "default")
