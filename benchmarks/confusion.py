@@ -24,11 +24,10 @@ import torch
 from numpy.typing import NDArray
 
 from gffnet.data.cityscapes import TRAIN_IDS
-from gffnet.metrics.boundary import boundary_hits
+from gffnet.metrics.boundary import band_counts, boundary_hits
 from gffnet.metrics.confusion import ConfusionMatrix
-from gffnet.metrics.distance import band_counts
 from gffnet.metrics.objects import size_counts
-from gffnet.metrics.scoring import BANDS, SIZES, WIDTHS, Scoring
+from gffnet.metrics.scores import BANDS, SIZES, TOLERANCES, ScoreAccumulator
 from gffnet.streets import render_street
 from harness import interleaved, machine, one_core, ratios, report, spread, timing
 
@@ -104,14 +103,15 @@ def details(classes: int, pairs: Pairs) -> dict[str, Callable[[], object]]:
     """The scores beyond the matrix, one by one and all in one pass."""
     clipped = [(np.minimum(a, classes), np.where(a < classes, b, classes).astype(np.uint8)) for a, b in pairs]
     parts = {
-        f"F of boundaries, widths {WIDTHS}": partial(boundary_hits, classes=classes, widths=WIDTHS),
-        f"IoU by distance, bands {BANDS}": partial(band_counts, classes=classes, edges=BANDS),
-        f"IoU by size, bins {SIZES}": partial(size_counts, classes=classes, edges=SIZES),
+        f"boundary F, tolerances {TOLERANCES}": partial(boundary_hits, num_classes=classes, tolerances=TOLERANCES),
+        f"IoU by distance, bands {BANDS}": partial(band_counts, num_classes=classes, edges=BANDS),
+        f"IoU by size, bins {SIZES}": partial(size_counts, num_classes=classes, edges=SIZES),
     }
     calls: dict[str, Callable[[], object]] = {
         name: partial(lambda part: [part(*pair) for pair in clipped], part) for name, part in parts.items()
     }
-    calls["all, with the matrix"] = partial(lambda score: [score.update(*pair) for pair in pairs], Scoring(classes))
+    scores = ScoreAccumulator(classes)
+    calls["all, with the matrix"] = lambda: [scores.update(*pair) for pair in pairs]
     return calls
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from datetime import timedelta
 from itertools import count, islice
 from typing import Any, TypeVar
 
@@ -118,3 +119,84 @@ def background_writer(threads: int) -> Iterator[Callable[..., None]]:
 
 
 ahead, behind = prefetch, background_writer  # until their callers follow
+
+
+# Ranks: processes that `torchrun` started to share one job
+#
+# torch is imported where it is needed: this module is imported by commands that do without it.
+
+
+@contextmanager
+def process_group() -> Iterator[None]:
+    """Join the processes that `torchrun` started, over gloo; without `torchrun`, this process is alone.
+
+    A rank that fails leaves with its error, and `torchrun` stops the others.
+    """
+    started_by_torchrun = all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
+    if not started_by_torchrun or int(os.environ["WORLD_SIZE"]) == 1:
+        yield
+        return
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo", timeout=timedelta(days=1))  # ranks may finish their parts hours apart
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def rank_and_world_size() -> tuple[int, int]:
+    """Return the rank of this process and the number of ranks; `(0, 1)` outside `process_group`."""
+    import torch.distributed as dist
+
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def broadcast(value: Item) -> Item:
+    """Return the value of rank 0, in every rank.
+
+    Raises:
+        RunFailed: another rank is gone.
+    """
+    import torch.distributed as dist
+
+    values = [value]
+    if dist.is_initialized():
+        with _other_ranks():
+            dist.broadcast_object_list(values, src=0)
+    return values[0]
+
+
+def all_gather(value: Item) -> list[Item]:
+    """Return the values of all ranks, by rank, in every rank.
+
+    Raises:
+        RunFailed: another rank is gone.
+    """
+    import torch.distributed as dist
+
+    if not dist.is_initialized():
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    with _other_ranks():
+        dist.all_gather_object(values, value)
+    return values
+
+
+def device_of_rank(device: str) -> str:
+    """Return the GPU of this rank for `auto` and `cuda` where `torchrun` started one process a GPU; else `device`."""
+    import torch
+
+    local = os.environ.get("LOCAL_RANK")
+    if local is None or device not in {"auto", "cuda"} or not torch.cuda.is_available():
+        return device
+    return f"cuda:{int(local) % torch.cuda.device_count()}"
+
+
+@contextmanager
+def _other_ranks() -> Iterator[None]:
+    """Turn gloo's error about a lost connection into ours."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise RunFailed(f"another process failed, see its error ({str(error).splitlines()[0]}).") from None

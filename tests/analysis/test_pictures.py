@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from gffnet.data.colors import MARK, colourise
-from gffnet.gates.figures import colour_table
+from gffnet.gates.figures import color_table
 from gffnet.reports.pictures import WIDEST, gate_picture, label_picture, marked_picture, photo, share_picture
 
 PALETTE = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
@@ -28,10 +28,10 @@ def test_labels_keep_their_colours_exactly():
 def test_gates_are_shown_to_a_64th():
     gate = np.linspace(0, 1, 300, dtype=np.float32).reshape(10, 30)
     shown = decoded(gate_picture(gate)).astype(int)
-    exact = colour_table()[np.rint(255 * gate).astype(int)].astype(int)
+    exact = color_table()[np.rint(255 * gate).astype(int)].astype(int)
     assert abs(shown - exact).max() <= 8
-    assert np.array_equal(shown[0, 0], colour_table()[0])
-    assert np.array_equal(shown[-1, -1], colour_table()[255])
+    assert np.array_equal(shown[0, 0], color_table()[0])
+    assert np.array_equal(shown[-1, -1], color_table()[255])
 
 
 def test_photos_are_close():
@@ -71,7 +71,7 @@ def test_narrow_pictures_are_as_narrow_as_asked():
 
 def test_shares_have_a_pixel_each():
     shares = np.array([[0.0, 0.5, 1.0]])
-    assert np.array_equal(decoded(share_picture(shares)), colour_table()[[[0, 128, 255]]])
+    assert np.array_equal(decoded(share_picture(shares)), color_table()[[[0, 128, 255]]])
 
 
 def test_thin_marks_stay_when_reduced():

@@ -9,7 +9,7 @@ import torch
 from gffnet.app.session import Prediction, Session, SessionCache, SessionExpired, open_session, reduce_image
 from gffnet.errors import UserError
 from gffnet.gates.edit import GateEdit
-from gffnet.gates.statistics import RING_NAMES
+from gffnet.metrics.boundary import RING_NAMES
 from gffnet.recipe import EvaluationRecipe
 from tests import tiny
 from tests.app import gated

@@ -1,4 +1,4 @@
-"""`gffnet evaluate`: its options, what it writes and prints, many processes, and going on after it was killed."""
+"""`gffnet evaluate`: its options, what it writes and prints, many processes, and resuming after it was killed."""
 
 import csv
 import json
@@ -96,7 +96,7 @@ def test_mistakes(options: list[str], said: str, words: list[str], capsys: Captu
     assert said in capsys.readouterr().err
 
 
-def test_interrupted_and_gone_on(
+def test_interrupted_and_resumed(
     words: list[str], tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = ["--out", str(tmp_path / "out")]
@@ -113,16 +113,16 @@ def test_interrupted_and_gone_on(
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(Predictor, "predict", stopped)
     assert main([*words, *out]) == 1
-    assert "stopped by SIGTERM. 1 of 3 images are scored and kept; go on with --resume" in capsys.readouterr().err
+    assert "stopped by SIGTERM. 1 of 3 images are scored and saved; resume with --resume" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is before
     stops[0], seen[:] = signal.SIGINT, []
     assert main([*words, *out, "--resume"]) == 130
-    assert "interrupted: 1 of 2 images are scored and kept" in capsys.readouterr().err
+    assert "interrupted: 1 of 2 images are scored and saved" in capsys.readouterr().err
     monkeypatch.setattr(Predictor, "predict", predict)
     assert main([*words, *out, "--resume", "--flip"]) == 2
     assert "flip False then, True now" in capsys.readouterr().err
     assert main([*words, *out, "--resume"]) == 0
-    assert "going on: 2 images are scored" in capsys.readouterr().err
+    assert "resuming: 2 images are scored" in capsys.readouterr().err
     assert main([*words, "--out", str(tmp_path / "whole")]) == 0
     assert scores(tmp_path / "out") == scores(tmp_path / "whole")
 
@@ -150,30 +150,30 @@ KILLED = """
 import os, signal, sys, time
 from pathlib import Path
 import gffnet.evaluation.evaluate as evaluation
-from gffnet.cli import main
-from gffnet.evaluation.evaluate import Kept
+from gffnet.cli.main import main
+from gffnet.evaluation.evaluate import PartialResults
 from gffnet.inference.predictor import Predictor
 
-evaluation.SAVE_EVERY, predict, save, kept = 0.0, Predictor.predict, Kept.save, []
+evaluation.SAVE_EVERY, predict, save, saved = 0.0, Predictor.predict, PartialResults.save, []
 
-def saving(self, scored):
-    save(self, scored)
-    kept.append(len(scored.images))
+def saving(self, variants):
+    save(self, variants)
+    saved.append(len(variants[0].images))
 
 def killed(self, image, protocol):
-    while max(kept) < seen[0]:
+    while max(saved) < seen[0]:
         time.sleep(0.01)
     if seen[0] == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     seen[0] += 1
     return predict(self, image, protocol)
 
-seen, Kept.save, Predictor.predict = [0], saving, killed
+seen, PartialResults.save, Predictor.predict = [0], saving, killed
 main(sys.argv[1:])
 """
 
 
-def test_killed_and_gone_on_with_more_processes(words: list[str], tmp_path: Path) -> None:
+def test_killed_and_resumed_with_more_processes(words: list[str], tmp_path: Path) -> None:
     """The one image that is left is fewer than the processes."""
     out = ["--out", str(tmp_path / "out")]
     run = start("-c", KILLED, *words, *out)
@@ -181,7 +181,7 @@ def test_killed_and_gone_on_with_more_processes(words: list[str], tmp_path: Path
     assert run.returncode == -signal.SIGKILL, err
     code, _, err = torchrun(*words, *out, "--resume")
     assert code == 0, err
-    assert "going on: 2 images are scored" in err
+    assert "resuming: 2 images are scored" in err
     assert main([*words, "--out", str(tmp_path / "whole")]) == 0
     assert scores(tmp_path / "out") == scores(tmp_path / "whole")
     for name in ("images.csv", "confusion.csv", "scores.md", "scores.html"):

@@ -9,7 +9,7 @@ import gffnet.gates.ablation as ablation
 from gffnet.cli.main import main
 from gffnet.inference.model_io import save_model
 from tests import tiny
-from tests.analysis import closing
+from tests.gates import closing
 
 Captured = pytest.CaptureFixture[str]
 
@@ -49,14 +49,14 @@ def test_all_is_written_and_printed(given: list[str], tmp_path: Path, capsys: Ca
     assert f"{100 * record['closings'][0]['scores']['miou']:.2f}" in printed
 
 
-def test_interrupted_and_gone_on(
+def test_interrupted_and_resumed(
     given: list[str], tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["gates-ablation", *given, "--no-pairs", "--out", str(tmp_path / "out")]
     with monkeypatch.context() as broken:
         broken.setattr(ablation, "predict_edited", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         assert main(words) == 130
-    assert "go on with --resume" in capsys.readouterr().err
+    assert "resume with --resume" in capsys.readouterr().err
     assert main([*words, "--resume", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["images"] == 3
 

@@ -88,12 +88,12 @@ def test_the_real_samples_are_scored_at_their_own_size(monkeypatch: pytest.Monke
     predictor = Predictor(tiny.network(recipe, 150), config, torch.device("cpu"), Precision(torch.float32, "tests"))
     assert predictor.predict(dataset[0].image.permute(1, 2, 0).numpy()).shape == dataset[0].labels.shape
     sky = dataset.classes.names.index("sky")
-    monkeypatch.setattr(predictor, "predict", lambda image, _: np.full(image.shape[:2], sky, np.uint8))
-    scores = evaluate(predictor, dataset, "ade20k", "val", EvaluationRecipe())
+    monkeypatch.setattr(predictor, "predict", lambda image, _: np.full(image.shape[-2:], sky, np.uint8))
+    scores = evaluate(predictor, dataset, "ade20k", "val", EvaluationRecipe()).scores
     labels = torch.cat([dataset[i].labels.flatten() for i in range(2)])
     share = float((labels == sky).sum() / (labels < 255).sum())
-    assert scores["pixel_accuracy"] == scores["per_class"]["sky"] == pytest.approx(share)
-    assert scores["pixels"] == int((labels < 255).sum())
+    assert scores.pixel_accuracy == scores.per_class["sky"] == pytest.approx(share)
+    assert scores.pixels == int((labels < 255).sum())
 
 
 # Errors: one line with the cause and the remedy.

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -51,9 +52,10 @@ def cityscapes_predictor() -> Predictor:
         classes=names, palette=palette, dataset="cityscapes", recipe="tests/tiny"
     )
 
-    def predict(image: NDArray[np.uint8], protocol: EvaluationRecipe) -> NDArray[np.uint8]:
+    def predict(image: Any, protocol: EvaluationRecipe) -> NDArray[np.uint8]:
         assert protocol == WHOLE
-        return np.random.default_rng(int(image.sum())).integers(0, 15, image.shape[:2], dtype=np.uint8)
+        height, width = image.shape[-2:] if isinstance(image, torch.Tensor) else image.shape[:2]
+        return np.random.default_rng(int(image.sum())).integers(0, 15, (height, width), dtype=np.uint8)
 
     predictor.predict = predict  # type: ignore[method-assign, assignment]
     return predictor
@@ -72,12 +74,12 @@ def test_the_official_scorer_agrees(root: Path, tmp_path: Path) -> None:
     truth = [str(path) for path in sorted((root / "gtFine/val").rglob("*_labelIds.png"))]
     found = [official.getPrediction(arguments, path) for path in truth]
     wanted = official.evaluateImgLists(found, truth, arguments)
-    ours = evaluate(predictor, open_dataset("cityscapes", root, "val"), "cityscapes", "val", WHOLE)
-    assert ours["miou"] == pytest.approx(wanted["averageScoreClasses"], abs=1e-9)
-    for name, iou in ours["per_class"].items():
+    ours = evaluate(predictor, open_dataset("cityscapes", root, "val"), "cityscapes", "val", WHOLE).scores
+    assert ours.miou == pytest.approx(wanted["averageScoreClasses"], abs=1e-9)
+    for name, iou in ours.per_class.items():
         assert wanted["classScores"][name] == pytest.approx(np.nan if iou is None else iou, abs=1e-9, nan_ok=True)
-    assert ours["absent"] == ["bus", "train", "motorcycle", "bicycle"]
-    assert 0 < ours["pixels"] < 2 * 12 * 16
+    assert ours.absent == ["bus", "train", "motorcycle", "bicycle"]
+    assert 0 < ours.pixels < 2 * 12 * 16
 
 
 def test_the_archive_holds_label_ids_by_the_names_of_the_images(root: Path, tmp_path: Path) -> None:

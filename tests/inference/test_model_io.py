@@ -538,10 +538,10 @@ def test_its_card_has_the_score_that_it_gets() -> None:
     predictor = load()
     scores = evaluate(
         predictor, CamVid(real("CamVid"), "val"), "camvid", "val", predictor.config.evaluation, details=False
-    )
+    ).scores
     card = ModelCard.load(shipped_model() / "README.md").data.eval_results[0]
     assert (card.metric_name, card.dataset_split) == ("mIoU", "val")
-    assert scores["miou"] == pytest.approx(card.metric_value, abs=5e-4)  # rounding differs between processors
+    assert scores.miou == pytest.approx(card.metric_value, abs=5e-4)  # rounding differs between processors
 
 
 def test_it_is_opened_if_no_model_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

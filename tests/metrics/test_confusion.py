@@ -15,7 +15,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, jaccard_score
 
 from gffnet.data.cityscapes import EVALUATED
 from gffnet.metrics import confusion
-from gffnet.metrics.confusion import ConfusionMatrix, joint_counts, pair_counts, scores_of
+from gffnet.metrics.confusion import ConfusionMatrix, class_scores, joint_counts, pair_counts
 from tests.metrics.maps import Case, Map, cases, cleaned, real_pairs
 
 
@@ -262,7 +262,7 @@ def test_a_map_is_counted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_scores_of_counts_too_large_for_float32_are_exact() -> None:
     counts = torch.tensor([[2**26 + 1, 0], [0, 2**26]])
     counts[0, 1] = 1
-    assert scores_of(counts).pixel_accuracy == (2**27 + 1) / (2**27 + 2)
+    assert class_scores(counts).pixel_accuracy == (2**27 + 1) / (2**27 + 2)
 
 
 # What cannot be counted is an error, and not counted in part.

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import label as regions
 
 from gffnet.metrics.confusion import ConfusionMatrix
-from gffnet.metrics.objects import joined, runs, size_counts
+from gffnet.metrics.objects import connected, runs, size_counts
 from tests.metrics.maps import Case, Map, cases, cleaned, real_pairs
 
 EDGES = (2, 5, 12)
@@ -17,7 +17,7 @@ EDGES = (2, 5, 12)
 def objects_of(labels: Map) -> NDArray[np.int64]:
     """The first run of the object of every pixel."""
     starts, lengths = runs(labels)
-    roots = joined(starts, lengths, labels.ravel()[starts], labels.shape[1])
+    roots = connected(starts, lengths, labels.ravel()[starts], labels.shape[1])
     return np.repeat(roots, lengths).reshape(labels.shape)
 
 

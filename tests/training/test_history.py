@@ -14,11 +14,11 @@ import torch
 from lightning import Trainer
 
 from gffnet.errors import CannotWrite
-from gffnet.metrics.confusion import Scores
+from gffnet.metrics.confusion import ClassScores
 from gffnet.training.callbacks import HISTORY, History, Log, read_history
 
 TIMES = {"images_per_second", "seconds", "memory"}
-TASK = SimpleNamespace(device=torch.device("cpu"), val_scores=Scores(0.5, 0.75, (0.25, None, 0.75), (1, 1, 1), 10))
+TASK = SimpleNamespace(device=torch.device("cpu"), val_scores=ClassScores(0.5, 0.75, (0.25, None, 0.75), (1, 1, 1), 10))
 
 
 class At(Trainer):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gffnet.data.datasets import open_dataset
 from gffnet.errors import UserError
-from gffnet.metrics.confusion import Scores
+from gffnet.metrics.confusion import ClassScores
 from gffnet.recipe import load_recipe
 from gffnet.training.train import few, overfit_settings
 from gffnet.training.train import overfit_verdict as verdict
@@ -48,8 +48,8 @@ def test_few_images_are_spread_over_the_split(tmp_path: Path) -> None:
 
 def test_the_verdict_says_what_to_do() -> None:
     classes = ("road", "sky", "pole", "sign", "car")
-    low = Scores(0.31, 0.5, (0.9, None, 0.1, 0.2, 0.04), (), 1)
-    good, bad = verdict(Scores(0.97, 1.0, (), (), 1), (), 4, Path("run")), verdict(low, classes, 1, Path("run"))
+    low = ClassScores(0.31, 0.5, (0.9, None, 0.1, 0.2, 0.04), (), 1)
+    good, bad = verdict(ClassScores(0.97, 1.0, (), (), 1), (), 4, Path("run")), verdict(low, classes, 1, Path("run"))
     assert good == "mIoU 97.0% on the 4 images that it was trained on: data, labels and network fit each other."
     assert bad.startswith("mIoU 31.0% on the 1 image that it was trained on, where 90% is to be expected; ")
     assert "; lowest: car 4.0%, pole 10.0%, sign 20.0%. If the loss in run still falls" in bad

@@ -66,8 +66,8 @@ def test_a_run_folder_tells_the_story(tmp_path: Path, root: Path) -> None:
     assert predictor.config.recipe == "tests/tiny"
     assert predictor.config.learned_from == open_dataset("camvid", root, "train")[0].labels.shape
     assert not any("auxiliary" in key for key in weights(run))
-    scores = evaluate(predictor, open_dataset("camvid", root, "val"), "camvid", "val", recipe.evaluation)
-    assert scores["miou"] == lines[-1]["miou"]
+    scores = evaluate(predictor, open_dataset("camvid", root, "val"), "camvid", "val", recipe.evaluation).scores
+    assert scores.miou == lines[-1]["miou"]
     assert load(run / "best").config == predictor.config
 
 

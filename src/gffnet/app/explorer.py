@@ -24,7 +24,7 @@ from gffnet.app.uploads import MAX_BYTES, read_upload
 from gffnet.data.colors import MARK, colourise, highlight, overlay
 from gffnet.errors import UserError
 from gffnet.gates.edit import Edits, GateEdit, edit_gates, gate_map
-from gffnet.gates.figures import colour_table, gate_colours
+from gffnet.gates.figures import color_table, gate_colors
 from gffnet.inference.predictor import Predictor
 from gffnet.streets.scene import MIN_SIZE, render_street
 
@@ -86,7 +86,7 @@ class Explorer:
             "max_bytes": MAX_BYTES,
             "scenes": _thumbnails(),
             "thumbnail_size": _THUMBNAIL_SIZE,
-            "colormap": pack(colour_table()),
+            "colormap": pack(color_table()),
             "mark": MARK,
         }
 
@@ -188,7 +188,7 @@ def archive(session: Session, edits: Edits, opacity: float) -> bytes:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)
         files["gates.npz"] = buffer.getvalue()
-        files |= {f"g{level}.png": _png(gate_colours(gate)) for level, gate in enumerate(used, 1)}
+        files |= {f"g{level}.png": _png(gate_colors(gate)) for level, gate in enumerate(used, 1)}
         files["changed.png"] = _png(highlight(session.image, labels != session.learned.labels))
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as file:  # every file is compressed already

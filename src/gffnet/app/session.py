@@ -22,9 +22,9 @@ from PIL.Image import Resampling
 from torch import Tensor
 
 from gffnet.gates.edit import Edits, edit_gates
-from gffnet.gates.statistics import RING_NAMES, boundary_rings
 from gffnet.inference.predictor import Predictor
 from gffnet.inference.sliding_window import scaled_size
+from gffnet.metrics.boundary import RING_NAMES, boundary_rings
 from gffnet.models.layers import Encoded, Gates
 from gffnet.recipe import EvaluationRecipe
 

@@ -6,10 +6,13 @@ from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from gffnet.cli.arguments import Parser, add_dataset, add_model, add_protocol, add_speed, load_predictor, print_json
 from gffnet.errors import Stopped, UserError
+
+if TYPE_CHECKING:
+    from gffnet.metrics.scores import Scores
 
 SUMMARY = "score a model on a data set: mIoU, pixel accuracy, IoU per class, with the protocol used"
 
@@ -29,49 +32,57 @@ def add_arguments(parser: Parser) -> None:
         default=None,
         help="folder for scores.json, scores.md, scores.html, images.csv and confusion.csv",
     )
-    parser.add_argument("--resume", action="store_true", help="go on with an evaluation into --out that was broken off")
+    parser.add_argument("--resume", action="store_true", help="resume an interrupted evaluation into --out")
     parser.add_argument("--json", action="store_true", help="print the scores as JSON instead of a table")
 
 
 def run(arguments: Namespace) -> None:
     """Score, write and print."""
     from gffnet.data.datasets import open_dataset
-    from gffnet.evaluation.evaluate import Task, evaluate_share, forget_kept, joined, own_device
+    from gffnet.evaluation.evaluate import evaluate, remove_partial
     from gffnet.evaluation.results import write_result
+    from gffnet.parallel import device_of_rank, process_group, rank_and_world_size
 
-    if arguments.resume and arguments.out is None:
-        raise UserError("--resume goes on with what is kept in --out DIR. Name the folder of the evaluation.")
     out: Path | None = arguments.out
-    with _stopping(), joined() as group:
-        predictor = load_predictor(arguments, own_device(arguments.device))
+    if arguments.resume and out is None:
+        raise UserError("--resume reads the partial results in --out DIR. Name the folder of the evaluation.")
+    with stop_on_sigterm(), process_group():
+        predictor = load_predictor(arguments, device_of_rank(arguments.device))
         dataset = open_dataset(arguments.dataset, arguments.root, arguments.split, arguments.cache)
-        protocol = predictor.protocol
-        task = Task(predictor, dataset, arguments.dataset, arguments.split, protocol, arguments.details)
-        result = evaluate_share(task, group, out, arguments.resume)
-        if result is None:
+        result = evaluate(
+            predictor,
+            dataset,
+            arguments.dataset,
+            arguments.split,
+            predictor.protocol,
+            details=arguments.details,
+            out=out,
+            resume=arguments.resume,
+        )
+        if rank_and_world_size()[0] != 0:
             return
         if out is not None:
             write_result(out, result)
-            forget_kept(out)
+            remove_partial(out, dataset)
     if arguments.json:
-        print_json(result.scores)
+        print_json(result.scores.to_json())
     else:
-        _print_table(result.scores)
+        _print_tables(result.scores)
 
 
 @contextmanager
-def _stopping() -> Iterator[None]:
-    """SIGTERM, which schedulers send before they take a machine away, ends the evaluation as Ctrl-C does."""
+def stop_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM, which schedulers send before they take a machine away, end the evaluation as Ctrl-C does."""
 
     def stop(number: int, _: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is scored is being saved
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # partial results are being saved
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, before[signal.SIGINT])
             raise KeyboardInterrupt
         raise Stopped("stopped by SIGTERM.")
 
-    main = threading.current_thread() is threading.main_thread()  # which alone may listen
-    numbers = (signal.SIGTERM, signal.SIGINT) if main else ()
+    in_main_thread = threading.current_thread() is threading.main_thread()  # no other may set handlers
+    numbers = (signal.SIGTERM, signal.SIGINT) if in_main_thread else ()
     before = {number: signal.getsignal(number) or signal.SIG_DFL for number in numbers}
     try:
         for number in before:
@@ -82,15 +93,15 @@ def _stopping() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _print_table(scores: dict[str, Any]) -> None:
-    """The scores as tables on standard output, in percent."""
+def _print_tables(scores: "Scores") -> None:
+    """Print the scores in percent on standard output."""
     from gffnet.console import Results, make_table
     from gffnet.evaluation.results import per_class, summary, title_of
 
     results = Results()
     classes, means = per_class(scores), summary(scores)
     results.print(make_table(classes.headings, classes.rows, title_of(scores)))
-    headings, *rows = zip(means.headings, *means.rows, strict=True)  # rows and columns changed
+    headings, *rows = zip(means.headings, *means.rows, strict=True)  # transposed
     results.print(make_table(headings, rows))
     for note in filter(None, (classes.note, means.note)):
         results.print(note, soft_wrap=True)

@@ -12,6 +12,7 @@ from gffnet.cli.arguments import (
     load_predictor,
     print_json,
 )
+from gffnet.cli.evaluate import stop_on_sigterm
 from gffnet.cli.gates import add_value
 from gffnet.errors import UserError
 
@@ -24,7 +25,7 @@ def add_arguments(parser: Parser) -> None:
     add_dataset(parser)
     add_protocol(parser)
     add_batch_and_memory(
-        parser, "predict large images part by part, and keep no window: the backbone then runs for every closing"
+        parser, "predict large images in tiles, and keep no encoded window: the backbone then runs for every closing"
     )
     parser.add_argument(
         "--limit", type=_limit, default=None, metavar="N", help="score N images, evenly spread over the split"
@@ -34,7 +35,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--out", type=Path, default=None, help="folder for ablation.json, ablation.md, by_class.png and by_distance.png"
     )
-    parser.add_argument("--resume", action="store_true", help="go on with an ablation into --out that was broken off")
+    parser.add_argument("--resume", action="store_true", help="resume an interrupted ablation into --out")
     parser.add_argument("--json", action="store_true", help="print the scores as JSON instead of tables")
     parser.set_defaults(compile=False)  # a compiled network rounds otherwise than its two halves
 
@@ -42,24 +43,32 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: Namespace) -> None:
     """Score, write and print."""
     from gffnet.data.datasets import open_dataset
-    from gffnet.evaluation.evaluate import Task, joined, own_device
-    from gffnet.gates.ablation import count_ablation, forget_counts, plan_ablation, record_of, write_ablation
+    from gffnet.gates.ablation import ablate, remove_partial, write_ablation
+    from gffnet.parallel import device_of_rank, process_group, rank_and_world_size
 
     out: Path | None = arguments.out
     if arguments.resume and out is None:
-        raise UserError("--resume goes on with what is kept in --out DIR. Name the folder of the ablation.")
-    with joined() as group:
-        predictor = load_predictor(arguments, own_device(arguments.device))
+        raise UserError("--resume reads the partial results in --out DIR. Name the folder of the ablation.")
+    with stop_on_sigterm(), process_group():
+        predictor = load_predictor(arguments, device_of_rank(arguments.device))
         dataset = open_dataset(arguments.dataset, arguments.root, arguments.split, arguments.cache)
-        task = Task(predictor, dataset, arguments.dataset, arguments.split, predictor.protocol)
-        ablation = plan_ablation(task, arguments.pairs, arguments.value, arguments.limit)
-        counts = count_ablation(ablation, group, out, arguments.resume)
-        if counts is None:
+        record = ablate(
+            predictor,
+            dataset,
+            arguments.dataset,
+            arguments.split,
+            predictor.protocol,
+            pairs=arguments.pairs,
+            value=arguments.value,
+            limit=arguments.limit,
+            out=out,
+            resume=arguments.resume,
+        )
+        if rank_and_world_size()[0] != 0:
             return
-        record = record_of(ablation, counts)
         if out is not None:
             write_ablation(out, record)
-            forget_counts(ablation, out)
+            remove_partial(out, dataset)
     if arguments.json:
         print_json(record)
     else:
@@ -67,14 +76,14 @@ def run(arguments: Namespace) -> None:
 
 
 def _limit(text: str) -> int:
-    """A number of images."""
+    """Parse a number of images."""
     if not (text.isdecimal() and 0 < int(text) < 10**9):
         raise UserError(f"--limit {text!r} must be a whole number of images, 1 or more.")
     return int(text)
 
 
 def _print_tables(record: dict[str, object]) -> None:
-    """The tables on standard output."""
+    """Print the tables on standard output."""
     from gffnet.console import Results, make_table
     from gffnet.gates.ablation import all_tables, title_of
 

@@ -18,7 +18,7 @@ from gffnet.data.io import write_image
 from gffnet.errors import RunFailed
 from gffnet.files import atomic_write
 from gffnet.gates.edit import Closing, GatedImage, GateResult
-from gffnet.gates.figures import closing_figure, gate_colours, gates_figure
+from gffnet.gates.figures import closing_figure, gate_colors, gates_figure
 from gffnet.gates.statistics import GateStatistics
 from gffnet.inference.batch import Notices, readable
 from gffnet.inference.predictor import Predictor
@@ -134,7 +134,7 @@ class _Job:
         sizes = {"size": list(size), "seen_at": list(gated.seen)}
         self.images.append({"image": str(path), **sizes, **self._numbers(own)})
         for level, gate in enumerate(learned.maps, start=1):
-            write_image(folder / f"g{level}.png", gate_colours(gate))
+            write_image(folder / f"g{level}.png", gate_colors(gate))
         atomic_write(folder / "gates.npz", _archive(learned))
         write_image(folder / "gates.png", gates_figure(path.name, image, learned, classes, palette))
         if closings:

@@ -1,1 +1,1 @@
-"""Scores of label maps against labels: one matrix for a whole data set."""
+"""Scores of label maps against labels, from counts that add up over the images of a data set."""

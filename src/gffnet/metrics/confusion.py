@@ -4,9 +4,9 @@ Intersection over union of class k, over all pixels of all images together (not 
 
     IoU_k = n_kk / (Σ_j n_kj + Σ_{j≠k} n_jk),        n_ij = pixels of class i that were predicted as j
 
-Column K holds the pixels predicted as no class: they are missed by their class, and no class has them too much, as in
-the official code of Cityscapes. A class that neither the labels nor the predictions hold has no IoU; `scores_of` says
-how it enters the mean.
+Column K counts the pixels that were predicted as no class: they are false negatives of their class and false positives
+of none, as in the official code of Cityscapes. A class that occurs in neither labels nor predictions has no IoU;
+`class_scores` says how it enters the mean.
 """
 
 from dataclasses import dataclass
@@ -19,76 +19,75 @@ from jaxtyping import Int, Integer
 from numpy.typing import NDArray
 from torch import Tensor
 
-Labels = Integer[Tensor, "..."] | NDArray[np.integer]
-"""Classes of pixels; a label of no class is ignored."""
+LabelMap = Integer[Tensor, "..."] | NDArray[np.integer]
+"""Class indices; labels of `num_classes` and above, such as 255, are ignored."""
 
 Absent = Literal["left out", "zero"]
 """How a class that occurs nowhere enters a mean."""
 
-MOST_CLASSES = 254
-"""That eight bits tell apart, with one number for pixels of no class and 255 for those of no boundary."""
+MAX_CLASSES = 254
+"""Eight bits hold these, one value for pixels of no class, and 255 for pixels that are no boundary."""
 
 _CHUNK = 2**23
-"""Pixels a call of OpenCV's histogram, which counts in float32: exactly, below 2^24."""
+"""Pixels per call of OpenCV's histogram: it counts in float32, which is exact below 2^24."""
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Scores in fractions of 1; `None` for a class that occurs nowhere."""
+class ClassScores:
+    """Scores of a confusion matrix, fractions of 1; `None` for a class that occurs nowhere."""
 
     miou: float
     pixel_accuracy: float
     iou: tuple[float | None, ...]
     accuracy: tuple[float | None, ...]
     pixels: int
-    """Labelled pixels, ignored ones not counted."""
+    """Labelled pixels; ignored ones do not count."""
     mean_accuracy: float = 0.0
     frequency_weighted_iou: float = 0.0
     """Mean of the IoUs, each weighted by the labelled pixels of its class."""
 
 
 class ConfusionMatrix:
-    """Counts of pixels by their class (rows) and predicted class (columns, the last for no class), over a data set."""
+    """Pixels by labelled class (rows) and predicted class (columns; the last one is no class), over a data set."""
 
-    def __init__(self, classes: int) -> None:
-        self.classes = classes
-        self.counts: Int[Tensor, "k k_and_none"] = torch.zeros(classes, classes + 1, dtype=torch.int64)
+    def __init__(self, num_classes: int) -> None:
+        self.num_classes = num_classes
+        self.counts: Int[Tensor, "k k_and_none"] = torch.zeros(num_classes, num_classes + 1, dtype=torch.int64)
 
-    def update(self, labels: Labels, predicted: Labels) -> None:
-        """Add the pixels of one image or batch. Labels of `classes` and above, such as 255, are ignored.
+    def update(self, labels: LabelMap, predicted: LabelMap) -> None:
+        """Add one image or batch. Labels of `num_classes` and above, such as 255, are ignored.
 
         Raises:
-            ValueError: the shapes differ, or a label, or the prediction at a labelled pixel, is below 0.
+            ValueError: the shapes differ, or a label, or the prediction at a labelled pixel, is negative.
         """
         if tuple(labels.shape) != tuple(predicted.shape):
             raise ValueError(f"labels are {tuple(labels.shape)}, but predictions are {tuple(predicted.shape)}")
-        if _eight_bits(labels) and _eight_bits(predicted):
-            self.counts += torch.from_numpy(pair_counts(np.asarray(labels), np.asarray(predicted), self.classes))
+        if _is_uint8_on_cpu(labels) and _is_uint8_on_cpu(predicted):
+            self.counts += torch.from_numpy(pair_counts(np.asarray(labels), np.asarray(predicted), self.num_classes))
         else:
-            counted = _bincount(_tensor(labels), _tensor(predicted), self.classes)
-            self.counts += counted.to(self.counts.device)
+            self.counts += _bincount(_tensor(labels), _tensor(predicted), self.num_classes).to(self.counts.device)
 
     def merge(self, other: "ConfusionMatrix") -> None:
-        """Add what another matrix of as many classes has counted."""
+        """Add the counts of another matrix of the same number of classes."""
         self.counts += other.counts
 
-    def scores(self, absent: Absent = "left out") -> Scores:
-        """The scores of all that was added."""
-        return scores_of(self.counts, absent)
+    def scores(self, absent: Absent = "left out") -> ClassScores:
+        """Compute the scores of everything that was added."""
+        return class_scores(self.counts, absent)
 
 
-def scores_of(counts: Int[Tensor, "k columns"], absent: Absent = "left out") -> Scores:
-    """The scores of a matrix of counts: rows are labels, columns predictions, a further column those of no class.
+def class_scores(counts: Int[Tensor, "k columns"], absent: Absent = "left out") -> ClassScores:
+    """Compute the scores of a matrix of counts: rows are labels, columns predictions, the last may be no class.
 
-    Means leave out the classes that have no score, or count them as 0. A class that was predicted but never labelled
-    has an IoU of 0, and no accuracy. Scores of no pixels are 0.
+    Means leave out classes that have no score, or count them as 0 (`absent`). A class that was predicted but never
+    labelled has an IoU of 0 and no accuracy. Scores of no pixels are 0.
     """
     exact = counts.to(torch.float64)
     hits, labelled, predicted = exact.diagonal(), exact.sum(1), exact[:, : len(exact)].sum(0)
     iou, accuracy = ratios(hits, labelled + predicted - hits), ratios(hits, labelled)
     pixels = int(labelled.sum())
-    weighted = sum(w * (value or 0.0) for w, value in zip(labelled.tolist(), iou, strict=True))
-    return Scores(
+    weighted = sum(weight * (value or 0.0) for weight, value in zip(labelled.tolist(), iou, strict=True))
+    return ClassScores(
         miou=mean_of(iou, absent) or 0.0,
         pixel_accuracy=float(hits.sum() / pixels) if pixels else 0.0,
         iou=iou,
@@ -100,78 +99,77 @@ def scores_of(counts: Int[Tensor, "k columns"], absent: Absent = "left out") -> 
 
 
 def mean_of(values: tuple[float | None, ...], absent: Absent = "left out") -> float | None:
-    """The mean over classes; `None` where none has a value."""
+    """Mean over classes; `None` if no class has a value."""
     present = [value for value in values if value is not None]
     if not present:
         return None
     return sum(present) / (len(values) if absent == "zero" else len(present))
 
 
-def ratios(part: Tensor, whole: Tensor) -> tuple[float | None, ...]:
-    """`part / whole` element by element; `None` where the whole is nothing."""
-    return tuple(p / w if w else None for p, w in zip(part.tolist(), whole.tolist(), strict=True))
+def ratios(numerator: Tensor, denominator: Tensor) -> tuple[float | None, ...]:
+    """Element-wise `numerator / denominator`; `None` where the denominator is 0."""
+    return tuple(n / d if d else None for n, d in zip(numerator.tolist(), denominator.tolist(), strict=True))
 
 
-def pair_counts(labels: NDArray[np.uint8], predicted: NDArray[np.uint8], classes: int) -> NDArray[np.int64]:
-    """The matrix (classes, classes + 1) of one image or batch in eight bits.
+def pair_counts(labels: NDArray[np.uint8], predicted: NDArray[np.uint8], num_classes: int) -> NDArray[np.int64]:
+    """Compute the confusion matrix (num_classes, num_classes + 1) of one uint8 image or batch.
 
-    Neighbours are mostly alike in both maps, so that runs of pixels are counted, with their lengths, and not pixels one
-    by one; unless the runs are short.
+    Neighbouring pixels are mostly alike in both maps, so runs of equal pairs are counted with their lengths rather than
+    single pixels, unless the runs are short.
     """
     one, other = (np.ascontiguousarray(values).ravel() for values in (labels, predicted))
-    begins = np.zeros(-(-one.size // 8) * 8, np.bool_)
-    begins[:1] = one.size > 0
-    np.not_equal(one[1:], one[:-1], out=begins[1 : one.size])
-    begins[1 : one.size] |= other[1:] != other[:-1]
-    if classes <= MOST_CLASSES and 8 * np.count_nonzero(begins) > one.size:
-        return joint_counts([one, np.minimum(other, classes)], [classes, classes + 1])
-    eights = begins.view(np.uint64)
-    some = np.flatnonzero(eights != 0)  # few, so that this and the next line are faster than flatnonzero(begins)
-    within = np.flatnonzero(eights[some].view(np.bool_))
-    starts = (some[within >> 3] << 3) | (within & 7)
-    k, j = (np.minimum(row.take(starts).astype(np.int64), classes) for row in (one, other))
-    counts = np.bincount(k * (classes + 1) + j, np.diff(starts, append=one.size), (classes + 1) ** 2)
-    return counts.astype(np.int64).reshape(classes + 1, classes + 1)[:classes]  # float64 is exact below 2^53
+    starts_run = np.zeros(-(-one.size // 8) * 8, np.bool_)
+    starts_run[:1] = one.size > 0
+    np.not_equal(one[1:], one[:-1], out=starts_run[1 : one.size])
+    starts_run[1 : one.size] |= other[1:] != other[:-1]
+    if num_classes <= MAX_CLASSES and 8 * np.count_nonzero(starts_run) > one.size:
+        return joint_counts([one, np.minimum(other, num_classes)], [num_classes, num_classes + 1])
+    # Look for runs in words of eight pixels first: few are non-zero, which makes this faster than flatnonzero alone.
+    words = starts_run.view(np.uint64)
+    nonzero = np.flatnonzero(words != 0)
+    within = np.flatnonzero(words[nonzero].view(np.bool_))
+    starts = (nonzero[within >> 3] << 3) | (within & 7)
+    k, j = (np.minimum(row.take(starts).astype(np.int64), num_classes) for row in (one, other))
+    counts = np.bincount(k * (num_classes + 1) + j, np.diff(starts, append=one.size), (num_classes + 1) ** 2)
+    return counts.astype(np.int64).reshape(num_classes + 1, num_classes + 1)[:num_classes]  # float64: exact below 2^53
 
 
 def joint_counts(
     maps: list[NDArray[np.uint8]], sizes: list[int], where: NDArray[np.bool_] | None = None
 ) -> NDArray[np.int64]:
-    """In how many pixels the maps hold the values (i, j, ...), as an array of `sizes`; larger values do not count.
+    """Count the pixels at which the maps hold the values (i, j, ...), as an array of shape `sizes`.
 
-    `where`: the pixels to count, if not all.
+    Larger values do not count, nor do pixels outside the mask `where`.
     """
     counts = np.zeros(sizes, np.int64)
     rows = [np.ascontiguousarray(one).reshape(1, -1) for one in maps]
     chosen = None if where is None else np.ascontiguousarray(where).view(np.uint8).reshape(1, -1)
     ranges = [float(edge) for size in sizes for edge in (0, size)]
     for i in range(0, rows[0].size, _CHUNK):
-        parts = [row[:, i : i + _CHUNK] for row in rows]
+        chunk = [row[:, i : i + _CHUNK] for row in rows]
         mask = None if chosen is None else chosen[:, i : i + _CHUNK]
-        counts += cv2.calcHist(parts, list(range(len(parts))), mask, sizes, ranges).astype(np.int64)
+        counts += cv2.calcHist(chunk, list(range(len(chunk))), mask, sizes, ranges).astype(np.int64)
     return counts
 
 
-def _bincount(labels: Tensor, predicted: Tensor, classes: int) -> Tensor:
-    """The matrix of one image or batch, of whole numbers of any kind on any device."""
+def _bincount(labels: Tensor, predicted: Tensor, num_classes: int) -> Tensor:
+    """Compute the confusion matrix of integer tensors of any dtype, on the device of the labels."""
     if labels.numel() and int(labels.min()) < 0:
         raise ValueError("a label is below 0; pixels to ignore are 255")
-    valid = labels < classes
-    pairs = labels[valid].to(torch.int64) * (classes + 1)
-    answers = predicted.to(labels.device)[valid].to(torch.int64)
-    if answers.numel() and int(answers.min()) < 0:
+    valid = labels < num_classes
+    rows = labels[valid].to(torch.int64) * (num_classes + 1)
+    columns = predicted.to(labels.device)[valid].to(torch.int64)
+    if columns.numel() and int(columns.min()) < 0:
         raise ValueError("a prediction is below 0")
-    counted = torch.bincount(pairs + answers.clamp(max=classes), minlength=classes * (classes + 1))
-    return counted.view(classes, classes + 1)
+    counts = torch.bincount(rows + columns.clamp(max=num_classes), minlength=num_classes * (num_classes + 1))
+    return counts.view(num_classes, num_classes + 1)
 
 
-def _eight_bits(labels: Labels) -> bool:
+def _is_uint8_on_cpu(labels: LabelMap) -> bool:
     if isinstance(labels, Tensor):
         return labels.dtype == torch.uint8 and labels.device.type == "cpu"
     return labels.dtype == np.uint8
 
 
-def _tensor(labels: Labels) -> Tensor:
-    if isinstance(labels, Tensor):
-        return labels
-    return torch.from_numpy(labels.astype(np.int64))
+def _tensor(labels: LabelMap) -> Tensor:
+    return labels if isinstance(labels, Tensor) else torch.from_numpy(labels.astype(np.int64))

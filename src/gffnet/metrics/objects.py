@@ -1,7 +1,8 @@
-"""True and false pixels by the size of the object they lie in: small things do not drown in large ones.
+"""True and false positives by the size of the object they lie in, so that small objects do not drown in large ones.
 
-An object is a connected region of pixels of one class, neighbours at corners included; its size is its pixels, and
-edges e_1 < ... < e_n divide sizes into bins: size < e_1, e_1 <= size < e_2, ..., e_n <= size. For class k and bin s
+An object is a connected region of pixels of one class, neighbours at corners included; its size is its number of
+pixels, and edges e_1 < ... < e_n divide sizes into bins: size < e_1, e_1 <= size < e_2, ..., e_n <= size. For class k
+and bin s
 
     TP_ks = pixels of k in labelled objects of bin s that were predicted as k,
     FN_ks = pixels of k in labelled objects of bin s that were not,
@@ -19,50 +20,49 @@ from numpy.typing import NDArray
 from gffnet.metrics.confusion import joint_counts
 
 Map = NDArray[np.uint8]
-Counts = NDArray[np.int64]
 Ints = NDArray[np.int64]
 
 
-def size_counts(labels: Map, predicted: Map, classes: int, edges: Sequence[int]) -> tuple[Counts, Counts]:
-    """TP, FN and FP pixels (bins, classes, 3) of one image, and its labelled objects (bins, classes).
+def size_counts(labels: Map, predicted: Map, num_classes: int, edges: Sequence[int]) -> tuple[Ints, Ints]:
+    """Count one image's TP, FN and FP pixels (bins, num_classes, 3) and its labelled objects (bins, num_classes).
 
-    Values of `classes` stand for no class; predictions at ignored pixels must be that too.
+    Pixels of no class hold `num_classes`, and so must predictions at ignored pixels.
     """
-    bins, objects = _size_bins(labels, classes, edges)
-    others, _ = _size_bins(predicted, classes, edges)
-    sizes = [len(edges) + 1, classes]
+    bins, objects = _size_bins(labels, num_classes, edges)
+    predicted_bins, _ = _size_bins(predicted, num_classes, edges)
+    sizes = [len(edges) + 1, num_classes]
     right = labels == predicted
-    hits = joint_counts([bins, labels], sizes, right)
-    misses = joint_counts([bins, labels], sizes) - hits
-    false = joint_counts([others, predicted], sizes, ~right & (labels < classes))
-    return np.stack([hits, misses, false], -1), objects
+    true_positives = joint_counts([bins, labels], sizes, right)
+    false_negatives = joint_counts([bins, labels], sizes) - true_positives
+    false_positives = joint_counts([predicted_bins, predicted], sizes, ~right & (labels < num_classes))
+    return np.stack([true_positives, false_negatives, false_positives], -1), objects
 
 
-def _size_bins(labels: Map, classes: int, edges: Sequence[int]) -> tuple[Map, Counts]:
-    """The bin (H, W) of the object that each pixel lies in, and the number of objects (bins, classes)."""
+def _size_bins(labels: Map, num_classes: int, edges: Sequence[int]) -> tuple[Map, Ints]:
+    """Find the bin (H, W) of the object of every pixel, and count the objects (bins, num_classes)."""
     starts, lengths = runs(labels)
-    kinds = labels.ravel()[starts]
-    roots = joined(starts, lengths, kinds, labels.shape[1])
-    areas = np.bincount(roots, lengths, len(starts)).astype(np.int64)  # of each run that stands for an object
+    classes = labels.ravel()[starts]
+    roots = connected(starts, lengths, classes, labels.shape[1])
+    areas = np.bincount(roots, lengths, len(starts)).astype(np.int64)  # at the run that stands for an object
     bins = np.searchsorted(np.asarray(edges), areas, side="right").astype(np.uint8)
-    first = (roots == np.arange(len(roots))) & (kinds < classes)
-    objects = np.zeros((len(edges) + 1, classes), np.int64)
-    np.add.at(objects, (bins[first], kinds[first]), 1)
+    first = (roots == np.arange(len(roots))) & (classes < num_classes)
+    objects = np.zeros((len(edges) + 1, num_classes), np.int64)
+    np.add.at(objects, (bins[first], classes[first]), 1)
     return np.repeat(bins[roots], lengths).reshape(labels.shape), objects
 
 
 def runs(labels: Map) -> tuple[Ints, Ints]:
-    """Flat starts and lengths of the runs of equal values in the rows of a map (H, W), in reading order."""
+    """Find the flat starts and the lengths of runs of equal values in the rows of a map (H, W), in reading order."""
     begins = np.ones(labels.shape, np.bool_)
     np.not_equal(labels[:, 1:], labels[:, :-1], out=begins[:, 1:])
     starts = np.flatnonzero(begins)
     return starts, np.diff(starts, append=labels.size)
 
 
-def joined(starts: Ints, lengths: Ints, kinds: Map, width: int) -> Ints:
-    """For every run, the first run of its object: runs of a class join where they touch, at corners too."""
+def connected(starts: Ints, lengths: Ints, classes: Map, width: int) -> Ints:
+    """Find, for every run, the first run of its object: runs of a class join where they touch, at corners too."""
     upper, lower = _touching(starts, lengths, width)
-    same = kinds[upper] == kinds[lower]
+    same = classes[upper] == classes[lower]
     upper, lower = upper[same], lower[same]
     roots = np.arange(len(starts))
     while len(upper):
@@ -79,7 +79,7 @@ def joined(starts: Ints, lengths: Ints, kinds: Map, width: int) -> Ints:
 
 
 def _touching(starts: Ints, lengths: Ints, width: int) -> tuple[Ints, Ints]:
-    """All pairs of runs in adjacent rows that share an edge or a corner: the upper and the lower ones."""
+    """Find all pairs of runs in adjacent rows that share an edge or a corner: the upper and the lower ones."""
     ends = starts + lengths
     rows = starts // width
     row_starts = np.searchsorted(rows, np.arange(int(rows[-1]) + 2))  # first run of each row, and the number of runs

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 import torch
 from huggingface_hub import EvalResult
 
-from gffnet.console import screen
+from gffnet.console import DASH, screen
 from gffnet.errors import UserError
-from gffnet.evaluation.results import DASH, SCORES, all_tables, markdown, read_result
+from gffnet.evaluation.results import SCORES, all_tables, markdown, read_result
 from gffnet.inference.model_io import ModelConfig, WeightFormat, hash_weights, load_model, rounded
 from gffnet.inference.pretrained import METRICS, TASK, Facts
+from gffnet.metrics.scores import Scores
 from gffnet.models.gffnet import SegmentationModel, build_network
 from gffnet.recipe import Recipe, TrainingRecipe, load_recipe
 from gffnet.reports.cost import count_macs
@@ -109,7 +110,7 @@ def _scores(run: Path | None, weights: set[str], named: Path | None) -> Mapping[
     place = next((place for place in places if place == named or (place / SCORES).is_file()), None)
     if place is None:
         return {}
-    scores = read_result(place).scores
+    scores = read_result(place).scores.to_json()
     if scores["protocol"].get("weights_sha256") in weights:
         return scores
     if named:
@@ -192,7 +193,7 @@ def _scored(scores: Mapping[str, Any], written: str, weights: WeightFormat) -> s
 
     `written`: SHA-256 of the weights as they are written; the evaluation may be of those before.
     """
-    first, *others = all_tables(scores)
+    first, *others = all_tables(Scores.from_json(scores))
     if all(cell == DASH for cell in first.rows[-1][1:]):  # of the paper
         first = dataclasses.replace(first, rows=first.rows[:-1], note="")
     _, _, tables = markdown("", [first, *others]).partition("## Scores\n\n")

@@ -10,7 +10,7 @@ from PIL import Image
 from PIL.Image import Resampling
 
 from gffnet.data.colors import MARK, Palette, colourise, highlight
-from gffnet.gates.figures import colour_table
+from gffnet.gates.figures import color_table
 
 WIDEST = 640
 """Width in pixels that larger pictures are reduced to, unless told otherwise."""
@@ -53,13 +53,13 @@ def gate_picture(gate: Float[np.ndarray, "h w"], widest: int = WIDEST) -> Pictur
     """A gate map as PNG with the colours of gates, in 64 steps, which is a third of the bytes of 256."""
     small = np.asarray(_shrunk(Image.fromarray(gate.astype(np.float32)), Resampling.BILINEAR, widest))
     steps = np.rint(63 * small.clip(0, 1)).astype(np.uint8)
-    return _indexed(Image.fromarray(steps), colour_table()[np.arange(256) * 255 // 63 % 256], Resampling.NEAREST)
+    return _indexed(Image.fromarray(steps), color_table()[np.arange(256) * 255 // 63 % 256], Resampling.NEAREST)
 
 
 def share_picture(shares: Float[np.ndarray, "h w"]) -> Picture:
     """Numbers in `[0, 1]` as PNG, one pixel each, in the colours of gates: dark is 0, bright is 1."""
     steps = np.rint(255 * shares).astype(np.uint8)
-    return _indexed(Image.fromarray(steps), colour_table(), Resampling.NEAREST)
+    return _indexed(Image.fromarray(steps), color_table(), Resampling.NEAREST)
 
 
 def _indexed(image: Image.Image, colours: UInt8[np.ndarray, "256 3"], resampling: Resampling) -> Picture:

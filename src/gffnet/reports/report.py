@@ -19,12 +19,12 @@ from gffnet.data.colors import MARK, Palette, legend
 from gffnet.data.dataset import Dataset, Sample
 from gffnet.data.datasets import open_dataset
 from gffnet.errors import UserError
-from gffnet.evaluation.evaluate import Task, evaluate_share
+from gffnet.evaluation.evaluate import evaluate
 from gffnet.evaluation.paper import match
 from gffnet.evaluation.results import NO_CLASS, SCORES, TOLERANCE, ImageScore, Result, read_result, write_result
 from gffnet.files import atomic_write
 from gffnet.gates.edit import GatedImage
-from gffnet.gates.figures import colour_table
+from gffnet.gates.figures import color_table
 from gffnet.gates.statistics import gate_rows
 from gffnet.inference.model_io import CONFIG, ModelConfig, hash_weights, load_model
 from gffnet.inference.predictor import Predictor, load
@@ -886,7 +886,7 @@ def check_classes(path: Path, baseline: Result, classes: Sequence[str]) -> None:
     Raises:
         UserError: they are others.
     """
-    there = list(baseline.scores["per_class"])
+    there = list(baseline.scores.per_class)
     if there != list(classes):
         raise UserError(
             f"--baseline {path}: it has {len(there)} classes ({', '.join(there[:4])}, ...), and the run {len(classes)} "
@@ -900,7 +900,7 @@ def _found(run: Run, images: Images | None) -> Result | None:
     if folder is None:
         return None
     result = read_result(folder)
-    protocol = result.scores["protocol"]
+    protocol = result.scores.protocol
     if run.weights is None or protocol.get("weights_sha256") != run.weights:
         screen.print(f"left out: {folder / SCORES} is not of the model that is in {run.folder} now", style="yellow")
         return None
@@ -914,8 +914,7 @@ def _made(run: Run, images: Images | None, device: str) -> Result | None:
     if images is None or run.config is None:
         return None
     predictor = load(run.folder, device)
-    result = evaluate_share(Task(predictor, images.dataset, images.name, images.split, run.config.evaluation))
-    assert result is not None
+    result = evaluate(predictor, images.dataset, images.name, images.split, run.config.evaluation)
     write_result(run.folder / KEPT, result)
     screen.print(f"scores: {run.folder / KEPT}")
     return result
@@ -925,7 +924,7 @@ def _check_weights(run: Run, path: Path, result: Result) -> None:
     """Refuse scores of another model; those of the best of the run will do."""
     best = run.folder / "best"
     known = {run.weights, hash_weights(load_model(best)[0]) if (best / CONFIG).is_file() else None}
-    if result.scores["protocol"].get("weights_sha256") not in known - {None}:
+    if result.scores.protocol.get("weights_sha256") not in known - {None}:
         raise UserError(
             f"--scores {path}: these are not the scores of a model in {run.folder}, whose weights have another "
             f"SHA-256. Name what `gffnet evaluate --model {run.folder} --out DIR` wrote, or leave --scores out."
@@ -1030,7 +1029,7 @@ def _examples(report: Report) -> dict[str, Any]:
         "mark": "#{:02x}{:02x}{:02x}".format(*MARK),
         "gate_levels": max((len(example.gates or ()) for example in gated), default=0),
         "gate_rows": gate_rows([(e.prediction, e.gates, e.closed or ()) for e in gated if e.gates]),
-        "gate_colours": ", ".join("#{:02x}{:02x}{:02x}".format(*c) for c in colour_table()[:: 255 // 15]),
+        "gate_colors": ", ".join("#{:02x}{:02x}{:02x}".format(*c) for c in color_table()[:: 255 // 15]),
     }
 
 
@@ -1084,10 +1083,10 @@ def report_of(
         recipe=(folder / "recipe.yaml").read_text(encoding="utf-8"),
     )
     if other is not None:
-        report = dataclasses.replace(report, baseline=other.scores, baseline_name=_called(baseline, other, name))
+        report = dataclasses.replace(report, baseline=other.scores.to_json(), baseline_name=_called(baseline, other, name))
     if result is None:
         return report
-    return dataclasses.replace(report, scores=result.scores, images=result.images, confusion=result.confusion)
+    return dataclasses.replace(report, scores=result.scores.to_json(), images=result.images, confusion=result.confusion)
 
 
 def _record(folder: Path) -> dict[str, Any]:
@@ -1123,7 +1122,7 @@ def _lede(recipe: Recipe, result: Result | None) -> str:
     told = f"{trained} for {training.iterations:,} iterations of {training.batch} crops"
     if result is None:
         return f"{told}."
-    protocol, count = result.scores["protocol"], result.scores["images"]
+    protocol, count = result.scores.protocol, result.scores.images
     return f"{told}; scored on {protocol['dataset']} {protocol['split']}, {count:,} image{'s' * (count != 1)}."
 
 
@@ -1145,13 +1144,13 @@ def _examples_run(run: Run, images: Images | None, result: Result | None, count:
 def _protocol(result: Result) -> EvaluationRecipe:
     """That the images were predicted by."""
     keys = [field.name for field in dataclasses.fields(EvaluationRecipe)]
-    told = {key: value for key, value in result.scores["protocol"].items() if key in keys}
+    told = {key: value for key, value in result.scores.protocol.items() if key in keys}
     return from_mapping(EvaluationRecipe, told, "scores.json")
 
 
 def _called(baseline: Path | None, other: Result, name: str) -> str:
     """The name of a baseline: its recipe, with its folder where that is not enough to tell it from the run."""
-    recipe = str(other.scores["protocol"].get("recipe", "baseline"))
+    recipe = str(other.scores.protocol.get("recipe", "baseline"))
     return f"{recipe} ({baseline})" if recipe == name else recipe
 
 
@@ -1159,7 +1158,7 @@ def _networks(name: str, recipe: Recipe, baseline: Path | None, other: Result | 
     """What the run's network is to be compared with in cost, and the network."""
     ours = [(name, recipe)]
     if other is not None and baseline is not None:
-        their = _baseline_recipe(baseline, other.scores["protocol"])
+        their = _baseline_recipe(baseline, other.scores.protocol)
         return ours if their is None else [(_called(baseline, other, name), their), *ours]
     if recipe.model.fusion == "none":
         return ours
@@ -1183,7 +1182,7 @@ def _commands(folder: Path, record: Mapping[str, Any], result: Result | None) ->
     commands = [Command("Trained by", line) for line in lines]
     if result is None:
         return commands
-    protocol, recipe = result.scores["protocol"], _protocol(result)
+    protocol, recipe = result.scores.protocol, _protocol(result)
     words = ["gffnet", "evaluate", "--model", str(folder), "--dataset", protocol["dataset"], "--root", "ROOT"]
     words += ["--split", str(protocol["split"])]
     words += ["--crop", f"{recipe.crop[0]}x{recipe.crop[1]}" if recipe.crop else "none"]

@@ -135,7 +135,7 @@ def find_scores(paths: Sequence[Path]) -> list[ScoredRun]:
 
 
 def _read(path: Path) -> ScoredRun:
-    scores = read_result(path).scores
+    scores = read_result(path).scores.to_json()
     name = scores["protocol"].get("recipe")
     shipped = load_recipe(name) if name in recipe_names() else None
     own = _recipe_of_run(path, name)

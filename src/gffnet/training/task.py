@@ -14,7 +14,7 @@ from gffnet.data.loader import Batch
 from gffnet.inference.model_io import ModelConfig
 from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import Predictor
-from gffnet.metrics.confusion import ConfusionMatrix, Scores
+from gffnet.metrics.confusion import ClassScores, ConfusionMatrix
 from gffnet.models.gffnet import SegmentationModel
 from gffnet.models.layers import conv_block
 from gffnet.models.ops import resize, size_of
@@ -110,7 +110,7 @@ class SegmentationTask(LightningModule):
         self.precision = precision
         self.seed = seed
         self.watch = LossWatch(len(config.classes))
-        self.val_scores: Scores | None = None
+        self.val_scores: ClassScores | None = None
         self._matrix: ConfusionMatrix | None = None
         self._predictor: Predictor | None = None
         self._gradient_norm: Tensor | None = None

@@ -25,7 +25,7 @@ from gffnet.errors import UserError
 from gffnet.files import atomic_write
 from gffnet.inference.model_io import ModelConfig, save_model
 from gffnet.inference.precision import Precision, keep_pages, pick_precision
-from gffnet.metrics.confusion import Scores
+from gffnet.metrics.confusion import ClassScores
 from gffnet.models.gffnet import build_network
 from gffnet.recipe import (
     DataSize,
@@ -163,7 +163,7 @@ def few(dataset: Dataset, images: int) -> Dataset:
     return part
 
 
-def overfit_verdict(scores: Scores, classes: Sequence[str], images: int, out: Path) -> str:
+def overfit_verdict(scores: ClassScores, classes: Sequence[str], images: int, out: Path) -> str:
     """What the scores on its own training images say, with the classes that are lowest."""
     score = f"mIoU {scores.miou:.1%} on the {images} image{'s' * (images > 1)} that it was trained on"
     if scores.miou >= ENOUGH_MIOU:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gffnet.gates.figures import colour_table
+from gffnet.gates.figures import color_table
 from gffnet.reports.report import CELL, MOST_CELLS, STRONGEST, confusion_of, row_shares, worst_pairs
 
 NAMES = ("road", "sky", "a class of a very long name")
@@ -65,8 +65,8 @@ def test_many_classes_make_a_picture() -> None:
     assert drawn.picture is not None
     assert (drawn.picture.width, drawn.picture.height) == (k, k)
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(drawn.picture.uri.split(",")[1]))).convert("RGB"))
-    assert np.array_equal(pixels[5, 5], colour_table()[round(255 * 0.5)])
-    assert np.array_equal(pixels[5, 7], colour_table()[0])
+    assert np.array_equal(pixels[5, 5], color_table()[round(255 * 0.5)])
+    assert np.array_equal(pixels[5, 7], color_table()[0])
     assert drawn.pairs[0].answer == "c0"
 
 

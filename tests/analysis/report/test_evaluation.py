@@ -1,5 +1,6 @@
 """Where the scores of a report come from."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,13 @@ def val(tmp_path: Path) -> Images:
 def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The splits that were evaluated."""
     seen: list[str] = []
-    real = report_evaluation.evaluate_share
+    real = report_evaluation.evaluate
 
-    def counting(task: Any) -> Any:
-        seen.append(task.split)
-        return real(task)
+    def counting(predictor: Any, dataset: Any, name: str, split: str, protocol: Any) -> Any:
+        seen.append(split)
+        return real(predictor, dataset, name, split, protocol)
 
-    monkeypatch.setattr(report_evaluation, "evaluate_share", counting)
+    monkeypatch.setattr(report_evaluation, "evaluate", counting)
     return seen
 
 
@@ -41,16 +42,16 @@ def test_a_run_is_evaluated_once(val: Images, tmp_path: Path, made: list[str]) -
     first = scores_of_run(run, val)
     assert first is not None
     predictor = load(run.folder)
-    wanted = evaluate(predictor, val.dataset, "camvid", "val", predictor.config.evaluation)
-    assert first.scores["per_class"] == wanted["per_class"]
-    assert first.scores["protocol"]["weights_sha256"] == run.weights
+    wanted = evaluate(predictor, val.dataset, "camvid", "val", predictor.config.evaluation).scores
+    assert first.scores.per_class == wanted.per_class
+    assert first.scores.protocol["weights_sha256"] == run.weights
     again, without_data = scores_of_run(run, val), scores_of_run(run, None)
     assert again is not None
     assert without_data is not None
     assert again.scores == without_data.scores == first.scores
     assert made == ["val"]
     train = Images("camvid", "train", val.dataset)
-    assert scores_of_run(run, train).scores["protocol"]["split"] == "train"  # type: ignore[union-attr]
+    assert scores_of_run(run, train).scores.protocol["split"] == "train"  # type: ignore[union-attr]
     assert made == ["val", "train"]
 
 
@@ -98,6 +99,6 @@ def test_a_baseline_of_other_classes_is_refused(val: Images, tmp_path: Path) -> 
     result = scores_of_baseline(make_run(tmp_path / "run"), val)
     classes = val.dataset.classes.names
     check_classes(tmp_path, result, classes)
-    write_scores(tmp_path / "scores.json", {**result.scores, "per_class": {"cat": 1.0}})
+    write_scores(tmp_path / "scores.json", dataclasses.replace(result.scores, per_class={"cat": 1.0}))
     with pytest.raises(UserError, match=r"has 1 classes \(cat, ...\), and the run 11 \(sky"):
         check_classes(tmp_path, read_result(tmp_path), classes)

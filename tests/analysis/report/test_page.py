@@ -12,7 +12,7 @@ import pytest
 
 from gffnet.errors import UserError
 from gffnet.evaluation.results import ImageScore
-from gffnet.metrics.scoring import Scoring
+from gffnet.metrics.scores import ScoreAccumulator
 from gffnet.reports.report import LONG, Command, Example, Report, write_report
 from tests.analysis.runs import HISTORY, RECORD
 
@@ -77,8 +77,8 @@ def example(**changes: Any) -> Example:
     )
 
 
-def counted(shift: int) -> Scoring:
-    counts = Scoring(3)
+def counted(shift: int) -> ScoreAccumulator:
+    counts = ScoreAccumulator(3)
     labels = np.zeros((60, 120), np.uint8)
     labels[:, 40:] = 1
     counts.update(labels, np.roll(labels, shift, axis=1))
@@ -91,7 +91,7 @@ def scores(shift: int) -> dict[str, Any]:
         **{"dataset": "x", "split": "val", "recipe": "x/y", "crop": (16, 24), "overlap": 1 / 3, "scales": (0.75, 1.0)},
         **{"flip": True, "device": "<cpu>"},
     }
-    return {**counted(shift).report(CLASSES), "images": 2, "images_per_second": 4.25, "protocol": protocol}
+    return {**counted(shift).compute(CLASSES).to_json(), "images": 2, "images_per_second": 4.25, "protocol": protocol}
 
 
 COST = [
@@ -263,9 +263,9 @@ def many_classes() -> Report:
     k = 150
     names = tuple("x" * 60 if i == 3 else f"class {i}, thing" for i in range(k))
     counts = np.random.default_rng(0).integers(0, 50, (k, k + 1)) + 2000 * np.eye(k, k + 1, dtype=np.int64)
-    scoring = Scoring(k, details=False)
-    scoring.add({"confusion": counts})
-    whole = {**scores(1), **scoring.report(names)}
+    scoring = ScoreAccumulator(k, details=False)
+    scoring.merge({"confusion": counts})
+    whole = {**scores(1), **scoring.compute(names).to_json()}
     palette = [(i, 2 * i % 256, 255 - i) for i in range(k)]
     return dataclasses.replace(
         FULL, classes=names, palette=palette, scores=whole, baseline=whole, confusion=counts, title="y" * 100

@@ -12,6 +12,7 @@ import yaml
 from gffnet.errors import UserError
 from gffnet.evaluation.results import read_result, write_scores
 from gffnet.inference.predictor import load
+from gffnet.metrics.scores import Scores
 from gffnet.recipe import load_recipe
 from gffnet.reports.cost import cost
 from gffnet.reports.report import Images, open_images, report_of, write_report
@@ -93,22 +94,22 @@ def test_a_baseline_has_its_scores_its_name_and_its_cost(val: Images, tmp_path: 
     run, other = make_run(tmp_path / "run"), make_run(tmp_path / "other", tiny.PSPNET, seed=1)
     report = report_of(run, val, baseline=other, shown=0)
     assert report.baseline is not None
-    assert report.baseline["per_class"] == read_result(other / "scores").scores["per_class"]
+    assert report.baseline["per_class"] == read_result(other / "scores").scores.per_class
     assert report.baseline_name == f"tests/tiny ({other})", "its recipe has the name of the run's"
     assert [row["recipe"] for row in report.cost] == [report.baseline_name, "tests/tiny"]
     assert report.cost[0]["params"] == cost(tiny.recipe(tiny.PSPNET), (32, 48))["params"]
     assert list(report.examples) == []
     named: dict[str, Any] = json.loads((other / "scores/scores.json").read_text())
     named["protocol"]["recipe"] = "camvid/pspnet_r18"
-    write_scores(tmp_path / "elsewhere/scores.json", named)
+    write_scores(tmp_path / "elsewhere/scores.json", Scores.from_json(named))
     shipped = report_of(run, baseline=tmp_path / "elsewhere/scores.json")
     assert shipped.baseline_name == "camvid/pspnet_r18"
     assert shipped.cost[0]["params"] == cost(load_recipe("camvid/pspnet_r18"), (32, 48))["params"]
     named["protocol"]["recipe"] = "unheard of"
-    write_scores(tmp_path / "elsewhere/scores.json", named)
+    write_scores(tmp_path / "elsewhere/scores.json", Scores.from_json(named))
     assert [row["recipe"] for row in report_of(run, baseline=tmp_path / "elsewhere").cost] == ["tests/tiny"]
     named["per_class"] = {"cat": 1.0}
-    write_scores(tmp_path / "elsewhere/scores.json", named)
+    write_scores(tmp_path / "elsewhere/scores.json", Scores.from_json(named))
     with pytest.raises(UserError, match="Only scores of the same classes"):
         report_of(run, baseline=tmp_path / "elsewhere")
 
@@ -116,14 +117,13 @@ def test_a_baseline_has_its_scores_its_name_and_its_cost(val: Images, tmp_path: 
 def test_the_protocol_that_scored_is_shown_and_told(val: Images, tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     predictor = load(run)
-    from gffnet.evaluation.evaluate import Task, evaluate_share
+    from gffnet.evaluation.evaluate import evaluate
     from gffnet.evaluation.results import write_result
 
     protocol = dataclasses.replace(
         predictor.config.evaluation, crop=(16, 16), overlap=0.5, scales=(0.5, 1.0), flip=True
     )
-    result = evaluate_share(Task(predictor, val.dataset, "camvid", "val", protocol))
-    assert result is not None
+    result = evaluate(predictor, val.dataset, "camvid", "val", protocol)
     write_result(tmp_path / "named", result)
     report = report_of(run, val, scores=tmp_path / "named", shown=1)
     (example,) = report.examples

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gffnet.metrics.scoring import Scoring
+from gffnet.metrics.scores import ScoreAccumulator
 from gffnet.reports.report import class_bars, detail_bars, differences, key_figures, paper_remark, protocol_rows, signed
 from tests.evaluation.test_paper import protocol
 
@@ -15,12 +15,12 @@ PALETTE = ((1, 2, 3), (4, 5, 6), (255, 0, 16))
 
 def scores(shift: int, **other: Any) -> dict[str, Any]:
     """Of one image that is predicted some pixels to the right; no car."""
-    counts = Scoring(3)
+    counts = ScoreAccumulator(3)
     labels = np.zeros((60, 120), np.uint8)
     labels[:, 40:] = 1
     counts.update(labels, np.roll(labels, shift, axis=1))
     record = {**protocol("camvid/gffnet_r18"), "absent": "left out", **other}
-    return {**counts.report(NAMES), "images": 1, "images_per_second": 2.5, "protocol": record}
+    return {**counts.compute(NAMES).to_json(), "images": 1, "images_per_second": 2.5, "protocol": record}
 
 
 def test_key_figures_are_the_scores_and_their_gains() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from gffnet.gates.ablation import difference, observe
-from gffnet.metrics.scoring import Scoring
+from gffnet.metrics.scores import ScoreAccumulator, Scores
 
 SIZE = (60, 90)
 
@@ -18,14 +18,14 @@ def prediction(labels: np.ndarray, wrong: float, seed: int, classes: int) -> np.
     return np.where(random.random(labels.shape) < wrong, noise, labels)
 
 
-def scored(wrong: float, seed: int, names: list[str]) -> dict[str, Any]:
+def scored(wrong: float, seed: int, names: list[str]) -> Scores:
     """Scores of a prediction of which about a share is wrong."""
     classes = len(names)
     blocks = np.arange(40, dtype=np.uint8).reshape(5, 8) * (classes - 1) // 39
     labels = np.kron(blocks, np.ones((12, 12), np.uint8))[: SIZE[0], : SIZE[1]]
-    scoring = Scoring(classes)
-    scoring.update(labels, prediction(labels, wrong, seed, classes))
-    return scoring.report(names)
+    accumulator = ScoreAccumulator(classes)
+    accumulator.update(labels, prediction(labels, wrong, seed, classes))
+    return accumulator.compute(names)
 
 
 def record(classes: int = 7, levels: int = 4, pairs: bool = True, value: float = 0.0) -> dict[str, Any]:
@@ -43,9 +43,9 @@ def record(classes: int = 7, levels: int = 4, pairs: bool = True, value: float =
         "protocol": {"recipe": "cam_vid/r18", "dataset": "camvid", "split": "val", "value": value},
         "images": 9,
         "of_images": 101,
-        "learned": learned,
+        "learned": learned.to_json(),
         "closings": [
-            {"levels": list(closed), "scores": report, "difference": difference(report, learned)}
+            {"levels": list(closed), "scores": report.to_json(), "difference": difference(report, learned)}
             for closed, report in reports.items()
         ],
         "observation": observe(right, worse),

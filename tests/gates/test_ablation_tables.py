@@ -1,26 +1,22 @@
-"""What stands in the tables of closed gates, against the record they are made of."""
+"""What an ablation is reported as: tables, the observation in words, and files."""
 
+import json
+import re
+from pathlib import Path
+
+import numpy as np
 import pytest
 
-from gffnet.gates.ablation import (
-    HOLDS,
-    IN_PART,
-    NOT,
-    UNDECIDED,
-    all_tables,
-    by_class,
-    by_distance,
-    by_size,
-    closings,
-    title_of,
-    verdict,
-)
-from tests.analysis import records
+from gffnet.data.io import as_array, read_image
+from gffnet.errors import CannotWrite
+from gffnet.gates.ablation import HOLDS, IN_PART, NOT, UNDECIDED, all_tables, title_of, verdict, write_ablation
+from gffnet.gates.figures import class_changes_figure
+from tests.gates import records
 
 
 def test_every_closing_has_its_row() -> None:
     of = records.record()
-    table = closings(of)
+    table = all_tables(of)[0]
     assert [row[0] for row in table.rows][:6] == ["as learned", "G1", "G2", "G3", "G4", "G1 G2"]
     first, pair = of["closings"][0], of["closings"][4]
     assert table.rows[1][1] == f"{100 * first['scores']['miou']:.2f}"
@@ -34,7 +30,7 @@ def test_every_closing_has_its_row() -> None:
 
 def test_parts_have_the_scores_as_learned_and_what_each_gate_changes() -> None:
     of = records.record()
-    classes, distances, sizes = by_class(of), by_distance(of), by_size(of)
+    _, classes, distances, sizes, _ = all_tables(of)
     name = next(iter(of["learned"]["per_class"]))
     changes = [closing["difference"]["per_class"][name] for closing in of["closings"][:4]]
     assert classes.rows[0] == [
@@ -52,7 +48,7 @@ def test_parts_have_the_scores_as_learned_and_what_each_gate_changes() -> None:
 def test_numbers_below_the_last_digit_have_no_sign() -> None:
     of = records.record()
     of["closings"][0]["difference"]["miou"] = -1e-9
-    assert closings(of).rows[1][2] == "+0.00"
+    assert all_tables(of)[0].rows[1][2] == "+0.00"
 
 
 def test_what_a_gate_serves_and_by_how_much() -> None:
@@ -67,7 +63,7 @@ def test_what_a_gate_serves_and_by_how_much() -> None:
 def test_titles(value: float, pairs: bool, levels: int, said: str) -> None:
     of = records.record(levels=levels, pairs=pairs, value=value)
     assert title_of(of) == f"cam_vid/r18 on camvid val, 9 images of 101: {said}"
-    assert len(closings(of).rows) == 1 + levels + pairs * levels * (levels - 1) // 2
+    assert len(all_tables(of)[0].rows) == 1 + levels + pairs * levels * (levels - 1) // 2
 
 
 @pytest.mark.parametrize(
@@ -88,3 +84,23 @@ def test_the_observation_in_words(of: str, said: str) -> None:
     assert said in text
     assert "Mean lean, lower less upper gates: +0.25 [0.12, 0.38]." in text
     assert text.endswith("G5 loses less than 0.1 points.")
+
+
+def test_all_is_written(tmp_path: Path) -> None:
+    of = records.record()
+    write_ablation(tmp_path / "out", of)
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"ablation.json", "ablation.md", "by_class.png", "by_distance.png"}
+    assert json.loads((tmp_path / "out/ablation.json").read_text()) == of
+    assert np.array_equal(as_array(read_image(tmp_path / "out/by_class.png")), class_changes_figure(title_of(of), of))
+    text = (tmp_path / "out/ablation.md").read_text()
+    assert text.startswith("# cam\\_vid/r18 on camvid val, 9 images of 101: gates closed\n\n## With gates closed")
+    assert "| gates | mIoU | change |" in re.sub(" +", " ", text)
+    assert "class \\<0>$\\_" in text
+    assert verdict(of).split(" Mean")[0] in text
+
+
+def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CannotWrite):
+        write_ablation(tmp_path / "file", records.record(3, 2))

@@ -1,4 +1,4 @@
-"""What closing gates over a data set is tried on: a small CamVid of coarse scenes, and tiny networks with gates."""
+"""A small CamVid of coarse scenes, and tiny networks with gates."""
 
 import copy
 from collections.abc import Mapping
@@ -11,7 +11,6 @@ import torch
 
 from gffnet.data.dataset import Dataset
 from gffnet.data.datasets import open_dataset
-from gffnet.evaluation.evaluate import Task
 from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import Predictor
 from gffnet.models.gffnet import SegmentationModel
@@ -71,8 +70,3 @@ def predictor(of: SegmentationModel, fusion: str = "gff", **options: Any) -> Pre
     """Ready to predict."""
     config = tiny.config(tiny.recipe({**tiny.GFFNET, "fusion": fusion}))
     return Predictor(of, config, torch.device("cpu"), Precision(torch.float32, "for tests"), **options)
-
-
-def task(of: Predictor, data: Dataset, protocol: EvaluationRecipe = WINDOWS) -> Task:
-    """The data set, to be scored."""
-    return Task(of, data, "camvid", "val", protocol)

@@ -9,7 +9,7 @@ from gffnet.data.dataset import Truth
 from gffnet.data.datasets import open_dataset
 from gffnet.data.io import as_array, read_image, write_image
 from gffnet.errors import RunFailed, UserError
-from gffnet.gates.figures import colour_table
+from gffnet.gates.figures import color_table
 from gffnet.gates.write import close_gates, gate_maps, result_folders, write_gates
 from tests.analysis import tiny
 from tests.data.trees import camvid_tree, save
@@ -39,13 +39,13 @@ def test_everything_is_written(predictor, files, tmp_path):
         ]
         assert json.loads((folder / "stats.json").read_text()) == own
         assert own["image"] == str(path)
-        image = as_array(read_image(path))
+        image = read_image(path)
         result = gate_maps(predictor, image)
         with np.load(folder / "gates.npz") as arrays:
             for level, gate in enumerate(result.maps, start=1):
                 np.testing.assert_allclose(arrays[f"g{level}"], gate, atol=1e-3)
-                colours = colour_table()[np.rint(255 * gate).astype(int)]
-                assert np.array_equal(as_array(read_image(folder / f"g{level}.png")), colours)
+                colors = color_table()[np.rint(255 * gate).astype(int)]
+                assert np.array_equal(as_array(read_image(folder / f"g{level}.png")), colors)
         assert [level["mean"] for level in own["levels"]] == pytest.approx([gate.mean() for gate in result.maps])
         assert [closing["levels"] for closing in own["closings"]] == [[1, 2], [3]]
         for closing in own["closings"]:

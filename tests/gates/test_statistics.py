@@ -2,54 +2,8 @@ import numpy as np
 import pytest
 
 from gffnet.gates.edit import Closing, GateResult
-from gffnet.gates.statistics import RING_NAMES, GateStatistics, boundary_rings, gate_rows, means_of, totals_of
-
-
-def naive_rings(labels):
-    """By the definition: the nearest pixel of another class, over all pairs."""
-    height, width = labels.shape
-    rings = np.zeros(labels.shape, int)
-    for y in range(height):
-        for x in range(width):
-            other = (labels != labels[y, x]) & (labels != 255) & (labels[y, x] != 255)
-            ys, xs = np.nonzero(other)
-            distance = np.maximum(abs(ys - y), abs(xs - x)).min() if len(ys) else np.inf
-            rings[y, x] = sum(distance > limit for limit in (2, 5, 10))
-    return rings
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 30), (17, 29), (26, 5)])
-def test_rings_are_distances_to_another_class(size):
-    random = np.random.default_rng(0)
-    labels = np.zeros(size, np.uint8)
-    for _ in range(3):
-        labels[random.integers(size[0]), random.integers(size[1])] = random.integers(255)
-    assert np.array_equal(boundary_rings(labels), naive_rings(labels))
-
-
-def test_ignored_pixels_make_no_boundary():
-    labels = np.zeros((15, 40), np.uint8)
-    labels[:, 18:] = 3
-    labels[:, 14:18] = labels[4:9, 30:33] = 255
-    known = labels != 255
-    assert np.array_equal(boundary_rings(labels)[known], naive_rings(labels)[known])
-    assert set(boundary_rings(labels)[known]) == {1, 2, 3}, "4 ignored pixels lie between the classes"
-    labels[labels == 3] = 0
-    assert (boundary_rings(labels) == 3).all()
-
-
-def test_rings_of_halves():
-    labels = np.repeat(np.array([[0] * 12 + [200] * 12], np.uint8), 3, axis=0)
-    assert boundary_rings(labels)[1].tolist() == [3, 3, *[2] * 5, *[1] * 3, *[0] * 4, *[1] * 3, *[2] * 5, 3, 3]
-
-
-def test_an_image_of_one_class_is_far_from_every_boundary():
-    assert (boundary_rings(np.full((4, 4), 9, np.uint8)) == 3).all()
-
-
-def test_means_by_group():
-    values, groups = np.array([[1.0, 3.0, 5.0, 9.0]]), np.array([[2, 2, 0, 255]])
-    assert means_of(totals_of(values, groups, 4)) == [5.0, None, 2.0, None]
+from gffnet.gates.statistics import GateStatistics, gate_rows
+from gffnet.metrics.boundary import RING_NAMES
 
 
 @pytest.fixture
