@@ -111,7 +111,7 @@ FULL = Report(
     record=RECORD,
     scores=scores(1),
     images=[("scene <1>", ImageScore(10, 9, 0.9)), ("b", ImageScore(10, 5, 0.5))],
-    confusion=counted(1).state()["confusion"],
+    confusion=counted(1).counts["confusion"],
     examples=[example()],
     baseline=scores(8),
     baseline_name="PSP<Net>",
@@ -150,7 +150,7 @@ def test_its_numbers_are_the_scores(render: Render) -> None:
         here, there = ours["per_class"][name], theirs["per_class"][name]
         assert f"{name} {100 * here:.1f} {100 * there:.1f} +{100 * (here - there):.1f}" in page.words
     assert 'say "x" — — —' in page.words
-    confused = counted(1).state()["confusion"]
+    confused = counted(1).counts["confusion"]
     share = confused[1, 0] / confused[1].sum()
     assert f"<b>& road {100 * share:.1f} {confused[1, 0]}" in page.words
     for text in ("4.25", "16 x 24 pixels", "overlap 0.333", "scales 0.75, 1.0", "G 1 , mean 0.25", "mean IoU 90.0 %"):
