@@ -39,7 +39,7 @@ def test_everything_is_written(predictor, files, tmp_path):
         ]
         assert json.loads((folder / "stats.json").read_text()) == own
         assert own["image"] == str(path)
-        image = read_image(path)
+        image = as_array(read_image(path))
         result = gate_maps(predictor, image)
         with np.load(folder / "gates.npz") as arrays:
             for level, gate in enumerate(result.maps, start=1):

@@ -31,7 +31,7 @@ def test_a_run_with_its_data(val: Images, tmp_path: Path) -> None:
     report = report_of(run, val, shown=2)
     kept = read_result(run / "scores")
     assert report.scores is not None
-    assert json.loads(json.dumps(report.scores)) == kept.scores
+    assert json.loads(json.dumps(report.scores)) == kept.scores.to_json()
     assert report.confusion is not None
     assert np.array_equal(report.confusion, kept.confusion)
     assert (report.history, report.record, report.title) == (HISTORY, RECORD, "tests/tiny")
