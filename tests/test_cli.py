@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from gffnet.cli import cost
-from gffnet.cli.main import COMMANDS, DATA_COMMANDS, main
+from gffnet.cli.data import COMMANDS as DATA_COMMANDS
+from gffnet.cli.main import COMMANDS, main
 from gffnet.inference import model_io
 from gffnet.inference.model_io import save_model
 from tests import tiny

@@ -17,9 +17,7 @@ import gffnet
 from gffnet.cli import (
     compare,
     cost,
-    data_cache,
-    data_check,
-    data_streets,
+    data,
     demo,
     evaluate,
     explore,
@@ -51,8 +49,8 @@ COMMANDS: Mapping[str, ModuleType] = {
     "publish": publish,
     "cost": cost,
     "tables": tables,
+    "data": data,
 }
-DATA_COMMANDS: Mapping[str, ModuleType] = {"check": data_check, "cache": data_cache, "streets": data_streets}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,19 +77,13 @@ def make_parser() -> Parser:
     """The parser of all subcommands."""
     parser = Parser(prog="gffnet", description="Scene parsing with Gated Fully Fusion (Li et al., AAAI-20).")
     parser.add_argument("--version", action="version", version=f"gffnet {gffnet.__version__}")
-    _add_commands(parser, COMMANDS)
-    data = parser.commands.add_parser("data", help="data sets: " + ", ".join(DATA_COMMANDS), description="Data sets.")
-    _add_commands(data, DATA_COMMANDS)
-    return parser
-
-
-def _add_commands(parser: Parser, commands: Mapping[str, ModuleType]) -> None:
     parser.commands = parser.add_subparsers(metavar="COMMAND", required=True, title="commands", parser_class=Parser)
-    for name, module in commands.items():
+    for name, module in COMMANDS.items():
         summary = module.SUMMARY
         command = parser.commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
         module.add_arguments(command)
         command.set_defaults(run=module.run)
+    return parser
 
 
 def _fail(reason: object, code: int) -> int:

@@ -34,7 +34,7 @@ def test_a_data_set_with_an_error(tmp_path: Path, capsys: Captured, json_too: li
     words = ["data", "check", "camvid", "--root", str(root), "--split", "val", *json_too]
     assert main(words) == 1
     out, err = capsys.readouterr()
-    assert err == f"error: data set 'camvid' at {root}: image-missing. The report says the remedy of each.\n"
+    assert err == f"error: data set 'camvid' at {root}: image-missing. The remedies are listed with the findings.\n"
     if json_too:
         report = json.loads(out)
         assert (report["ok"], list(report["splits"])) == (False, ["val"])

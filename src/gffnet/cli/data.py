@@ -1,0 +1,106 @@
+"""`gffnet data check|cache|streets`: check a data set, decode it once for training, or make one of street scenes."""
+
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from gffnet.cli import data_cache
+from gffnet.cli.arguments import Parser, add_root, print_json, size
+from gffnet.errors import RunFailed, UserError
+
+SUMMARY = "data sets: check, cache, streets"
+
+
+class Subcommand(NamedTuple):
+    """A command below `gffnet data`."""
+
+    summary: str
+    add_arguments: Callable[[Parser], None]
+    run: Callable[[Namespace], None]
+
+
+def add_arguments(parser: Parser) -> None:
+    """Declare the subcommands and their arguments."""
+    parser.commands = parser.add_subparsers(metavar="COMMAND", required=True, title="commands", parser_class=Parser)
+    for name, (summary, add, function) in COMMANDS.items():
+        command = parser.commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+        add(command)
+        command.set_defaults(subcommand=function)
+
+
+def run(arguments: Namespace) -> None:
+    """Run the subcommand."""
+    arguments.subcommand(arguments)
+
+
+def _add_check(parser: Parser) -> None:
+    _add_dataset(parser)
+    parser.add_argument("--split", default=None, help="check this split only (default: all that are there)")
+    parser.add_argument("--workers", type=int, default=None, metavar="N", help="processes (default: one per processor)")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON instead of text")
+
+
+def _add_dataset(parser: Parser) -> None:
+    parser.add_argument("name", metavar="NAME", help="data set name, such as cityscapes")
+    add_root(parser, required=True)
+
+
+def _check(arguments: Namespace) -> None:
+    """Check a data set, print the findings, and fail if one of them is an error."""
+    if arguments.workers is not None and arguments.workers < 1:
+        raise UserError(f"--workers is {arguments.workers}: it must be 1 or more.")
+
+    from gffnet.console import Results, progress
+    from gffnet.data.check import check_dataset, next_steps, print_result
+
+    with progress(f"reading {arguments.name}") as step:
+        result = check_dataset(arguments.name, arguments.root, arguments.split, arguments.workers, step)
+    if arguments.json:
+        print_json(result.to_json())
+    else:
+        out = Results(width=120)
+        print_result(result, out)
+        for line in next_steps(result):
+            out.print(line, highlight=False, soft_wrap=True)
+    if not result.ok:
+        codes = ", ".join(dict.fromkeys(finding.code for finding in result.of("error")))
+        raise RunFailed(
+            f"data set {result.dataset!r} at {result.root}: {codes}. The remedies are listed with the findings."
+        )
+
+
+def _add_streets(parser: Parser) -> None:
+    parser.add_argument("--out", type=Path, required=True, help="folder to write into")
+    parser.add_argument("--train", type=int, required=True, metavar="N", help="number of training scenes")
+    parser.add_argument("--val", type=int, required=True, metavar="N", help="number of validation scenes")
+    parser.add_argument("--size", type=size, default=(512, 1024), metavar="HxW", help="image size (default: 512x1024)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed gives other scenes (default: 0)")
+
+
+def _streets(arguments: Namespace) -> None:
+    """Write street scenes."""
+    from gffnet.console import progress, screen
+    from gffnet.streets import write_streets
+
+    try:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        with progress("rendering street scenes") as step:
+            write_streets(arguments.out, arguments.train, arguments.val, arguments.size, arguments.seed, progress=step)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"--out: cannot write to {arguments.out}: {reason}. Choose a folder with space.") from None
+    screen.print(f"{arguments.train} + {arguments.val} scenes: --root {arguments.out}")
+
+
+COMMANDS: Mapping[str, Subcommand] = {
+    "check": Subcommand(
+        "find what is wrong with a data set, file by file, with the remedy, and count its classes", _add_check, _check
+    ),
+    "cache": Subcommand(data_cache.SUMMARY, data_cache.add_arguments, data_cache.run),
+    "streets": Subcommand(
+        "write procedural street scenes, with labels, in the Cityscapes layout", _add_streets, _streets
+    ),
+}
