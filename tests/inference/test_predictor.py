@@ -214,7 +214,10 @@ def test_a_model_for_one_channel() -> None:
     torch.manual_seed(0)
     predictor = Predictor(tiny.build_network(recipe.model, 11), tiny.config(recipe), CPU, FLOAT32)
     grey = tiny.picture(5)[:, :, :1]
-    assert predictor.predict(grey, EvaluationRecipe((32, 64))).shape == (40, 56)
+    expected = predictor.predict(grey, EvaluationRecipe((32, 64)))
+    assert expected.shape == (40, 56)
+    for plane in (grey[:, :, 0], torch.from_numpy(grey[:, :, 0])):
+        np.testing.assert_array_equal(predictor.predict(plane, EvaluationRecipe((32, 64))), expected)
     with pytest.raises(UserError, match="takes \\(height, width, 1\\)"):
         predictor.predict(tiny.picture(5))
 

@@ -31,7 +31,7 @@ from gffnet.models.ops import resize, size_of
 from gffnet.recipe import EvaluationRecipe
 
 ImageLike: TypeAlias = str | Path | PIL.Image.Image | NDArray[Any] | Tensor
-"""A path, a PIL image of any mode, a uint8 array (H, W, C), or a uint8 tensor (C, H, W)."""
+"""A path, a PIL image of any mode, a uint8 array (H, W, C), or a uint8 tensor (C, H, W); (H, W) for one channel."""
 
 Protocol: TypeAlias = EvaluationRecipe | Mapping[str, Any]
 """A protocol, or only the keys that differ from the model's own, such as `{"flip": True}`."""
@@ -249,6 +249,8 @@ def image_tensor(image: ImageLike, channels: int) -> UInt8[Tensor, "c h w"]:
         image = read_image(image)
     elif isinstance(image, PIL.Image.Image):
         image = as_rgb(image.copy(), "the image")
+    if image.ndim == 2 and channels == 1:
+        image = image[None] if isinstance(image, Tensor) else image[:, :, None]
     shape, dtype = tuple(image.shape), str(image.dtype).removeprefix("torch.")
     axis = 0 if isinstance(image, Tensor) else 2
     if len(shape) != 3 or 0 in shape or shape[axis] != channels:
