@@ -118,9 +118,6 @@ def background_writer(threads: int) -> Iterator[Callable[..., None]]:
         pool.shutdown(wait=True)
 
 
-ahead, behind = prefetch, background_writer  # until their callers follow
-
-
 # Ranks: processes that `torchrun` started to share one job
 #
 # torch is imported where it is needed: this module is imported by commands that do without it.

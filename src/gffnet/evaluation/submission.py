@@ -24,7 +24,7 @@ from gffnet.data.io import as_array, read_image
 from gffnet.errors import RunFailed, UserError
 from gffnet.files import atomic_file
 from gffnet.inference.predictor import Predictor
-from gffnet.parallel import ahead, behind
+from gffnet.parallel import background_writer, prefetch
 from gffnet.recipe import EvaluationRecipe
 
 _LAYOUT = LAYOUTS["cityscapes"]
@@ -90,8 +90,8 @@ def write_submission(predictor: Predictor, images: dict[str, Path], out: Path, p
         paths = track(images.values(), "predicting", total=len(images))
         with (
             zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive,
-            behind(threads=1) as later,
-            closing(ahead(lambda path: as_array(read_image(path)), paths, threads=1)) as pixels,
+            background_writer(threads=1) as later,
+            closing(prefetch(lambda path: as_array(read_image(path)), paths, threads=1)) as pixels,
         ):
             for name, image in zip(images, pixels, strict=True):
                 sizes[name] = image.shape[0], image.shape[1]

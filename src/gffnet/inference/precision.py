@@ -24,10 +24,6 @@ class Precision(NamedTuple):
         """Describe the choice for the log: `bfloat16 on cpu: the CPU has AVX-512 BF16`."""
         return f"{self.name} on {device}: {self.reason}"
 
-    def told(self, device: torch.device) -> str:
-        """Until its caller follows."""
-        return self.describe(device)
-
 
 def pick_device(device: str = "auto") -> torch.device:
     """Return a device by its name in torch; `auto` is an NVIDIA GPU if there is one, else the CPU.
