@@ -209,12 +209,7 @@ class Predictor:
         Args:
             image: as for `predict`; it is one window.
             scale: factor by which it is resized; None: as `predict` does, 1 but for large images.
-
-        Raises:
-            UserError: the model has no fusion.
         """
-        if self.network.fusion is None:
-            raise UserError(f"model {self.config.recipe} has no fusion, so it has no maps to fuse and no gates.")
         x = self.tensor(image)[None]
         scale = self.scale(size_of(x)) if scale is None else scale
         seen = resize(x.float(), scaled_size(size_of(x), scale))
