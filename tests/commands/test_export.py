@@ -80,14 +80,14 @@ def test_an_exported_file_has_no_gates_and_is_not_exported_again(tmp_path: Path,
     path = exported_file("onnx", tmp_path)
     Image.fromarray(tiny.picture(0)).save(tmp_path / "photo.png")
     assert main(["gates", str(tmp_path / "photo.png"), "--out", str(tmp_path / "out"), "--model", str(path)]) == 2
-    assert "is an exported file: it answers images, and has no gates" in capsys.readouterr().err
+    assert "is an exported file: it predicts images, and has no gates" in capsys.readouterr().err
     assert main(["export", "--model", str(path), "--to", "pt2", "--out", str(tmp_path / "a.pt2")]) == 2
     assert "is an exported file, which can predict and no more" in capsys.readouterr().err
 
 
 def test_help_loads_no_onnx() -> None:
     code = (
-        "import sys, gffnet\nfrom gffnet.cli import main\n"
+        "import sys, gffnet\nfrom gffnet.cli.main import main\n"
         "try: main(['export', '--help'])\nexcept SystemExit: pass\n"
         "print([name for name in ('torch', 'onnx', 'onnxscript', 'onnxruntime') if name in sys.modules])"
     )

@@ -1,4 +1,4 @@
-"""Networks that are traced in a moment: a backbone of four convolutions, and everything else as it is."""
+"""Networks that are traced quickly: a backbone of four convolutions, and everything else as it is."""
 
 import dataclasses
 import tempfile
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from gffnet.data.catalog import CAMVID
-from gffnet.export.export import SUFFIXES, Export, export_model, trace
+from gffnet.export.export import FORMATS, Export, export_model, trace
 from gffnet.inference.model_io import ModelConfig
 from gffnet.models.backbones import Backbone
 from gffnet.models.gffnet import SegmentationModel, build_network
@@ -41,7 +41,7 @@ class StridedBackbone(Backbone):
 
 
 def network(recipe: ModelRecipe, strides: tuple[int, int, int, int] = (4, 8, 8, 8)) -> SegmentationModel:
-    """The network of `recipe` on that backbone with random weights."""
+    """Build the network of `recipe` on that backbone with random weights."""
     torch.manual_seed(0)
     with patch("gffnet.models.gffnet.build_backbone", lambda _: StridedBackbone(strides)):
         built = build_network(recipe, CLASSES)
@@ -54,7 +54,7 @@ def config(recipe: ModelRecipe) -> ModelConfig:
 
 @contextmanager
 def symbolic_sizes() -> Iterator[None]:
-    """No checks of annotations: while a graph is traced sizes are symbols, which `int` does not admit."""
+    """Disable checks of annotations: while a graph is traced, sizes are symbols and not `int`."""
     jaxtyping.config.update("jaxtyping_disable", True)
     try:
         yield
@@ -64,22 +64,22 @@ def symbolic_sizes() -> Iterator[None]:
 
 @cache
 def traced() -> ExportedProgram:
-    """The GFFNet here, traced once for both kinds of files."""
+    """Return the GFFNet, traced once for both formats."""
     return trace(network(GFFNET), torch.float32)
 
 
 @cache
 def exported(to: str) -> tuple[bytes, Export]:
-    """The GFFNet here as a file, and what was said of it."""
+    """Return the GFFNet as the content of a file, and its `Export`."""
     once = patch("gffnet.export.export.trace", lambda *_: traced())
     with tempfile.TemporaryDirectory() as folder, symbolic_sizes(), once:
-        out = Path(folder) / f"model{SUFFIXES[to]}"
+        out = Path(folder) / f"model{FORMATS[to].suffix}"
         export = export_model(network(GFFNET), config(GFFNET), to, out)
         return out.read_bytes(), export
 
 
 def exported_file(to: str, folder: Path) -> Path:
-    """The same, to be opened."""
-    path = folder / f"model{SUFFIXES[to]}"
+    """Write the GFFNet to a file in `folder`."""
+    path = folder / f"model{FORMATS[to].suffix}"
     path.write_bytes(exported(to)[0])
     return path

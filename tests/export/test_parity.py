@@ -1,4 +1,4 @@
-"""What is compared, and when a file is within the tolerance."""
+"""The sizes and images that are compared, and the tolerance."""
 
 import math
 from collections.abc import Sequence
@@ -7,14 +7,14 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
-from gffnet.export.export import TOLERANCES, TRACED, Parity, Tolerance, compare, pictures, sizes
+from gffnet.export.parity import TOLERANCES, TRACED, Parity, Tolerance, compare, parity_sizes, random_images
 from gffnet.inference.exported import OUTPUTS, Exported
 from gffnet.recipe import ModelRecipe
 from tests.export.networks import network
 
 
 def test_the_sizes_are_of_every_kind() -> None:
-    of = sizes(16)
+    of = parity_sizes(16)
     assert TRACED in of
     others = [size for size in of if size != TRACED]
     assert len(of) >= 5
@@ -25,11 +25,11 @@ def test_the_sizes_are_of_every_kind() -> None:
     assert any(height % 2 == width % 2 == 1 for _, height, width in others)
 
 
-def test_pictures_have_edges_and_flat_parts_and_come_again() -> None:
-    image = pictures(0, (2, 3, 101, 163))
+def test_images_have_edges_and_flat_regions_and_are_reproducible() -> None:
+    image = random_images(0, (2, 3, 101, 163))
     assert image.dtype == torch.uint8
-    assert torch.equal(image, pictures(0, (2, 3, 101, 163)))
-    assert not torch.equal(image, pictures(1, (2, 3, 101, 163)))
+    assert torch.equal(image, random_images(0, (2, 3, 101, 163)))
+    assert not torch.equal(image, random_images(1, (2, 3, 101, 163)))
     steps = image.int().diff(dim=-1).abs()
     borders = steps[..., 7::8].float().mean()
     inside = steps[..., 0::8].float().mean()
@@ -39,7 +39,7 @@ def test_pictures_have_edges_and_flat_parts_and_come_again() -> None:
 
 
 class Shifted(Exported):
-    """A file that says what the network says, but for one image, whose first row it moves to the next class."""
+    """A file that agrees with the network but for one image, whose first row it moves to the next class."""
 
     def __init__(self, of: object) -> None:
         self.of = of
@@ -57,7 +57,7 @@ class Shifted(Exported):
 def test_labels_and_probabilities_are_compared_at_each_size() -> None:
     of = network(ModelRecipe(context="none"))
     found = list(compare(Shifted(of), of))
-    assert [(each.batch, each.height, each.width) for each in found] == sizes(16)
+    assert [(each.batch, each.height, each.width) for each in found] == parity_sizes(16)
     for each in found:
         wrong = each.height == 101
         assert math.isclose(each.agreement, 100 / 101 if wrong else 1)

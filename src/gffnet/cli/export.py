@@ -1,4 +1,4 @@
-"""`gffnet export`: a model as one file that needs no gffnet, compared with the network before it is kept."""
+"""`gffnet export`: write a model to one file that runs without gffnet, and compare it with the network."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -9,7 +9,7 @@ from gffnet.cli.arguments import Parser, print_json
 if TYPE_CHECKING:
     from gffnet.export.export import Export
 
-SUMMARY = "a model as one ONNX, PyTorch or compiled file for images of any size, checked against the network"
+SUMMARY = "a model as one ONNX or PyTorch file for images of any size, checked against the network"
 
 
 def add_arguments(parser: Parser) -> None:
@@ -19,24 +19,22 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument(
         "--to",
-        choices=["onnx", "pt2", "aoti"],
+        choices=["onnx", "pt2"],
         required=True,
-        help="ONNX; a program of torch.export; or that program compiled",
+        help="ONNX, or a program of torch.export",
     )
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="such as model.onnx, model.pt2 or model.aoti.pt2"
-    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="such as model.onnx or model.pt2")
     parser.add_argument(
         "--precision",
         choices=["float32", "bfloat16", "float16"],
         default="float32",
-        help="number format of the weights; bfloat16 not for onnx (default: float32)",
+        help="dtype of the weights; bfloat16 only for pt2 (default: float32)",
     )
     parser.add_argument("--json", action="store_true", help="print what was written and compared as JSON")
 
 
 def run(arguments: Namespace) -> None:
-    """Write the file, and say how it agrees with the network."""
+    """Write the file, and print its parity with the network."""
     from gffnet.console import progress, screen
     from gffnet.export.export import check_request, export_model
     from gffnet.inference.model_io import load_model
@@ -53,7 +51,7 @@ def run(arguments: Namespace) -> None:
 
 
 def _print_table(export: "Export") -> None:
-    """The comparison as a table on standard output."""
+    """Print the parity as a table."""
     from rich.table import Table
 
     from gffnet.console import Results

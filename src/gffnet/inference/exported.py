@@ -27,8 +27,6 @@ from gffnet.inference.model_io import ModelConfig
 from gffnet.inference.precision import pick_device
 from gffnet.recipe import from_mapping, validated
 
-COMPILED = ".aoti.pt2"
-"""What the name of a package of AOTInductor ends with; it is a kind of `.pt2` file."""
 PROPERTY = "gffnet"
 EXTRA_FILE = "gffnet.json"
 OUTPUTS = ("labels", "probabilities")
@@ -171,11 +169,6 @@ def open_for_windows(path: Path, device: str, precision: str, compiled: bool) ->
     """
     if compiled:
         raise UserError(f"--compile: model {path} is an exported file, which cannot be compiled. Leave it out.")
-    if path.name.endswith(COMPILED):
-        raise UserError(
-            f"model {path} is compiled, for programs that run without gffnet. Give a .pt2 or .onnx file, or the run "
-            "folder that it was exported from."
-        )
     if path.suffix == ".pt2":
         exported: Exported = ProgramFile(path, pick_device(device), floats=True)
     elif device in ("auto", "cpu"):
