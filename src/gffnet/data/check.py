@@ -15,7 +15,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -479,17 +479,17 @@ def _list_split(found: Findings, layout: Layout, split: str) -> tuple[int, Files
     repeated = [image for image, times in Counter(image for image, _ in listed).items() if times > 1]
     found.add_files("listed-twice", repeated, len(listed))
 
-    used = {label for _, label in pairs}
-    lone = [
-        label for label in (layout.label_files(found.root, split) if layout.label_files else []) if label not in used
-    ]
+    used = {label for _, label in unique}
+    lone = [file for file in (layout.label_files(found.root, split) if layout.label_files else []) if file not in used]
     found.add_files("junk-sample", [image for image, _ in unique if _is_junk(image)], len(unique))
-    beside = [label for label in set(lone) - {label for _, label in unique} if _is_junk(label)]
-    found.add_files("junk-file", beside, len(unique))
+    found.add_files("junk-file", [label for label in lone if _is_junk(label)], len(unique))
 
     sizes = {file: _bytes(file) for pair in pairs for file in pair}
-    folders = _Folders()
-    instead = {file: near for file, size in sizes.items() if size is None and (near := folders.similar(file))}
+    images_in = cache(_images_by_stem)
+    instead: dict[Path, Path] = {}  # for a missing file, one whose name differs in case or extension only
+    for file, size in sizes.items():
+        if size is None and file.suffix.lower() in EXTENSIONS:
+            instead.update((file, near) for near in images_in(file.parent).get(file.stem.casefold(), [])[:1])
     if instead:
         detail = f"expected {next(iter(instead)).name}"
         cause = "files under another name than expected"
@@ -500,18 +500,39 @@ def _list_split(found: Findings, layout: Layout, split: str) -> tuple[int, Files
     found.add_files("label-missing", labels_gone, samples)
     found.add_files("empty-file", [file for file, size in sizes.items() if size == 0], len(sizes))
 
-    lone = [label for label in lone if label not in instead.values() and not _is_junk(label)]
-    _check_lone_labels(found, pairs, {label: folders.image_of(label, pairs) for label in lone})
+    known = set(instead.values())
+    _check_lone_labels(found, pairs, [file for file in lone if file not in known and not _is_junk(file)], images_in)
     return samples, [(image, label) for image, label in pairs if sizes[image] and sizes[label]]
 
 
-def _check_lone_labels(found: Findings, pairs: Files, images: dict[Path, Path | None]) -> None:
-    """Label maps that belong to no sample, with their images, which may be not listed, or under another name."""
-    usual = pairs[0][0].suffix
-    misnamed = [image for image in images.values() if image and image.suffix != usual]
-    found.add_files("name-mismatch", misnamed, len(pairs), cause=f"images that do not end in {usual}")
-    found.add_files("not-listed", [image for image in images.values() if image and image.suffix == usual], len(pairs))
-    found.add_files("label-without-image", [label for label, image in images.items() if image is None], len(pairs))
+def _check_lone_labels(
+    found: Findings, pairs: Files, labels: Sequence[Path], images_in: Callable[[Path], dict[str, list[Path]]]
+) -> None:
+    """Label maps that belong to no sample: their image is not listed, under another name, or not there."""
+    image, label = pairs[0]
+    same = [a == b for a, b in zip(image.stem, label.stem, strict=False)]
+    start = [*same, False].index(False)  # of what tells the names of image and label map apart
+    used = {image for image, _ in pairs}
+    folders = dict.fromkeys(image.parent for image, _ in pairs)
+    unused: list[Path] = []
+    without: list[Path] = []
+    for file in labels:
+        stem = (file.stem.removesuffix(label.stem[start:]) + image.stem[start:]).casefold()
+        near = (each for folder in folders for each in images_in(folder).get(stem, []) if each not in used)
+        (unused if (its_image := next(near, None)) else without).append(its_image or file)
+    misnamed = [file for file in unused if file.suffix != image.suffix]
+    found.add_files("name-mismatch", misnamed, len(pairs), cause=f"images that do not end in {image.suffix}")
+    found.add_files("not-listed", [file for file in unused if file.suffix == image.suffix], len(pairs))
+    found.add_files("label-without-image", without, len(pairs))
+
+
+def _images_by_stem(folder: Path) -> dict[str, list[Path]]:
+    """The images in a folder by their name without extension and case."""
+    images: dict[str, list[Path]] = defaultdict(list)
+    for file in sorted(folder.glob("*")):
+        if file.suffix.lower() in EXTENSIONS:
+            images[file.stem.casefold()].append(file)
+    return images
 
 
 def _is_junk(file: Path) -> bool:
@@ -525,35 +546,6 @@ def _bytes(file: Path) -> int | None:
         return file.stat().st_size if file.is_file() else None
     except OSError:
         return None
-
-
-class _Folders:
-    """The images in folders, by their name without extension and case."""
-
-    def __init__(self) -> None:
-        self._images: dict[Path, dict[str, list[Path]]] = {}
-
-    def similar(self, file: Path) -> Path | None:
-        """An image in the folder of `file` whose name differs from it in case or extension only."""
-        return next(iter(self._named(file.parent, file.stem)), None) if file.suffix.lower() in EXTENSIONS else None
-
-    def image_of(self, label: Path, pairs: Files) -> Path | None:
-        """An image of no sample whose name relates to that of `label` as in the first sample."""
-        image, paired = pairs[0]
-        same = [a == b for a, b in zip(image.stem, paired.stem, strict=False)]
-        start = [*same, False].index(False)
-        stem = label.stem.removesuffix(paired.stem[start:]) + image.stem[start:]
-        used = {image for image, _ in pairs}
-        near = [file for folder in {image.parent for image in used} for file in self._named(folder, stem)]
-        return next((file for file in near if file not in used), None)
-
-    def _named(self, folder: Path, stem: str) -> list[Path]:
-        if folder not in self._images:
-            images = self._images[folder] = {}
-            for file in sorted(folder.glob("*")):
-                if file.suffix.lower() in EXTENSIONS:
-                    images.setdefault(file.stem.casefold(), []).append(file)
-        return self._images[folder].get(stem.casefold(), [])
 
 
 def _check_duplicates(found: Findings, splits: dict[str, Files]) -> None:
