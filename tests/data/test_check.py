@@ -38,6 +38,7 @@ from gffnet.data.check import (
 )
 from gffnet.data.cityscapes import TABLE
 from gffnet.data.dataset import Dataset, LabelTable, identity
+from gffnet.data.folder import Folder
 from gffnet.errors import RunFailed, UserError
 from gffnet.recipe import load_recipe
 from tests.data.trees import ids, picture, raw_png, real, save
@@ -698,6 +699,44 @@ def test_most_classes_never_occur(samples: int, code: str) -> None:
 
 
 # Reading samples
+
+
+@pytest.mark.parametrize("masks", ["ids", "colors"])
+@pytest.mark.parametrize("kind", ["sound", "unknown value", "several channels", "jpeg", "damaged"])
+def test_the_check_finds_what_stops_training(tmp_path: Path, masks: str, kind: str) -> None:
+    """Both read classes.yaml and masks with `Folder`."""
+    root, mask = own_images(tmp_path), tmp_path / "masks/b.png"
+    if masks == "colors":
+        (root / "classes.yaml").write_text(
+            "masks: colors\nclasses:\n"
+            + "".join(f"- {{name: {name}, color: [{i}, {2 * i}, 0]}}\n" for i, name in enumerate("abc"))
+        )
+        for file in root.glob("masks/*"):
+            labels = np.asarray(Image.open(file))
+            save(file, np.dstack([labels, 2 * labels, 0 * labels]))
+    if kind == "unknown value":
+        pixels = np.asarray(Image.open(mask)).copy()
+        pixels[7, 5] = 9
+        save(mask, pixels)
+    elif kind == "several channels":
+        save(mask, picture(1, SIZE))
+    elif kind == "jpeg":
+        Image.open(mask).save(mask, "JPEG")
+    elif kind == "damaged":
+        mask.write_bytes(mask.read_bytes()[:100])
+    dataset = Folder(root, "train+val")
+    errors = check(root, "folder").of("error")
+    index = [label for _, label in dataset.files].index(mask)
+    if kind == "sound":
+        assert (errors, len(dataset[index])) == ([], 3)
+        return
+    with pytest.raises(UserError) as caught:
+        dataset[index]
+    assert [finding.files for finding in errors] == [("masks/b.png",)]
+    said = (
+        "9 at row 7, column 5" if (masks, kind) == ("ids", "unknown value") else split_error(str(caught.value), mask)[0]
+    )
+    assert said in errors[0].message
 
 
 class Deadly(CamVid):
