@@ -85,7 +85,7 @@ def test_labels_of_other_classes(models: list[str], photo: str, tmp_path: Path, 
     data = ["--dataset", "cityscapes", "--root", str(cityscapes_tree(tmp_path / "Cityscapes"))]
     assert main(["compare", "--models", *models, photo, "--out", str(tmp_path / "out"), *data]) == 2
     assert (
-        "knows 11 classes (sky, building, pole, road, ...), but --dataset cityscapes has 19" in capsys.readouterr().err
+        "has 11 classes (sky, building, pole, road, ...), but --dataset cityscapes has 19" in capsys.readouterr().err
     )
 
 
@@ -99,7 +99,7 @@ def test_labels_of_other_classes(models: list[str], photo: str, tmp_path: Path, 
         (["--models", "PSP", "GFF", "none.png", "--out", "out"], "none.png does not exist"),
         (["--models", "PSP", "GFF", "PHOTO", "--out", "PHOTO"], "cannot write"),
         (["--models", "PSP", "GFF", "PHOTO", "--out", "out", "--names", "a"], "--names has 1 names for 2 models"),
-        (["--models", "PSP", "GFF", "PHOTO", "--out", "out", "--names", "a", "a"], "two models are called 'a'"),
+        (["--models", "PSP", "GFF", "PHOTO", "--out", "out", "--names", "a", "a"], "two models are named 'a'"),
         (["--models", "PSP", "GFF", "PHOTO", "--out", "out", "--insets", "7"], "--insets '7' must be"),
         (["--models", "PSP", "GFF", "PHOTO", "--out", "out", "--format", "jpg"], "invalid choice: 'jpg'"),
         (["--models", "PSP", "GFF", "PHOTO", "--out", "out", "--root", "data"], "say which with --dataset"),

@@ -9,7 +9,7 @@ from gffnet.cli.arguments import Parser, add_device, add_truth, ground_truth, pr
 from gffnet.errors import UserError
 
 if TYPE_CHECKING:
-    from gffnet.reports.compare import Contender
+    from gffnet.reports.compare import NamedModel
 
 SUMMARY = "results of models side by side, with the refined parts marked and enlarged (Figures 1, 4, 5 and 8)"
 
@@ -30,17 +30,17 @@ def add_arguments(parser: Parser) -> None:
         nargs="+",
         required=True,
         metavar="MODEL",
-        help="two or more run folders, model folders or checkpoints; the last is to refine the first",
+        help="two or more run folders, model folders or checkpoints; the last is compared with the first",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for a figure per image and compare.json")
-    parser.add_argument("--names", nargs="+", metavar="NAME", help="what to call the models (default: their recipes)")
+    parser.add_argument("--names", nargs="+", metavar="NAME", help="names of the models (default: their recipes)")
     add_truth(parser)
     add_device(parser)
     parser.add_argument("--insets", type=_insets, default=3, metavar="N", help="enlarged windows, 0..6 (default: 3)")
     parser.add_argument(
         "--format", choices=["png", "pdf", "svg"], default="png", help="kind of figure; PDF and SVG keep text as text"
     )
-    parser.add_argument("--panels", action="store_true", help="write every picture and window as a PNG of its own too")
+    parser.add_argument("--panels", action="store_true", help="also write every picture and window as a PNG of its own")
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON instead of a table")
 
 
@@ -48,7 +48,7 @@ def run(arguments: Namespace) -> None:
     """Compare, write, and print the numbers, the most improved image first."""
     from gffnet.console import screen
     from gffnet.data.io import image_files
-    from gffnet.reports.compare import Look, write_comparison
+    from gffnet.reports.compare import FigureOptions, write_comparison
 
     models, others = split_models(arguments.models)
     truth = ground_truth(arguments)
@@ -56,11 +56,11 @@ def run(arguments: Namespace) -> None:
     if not given:
         raise UserError("no IMAGE is named: give image files or folders, such as --models A B street.png --out DIR.")
     images = image_files([truth.image(path) for path in given])
-    contenders = _opened(models, arguments)
+    named = _load_models(models, arguments)
     if truth.classes is not None:
-        _check_labels(contenders[0], truth.classes, arguments.dataset)
-    look = Look(arguments.format, arguments.insets, arguments.panels)
-    numbers = write_comparison(contenders, images, truth, arguments.out, look)
+        _check_labels(named[0], truth.classes, arguments.dataset)
+    options = FigureOptions(arguments.format, arguments.insets, arguments.panels)
+    numbers = write_comparison(named, images, truth, arguments.out, options)
     if arguments.json:
         print_json(numbers)
     else:
@@ -69,7 +69,7 @@ def run(arguments: Namespace) -> None:
 
 
 def split_models(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What follows `--models`: the models, and the images behind them. The first two words are models for sure."""
+    """Split what follows `--models` into models and images; the first two words are always models."""
     from gffnet.inference.model_io import find_model
 
     for count, word in enumerate(words):
@@ -82,11 +82,11 @@ def split_models(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return list(words), []
 
 
-def _opened(models: Sequence[str], arguments: Namespace) -> list["Contender"]:
-    """The models, each with its name: as told, or its recipe, or where it lies if two have the same recipe."""
+def _load_models(models: Sequence[str], arguments: Namespace) -> list["NamedModel"]:
+    """The models with their names: those of `--names`, else the recipes, or the paths where two share a recipe."""
     from gffnet.console import track
     from gffnet.inference.predictor import load
-    from gffnet.reports.compare import Contender
+    from gffnet.reports.compare import NamedModel
 
     if arguments.names is not None and len(arguments.names) != len(models):
         raise UserError(f"--names has {len(arguments.names)} names for {len(models)} models: give one for each.")
@@ -95,33 +95,33 @@ def _opened(models: Sequence[str], arguments: Namespace) -> list["Contender"]:
     names = arguments.names or [
         recipe if recipes.count(recipe) == 1 else model for recipe, model in zip(recipes, models, strict=True)
     ]
-    return [Contender(name, predictor) for name, predictor in zip(names, predictors, strict=True)]
+    return [NamedModel(name, predictor) for name, predictor in zip(names, predictors, strict=True)]
 
 
-def _check_labels(contender: "Contender", there: Sequence[str], dataset: str) -> None:
-    """Whether the labels of a data set, which has the classes `there`, are of those that a model knows.
+def _check_labels(model: "NamedModel", there: Sequence[str], dataset: str) -> None:
+    """Check that a data set with the classes `there` has the classes of a model.
 
     Raises:
         UserError: they are not.
     """
-    known = contender.predictor.config.classes
+    known = model.predictor.config.classes
     if tuple(there) != known:
         raise UserError(
-            f"model {contender.name} knows {len(known)} classes ({', '.join(known[:4])}, ...), but --dataset "
+            f"model {model.name} has {len(known)} classes ({', '.join(known[:4])}, ...), but --dataset "
             f"{dataset} has {len(there)} ({', '.join(there[:4])}, ...). "
-            "Name the data set that the models were trained on, or leave --dataset out to see what they differ in."
+            "Name the data set that the models were trained on, or leave --dataset out to see where they differ."
         )
 
 
 def _insets(text: str) -> int:
-    """A number of windows."""
+    """A number of insets."""
     if not (text.isdecimal() and int(text) <= _MOST_INSETS):
         raise UserError(f"--insets {text!r} must be a whole number of 0..{_MOST_INSETS}.")
     return int(text)
 
 
 def _print_table(numbers: dict[str, Any]) -> None:
-    """Scores and shares of every image on standard output, in percent."""
+    """Print scores and fractions of pixels of every image, in percent."""
     from rich.table import Table
 
     from gffnet.console import Results, percent

@@ -1,10 +1,11 @@
-"""Where two label maps of an image differ, and which of them is right there.
+"""Results of several models on the same images side by side, and what the last refines over the first.
 
-With labels `y`, a first prediction `a` and a last one `b`, over the labelled pixels:
+`write_comparison` writes a figure for every image (the paper's Figures 1, 4, 5 and 8: pictures in a row, enlarged
+windows below) and `compare.json`. With labels `y`, a first prediction `a` and a last one `b`, over the labelled pixels:
 
     refined = (b = y) and (a ≠ y)          lost = (a = y) and (b ≠ y)
 
-so that the pixel accuracy of `b` less that of `a` is the share of refined pixels less that of lost ones.
+so that the pixel accuracy of `b` minus that of `a` is the fraction of refined pixels minus that of lost ones.
 """
 
 import io
@@ -39,49 +40,49 @@ from gffnet.inference.batch import readable
 from gffnet.inference.predictor import Predictor
 from gffnet.metrics.confusion import ConfusionMatrix
 
+NUMBERS = "compare.json"
 CHANGED = MARK
-"""A light blue and an orange, which differ for every kind of colour vision, on a dark image."""
 
 
 @dataclass(frozen=True, eq=False)
 class Difference:
-    """The pixels that matter, as masks of the image's size."""
+    """Where two predictions differ, as masks of the image's size."""
 
     changed: Bool[np.ndarray, "h w"]
-    """Predictions differ, labelled or not."""
+    """The predictions differ, labelled or not."""
     known: Bool[np.ndarray, "h w"] | None
-    """There is a label; None: there are no labels at all."""
+    """The pixel is labelled; None without labels."""
     refined: Bool[np.ndarray, "h w"]
-    """The last prediction is right and the first is not; nowhere, if nothing is known."""
+    """The last prediction is right and the first is wrong; empty without labels."""
     lost: Bool[np.ndarray, "h w"]
-    """The other way round."""
+    """The first prediction is right and the last is wrong."""
 
     @property
     def marks(self) -> Int8[np.ndarray, "h w"]:
-        """What to look at closely: 1 where refined and -1 where lost, or 1 where changed."""
+        """1 where refined and -1 where lost; without labels 1 where changed."""
         better = self.changed if self.known is None else self.refined
         marks: np.ndarray = better.astype(np.int8) - self.lost
         return marks
 
     @property
     def caption(self) -> str:
-        """The shares in words; those of refined and lost pixels are of the labelled ones."""
+        """Fractions of pixels in words; refined and lost ones are of the labelled pixels."""
         if self.known is None:
             return f"changed {self.changed.mean():.2%}"
-        return f"refined {_share(self.refined, self.known):.2%}, lost {_share(self.lost, self.known):.2%}"
+        return f"refined {_fraction(self.refined, self.known):.2%}, lost {_fraction(self.lost, self.known):.2%}"
 
     @property
-    def colours(self) -> list[tuple[str, tuple[int, int, int]]]:
-        """What the colours of `picture` stand for."""
+    def colors(self) -> list[tuple[str, tuple[int, int, int]]]:
+        """The legend of `picture`."""
         return [("changed", CHANGED)] if self.known is None else [("refined", REFINED), ("lost", LOST)]
 
     def picture(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
-        """The image dark and grey, with the pixels that matter in bright colours."""
+        """The image, dark and grey, with the differing pixels in bright colors."""
         if self.known is None:
             return highlight(image, self.changed, CHANGED)
-        drawn: np.ndarray = highlight(image, self.refined, REFINED)
-        drawn[self.lost] = LOST
-        return drawn
+        picture: np.ndarray = highlight(image, self.refined, REFINED)
+        picture[self.lost] = LOST
+        return picture
 
 
 def difference(
@@ -90,7 +91,7 @@ def difference(
     labels: UInt8[np.ndarray, "h w"] | None,
     classes: int,
 ) -> Difference:
-    """What the last prediction has otherwise than the first; labels of `classes` and above are none."""
+    """Compare two predictions; labels of `classes` and above are ignored."""
     changed: np.ndarray = first != last
     if labels is None:
         nothing = np.zeros_like(changed)
@@ -100,17 +101,17 @@ def difference(
 
 
 def difference_numbers(of: Difference, by: UInt8[np.ndarray, "h w"], names: Sequence[str]) -> dict[str, Any]:
-    """Shares of pixels as plain values: `changed`, of all, and with labels `refined` and `lost`, of the labelled ones.
+    """Fractions of pixels, for JSON: `changed` of all pixels; with labels, `refined` and `lost` of the labelled ones.
 
-    `by_class` has the same for the pixels of every class of `by` that occurs: the labels, or the first prediction.
+    `by_class` has the same for every class that occurs in `by` (the labels, or the first prediction).
     """
     masks = {"changed": of.changed} if of.known is None else {"refined": of.refined, "lost": of.lost}
     pixels = np.bincount(by.ravel(), minlength=256)[: len(names)]
     counts = {what: np.bincount(by[mask], minlength=256)[: len(names)] for what, mask in masks.items()}
     return {
         "changed": float(of.changed.mean()),
-        "refined": None if of.known is None else _share(of.refined, of.known),
-        "lost": None if of.known is None else _share(of.lost, of.known),
+        "refined": None if of.known is None else _fraction(of.refined, of.known),
+        "lost": None if of.known is None else _fraction(of.lost, of.known),
         "by_class": {
             name: {"pixels": int(pixels[k]), **{what: int(count[k]) / int(pixels[k]) for what, count in counts.items()}}
             for k, name in enumerate(names)
@@ -119,26 +120,21 @@ def difference_numbers(of: Difference, by: UInt8[np.ndarray, "h w"], names: Sequ
     }
 
 
-def _share(part: Bool[np.ndarray, "h w"], whole: Bool[np.ndarray, "h w"]) -> float:
-    """Of the pixels of `whole`, those of `part`; of none, none."""
+def _fraction(part: Bool[np.ndarray, "h w"], whole: Bool[np.ndarray, "h w"]) -> float:
+    """Pixels of `part` as a fraction of those of `whole`; 0 where `whole` is empty."""
     return int(part.sum()) / max(int(whole.sum()), 1)
 
 
-# Parts of an image to enlarge: the windows in which marks are dense, found without being told where to look.
-#
-# The density of marks `m` is a tent-shaped mean, two box filters of half a window's size one after the other:
-#
-#     density = box * box * m
-#
-# so that a window lies around what it was found for, and not just somewhere over it.
+# ----------------------------------------------------------------------------------------------------------------------
+# Insets: windows in which differing pixels are dense, to be enlarged
 
 
-PART = 4
-"""A window is this fraction of the image, in height and in width: it has the image's shape."""
-SMALLEST = 24
-"""Pixels that a window is high and wide at least, in images that are."""
-FAINTEST = 0.05
-"""Windows whose density is a smaller part of the greatest are left out: nothing much is to be seen in them."""
+INSET_FRACTION = 4
+"""The image's sides over those of an inset."""
+MIN_INSET = 24
+"""Least side of an inset in pixels, in images that are as large."""
+MIN_DENSITY = 0.05
+"""Insets whose density is a smaller fraction of the greatest one are left out."""
 
 
 class Inset(NamedTuple):
@@ -150,25 +146,28 @@ class Inset(NamedTuple):
     width: int
 
     def cut(self, picture: Shaped[np.ndarray, "h w *c"]) -> Shaped[np.ndarray, "_h _w *c"]:
-        """What the window shows of a picture of the image's size."""
+        """Crop a picture of the image's size."""
         part: np.ndarray = picture[self.row : self.row + self.height, self.column : self.column + self.width]
         return part
 
 
 def find_insets(marks: Integer[np.ndarray, "h w"], count: int) -> list[Inset]:
-    """At most `count` windows that do not overlap, the densest first; fewer where there are few marks.
+    """Find up to `count` windows that do not overlap, the densest first.
 
     Args:
-        marks: how much every pixel counts; below 0 it counts against its surroundings.
+        marks: weight of every pixel; a negative one counts against its surroundings.
         count: of windows.
+
+    The density is a tent-shaped mean (two box filters of half a window's size in turn), so that a window is centred on
+    the pixels that it was chosen for.
     """
     height, width = marks.shape
-    size = tuple(min(side, max(SMALLEST, round(side / PART))) for side in (height, width))
+    size = tuple(min(side, max(MIN_INSET, round(side / INSET_FRACTION))) for side in (height, width))
     rows, columns = height - size[0] + 1, width - size[1] + 1
     top, left = size[0] // 2, size[1] // 2
-    density = _density(marks, size)[top : top + rows, left : left + columns].copy()  # of windows that begin there
+    density = _density(marks, size)[top : top + rows, left : left + columns].copy()  # of windows that start there
     found: list[Inset] = []
-    faintest = FAINTEST * max(float(density.max()), 0.0)
+    faintest = MIN_DENSITY * max(float(density.max()), 0.0)
     for _ in range(count):
         row, column = divmod(int(density.argmax()), columns)
         if density[row, column] <= faintest:
@@ -179,31 +178,32 @@ def find_insets(marks: Integer[np.ndarray, "h w"], count: int) -> list[Inset]:
 
 
 def _density(marks: Integer[np.ndarray, "h w"], size: tuple[int, ...]) -> Float[np.ndarray, "h w"]:
-    """The tent-shaped mean around every pixel; beyond the border there is nothing."""
-    box = (max(1, size[1] // 2) | 1, max(1, size[0] // 2) | 1)  # odd, so that nothing is shifted
+    """The tent-shaped mean around every pixel, zero beyond the border."""
+    box = (max(1, size[1] // 2) | 1, max(1, size[0] // 2) | 1)  # odd: no shift
     once = cv2.blur(marks.astype(np.float32), box, borderType=cv2.BORDER_CONSTANT)
     twice: np.ndarray = cv2.blur(once, box, borderType=cv2.BORDER_CONSTANT)
     return twice
 
 
-# The figure of a comparison (the paper's Figures 1, 4, 5 and 8): whole pictures in a row, enlarged windows below.
+# ----------------------------------------------------------------------------------------------------------------------
+# The figure
 
 
 Format = Literal["png", "pdf", "svg"]
 
-_AREA = 7.5
-"""Square inches of a panel."""
+_PANEL_AREA = 7.5
+"""Square inches."""
 DPI = 160
-"""Pixels per inch; of what is drawn as pixels, also in PDF and SVG."""
+"""Of raster content, also in PDF and SVG."""
 
 
 class Panel(NamedTuple):
-    """A picture of the image's size, and what it shows."""
+    """A picture of the image's size with its caption."""
 
     caption: str
     picture: UInt8[np.ndarray, "h w 3"]
     flat: bool
-    """Colours that stand for something, which must not be mixed when it is enlarged."""
+    """Colors stand for classes: enlarge it without interpolation."""
 
 
 def comparison_figure(
@@ -215,31 +215,31 @@ def comparison_figure(
     palette: Palette,
     of: Difference,
 ) -> Figure:
-    """Panels side by side, insets framed in each of them and enlarged in a row each, and the classes of `labels`."""
+    """Panels side by side with framed insets, a row for each enlarged, and a legend of the classes in `labels`."""
     height, width = panels[0].picture.shape[:2]
     shape = min(max(height / width, 0.25), 3.0)
-    wide = (_AREA / shape) ** 0.5
+    wide = (_PANEL_AREA / shape) ** 0.5
     rows, columns = 1 + len(insets), len(panels)
     size = (columns * (wide + 0.08), rows * (wide * shape + 0.08) + 1.25)
     tight = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
     figure = Figure(figsize=size, dpi=DPI, layout=tight)
     figure.suptitle(title, fontsize=13, parse_math=False)
     for column, panel in enumerate(panels):
-        axes = _drawn(figure, (rows, columns, column + 1), panel.picture, "auto")
+        axes = _show(figure, (rows, columns, column + 1), panel.picture, "auto")
         axes.set_title(panel.caption, fontsize=11, parse_math=False)
         for number, inset in enumerate(insets, start=1):
-            _framed(axes, number, inset)
+            _frame(axes, number, inset)
             below = (rows, columns, number * columns + column + 1)
-            enlarged = _drawn(figure, below, inset.cut(panel.picture), "nearest" if panel.flat else "bicubic")
-            _numbered(enlarged, number)
+            enlarged = _show(figure, below, inset.cut(panel.picture), "nearest" if panel.flat else "bicubic")
+            _tag(enlarged, number, (-0.5, -0.5), 11)
     unlabelled = [("not labelled", (0, 0, 0))] * any((one >= len(classes)).any() for one in labels)
     known = [one[one < len(classes)] for one in labels]
-    class_legend(figure, known, classes, palette, [*unlabelled, *of.colours])
+    class_legend(figure, known, classes, palette, [*unlabelled, *of.colors])
     return figure
 
 
 def figure_bytes(figure: Figure, kind: Format) -> bytes:
-    """The figure as a file; the same figure gives the same bytes. Text in a PDF is of fonts that publishers accept."""
+    """The figure as a file, reproducibly; PDFs embed TrueType fonts, as publishers ask."""
     file = io.BytesIO()
     undated = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}[kind]
     with matplotlib.rc_context({"pdf.fonttype": 42, "svg.hashsalt": "gffnet"}):
@@ -247,26 +247,21 @@ def figure_bytes(figure: Figure, kind: Format) -> bytes:
     return file.getvalue()
 
 
-def _drawn(figure: Figure, place: tuple[int, int, int], picture: UInt8[np.ndarray, "h w 3"], how: str) -> Axes:
-    """A picture without axes."""
+def _show(figure: Figure, place: tuple[int, int, int], picture: UInt8[np.ndarray, "h w 3"], how: str) -> Axes:
+    """Show a picture without axes."""
     axes: Axes = figure.add_subplot(*place)
     axes.imshow(picture, interpolation=how)
     axes.set_axis_off()
     return axes
 
 
-def _framed(axes: Axes, number: int, inset: Inset) -> None:
-    """A frame around a window, white in black, which is seen on any colours."""
+def _frame(axes: Axes, number: int, inset: Inset) -> None:
+    """Frame an inset in white with a black outline, visible on any color, and number it."""
     corner = (inset.column - 0.5, inset.row - 0.5)
     frame = Rectangle(corner, inset.width, inset.height, fill=False, edgecolor="white", linewidth=1.4)
     frame.set_path_effects([withStroke(linewidth=3.2, foreground="black")])
     axes.add_patch(frame)
     _tag(axes, number, (inset.column, inset.row), 8)
-
-
-def _numbered(axes: Axes, number: int) -> None:
-    """The number of a window in its corner."""
-    _tag(axes, number, (-0.5, -0.5), 11)
 
 
 def _tag(axes: Axes, number: int, corner: tuple[float, float], size: int) -> None:
@@ -283,47 +278,43 @@ def _tag(axes: Axes, number: int, corner: tuple[float, float], size: int) -> Non
     )
 
 
-# Results of several models on the same images, side by side, with what the last refines over the first.
-#
-# `write_comparison` writes a figure for every image, its panels one by one if they are wanted, and `compare.json`.
+# ----------------------------------------------------------------------------------------------------------------------
+# Comparing
 
 
-NUMBERS = "compare.json"
-
-
-class Contender(NamedTuple):
-    """A model, and what it is called in figures and tables."""
+class NamedModel(NamedTuple):
+    """A model and its name in figures and tables."""
 
     name: str
     predictor: Predictor
 
 
 @dataclass(frozen=True)
-class Look:
-    """How comparisons are drawn."""
+class FigureOptions:
+    """Format and content of the figures."""
 
     kind: Format = "png"
     insets: int = 3
-    """Enlarged windows, at most."""
+    """Enlarged windows at most."""
     panels: bool = False
-    """Write every picture, and every enlarged window of it, as a file of its own too."""
+    """Also write every picture and every enlarged window as a file of its own."""
 
 
 class Comparison:
-    """Models that are compared, and what is counted over all images."""
+    """Compares models image by image and accumulates scores."""
 
-    def __init__(self, contenders: Sequence[Contender], truth: Truth, out: Path, look: Look) -> None:
-        """Results go into the folder `out`; `truth` knows the labels of some images, or of none.
+    def __init__(self, models: Sequence[NamedModel], truth: Truth, out: Path, options: FigureOptions) -> None:
+        """Results go into the folder `out`; `truth` gives the labels of images, where it has them.
 
         Raises:
-            UserError: there are fewer than two models, two are called the same, or they know different classes.
+            UserError: there are fewer than two models, two share a name, or their classes differ.
         """
-        _comparable(contenders)
-        self.contenders, self.truth, self.out, self.look = contenders, truth, out, look
-        config = contenders[0].predictor.config
+        _check_models(models)
+        self.models, self.truth, self.out, self.options = models, truth, out, options
+        config = models[0].predictor.config
         self.classes, self.palette = config.classes, config.palette
         self._records: list[dict[str, Any]] = []
-        self._counts = [ConfusionMatrix(len(self.classes)) for _ in contenders]
+        self._counts = [ConfusionMatrix(len(self.classes)) for _ in models]
 
     def add(self, path: Path, image: UInt8[np.ndarray, "h w 3"], name: str) -> None:
         """Compare one image, and write its figure as `name`.
@@ -333,17 +324,17 @@ class Comparison:
             CannotWrite: a result cannot be written.
         """
         labels = self.truth.labels(path)
-        predicted = [one.predictor.predict(image) for one in self.contenders]
+        predicted = [one.predictor.predict(image) for one in self.models]
         first, last = predicted[0], predicted[-1]
         of = difference(first, last, labels, len(self.classes))
-        insets = find_insets(of.marks, self.look.insets)
+        insets = find_insets(of.marks, self.options.insets)
         scores = self._scored(labels, predicted)
         panels = self._panels(image, labels, predicted, scores, of)
         shown = predicted if labels is None else [*predicted, labels]
         figure = comparison_figure(path.name, panels, insets, shown, self.classes, self.palette, of)
-        file = f"{name}.{self.look.kind}"
-        atomic_write(self.out / file, figure_bytes(figure, self.look.kind))
-        if self.look.panels:
+        file = f"{name}.{self.options.kind}"
+        atomic_write(self.out / file, figure_bytes(figure, self.options.kind))
+        if self.options.panels:
             self._write_panels(self.out / name, panels, insets)
         self._records.append(
             {
@@ -357,12 +348,12 @@ class Comparison:
         )
 
     def numbers(self) -> dict[str, Any]:
-        """All numbers as plain values, the most improved image first, and `all`: those of labelled images together."""
+        """The content of `compare.json`: models, images (the most improved first), and `all` labelled images."""
         matrices = [counts.scores() for counts in self._counts]
-        names = [one.name for one in self.contenders]
+        names = [one.name for one in self.models]
         some = bool(matrices[0].pixels)
         return {
-            "models": [_record(one) for one in self.contenders],
+            "models": [_record(one) for one in self.models],
             "refined_by": {"of": names[-1], "over": names[0]},
             "images": sorted(self._records, key=_most_improved),
             "all": {
@@ -374,11 +365,11 @@ class Comparison:
         }
 
     def _scored(self, labels: np.ndarray | None, predicted: Sequence[np.ndarray]) -> dict[str, Any]:
-        """The scores of one image by model, which are added to those of all."""
+        """Score one image by model, and add it to the scores of all."""
         if labels is None:
             return {"pixel_accuracy": None, "miou": None}
         accuracy, miou = {}, {}
-        for (name, _), counts, answer in zip(self.contenders, self._counts, predicted, strict=True):
+        for (name, _), counts, answer in zip(self.models, self._counts, predicted, strict=True):
             counts.update(labels, answer)
             score = score_image(labels, answer, len(self.classes))
             accuracy[name] = score.correct / score.pixels if score.pixels else None
@@ -393,25 +384,25 @@ class Comparison:
         scores: dict[str, Any],
         of: Difference,
     ) -> list[Panel]:
-        """Image, labels if they are known, predictions, and where the last refines the first."""
+        """The image, labels if known, predictions, and the differences."""
         panels = [Panel("image", image, flat=False)]
         if labels is not None:
             panels.append(Panel("ground truth", colourise(labels, self.palette), flat=True))
-        for (name, _), answer in zip(self.contenders, predicted, strict=True):
+        for (name, _), answer in zip(self.models, predicted, strict=True):
             caption = name
             if scores["miou"] and scores["miou"][name] is not None:
                 caption += f"\nmIoU {scores['miou'][name]:.1%}, pixels {scores['pixel_accuracy'][name]:.1%}"
             panels.append(Panel(caption, colourise(answer, self.palette), flat=True))
-        over = f"{self.contenders[-1].name} over {self.contenders[0].name}" if len(predicted) > 2 else "difference"
+        over = f"{self.models[-1].name} over {self.models[0].name}" if len(predicted) > 2 else "difference"
         return [*panels, Panel(f"{over}\n{of.caption}", of.picture(image), flat=True)]
 
     def _write_panels(self, folder: Path, panels: Sequence[Panel], insets: Sequence[Inset]) -> None:
-        """Every panel, and every inset of it enlarged to the same size, as PNG."""
+        """Write every panel, and its insets enlarged to the same size, as PNG."""
         truth = panels[1].caption == "ground truth"
-        models = [f"model{number}" for number in range(1, len(self.contenders) + 1)]
+        models = [f"model{number}" for number in range(1, len(self.models) + 1)]
         names = ["image", *["truth"] * truth, *models, "difference"]
         for old in folder.glob("*.png"):
-            old.unlink()  # of an earlier call: it would not belong to these
+            old.unlink()  # of an earlier comparison
         for name, panel in zip(names, panels, strict=True):
             write_image(folder / f"{name}.png", panel.picture)
             for number, inset in enumerate(insets, start=1):
@@ -419,7 +410,11 @@ class Comparison:
 
 
 def write_comparison(
-    contenders: Sequence[Contender], image_paths: Sequence[Path], truth: Truth, out: Path, look: Look | None = None
+    models: Sequence[NamedModel],
+    image_paths: Sequence[Path],
+    truth: Truth,
+    out: Path,
+    options: FigureOptions | None = None,
 ) -> dict[str, Any]:
     """Compare models on images, each by its own protocol, and write a figure per image and `compare.json` into `out`.
 
@@ -427,10 +422,10 @@ def write_comparison(
         What `compare.json` holds.
 
     Raises:
-        UserError: as `Comparison`, or not one image could be read.
-        RunFailed: some images could not be read; all the others are written.
+        UserError: as `Comparison`, or no image could be read.
+        RunFailed: some images could not be read; the others are written.
     """
-    comparison = Comparison(contenders, truth, out, look or Look())
+    comparison = Comparison(models, truth, out, options or FigureOptions())
     folders = result_folders(image_paths, out)
     compared = False
     try:
@@ -443,25 +438,25 @@ def write_comparison(
     return comparison.numbers()
 
 
-def _comparable(contenders: Sequence[Contender]) -> None:
-    """Whether models can be compared."""
-    names = [one.name for one in contenders]
-    if len(contenders) < 2:
-        raise UserError(f"--models names {len(contenders)} model: a comparison takes two or more.")
+def _check_models(models: Sequence[NamedModel]) -> None:
+    """Raise `UserError` unless the models can be compared."""
+    names = [one.name for one in models]
+    if len(models) < 2:
+        raise UserError(f"--models names {len(models)} model: a comparison needs two or more.")
     if twice := [name for name in names if names.count(name) > 1]:
-        raise UserError(f"two models are called {twice[0]!r}: give each a name of its own with --names.")
-    first = contenders[0]
-    for other in contenders[1:]:
+        raise UserError(f"two models are named {twice[0]!r}: give each its own name with --names.")
+    first = models[0]
+    for other in models[1:]:
         one, two = first.predictor.config.classes, other.predictor.config.classes
         if one != two:
             raise UserError(
-                f"models {first.name} and {other.name} know different classes: {len(one)} ({', '.join(one[:4])}, ...) "
+                f"models {first.name} and {other.name} have different classes: {len(one)} ({', '.join(one[:4])}, ...) "
                 f"and {len(two)} ({', '.join(two[:4])}, ...). Compare models of one data set."
             )
 
 
-def _record(of: Contender) -> dict[str, Any]:
-    """What a model is, and how it predicted."""
+def _record(of: NamedModel) -> dict[str, Any]:
+    """A model, its protocol and dtype, for JSON."""
     config = of.predictor.config
     return {
         "name": of.name,
@@ -474,14 +469,14 @@ def _record(of: Contender) -> dict[str, Any]:
 
 
 def _most_improved(record: dict[str, Any]) -> tuple[bool, float, str]:
-    """By pixels refined less those lost; images without labels last, by pixels changed."""
+    """Sort key: refined minus lost pixels, descending; images without labels last, by changed pixels."""
     known = record["refined"] is not None
     gain = record["refined"] - record["lost"] if known else record["changed"]
     return not known, -gain, record["image"]
 
 
 def _enlarged(panel: Panel, inset: Inset) -> UInt8[np.ndarray, "_h _w 3"]:
-    """A window of a panel at the panel's width."""
+    """An inset enlarged to the panel's width."""
     width = panel.picture.shape[1]
     size = (width, round(inset.height * width / inset.width))
     resampling = Resampling.NEAREST if panel.flat else Resampling.BICUBIC
