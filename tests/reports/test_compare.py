@@ -41,15 +41,15 @@ NOTHING = Truth([])
 
 
 @pytest.fixture(scope="module")
-def contenders(small):
+def pair():
     of = [tiny.predictor(tiny.recipe(model), seed=seed) for seed, model in enumerate((tiny.PSPNET, tiny.GFFNET))]
     return [NamedModel("PSPNet", of[0]), NamedModel("GFFNet", of[1])]
 
 
 @pytest.fixture
-def small(monkeypatch):
-    """Figures of few pixels, which are drawn in a moment."""
-    monkeypatch.setattr("gffnet.reports.compare.DPI", 40)
+def contenders(pair, monkeypatch):
+    monkeypatch.setattr("gffnet.reports.compare.DPI", 40)  # figures of few pixels
+    return pair
 
 
 @pytest.fixture
