@@ -50,7 +50,7 @@ def test_tables_are_printed(words: list[str], photo: str, capsys: Captured) -> N
     assert "accuracy" not in out
 
 
-def test_much_larger_images_than_those_of_training_are_seen_smaller_unless_told_otherwise(
+def test_very_large_images_are_downscaled_unless_a_scale_is_given(
     words: list[str], photo: str, tmp_path: Path, capsys: Captured, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = tmp_path / "run/model/config.json"
@@ -59,12 +59,12 @@ def test_much_larger_images_than_those_of_training_are_seen_smaller_unless_told_
         assert main([*words, photo, "--json"]) == 0
     numbers = json.loads(capsys.readouterr().out)["by_image"][0]
     assert (numbers["size"], numbers["seen_at"]) == ([62, 94], [24, 36])  # 1.5 times
-    assert caplog.messages[-1].endswith("for the model learned from 24x16: --scale 1 has them seen as they are")
+    assert caplog.messages[-1].endswith("the model was trained on 24x16: --scale 1 keeps their size")
     caplog.clear()
     with caplog.at_level(logging.INFO, "gffnet"):
         assert main([*words, photo, "--scale", "1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["by_image"][0]["seen_at"] == [62, 94]
-    assert "smaller" not in caplog.text
+    assert "downscaled" not in caplog.text
 
 
 def test_a_sample_by_its_name_is_judged_by_its_labels(

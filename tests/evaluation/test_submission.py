@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from gffnet.data.catalog import CITYSCAPES
 from gffnet.data.cityscapes import EVALUATED
@@ -52,10 +52,9 @@ def cityscapes_predictor() -> Predictor:
         classes=names, palette=palette, dataset="cityscapes", recipe="tests/tiny"
     )
 
-    def predict(image: Any, protocol: EvaluationRecipe) -> NDArray[np.uint8]:
+    def predict(image: Tensor, protocol: EvaluationRecipe) -> NDArray[np.uint8]:
         assert protocol == WHOLE
-        height, width = image.shape[-2:] if isinstance(image, torch.Tensor) else image.shape[:2]
-        return np.random.default_rng(int(image.sum())).integers(0, 15, (height, width), dtype=np.uint8)
+        return np.random.default_rng(int(image.sum())).integers(0, 15, image.shape[-2:], dtype=np.uint8)
 
     predictor.predict = predict  # type: ignore[method-assign, assignment]
     return predictor

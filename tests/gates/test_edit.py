@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from gffnet.errors import UserError
-from gffnet.gates.edit import MOST_SCALE, GateEdit, edit_gates
+from gffnet.gates.edit import MAX_SCALE, GateEdit, edit_gates
 
 GATES = [torch.rand(1, 1, 4, 5), torch.rand(1, 1, 2, 3), torch.rand(1, 3, 2, 3)]
 
@@ -21,7 +21,7 @@ def test_a_value_holds_everywhere_and_comes_before_a_scale():
     assert all(torch.equal(a, b) for a, b in zip(GATES, kept, strict=True))
 
 
-@pytest.mark.parametrize("scale", [0.0, 0.5, 2.0, MOST_SCALE])
+@pytest.mark.parametrize("scale", [0.0, 0.5, 2.0, MAX_SCALE])
 def test_a_scaled_gate_stays_a_gate(scale):
     edited = edit_gates(GATES, {1: GateEdit(scale=scale)})[0]
     for before, after in zip(GATES[0].flatten().tolist(), edited.flatten().tolist(), strict=True):

@@ -9,8 +9,9 @@ from gffnet.data.dataset import Truth
 from gffnet.data.datasets import open_dataset
 from gffnet.data.io import as_array, read_image, write_image
 from gffnet.errors import RunFailed, UserError
+from gffnet.gates.edit import GatedImage
 from gffnet.gates.figures import color_table
-from gffnet.gates.write import close_gates, gate_maps, result_folders, write_gates
+from gffnet.gates.write import result_folders, write_gates
 from tests.analysis import tiny
 from tests.data.trees import camvid_tree, save
 
@@ -40,7 +41,7 @@ def test_everything_is_written(predictor, files, tmp_path):
         assert json.loads((folder / "stats.json").read_text()) == own
         assert own["image"] == str(path)
         image = as_array(read_image(path))
-        result = gate_maps(predictor, image)
+        result = GatedImage(predictor, image).learned
         with np.load(folder / "gates.npz") as arrays:
             for level, gate in enumerate(result.maps, start=1):
                 np.testing.assert_allclose(arrays[f"g{level}"], gate, atol=1e-3)
@@ -49,7 +50,7 @@ def test_everything_is_written(predictor, files, tmp_path):
         assert [level["mean"] for level in own["levels"]] == pytest.approx([gate.mean() for gate in result.maps])
         assert [closing["levels"] for closing in own["closings"]] == [[1, 2], [3]]
         for closing in own["closings"]:
-            assert closing["changed_share"] == close_gates(predictor, image, closing["levels"]).share > 0
+            assert closing["changed_share"] == GatedImage(predictor, image).close(closing["levels"]).share > 0
             assert "became_wrong" not in closing
         for figure in ("gates.png", "closed.png"):
             assert len(np.unique(np.asarray(Image.open(folder / figure)))) > 50
@@ -75,8 +76,8 @@ def test_with_labels_it_is_told_what_becomes_wrong(predictor, tmp_path):
     val = open_dataset("camvid", camvid_tree(tmp_path / "CamVid"), "val")
     image, label_file = val.files[0]
     write_image(image, tiny.image(5))
-    before = gate_maps(predictor, tiny.image(5)).prediction
-    after = close_gates(predictor, tiny.image(5), [1, 3], 0.9).prediction
+    before = GatedImage(predictor, tiny.image(5)).learned.prediction
+    after = GatedImage(predictor, tiny.image(5)).close([1, 3], 0.9).prediction
     labels = before.copy()
     labels[::2] = after[::2]
     labels[:, :9] = 11  # ignored

@@ -23,7 +23,7 @@ def add_arguments(parser: Parser) -> None:
         action="append",
         default=[],
         metavar="1,2",
-        help="also fuse with these gates closed, 1 the finest; may be given several times, once for every row of a "
+        help="also predict with these gates closed, 1 the finest; may be given several times, once for every row of a "
         "figure: --close 1 --close 2 --close 1,2",
     )
     add_value(parser)
@@ -32,7 +32,7 @@ def add_arguments(parser: Parser) -> None:
         type=scale,
         default=None,
         metavar="S",
-        help="see images at S times their sides (default: 1, less where they are much larger than in training)",
+        help="resize images by this factor (default: 1, less where they are much larger than in training)",
     )
     add_truth(parser)
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON instead of tables")
@@ -45,12 +45,12 @@ def add_value(parser: Parser) -> None:
         type=_value,
         default=0.0,
         metavar="V",
-        help="hold gates at V rather than close them: from 0, closed, to 1, open (default: 0)",
+        help="hold these gates at V, from 0 (closed) to 1 (open), rather than close them (default: 0)",
     )
 
 
 def run(arguments: Namespace) -> None:
-    """Write the figures, and print the numbers."""
+    """Write the figures and print the numbers."""
     from gffnet.console import screen
     from gffnet.data.io import image_files
     from gffnet.evaluation.evaluate import same_classes
@@ -71,7 +71,7 @@ def run(arguments: Namespace) -> None:
 
 
 def _value(text: str) -> float:
-    """A gate value."""
+    """Parse a gate value."""
     try:
         value = float(text)
     except ValueError:
@@ -82,7 +82,7 @@ def _value(text: str) -> float:
 
 
 def _print_tables(numbers: Mapping[str, Any]) -> None:
-    """Gates, and what closing them changes, over the pixels of all images, on standard output."""
+    """Print the gates, and what closing them changes, over the pixels of all images."""
     from gffnet.console import DASH, Results, make_table, percent
     from gffnet.gates.figures import held
 
@@ -109,7 +109,7 @@ def _print_tables(numbers: Mapping[str, Any]) -> None:
 
 
 def _closing_row(closing: Mapping[str, Any], judged: bool) -> list[str]:
-    """What a closing changed, and, where labels are known, whether that was for the better."""
+    """What a closing changed, and, where labels are known, whether for the better."""
     from gffnet.console import percent
 
     changed = [closing["changed_share"], *_near_far(closing)]
@@ -119,7 +119,7 @@ def _closing_row(closing: Mapping[str, Any], judged: bool) -> list[str]:
 
 
 def _near_far(numbers: Mapping[str, Any]) -> list[float | None]:
-    """The means of the first and the last ring."""
+    """The means near boundaries (the first ring) and far from them (the last)."""
     rings = list(numbers["by_distance"].values())
     return [rings[0], rings[-1]]
 

@@ -19,7 +19,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """Predict, write, check, and say how large the archive is."""
+    """Predict, write and check the archive."""
     from gffnet.console import screen
     from gffnet.evaluation.submission import check_classes, find_images, official_count, write_submission
 

@@ -1,7 +1,7 @@
-"""The paper's tables, and which score of ours may stand beside a row of them: same recipe, same protocol, or none.
+"""The paper's tables, and which of their rows a score of ours may stand beside: same recipe, same protocol.
 
-`paper.yaml` beside this module holds the tables as they are printed. A `PaperRow` is what they say of one network by
-one protocol, wherever they print it.
+`paper.yaml` holds the tables as printed. A `PaperRow` is what they say about one network under one protocol, in
+whichever tables they print it.
 """
 
 import math
@@ -17,7 +17,7 @@ _FILE = Path(__file__).with_name("paper.yaml")
 _CROPS = {"cityscapes": (864, 864)}
 _OVERLAP = 1 / 3
 SCORES = ("miou", "pixel_accuracy", "gflops", "params")
-"""What tables print, in the order of their columns."""
+"""The scores that tables print, in the order of their columns."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class PaperRow:
 
     recipe: str
     tables: tuple[int, ...]
-    """Where it is printed; Table 3 repeats what Table 2 has, and so on."""
+    """Where it is printed: Table 3 repeats rows of Table 2, and so on."""
     method: str
-    """As the table names it."""
+    """Its name in the table."""
     miou: float
     pixel_accuracy: float | None = None
     split: str = "val"
@@ -53,7 +53,7 @@ class PaperRow:
         return f"Table{'s' if others else ''} {', '.join(others)}{' and ' if others else ''}{last}, {self.method}"
 
     def differences(self, protocol: Mapping[str, Any]) -> list[str]:
-        """What a protocol, as `scores.json` holds it, has otherwise than this row's."""
+        """List how this row's protocol differs from one that `scores.json` holds."""
         ours, window = protocol.get, list(self.crop)
         return [
             text
@@ -86,7 +86,7 @@ class PrintedRow:
 
     method: str
     group: str
-    """The heading that it stands under; empty if there is none."""
+    """The heading above it; empty if there is none."""
     scores: Mapping[str, float]
     """By `miou`, `pixel_accuracy`, both in percent, `gflops`, `params` in millions; only those printed."""
     per_class: Mapping[str, float]
@@ -98,18 +98,18 @@ class PrintedRow:
 
 @dataclass(frozen=True)
 class PaperTable:
-    """One table, whole."""
+    """One table."""
 
     number: int
     title: str
     rows: tuple[PrintedRow, ...]
     digits: int = 1
-    """Decimal places that its scores are printed with."""
+    """Decimal places of its scores."""
 
 
 @cache
 def paper_tables() -> tuple[PaperTable, ...]:
-    """All tables, in order."""
+    """Return all tables, in order."""
     tables = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
     networks: dict[tuple[Any, ...], PaperRow] = {}
     for table in tables:
@@ -129,12 +129,12 @@ def paper_tables() -> tuple[PaperTable, ...]:
 
 @cache
 def paper_rows() -> tuple[PaperRow, ...]:
-    """All rows that there is a recipe for, each once, in the order in which they are first printed."""
+    """Return the rows that have a recipe, each once, in the order in which they are first printed."""
     return tuple({id(line.row): line.row for table in paper_tables() for line in table.rows if line.row}.values())
 
 
 def match(protocol: Mapping[str, Any]) -> Match:
-    """The paper's row with the recipe and the protocol of a score, as `scores.json` holds it."""
+    """Find the paper's row with the recipe and protocol of a score, as `scores.json` holds it."""
     rows = [row for row in paper_rows() if row.recipe == protocol.get("recipe")]
     if not rows:
         return Match(None, f"the paper has no row for {protocol.get('recipe')}")
@@ -148,13 +148,13 @@ def match(protocol: Mapping[str, Any]) -> Match:
 
 
 def _key(table: Mapping[str, Any], line: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What tells networks and protocols apart: recipe, split, scales."""
+    """Return what distinguishes rows: recipe, split, scales."""
     scales = line.get("scales", table["scales"])
     return line["recipe"], table.get("split", "val"), None if scales is None else tuple(scales)
 
 
 def _network(table: Mapping[str, Any], line: Mapping[str, Any], before: PaperRow | None) -> PaperRow:
-    """What a line says of its network, beside what tables before it have said."""
+    """Return the row of a line, merged with what earlier tables print of the same network."""
     recipe, split, scales = _key(table, line)
     group = f", {line['group']}" if "group" in line else ""
     return PaperRow(
@@ -172,7 +172,6 @@ def _network(table: Mapping[str, Any], line: Mapping[str, Any], before: PaperRow
 def _printed(
     table: Mapping[str, Any], line: Mapping[str, Any], networks: Mapping[tuple[Any, ...], PaperRow]
 ) -> PrintedRow:
-    """A line with its network."""
     scores = {name: line[name] for name in SCORES if name in line}
     network = networks[_key(table, line)] if "recipe" in line else None
     group, baseline = line.get("group", ""), line.get("baseline", False)
@@ -180,12 +179,12 @@ def _printed(
 
 
 def _per_class(table: Mapping[str, Any], line: Mapping[str, Any]) -> dict[str, float]:
-    """IoU by class, where a table has that."""
+    """Return the IoU by class, for tables that print it."""
     return dict(zip(table["classes"], line["per_class"], strict=True)) if "classes" in table else {}
 
 
 def _same(wanted: tuple[float, ...] | None, given: Any) -> bool:
-    """Whether numbers are those wanted, in whatever order; if none are wanted, any are right."""
+    """Compare numbers in any order; `wanted` None accepts any."""
     if wanted is None:
         return True
     try:

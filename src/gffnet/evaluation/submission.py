@@ -1,7 +1,7 @@
 """The archive that the Cityscapes test server takes: a ZIP of PNGs that hold official label ids, one an image.
 
 The official scorer looks for the result of `{city}_{sequence}_{frame}_gtFine_labelIds.png` anywhere among the files
-that match `{city}_{sequence}_{frame}*.png`, and accepts exactly one. The archive is opened again and held against that
+that match `{city}_{sequence}_{frame}*.png`, and accepts exactly one. The archive is read again and checked against that
 before it appears.
 """
 
@@ -20,7 +20,7 @@ from PIL import Image
 from gffnet.console import track
 from gffnet.data.catalog import CITYSCAPES
 from gffnet.data.cityscapes import EVALUATED, LAYOUTS
-from gffnet.data.io import as_array, read_image
+from gffnet.data.io import read_image
 from gffnet.errors import RunFailed, UserError
 from gffnet.files import atomic_file
 from gffnet.inference.predictor import Predictor
@@ -34,7 +34,7 @@ Size = tuple[int, int]
 
 
 def find_images(root: Path, split: str) -> dict[str, Path]:
-    """The images of a split, by city, sequence and frame; label maps need not be there.
+    """Find the images of a split by `city_sequence_frame`; label maps need not be there.
 
     Raises:
         UserError: there is no such folder, split or image, or an image is not named as the scorer wants it.
@@ -67,17 +67,17 @@ def find_images(root: Path, split: str) -> dict[str, Path]:
 
 
 def official_count(split: str) -> int:
-    """How many images the split has in the release."""
+    """Return the number of images of a split in the release."""
     return _LAYOUT.counts[split]
 
 
 def write_submission(predictor: Predictor, images: dict[str, Path], out: Path, protocol: EvaluationRecipe) -> None:
-    """Predict images into the archive `out`, check it, and only then let it appear.
+    """Predict images into an archive, which appears once it is complete and checked.
 
     Args:
         predictor: a model of the 19 classes of Cityscapes.
-        images: by city, sequence and frame, as `find_images` gives them.
-        out: the archive.
+        images: as `find_images` returns them.
+        out: the archive to write.
         protocol: how an image is predicted.
 
     Raises:
@@ -91,10 +91,10 @@ def write_submission(predictor: Predictor, images: dict[str, Path], out: Path, p
         with (
             zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive,
             background_writer(threads=1) as later,
-            closing(prefetch(lambda path: as_array(read_image(path)), paths, threads=1)) as pixels,
+            closing(prefetch(read_image, paths, threads=1)) as pixels,
         ):
             for name, image in zip(images, pixels, strict=True):
-                sizes[name] = image.shape[0], image.shape[1]
+                sizes[name] = image.shape[1], image.shape[2]
                 predicted = predictor.predict(image, protocol)
                 later(lambda name, labels: archive.writestr(f"{name}.png", label_ids(labels)), name, predicted)
         file.flush()
@@ -102,7 +102,7 @@ def write_submission(predictor: Predictor, images: dict[str, Path], out: Path, p
 
 
 def check_classes(predictor: Predictor) -> None:
-    """Raises `UserError` unless a model is of the classes of Cityscapes."""
+    """Raise `UserError` unless the classes of a model are those of Cityscapes."""
     config = predictor.config
     if config.classes != CITYSCAPES.names:
         raise UserError(
@@ -113,17 +113,17 @@ def check_classes(predictor: Predictor) -> None:
 
 
 def label_ids(train_ids: UInt8[np.ndarray, "h w"]) -> bytes:
-    """A label map as a PNG of official label ids."""
+    """Encode a label map as a PNG of official label ids."""
     file = io.BytesIO()
     Image.fromarray(_LABEL_IDS[train_ids]).save(file, "PNG")
     return file.getvalue()
 
 
 def check_archive(archive: Path, sizes: dict[str, Size]) -> None:
-    """Open an archive again, and hold names, sizes and ids against what they should be.
+    """Read an archive again and check names, sizes and label ids.
 
     Raises:
-        RunFailed: it is damaged, or something else is in it.
+        RunFailed: it is damaged or holds anything else.
     """
     try:
         with zipfile.ZipFile(archive) as opened:

@@ -1,1 +1,1 @@
-"""Gates as values: edit them, measure them, close them over a data set, draw them (Figures 6 and 7)."""
+"""Gates as values: maps to look at, statistics, and what closing gates changes in an image or in the scores."""

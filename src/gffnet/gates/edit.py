@@ -1,10 +1,11 @@
-"""Gates as one wants them: closed, opened, held at a value, or stronger and weaker than the network learned them.
+"""Edited gates: an image is encoded once and decoded with its gates as learned, closed, opened, held or scaled.
 
-An edited gate goes where the learned one went, into Eq. (5):
+An edited gate replaces the learned one in Eq. (5),
 
     X̃_l = (1 + G_l) · X_l + (1 - G_l) · Σ_{i≠l} G_i · X_i
 
-so whatever is computed with edited gates is what the network would compute if its gate convolutions gave them.
+so the result is what the network would compute if its gate convolutions returned the edited gates. Where G_l is open
+(1), level l sends its map to the others; where it is closed (0), it receives theirs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,23 +18,23 @@ from jaxtyping import Bool, Float32, UInt8
 from torch import Tensor
 
 from gffnet.errors import UserError
-from gffnet.inference.predictor import Predictor
+from gffnet.inference.predictor import ImageLike, Predictor
 from gffnet.models.fusion import FUSIONS, GatedFusion
-from gffnet.models.layers import Encoded, Gates
+from gffnet.models.layers import Gates
 from gffnet.models.ops import resize
 from gffnet.recipe import load_recipe, recipe_names
 
-MOST_SCALE = 4.0
-"""Gates are made stronger by this factor at most."""
+MAX_SCALE = 4.0
+"""Largest factor that a gate is scaled by."""
 
 
 class GateEdit(NamedTuple):
-    """What becomes of one gate map: `min(scale · G, 1)`, or `value` everywhere."""
+    """An edit of one gate map: `min(scale · G, 1)`, or `value` everywhere."""
 
     scale: float = 1.0
-    """From 0 to `MOST_SCALE`; 1 leaves the gate as it is, bit for bit."""
+    """In 0..`MAX_SCALE`; 1 leaves the gate as it is, bit for bit."""
     value: float | None = None
-    """From 0, closed, to 1, open; None: the scaled gate."""
+    """In 0 (closed) .. 1 (open); None: the scaled gate."""
 
     @property
     def changes(self) -> bool:
@@ -42,22 +43,24 @@ class GateEdit(NamedTuple):
 
 
 Edits = Mapping[int, GateEdit]
-"""What becomes of the gates, by level, 1 the finest; of those that are not named: they stay as they were learned."""
+"""Edits by level, 1 the finest; the other gates stay as learned."""
 
 
 def edit_gates(gates: Gates, edits: Edits) -> Gates:
-    """The gates `G_1..G_L` with those of some levels (1 the finest) edited; `gates` itself is left alone.
+    """Return the gates `G_1..G_L` with some of them edited, and leave `gates` alone.
 
     Raises:
         UserError: there is no such level, scale or value.
     """
-    check_levels(list(edits), len(gates))
     for level, edit in edits.items():
+        if not 1 <= level <= len(gates):
+            allowed = ", ".join(str(known) for known in range(1, len(gates) + 1))
+            raise UserError(f"gate level {level} does not exist. This model has levels {allowed}; 1 is the finest.")
         if edit.value is not None and not 0 <= edit.value <= 1:
             raise UserError(f"gate value {edit.value:g} of level {level} is outside 0..1: 0 closes a gate, 1 opens it.")
-        if not 0 <= edit.scale <= MOST_SCALE:
+        if not 0 <= edit.scale <= MAX_SCALE:
             raise UserError(
-                f"gate scale {edit.scale:g} of level {level} is outside 0..{MOST_SCALE:g}: 0 closes a gate, "
+                f"gate scale {edit.scale:g} of level {level} is outside 0..{MAX_SCALE:g}: 0 closes a gate, "
                 "1 leaves it as it is."
             )
     edited = []
@@ -71,30 +74,9 @@ def edit_gates(gates: Gates, edits: Edits) -> Gates:
     return edited
 
 
-def check_levels(levels: list[int], count: int) -> None:
-    """Whether `levels` are among 1..`count`.
-
-    Raises:
-        UserError: one is not.
-    """
-    for level in levels:
-        if not 1 <= level <= count:
-            allowed = ", ".join(str(known) for known in range(1, count + 1))
-            raise UserError(f"gate level {level} does not exist. This model has levels {allowed}; 1 is the finest.")
-
-
-# An image whose gates can be looked at and closed, encoded once.
-#
-#     X̃_l = (1 + G_l) · X_l + (1 - G_l) · Σ_{i≠l} G_i · X_i            Eq. (5)
-#
-# Where gate `G_l` is open (1) level `l` sends its map to the others, where it is closed (0) it receives theirs. Closing
-# a gate means to fuse again with `G_l` at zero everywhere. Images are taken whole, at one scale, so that there is one
-# gate map a level; sliding windows and multi-scale averages have many.
-
-
 @dataclass(frozen=True, eq=False)
 class GateResult:
-    """The learned gates of an image, and what the network sees with them."""
+    """The learned gates of an image, and the prediction with them."""
 
     maps: tuple[Float32[np.ndarray, "h w"], ...]
     """`G_1..G_L` in [0, 1], finest first, at the size of the image; the mean over channels where each has its own."""
@@ -103,7 +85,7 @@ class GateResult:
 
 @dataclass(frozen=True, eq=False)
 class Closing:
-    """What the network sees with some gates edited."""
+    """The prediction with some gates edited."""
 
     levels: tuple[int, ...]
     """The levels whose gates were edited, 1 the finest."""
@@ -118,7 +100,7 @@ class Closing:
 
 
 class Became(NamedTuple):
-    """What an edit of gates did to pixels whose class is known."""
+    """Pixels with a label whose prediction an edit of gates made wrong or right."""
 
     wrong: Bool[np.ndarray, "h w"]
     """Right with the learned gates, and no longer (the paper's Figure 7b)."""
@@ -127,37 +109,42 @@ class Became(NamedTuple):
 
 
 def became(learned: GateResult, closing: Closing, truth: UInt8[np.ndarray, "h w"]) -> Became:
-    """Which pixels became wrong and which right; ignored ones, of label 255, neither."""
+    """Find the pixels that became wrong and those that became right; ignored ones, of label 255, are neither."""
     return Became(closing.changed & (learned.prediction == truth), closing.changed & (closing.prediction == truth))
 
 
 class GatedImage:
-    """An image that went through the backbone once, to be fused with its gates as learned or as edited."""
+    """An image that was encoded once, to be decoded with its gates as learned or edited.
 
-    def __init__(self, predictor: Predictor, image: UInt8[np.ndarray, "h w c"], scale: float | None = None) -> None:
-        """Encode `image`, seen at `scale` (None: as `predict` sees it); all that is answered has its own size.
+    It is predicted whole, as one window, so that every level has one gate map.
+    """
+
+    def __init__(self, predictor: Predictor, image: ImageLike, scale: float | None = None) -> None:
+        """Encode `image` at `scale` (None: as `predict` does). All results have the size of the image.
 
         Raises:
             UserError: the model's fusion has no gates.
         """
-        self._predictor = predictor
-        self._encoded, self._gates = _encode(predictor, image, scale)
+        gate_count(predictor)
+        self._predictor, self._encoded = predictor, predictor.encode(image, scale)
+        assert self._encoded.gates is not None
+        self._gates: Gates = self._encoded.gates
         self.learned = GateResult(
             maps=tuple(gate_map(gate, self._encoded.size) for gate in self._gates),
             prediction=self._predict(self._gates),
         )
 
     @property
-    def seen(self) -> tuple[int, int]:
-        """Height and width that the backbone saw the image at."""
+    def input_size(self) -> tuple[int, int]:
+        """Height and width at which the backbone was given the image."""
         return self._encoded.input_size
 
     def close(self, levels: Sequence[int], value: float = 0.0) -> Closing:
-        """Fuse with the gates of `levels` at `value`. Raises as `edit`."""
+        """Decode with the gates of `levels` at `value`. Raises as `edit`."""
         return self.edit({level: GateEdit(value=value) for level in levels})
 
     def edit(self, edits: Edits) -> Closing:
-        """Fuse with edited gates.
+        """Decode with edited gates.
 
         Raises:
             UserError: there is no such level, scale or value.
@@ -172,14 +159,14 @@ class GatedImage:
 
 
 def gate_map(gate: Tensor, size: tuple[int, int]) -> Float32[np.ndarray, "h w"]:
-    """A gate `(1, 1 or C, h, w)` as a map of `size`: the mean over channels, resized bilinearly."""
+    """Resize a gate (1, 1 or C, h, w) to a map of `size`, bilinearly, after the mean over its channels."""
     resized = resize(gate.float().mean(1, keepdim=True), size)
     result: np.ndarray = resized[0, 0].clamp(0, 1).cpu().numpy()
     return result
 
 
 def gate_count(predictor: Predictor) -> int:
-    """How many gates the model has: one a level.
+    """Return the number of gates of the model, one for each level.
 
     Raises:
         UserError: its fusion has none.
@@ -195,11 +182,3 @@ def gate_count(predictor: Predictor) -> int:
         f"model {config.recipe!r} has no gates: its fusion is {config.model.fusion!r}. "
         f"Fusions with gates are {' and '.join(gated)}; recipes that have them: {', '.join(related)}."
     )
-
-
-def _encode(predictor: Predictor, image: np.ndarray, scale: float | None) -> tuple[Encoded, Gates]:
-    """The encoded image and its gates."""
-    gate_count(predictor)
-    encoded = predictor.encode(image, scale)
-    assert encoded.gates is not None
-    return encoded, encoded.gates

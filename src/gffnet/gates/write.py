@@ -1,7 +1,10 @@
-"""Gates as values: to look at, to measure, to close (the paper's Figures 6 and 7).
+"""The results of `gffnet gates`: figures, gate maps and numbers of images, in a folder for each.
 
-`gate_maps` and `close_gates` answer one question each; whoever has several about one image asks a `GatedImage`, which
-encodes it once. `write_gates` does it for files: figures, maps, numbers.
+OUT/stats.json                      numbers over the pixels of all images
+OUT/IMAGE/stats.json                the same of one image
+OUT/IMAGE/gates.png                 figure of the image, its prediction and its gates (Figures 6 and 7a)
+OUT/IMAGE/closed.png                figure of what closing gates changes (Figure 7b), if any are closed
+OUT/IMAGE/g1.png ..., gates.npz     every gate map alone: colored, and as float16 arrays `g1` ...
 """
 
 import io
@@ -11,45 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
 
 from gffnet.data.dataset import Truth
 from gffnet.data.io import write_image
 from gffnet.errors import RunFailed
 from gffnet.files import atomic_write
-from gffnet.gates.edit import Closing, GatedImage, GateResult
+from gffnet.gates.edit import GatedImage
 from gffnet.gates.figures import closing_figure, gate_colors, gates_figure
 from gffnet.gates.statistics import GateStatistics
 from gffnet.inference.batch import Notices, readable
 from gffnet.inference.predictor import Predictor
-
-__all__ = ["Closing", "GateResult", "GatedImage", "close_gates", "gate_maps", "write_gates"]
-
-
-def gate_maps(predictor: Predictor, image: UInt8[np.ndarray, "h w c"], scale: float | None = None) -> GateResult:
-    """The learned gate maps of an image at its size, and the prediction; `scale` as `GatedImage` has it.
-
-    Raises:
-        UserError: the model's fusion has no gates.
-    """
-    return GatedImage(predictor, image, scale).learned
-
-
-def close_gates(
-    predictor: Predictor,
-    image: UInt8[np.ndarray, "h w c"],
-    levels: Sequence[int],
-    value: float = 0.0,
-    scale: float | None = None,
-) -> Closing:
-    """What the network sees with the gates of `levels` (1 the finest) at `value`; of no level, just what it saw before.
-
-    `scale` as `GatedImage` has it.
-
-    Raises:
-        UserError: the model's fusion has no gates, there is no such level, or no such gate value.
-    """
-    return GatedImage(predictor, image, scale).close(levels, value)
 
 
 def write_gates(
@@ -63,32 +37,82 @@ def write_gates(
 ) -> dict[str, Any]:
     """Write figures, maps and numbers of every image into a folder of its own in `out`.
 
-    A folder is called after its image, with a number where two images are called the same. It holds `gates.png` (the
-    figure), `g1.png` ... (each map alone), `gates.npz` (arrays `g1` ..., float16), `stats.json`, and with `closings`
-    also `closed.png`: what the network sees with the gates of each of them at `value`, and, where `truth` knows the
-    labels, what becomes wrong. The numbers over the pixels of all images stand in `out/stats.json`. Images are seen at
-    `scale`; None: as `predict` sees them.
+    Args:
+        predictor: the model.
+        image_paths: the images.
+        out: where to write; see the top of this module and `result_folders`.
+        closings: levels of the gates to close, for each row of `closed.png`.
+        value: what those gates are held at, in 0..1.
+        truth: labels of images, where they are known: then `closed.png` and the numbers also say what becomes wrong.
+        scale: factor by which images are resized; None: as `predict` does.
 
     Returns:
         The content of `out/stats.json`, and as `by_image` that of every other `stats.json`.
 
     Raises:
         UserError: the model has no gates or no such level, or not one image could be read.
-        RunFailed: some images could not be read; all the others are written.
+        RunFailed: some images could not be read; the results of all the others are written.
     """
+    levels = [tuple(sorted(set(closing))) for closing in closings]
+    classes, palette = predictor.config.classes, predictor.config.palette
     folders = result_folders(image_paths, out)
-    job = _Job(predictor, tuple(tuple(sorted(set(levels))) for levels in closings), value, truth or Truth([]), scale)
+    notices = Notices(predictor, "--scale 1 keeps their size")
+    total = GateStatistics(classes)
+    by_image: list[dict[str, Any]] = []
+
+    def numbers(statistics: GateStatistics) -> dict[str, Any]:
+        return {
+            "model": predictor.config.recipe,
+            "pixels": statistics.pixels,
+            "pixel_accuracy": statistics.pixel_accuracy(),
+            "levels": statistics.levels(),
+            "value": value if levels else None,
+            "closings": statistics.closings(),
+        }
+
+    def write_one(path: Path, image: np.ndarray, folder: Path) -> None:
+        size = (image.shape[0], image.shape[1])
+        gated = GatedImage(predictor, image, scale)
+        closed = [gated.close(each, value) for each in levels]
+        notices.before(size, scale)  # not earlier: a command that is refused prints one line
+        labels = truth.labels(path) if truth is not None else None
+        statistics = GateStatistics(classes)
+        statistics.add(gated.learned, closed, labels)
+        total.merge(statistics)
+        sizes = {"size": list(size), "seen_at": list(gated.input_size)}
+        by_image.append({"image": str(path), **sizes, **numbers(statistics)})
+        arrays: dict[str, Any] = {}
+        for level, gate in enumerate(gated.learned.maps, start=1):
+            write_image(folder / f"g{level}.png", gate_colors(gate))
+            arrays[f"g{level}"] = gate.astype(np.float16)
+        archive = io.BytesIO()
+        np.savez_compressed(archive, **arrays)
+        atomic_write(folder / "gates.npz", archive.getvalue())
+        write_image(folder / "gates.png", gates_figure(path.name, image, gated.learned, classes, palette))
+        if closed:
+            figure = closing_figure(path.name, image, gated.learned, closed, classes, palette, value, labels)
+            write_image(folder / "closed.png", figure)
+        else:
+            (folder / "closed.png").unlink(missing_ok=True)  # of an earlier call: it would not belong to these numbers
+        _write_json(folder / "stats.json", by_image[-1])
+
+    def write_summary() -> dict[str, Any]:
+        summary = {"images": len(by_image), **numbers(total)}
+        if by_image:
+            _write_json(out / "stats.json", summary)
+        return summary
+
     try:
         for path, image in readable(list(folders), "gate maps", out):
-            job.write_image(path, image, folders[path])
+            write_one(path, image, folders[path])
     except RunFailed:
-        job.write_summary(out)
+        write_summary()
         raise
-    return {**job.write_summary(out), "by_image": job.images}
+    return {**write_summary(), "by_image": by_image}
 
 
 def result_folders(image_paths: Sequence[Path], out: Path) -> dict[Path, Path]:
-    """The folder in `out` of every image: its name without suffix, numbered from the second of a name on."""
+    """Return the folder in `out` of every image: its name without suffix, numbered where names repeat."""
     folders: dict[Path, Path] = {}
     taken = {path.stem for path in image_paths}
     used: set[str] = set()
@@ -102,74 +126,5 @@ def result_folders(image_paths: Sequence[Path], out: Path) -> dict[Path, Path]:
     return folders
 
 
-class _Job:
-    """What writing one image after the other shares."""
-
-    def __init__(
-        self,
-        predictor: Predictor,
-        closings: Sequence[tuple[int, ...]],
-        value: float,
-        truth: Truth,
-        scale: float | None,
-    ) -> None:
-        self._predictor, self._closings, self._value, self._truth = predictor, closings, value, truth
-        self._scale = scale
-        self._all = GateStatistics(predictor.config.classes)
-        self._announcement = Notices(predictor, "--scale 1 keeps their size")
-        self.images: list[dict[str, Any]] = []
-        """The numbers of every image."""
-
-    def write_image(self, path: Path, image: np.ndarray, folder: Path) -> None:
-        """Write all that there is about one image."""
-        classes, palette = self._predictor.config.classes, self._predictor.config.palette
-        size = (image.shape[0], image.shape[1])
-        gated = GatedImage(self._predictor, image, self._scale)
-        closings = [gated.close(levels, self._value) for levels in self._closings]
-        self._announcement.before(size, self._scale)  # not earlier: what is refused is refused in one line
-        learned, truth = gated.learned, self._truth.labels(path)
-        own = GateStatistics(classes)
-        own.add(learned, closings, truth)
-        self._all.merge(own)
-        sizes = {"size": list(size), "seen_at": list(gated.seen)}
-        self.images.append({"image": str(path), **sizes, **self._numbers(own)})
-        for level, gate in enumerate(learned.maps, start=1):
-            write_image(folder / f"g{level}.png", gate_colors(gate))
-        atomic_write(folder / "gates.npz", _archive(learned))
-        write_image(folder / "gates.png", gates_figure(path.name, image, learned, classes, palette))
-        if closings:
-            figure = closing_figure(path.name, image, learned, closings, classes, palette, self._value, truth)
-            write_image(folder / "closed.png", figure)
-        else:
-            (folder / "closed.png").unlink(missing_ok=True)  # of an earlier call: it would not belong to these numbers
-        _write(folder / "stats.json", self.images[-1])
-
-    def write_summary(self, out: Path) -> dict[str, Any]:
-        """Write the numbers of all images together."""
-        summary = {"images": len(self.images), **self._numbers(self._all)}
-        if self.images:
-            _write(out / "stats.json", summary)
-        return summary
-
-    def _numbers(self, statistics: GateStatistics) -> dict[str, Any]:
-        return {
-            "model": self._predictor.config.recipe,
-            "pixels": statistics.pixels,
-            "pixel_accuracy": statistics.pixel_accuracy(),
-            "levels": statistics.levels(),
-            "value": self._value if self._closings else None,
-            "closings": statistics.closings(),
-        }
-
-
-def _write(path: Path, numbers: dict[str, Any]) -> None:
-    """Write numbers as JSON."""
+def _write_json(path: Path, numbers: dict[str, Any]) -> None:
     atomic_write(path, (json.dumps(numbers, indent=1) + "\n").encode())
-
-
-def _archive(result: GateResult) -> bytes:
-    """The maps as a compressed archive of arrays."""
-    buffer = io.BytesIO()
-    arrays: dict[str, Any] = {f"g{level}": gate.astype(np.float16) for level, gate in enumerate(result.maps, 1)}
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()

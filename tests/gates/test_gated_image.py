@@ -8,7 +8,6 @@ import torch.nn.functional as F
 
 from gffnet.errors import UserError
 from gffnet.gates.edit import Closing, GatedImage, GateResult, became, gate_count, gate_map
-from gffnet.gates.write import close_gates, gate_maps
 from gffnet.recipe import EvaluationRecipe
 from tests.analysis import tiny
 
@@ -25,7 +24,7 @@ def image():
 
 def test_maps_are_the_gates_resized_bilinearly(predictor, image):
     gates = predictor.encode(image).gates
-    result = gate_maps(predictor, image)
+    result = GatedImage(predictor, image).learned
     assert len(result.maps) == 4
     for gate, found in zip(gates, result.maps, strict=True):
         expected = F.interpolate(gate, size=image.shape[:2], mode="bilinear", align_corners=False)[0, 0].numpy()
@@ -35,7 +34,7 @@ def test_maps_are_the_gates_resized_bilinearly(predictor, image):
 
 
 def test_prediction_is_that_of_the_whole_network(predictor, image):
-    result = gate_maps(predictor, image)
+    result = GatedImage(predictor, image).learned
     assert result.prediction.dtype == np.uint8
     assert len(np.unique(result.prediction)) > 1
     assert (result.prediction == predictor.predict(image)).mean() > 0.999
@@ -45,16 +44,17 @@ def test_an_image_much_larger_than_those_of_training_is_seen_as_predict_sees_it(
     predictor = tiny.predictor()
     height, width = image.shape[:2]
     predictor.config = dataclasses.replace(predictor.config, learned_from=(height // 4, width // 4))
-    result = gate_maps(predictor, image)
+    result = GatedImage(predictor, image).learned
     assert result.prediction.shape == result.maps[0].shape == (height, width)
     assert (result.prediction == predictor.predict(image)).mean() > 0.98
     assert (result.prediction == predictor.predict(image, EvaluationRecipe())).mean() < 0.98
     whole = GatedImage(predictor, image, scale=1.0)
-    assert whole.seen == (height, width)
+    assert whole.input_size == (height, width)
     assert (whole.learned.prediction == predictor.predict(image, EvaluationRecipe())).mean() > 0.999
-    assert GatedImage(predictor, image).seen == (23, 34)  # 1.5 times (15, 23), nearly
+    assert GatedImage(predictor, image).input_size == (23, 34)  # 1.5 times (15, 23), nearly
     assert np.array_equal(
-        close_gates(predictor, image, [1], scale=0.365).prediction, close_gates(predictor, image, [1]).prediction
+        GatedImage(predictor, image, scale=0.365).close([1]).prediction,
+        GatedImage(predictor, image).close([1]).prediction,
     )
 
 
@@ -63,7 +63,7 @@ def test_a_gate_a_channel_is_shown_as_the_mean_over_channels(image):
     gates = predictor.encode(image).gates
     assert gates[0].shape[1] == 256
     expected = F.interpolate(gates[0].mean(1, keepdim=True), size=image.shape[:2], mode="bilinear")[0, 0].numpy()
-    np.testing.assert_allclose(gate_maps(predictor, image).maps[0], expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(GatedImage(predictor, image).learned.maps[0], expected, rtol=0, atol=1e-6)
 
 
 def test_gates_in_bfloat16_are_shown_in_float32():
@@ -80,8 +80,8 @@ def test_gated_fpn_has_a_gate_for_the_context_map(image):
 
 
 def test_closing_no_gate_changes_nothing(predictor, image):
-    closing = close_gates(predictor, image, [])
-    assert np.array_equal(closing.prediction, gate_maps(predictor, image).prediction)
+    closing = GatedImage(predictor, image).close([])
+    assert np.array_equal(closing.prediction, GatedImage(predictor, image).learned.prediction)
     assert not closing.changed.any()
     assert closing.share == 0
     encoded = predictor.encode(image)
@@ -104,17 +104,17 @@ def test_closing_is_a_forward_pass_with_gates_that_answer_zero(predictor, image,
     torch.testing.assert_close(found, logits, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(found, predictor.decode(encoded), atol=1e-2), "closing must do something"
 
-    closing = close_gates(predictor, image, levels)
+    closing = GatedImage(predictor, image).close(levels)
     assert closing.levels == tuple(levels)
     assert np.array_equal(closing.prediction, found[0].argmax(0).numpy())
-    assert np.array_equal(closing.changed, closing.prediction != gate_maps(predictor, image).prediction)
+    assert np.array_equal(closing.changed, closing.prediction != GatedImage(predictor, image).learned.prediction)
 
 
 def test_one_opens_a_gate(predictor, image):
     encoded = predictor.encode(image)
     edited = [torch.ones_like(encoded.gates[0]), *encoded.gates[1:]]
     expected = predictor.decode(encoded, edited)[0].argmax(0).numpy()
-    assert np.array_equal(close_gates(predictor, image, [1], value=1.0).prediction, expected)
+    assert np.array_equal(GatedImage(predictor, image).close([1], value=1.0).prediction, expected)
 
 
 def test_an_image_is_encoded_once(predictor, image, monkeypatch):
@@ -124,19 +124,19 @@ def test_an_image_is_encoded_once(predictor, image, monkeypatch):
     gated = GatedImage(predictor, image)
     shares = [gated.close([level]).share for level in range(1, 5)]
     assert len(calls) == 1
-    assert shares == [close_gates(predictor, image, [level]).share for level in range(1, 5)]
+    assert shares == [GatedImage(predictor, image).close([level]).share for level in range(1, 5)]
 
 
 @pytest.mark.parametrize("level", [0, 5, -1])
 def test_a_level_that_does_not_exist(predictor, image, level):
     with pytest.raises(UserError, match=rf"gate level {level} does not exist.*levels 1, 2, 3, 4"):
-        close_gates(predictor, image, [1, level])
+        GatedImage(predictor, image).close([1, level])
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.5, float("nan")])
 def test_a_value_that_no_gate_has(predictor, image, value):
     with pytest.raises(UserError, match=r"outside 0\.\.1"):
-        close_gates(predictor, image, [1], value)
+        GatedImage(predictor, image).close([1], value)
 
 
 @pytest.mark.parametrize("recipe", ["camvid/pspnet_r18", "camvid/pspnet_r18_addition"])
@@ -144,7 +144,7 @@ def test_a_model_without_gates(recipe, image):
     predictor = tiny.predictor(recipe)
     fusion = predictor.config.model.fusion
     with pytest.raises(UserError, match=rf"model '{recipe}' has no gates: its fusion is '{fusion}'") as caught:
-        gate_maps(predictor, image)
+        GatedImage(predictor, image)
     gated = ("gffnet_r18", "gffnet_r18_literal", "pspnet_r18_gated_fpn", "pspnet_r18_gff")
     assert str(caught.value).endswith(f"recipes that have them: {', '.join(f'camvid/{name}' for name in gated)}.")
 
