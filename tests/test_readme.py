@@ -3,6 +3,7 @@
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +12,14 @@ from PIL import Image
 
 from gffnet.cli.main import make_parser
 from gffnet.inference.model_io import ModelConfig, save_model
+from gffnet.models.fusion import FUSIONS
 from gffnet.models.gffnet import build_network
 from gffnet.recipe import load_recipe, recipe_names
+from gffnet.registry import NAMES
 
 ROOT = Path(__file__).parents[1]
+RUN = [ROOT / "README.md", ROOT / "docs/index.md", ROOT / "docs/predict.md"]
+"""Pages whose Python blocks run by themselves; those of other pages have tests of their own, in tests/docs."""
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -25,8 +30,10 @@ def blocks(page: Path, language: str) -> list[str]:
 
 @pytest.fixture
 def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the photo and the run that the examples name."""
+    """A folder with the photo and the run that the examples name. What they register is forgotten afterwards."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(FUSIONS, "_entries", dict(FUSIONS._entries))
+    monkeypatch.setitem(NAMES, "fusion", list(NAMES["fusion"]))
     torch.manual_seed(0)
     model = load_recipe("streets/gffnet_r18").model
     config = ModelConfig(model, ("road", "sky"), ((128, 64, 128), (70, 130, 180)), "streets", "streets/gffnet_r18")
@@ -37,24 +44,28 @@ def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("working_folder")
-@pytest.mark.parametrize("block", blocks(ROOT / "README.md", "python"))
-def test_python_blocks_run(block: str) -> None:
-    names: dict[str, object] = {}
-    exec(block, names)
-    if "labels" in names:
-        labels = names["labels"]
-        assert isinstance(labels, np.ndarray)
-        assert labels.shape == (48, 64)
-        predictor = names["predictor"]
-        assert labels.max() < len(predictor.config.classes)  # type: ignore[attr-defined]
-    elif "regions" in names:
-        assert tuple(names["regions"].shape) == (100, 150)  # type: ignore[attr-defined]
+@pytest.mark.parametrize(
+    ("page", "number"),
+    [(page, i) for page in RUN for i in range(len(blocks(page, "python")))],
+    ids=lambda value: value.stem if isinstance(value, Path) else str(value),
+)
+def test_python_blocks_run(page: Path, number: int) -> None:
+    names: dict[str, Any] = {"__name__": "page"}
+    exec(blocks(page, "python")[number], names)
+    if "predictor" in names:
+        assert names["labels"].shape == (48, 64)
+        assert names["labels"].max() < len(names["predictor"].config.classes)
+    elif "segment" in names:
+        assert tuple(names["labels"].shape) == (100, 150)
+    elif "pyramid" in names:
+        assert [tuple(y.shape) for y in names["y"]] == [(1, 256, 16, 16)] * 4 + [(1, 256, 32, 32)]
     else:
-        assert [tuple(y.shape) for y in names["y"]] == [(1, 256, 16, 16)] * 4 + [(1, 256, 32, 32)]  # type: ignore[attr-defined]
+        logits, gates = names["network"].eval()(torch.zeros(1, 3, 64, 64))
+        assert (tuple(logits.shape), gates) == ((1, 11, 64, 64), None)
 
 
 def joined(block: str) -> list[str]:
-    """The lines of a block, those that a backslash goes on after put together."""
+    """The lines of a block; a line that ends with a backslash includes the next one."""
     return block.replace("\\\n", " ").splitlines()
 
 
