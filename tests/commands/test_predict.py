@@ -134,16 +134,6 @@ def test_a_second_run_writes_and_predicts_nothing(
     )
 
 
-def test_shards_are_the_whole(many: Path, model: Path, whole: Path, tmp_path: Path) -> None:
-    shares = []
-    for i in (1, 2, 3):
-        predict(many, model, tmp_path / f"{i}", "--shard", f"{i}/3")
-        shares.append(files(tmp_path / f"{i}"))
-    together = {name: content for share in shares for name, content in share.items()}
-    assert together == files(whole)
-    assert sum(map(len, shares)) == len(together)
-
-
 def test_a_killed_run_leaves_no_file_in_part_and_is_continued(
     many: Path, model: Path, whole: Path, tmp_path: Path
 ) -> None:
@@ -164,24 +154,6 @@ def test_a_killed_run_leaves_no_file_in_part_and_is_continued(
     assert left.items() <= complete.items()
     assert predict(many, model, tmp_path / "out") == 1
     assert files(tmp_path / "out") == complete
-
-
-def test_another_model_needs_another_folder_or_leave_to_overwrite(
-    model: Path, tmp_path: Path, capsys: Captured
-) -> None:
-    other = save_tiny(tmp_path / "other", seed=1)
-    photo = save_good(tmp_path / "in", 0)
-    assert predict(photo, model, tmp_path / "out") == 0
-    before = files(tmp_path / "out")
-    capsys.readouterr()
-    assert predict(photo, other, tmp_path / "out") == 2
-    err = capsys.readouterr().err
-    assert "predictions that were made differently: weights" in err
-    assert "--overwrite" in err
-    assert files(tmp_path / "out") == before
-    assert predict(photo, other, tmp_path / "out", "--overwrite") == 0
-    assert files(tmp_path / "out") != before
-    assert predict(photo, other, tmp_path / "out") == 0
 
 
 def test_what_is_written_can_be_chosen(model: Path, tmp_path: Path, capsys: Captured) -> None:

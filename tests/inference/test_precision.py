@@ -62,10 +62,6 @@ def test_a_gpu_is_taken_where_there_is_one(monkeypatch: pytest.MonkeyPatch, avai
     assert pick_device() == torch.device(device)
 
 
-def test_a_device_by_name() -> None:
-    assert pick_device("cpu") == CPU
-
-
 @pytest.mark.parametrize("name", ["cuda:99", "gpu", "", "cpu:x", "meta"])
 def test_a_device_that_cannot_be_used(name: str) -> None:
     with pytest.raises(UserError, match=f"^device '{name}' cannot be used here: [^\n]+$"):

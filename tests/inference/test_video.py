@@ -16,7 +16,7 @@ from gffnet.data.colors import colourise, overlay
 from gffnet.data.io import read_labels
 from gffnet.errors import CannotWrite, UserError
 from gffnet.inference.predictor import Predictor
-from gffnet.inference.video import Frame, clip, frames, is_video, predict_video, pyav, video_result
+from gffnet.inference.video import Frame, clip, frames, predict_video, pyav, video_result
 from tests import tiny
 from tests.inference.clips import save_clip
 
@@ -25,11 +25,6 @@ SMOOTH = [
     np.stack(np.broadcast_arrays(np.arange(64) * 3, np.arange(48)[:, None] * 4, 20 * i), -1).astype(np.uint8)
     for i in range(12)
 ]
-
-
-def test_names_of_videos() -> None:
-    assert is_video(Path("a.MP4"))
-    assert not is_video(Path("mp4"))
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi", "a.mov", "a.mpg", "a: 1 [b].m4v"])
