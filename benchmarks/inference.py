@@ -37,7 +37,7 @@ import torchvision
 from torch import Tensor, nn
 
 from gffnet.cli.arguments import size
-from gffnet.data.catalog import dataset_classes
+from gffnet.data.datasets import dataset_classes
 from gffnet.export.export import export_model
 from gffnet.inference.model_io import ModelConfig
 from gffnet.inference.precision import Precision, keep_pages, pick_precision

@@ -9,8 +9,7 @@ PSPNet's and mmseg's training, scaling eight bits as mmseg does, which is faster
 tensors; albumentations with OpenCV's threads off. Ours hands out uint8, for the network normalises, on its device;
 users of the others take normalised float32, contiguous as batches are. So the first table compares what each is used
 for, the second float32 from all (ours by the network's code, on the same core), the third uint8 as it lies in memory.
-"of classic" is the ratio of speeds, "decoding" the share of the decoder alone; for the compressed cache, of what it
-takes more than the mapped one. The disk (files are in the page cache), batching, workers and the device are left out.
+"of classic" is the ratio of speeds, "decoding" the share of the decoder alone. The disk (files are in the page cache), batching, workers and the device are left out.
 """
 
 import argparse
@@ -31,8 +30,7 @@ from torchvision.io import decode_image
 from torchvision.transforms import v2
 from torchvision.tv_tensors import Image, Mask
 
-from gffnet.data.cache.build import build_cache
-from gffnet.data.cache.cached import with_cache
+from gffnet.data.cache import build_cache, with_cache
 from gffnet.data.cityscapes import TRAIN_IDS, Cityscapes
 from gffnet.data.dataset import Dataset
 from gffnet.data.io import as_array, read_image, read_labels
@@ -160,10 +158,9 @@ def pipelines(dataset: Dataset, root: Path, folder: Path, items: int) -> dict[st
     stream = TrainingStream(dataset, view, seed=0, length=items, cache_bytes=0)
     files = [(str(image), str(labels)) for image, labels in (dataset.files[stream.index(k)] for k in range(items))]
     every = {"ours, PNG files": ours(stream, files)}
-    for kind in ("compressed", "memory-mapped"):
-        build_cache(dataset, "train", root, folder / kind, compressed=kind == "compressed")
-        cached = with_cache(dataset, root, "train", folder / kind)
-        every[f"ours, {kind} cache"] = ours(TrainingStream(cached, view, seed=0, length=items, cache_bytes=0))
+    build_cache(dataset, "train", folder)
+    cached = with_cache(Cityscapes(root, "train", files=dataset.files), "train", folder)
+    every["ours, memory-mapped cache"] = ours(TrainingStream(cached, view, seed=0, length=items))
     peers = {"classic": classic, "torchvision v2": torchvision, "albumentations": albumentations}
     return every | {name: peer(files) for name, peer in peers.items()}
 
@@ -186,7 +183,7 @@ def check(dataset: Dataset, every: dict[str, Pipeline]) -> None:
         got, got_labels = view(image, labels, np.random.default_rng(k))
         draw = view.draw(np.random.default_rng(k))
         size = [round(side * draw.scale) for side in SIZE]
-        starts = [int(u * (side - crop + 1)) for u, side, crop in zip(draw.across, size, CROP, strict=True)]
+        starts = [int(u * (side - crop + 1)) for u, side, crop in zip(draw.position, size, CROP, strict=True)]
         window = (..., *(slice(start, start + crop) for start, crop in zip(starts, CROP, strict=True)))
         off = (interpolate(image[None], size, mode="bilinear", antialias=True)[0][window].short() - got).abs()
         assert off.float().mean() < 0.5
@@ -207,8 +204,6 @@ def table(forms: dict[str, str], seconds: dict[str, list[float]], samples: int) 
     whole = {name: seconds[name + form] for name, form in forms.items()}
     for name, form in forms.items():
         decoding = seconds[name + "decoding"]
-        if "compressed" in name:
-            decoding = [a - b for a, b in zip(whole[name], whole["ours, memory-mapped cache"], strict=True)]
         speed, ratio = timing([samples / s for s in whole[name]]), ratios(whole["classic"], whole[name])
         share = ratios(decoding, whole[name]).median
         lines.append(f"| {name} | {form} | {spread(speed, 1)} | {spread(ratio, 2)} | {share:.0%} |")

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from gffnet.cli.arguments import memory, size
-from gffnet.data.catalog import dataset_classes
+from gffnet.data.datasets import dataset_classes
 from gffnet.inference.model_io import ModelConfig, save_model
 from gffnet.models.gffnet import build_network
 from gffnet.recipe import load_recipe

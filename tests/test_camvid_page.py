@@ -7,7 +7,7 @@ from statistics import fmean
 import pytest
 from huggingface_hub import ModelCard
 
-from gffnet.data.catalog import thin_classes
+from gffnet.data.datasets import thin_classes
 from gffnet.inference.model_io import shipped_model
 from gffnet.reports.tables import find_scores, make_dataset_tables, to_markdown
 

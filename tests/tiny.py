@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from gffnet.data.catalog import CAMVID
+from gffnet.data.camvid import CAMVID
 from gffnet.inference.model_io import ModelConfig
 from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import Predictor

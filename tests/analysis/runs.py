@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from gffnet.data.catalog import dataset_classes
+from gffnet.data.datasets import dataset_classes
 from gffnet.inference.model_io import ModelConfig, save_model
 from gffnet.recipe import recipe_from_mapping
 from tests import tiny

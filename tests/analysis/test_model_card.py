@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from gffnet.data.catalog import CAMVID
+from gffnet.data.camvid import CAMVID
 from gffnet.errors import UserError
 from gffnet.evaluation.evaluate import plain
 from gffnet.evaluation.results import write_scores

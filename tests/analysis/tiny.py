@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gffnet.data.catalog import CAMVID
+from gffnet.data.camvid import CAMVID
 from gffnet.inference.model_io import ModelConfig
 from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import Predictor

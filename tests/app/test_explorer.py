@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from gffnet.app.explorer import Explorer, FuseRequest, OpenRequest, SaveRequest, archive, pack
 from gffnet.app.session import SessionExpired, open_session, reduce_image
-from gffnet.data.catalog import CAMVID
+from gffnet.data.camvid import CAMVID
 from gffnet.data.colors import MARK
 from gffnet.errors import UserError
 from gffnet.gates.edit import GateEdit

@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from gffnet.app.session import MAX_SESSIONS, open_session
-from gffnet.data.catalog import CAMVID
+from gffnet.data.camvid import CAMVID
 from gffnet.data.colors import highlight, overlay
 from gffnet.gates.edit import GateEdit
 from tests import tiny

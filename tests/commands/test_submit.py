@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gffnet.cli.main import main
-from gffnet.data.catalog import CITYSCAPES
+from gffnet.data.cityscapes import CITYSCAPES
 from gffnet.inference.model_io import save_model
 from tests import tiny
 from tests.data.trees import cityscapes_tree, picture, save

@@ -16,7 +16,6 @@ from rich.console import Console
 
 from gffnet.cli.main import make_parser
 from gffnet.data.camvid import CamVid
-from gffnet.data.catalog import IGNORE, Classes
 from gffnet.data.check import (
     FINDINGS,
     MAX_FILES,
@@ -36,8 +35,8 @@ from gffnet.data.check import (
     read_samples,
     split_error,
 )
-from gffnet.data.cityscapes import TABLE
-from gffnet.data.dataset import Dataset, LabelTable, identity
+from gffnet.data.cityscapes import Cityscapes
+from gffnet.data.dataset import IGNORE, Classes, Dataset, LabelTable, identity
 from gffnet.data.folder import Folder
 from gffnet.errors import RunFailed, UserError
 from gffnet.recipe import load_recipe
@@ -648,7 +647,7 @@ SHIFTED = LabelTable({0: IGNORE, **{stored: stored - 1 for stored in range(1, 6)
 """As ADE20K's, of five classes."""
 
 
-def label_map(*values: int, table: LabelTable = TABLE) -> LabelStats:
+def label_map(*values: int, table: LabelTable = Cityscapes.table) -> LabelStats:
     """A label map with one pixel of each value."""
     known = [value for value in values if table.known(np.array([value]))[0]]
     classes = {int(table(np.array([[value]]), Path())[0, 0]): 1 for value in known}
@@ -660,8 +659,8 @@ def label_map(*values: int, table: LabelTable = TABLE) -> LabelStats:
 @pytest.mark.parametrize(
     ("table", "classes", "values"),
     [
-        (TABLE, 19, (7, 11, 23)),  # the sky is there
-        (TABLE, 19, (1, 2)),  # nothing is labelled
+        (Cityscapes.table, 19, (7, 11, 23)),  # the sky is there
+        (Cityscapes.table, 19, (1, 2)),  # nothing is labelled
         (SHIFTED, 5, (1, 2, 3, 4)),  # the last class may be absent, and nothing is ignored
         (SHIFTED, 5, (0, 1, 2)),
         (LabelTable(identity(4), "0..3, 255"), 4, (0, 1, 255)),  # these are train ids

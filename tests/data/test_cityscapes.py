@@ -5,6 +5,7 @@ import pytest
 from cityscapesscripts.helpers.labels import labels as OFFICIAL
 
 from gffnet.data.cityscapes import Cityscapes
+from gffnet.data.datasets import open_dataset
 from gffnet.errors import UserError
 from tests.data.trees import cityscapes_tree, ids, picture, save
 
@@ -48,9 +49,9 @@ def test_other_files_do_not_matter(tmp_path: Path) -> None:
 )
 def test_missing_folder(tmp_path: Path, name: str, remedy: str) -> None:
     with pytest.raises(UserError, match=rf"data set '{name}' at .*none: there is no such folder\. {remedy}"):
-        Cityscapes(tmp_path / "none", "val", name)
+        open_dataset(name, tmp_path / "none", "val")
     with pytest.raises(UserError, match=rf"the folder does not look like this data set\. {remedy}"):
-        Cityscapes(tmp_path, "val", name)
+        open_dataset(name, tmp_path, "val")
 
 
 @pytest.mark.parametrize("given", [".", "city/leftImg8bit"])

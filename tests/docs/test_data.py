@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gffnet.data.catalog import class_count
 from gffnet.data.check import FINDINGS
-from gffnet.data.datasets import LAYOUTS, READERS
+from gffnet.data.datasets import DATASETS, class_count
 from gffnet.data.folder import read_classes
 from gffnet.streets import write_streets
 
@@ -48,12 +47,12 @@ def test_every_finding_is_listed_once() -> None:
 
 def test_the_table_of_data_sets() -> None:
     rows = re.findall(r"^\| \[`(\w+)`\]\(.*?\) \| (\S+) \| (.*?) \|", PAGE, flags=re.MULTILINE)
-    assert {name for name, _, _ in rows} == set(READERS)
+    assert {name for name, _, _ in rows} == set(DATASETS)
     for name, classes, samples in rows:
         if name in {"folder", "streets"}:
             continue
         assert int(classes) == class_count(name)
-        counts = LAYOUTS[name].counts
+        counts = DATASETS[name].layout.counts
         assert samples == " / ".join(str(counts.get(split, "-")) for split in ("train", "val", "test"))
 
 

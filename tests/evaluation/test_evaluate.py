@@ -12,8 +12,7 @@ from sklearn.metrics import confusion_matrix
 
 import gffnet
 import gffnet.evaluation.evaluate as evaluation
-from gffnet.data.catalog import Classes
-from gffnet.data.dataset import Dataset, LabelTable
+from gffnet.data.dataset import Classes, Dataset, LabelTable
 from gffnet.data.datasets import open_dataset
 from gffnet.errors import Stopped, UserError
 from gffnet.evaluation.evaluate import absent_rule, evaluate, protocol_record, remove_partial

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gffnet.data.catalog import CITYSCAPES
+from gffnet.data.cityscapes import CITYSCAPES
 from gffnet.evaluation.evaluate import plain
 from gffnet.evaluation.paper import PaperRow, match, paper_rows, paper_tables
 from gffnet.recipe import RECIPES, load_recipe, recipe_names

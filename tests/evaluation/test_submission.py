@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from gffnet.data.catalog import CITYSCAPES
-from gffnet.data.cityscapes import EVALUATED
+from gffnet.data.cityscapes import CITYSCAPES, EVALUATED
 from gffnet.data.datasets import open_dataset
 from gffnet.errors import RunFailed, UserError
 from gffnet.evaluation.evaluate import evaluate

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from gffnet.data.catalog import CAMVID
+from gffnet.data.camvid import CAMVID
 from gffnet.export.export import FORMATS, Export, export_model, trace
 from gffnet.inference.model_io import ModelConfig
 from gffnet.models.backbones import Backbone

@@ -15,7 +15,7 @@ import onnxruntime
 import pytest
 import torch
 
-from gffnet.data.catalog import CAMVID
+from gffnet.data.camvid import CAMVID
 from gffnet.errors import CannotWrite, RunFailed, UserError
 from gffnet.export import export as module
 from gffnet.export.export import (

@@ -10,7 +10,7 @@ import torch
 
 import gffnet.evaluation.evaluate as evaluation
 import gffnet.gates.ablation as ablation
-from gffnet.data.catalog import Classes
+from gffnet.data.dataset import Classes
 from gffnet.data.dataset import Dataset
 from gffnet.errors import UserError
 from gffnet.evaluation.evaluate import evaluate

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from gffnet.data.catalog import CAMVID
+from gffnet.data.camvid import CAMVID
 from gffnet.data.io import as_array, read_image, read_labels
 from gffnet.errors import CannotWrite, RunFailed, UserError
 from gffnet.inference import batch as module

@@ -16,8 +16,8 @@ from huggingface_hub import ModelCard
 from PIL import Image
 from torch import nn
 
-from gffnet.data.camvid import CamVid
-from gffnet.data.catalog import CAMVID, IGNORE
+from gffnet.data.camvid import CAMVID, CamVid
+from gffnet.data.dataset import IGNORE
 from gffnet.errors import UserError
 from gffnet.evaluation.evaluate import evaluate
 from gffnet.inference import model_io

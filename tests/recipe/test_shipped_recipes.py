@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from gffnet.data.catalog import class_count
+from gffnet.data.datasets import class_count
 from gffnet.models.gffnet import build_network
 from gffnet.recipe import RECIPES, load_recipe, recipe_from_mapping, recipe_names
 

@@ -16,7 +16,7 @@ import yaml
 from scipy.stats import ttest_rel
 
 from gffnet.console import signed
-from gffnet.data.catalog import dataset_classes
+from gffnet.data.datasets import dataset_classes
 from gffnet.errors import UserError
 from gffnet.evaluation.paper import paper_tables
 from gffnet.recipe import load_recipe

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gffnet.data.catalog import IGNORE
+from gffnet.data.dataset import IGNORE
 from gffnet.data.datasets import open_dataset
 from gffnet.data.transforms import Augmentation
 from gffnet.training.data import SegmentationDataModule, Shares

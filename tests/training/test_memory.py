@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from gffnet.data.catalog import CAMVID
+from gffnet.data.camvid import CAMVID
 from gffnet.recipe import Recipe
 from gffnet.training import dry_run as memory
 from gffnet.training.dry_run import (

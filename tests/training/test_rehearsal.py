@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gffnet.data.catalog import CAMVID
+from gffnet.data.camvid import CAMVID
 from gffnet.inference.precision import Precision
 from gffnet.reports.cost import cost, count_macs
 from gffnet.training.dry_run import Rehearsal, Setup, count_flops, count_parameters, random_batch

@@ -13,7 +13,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gffnet.data.catalog import CAMVID
+from gffnet.data.camvid import CAMVID
 from gffnet.errors import UserError
 from gffnet.training.run_folder import LOCK, Start, alone, check_classes, differences, find_start
 from tests import tiny

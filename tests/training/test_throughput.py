@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gffnet.data.catalog import CAMVID
+from gffnet.data.camvid import CAMVID
 from gffnet.training import dry_run as throughput
 from gffnet.training.dry_run import SECONDS, Setup, measurable, measure, plan_memory, product_speed
 from tests import tiny

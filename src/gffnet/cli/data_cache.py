@@ -6,7 +6,7 @@ from pathlib import Path
 from gffnet.cli.arguments import Parser, add_root
 from gffnet.errors import RunFailed
 
-SUMMARY = "decode a data set once, into memory-mapped or compressed arrays that training reads many times faster"
+SUMMARY = "decode a data set once, into memory-mapped arrays that training reads many times faster"
 
 
 def add_arguments(parser: Parser) -> None:
@@ -19,22 +19,19 @@ def add_arguments(parser: Parser) -> None:
         help="split to cache, or several joined by + (default: all; no test where there is val)",
     )
     parser.add_argument(
-        "--compress", action="store_true", help="compress without loss: a third of the room, a little slower"
-    )
-    parser.add_argument(
         "--out",
         type=Path,
         default=None,
-        help="folder of the cache (default: gffnet_cache in the root, where it is found by itself; "
+        help="folder of the cache (default: gffnet_cache in the root, where it is found automatically; "
         "elsewhere, name it by --cache when training)",
     )
 
 
 def run(arguments: Namespace) -> None:
-    """Make the cache, or mend it, and say what it holds."""
+    """Build or update the cache, and print what it holds."""
     from gffnet.console import progress, screen
-    from gffnet.data.cache.build import build_cache
-    from gffnet.data.datasets import CACHE, cached_splits, open_files
+    from gffnet.data.cache import CACHE, build_cache
+    from gffnet.data.datasets import cached_splits, open_files
 
     root, folder = arguments.root, arguments.out or arguments.root / CACHE
     left_out = []
@@ -42,7 +39,7 @@ def run(arguments: Namespace) -> None:
     for split in splits:
         dataset = open_files(arguments.name, root, split)
         with progress(f"caching {split}") as step:
-            report = build_cache(dataset, split, root, folder, arguments.compress, progress=step)
+            report = build_cache(dataset, split, folder, progress=step)
         size = f"{report.size / 1e9:.2f} GB" if report.size >= 1e8 else f"{report.size / 1e6:.1f} MB"
         screen.print(f"{split}: {report.written} samples decoded, {report.kept} were there: {size} in {folder}")
         for reason in report.left_out[:10]:

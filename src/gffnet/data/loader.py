@@ -1,4 +1,4 @@
-"""The stream of training samples: item k is the same whoever asks for it, and whenever."""
+"""The stream of training samples, reproducible item by item, and class-balanced sampling."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,22 +11,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from gffnet.data.cache.cached import Cached
-from gffnet.data.dataset import Dataset, Decoded, Opened, Pixels, Sample
+from gffnet.data.dataset import Dataset, Sample
 from gffnet.data.transforms import Augmentation
 from gffnet.parallel import in_processes
 
-# Class-balanced sampling: a share of the crops shows a class that is drawn evenly from all, however rare it is.
-#
-# For such a crop a class is drawn, all that occur being as likely; then a sample, all that hold the class being as
-# likely; then one of the sample's pixels of that class, which the crop must show. The paper does without.
+# Class-balanced sampling: a fraction of the crops shows a class that is drawn uniformly, however rare it is. First the
+# class is drawn among those that occur, then a sample among those that hold it, then one of the sample's pixels of that
+# class, which the crop must show. The paper does without.
 
 
 class Pick(NamedTuple):
-    """What a crop should show."""
+    """What a crop must show."""
 
     sample: int
-    """Its number."""
+    """Its index."""
     label: int
     """Train id of the class."""
 
@@ -36,7 +34,7 @@ class ClassBalance:
 
     Args:
         pixels: of every class in every sample.
-        share: of the crops that are drawn so, in [0, 1].
+        share: fraction of the crops that are drawn by class, in [0, 1].
     """
 
     def __init__(self, pixels: Integer[np.ndarray, "samples classes"], share: float) -> None:
@@ -44,7 +42,7 @@ class ClassBalance:
         self._samples = {int(label): np.flatnonzero(pixels[:, label]) for label in np.flatnonzero(pixels.any(0))}
 
     def pick(self, rng: np.random.Generator) -> Pick | None:
-        """A sample and the class that a crop of it should show; None for the crops that are drawn as ever."""
+        """A sample and the class that a crop of it must show; None for crops that are not drawn by class."""
         if not self._samples or rng.random() >= self.share:
             return None
         label = list(self._samples)[rng.integers(len(self._samples))]
@@ -53,7 +51,7 @@ class ClassBalance:
 
 
 def pixel_of(labels: UInt8[np.ndarray, "h w"], label: int, rng: np.random.Generator) -> tuple[int, int] | None:
-    """Row and column of a pixel of a class, all being as likely; None if there is none."""
+    """Draw row and column of a pixel of a class, uniformly; None if there is none."""
     found = np.flatnonzero(labels == label)
     if not len(found):
         return None
@@ -64,46 +62,39 @@ def pixel_of(labels: UInt8[np.ndarray, "h w"], label: int, rng: np.random.Genera
 def class_pixels(
     dataset: Dataset, workers: int | None = None, progress: Callable[[int, int], None] | None = None
 ) -> Int[np.ndarray, "samples classes"]:
-    """Pixels of every class in every sample; read from the label maps with all processors, unless a cache knows them.
+    """Count the pixels of every class in every sample, from the label maps.
 
     Args:
         dataset: any.
         workers: processes; None: one a processor.
-        progress: is called with (done, total) after every sample that is read.
+        progress: is called with (done, total) after every sample.
 
     Raises:
-        UserError: a label map cannot be read, or holds an id that it may not.
+        UserError: a label map cannot be read or holds an illegal id.
     """
     pixels = np.zeros((len(dataset), len(dataset.classes.names)), np.int64)
-    unknown = []
-    for i in range(len(dataset)):
-        counts = dataset.class_pixels(i) if isinstance(dataset, Cached) else None
-        if counts is None:
-            unknown.append(i)
-        else:
-            pixels[i] = [counts.get(label, 0) for label in range(pixels.shape[1])]
-    for done, (i, row) in enumerate(in_processes(partial(_count, dataset), unknown, workers if unknown else 1), 1):
-        pixels[i] = row
+    counts = in_processes(partial(_count, dataset), range(len(dataset)), workers)
+    for done, (index, row) in enumerate(counts, 1):
+        pixels[index] = row
         if progress:
-            progress(done, len(unknown))
+            progress(done, len(dataset))
     return pixels
 
 
 def _count(dataset: Dataset, index: int) -> tuple[int, NDArray[np.int64]]:
-    """Pixels of every class in one sample."""
-    file = dataset.files[index][1]
-    ids, table = dataset.read_ids(file)
-    counts = np.bincount(table(ids, file).ravel(), minlength=256)
+    counts = np.bincount(dataset.labels(index).ravel(), minlength=256)
     return index, counts[: len(dataset.classes.names)].astype(np.int64)
 
 
+# The stream.
+
 _ORDER, _VIEW, _PICK, _PIXEL = 0, 1, 2, 3
-"""Which random numbers: the order of an epoch, the view of an item, the class that it should show, and which pixel."""
+"""Which random numbers: the order of an epoch, the view of an item, the class that it must show, and which pixel."""
 
 
 @runtime_checkable
 class Samples(Protocol):
-    """A data set, or a part of one; where it has the method `open`, as `Dataset` does, that is used."""
+    """A data set, or a part of one."""
 
     def __len__(self) -> int: ...
 
@@ -114,33 +105,33 @@ class Batch(NamedTuple):
     """Samples of one size."""
 
     image: UInt8[Tensor, "b 3 h w"]
-    """In memory, channels lie last."""
+    """Channels lie last in memory."""
     labels: UInt8[Tensor, "b h w"]
     names: tuple[str, ...]
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """The batch of `samples`; for a `DataLoader`'s `collate_fn`."""
+    """Batch samples; for a `DataLoader`'s `collate_fn`."""
     images, labels, names = zip(*samples, strict=True)
     channels_last = torch.stack([image.permute(1, 2, 0) for image in images])
     return Batch(channels_last.permute(0, 3, 1, 2), torch.stack(labels), names)
 
 
 class TrainingStream(torch.utils.data.Dataset[Sample]):
-    """`length` augmented samples, epoch after epoch, each epoch in an order of its own.
+    """`length` augmented samples, epoch after epoch, each epoch shuffled.
 
-    Item k is position `k % n` of epoch `k // n` and seen through a view drawn for k. Both depend on `(seed, k)` alone:
-    the number of workers, how they start, and where a resumed run begins change nothing. To resume at item k, sample
+    Item k is position `k % n` of epoch `k // n`, in a view drawn for k. Both depend on `(seed, k)` alone: the number of
+    workers, how they start, and where a resumed run begins change nothing. To resume at item k, sample
     `range(k, length)`.
 
     Args:
         dataset: n samples of any sizes.
-        augmentation: makes the view.
+        augmentation: draws the views.
         seed: of the stream.
-        length: how many items.
-        cache_bytes: samples that are decoded whole are kept in memory if the whole data set fits into so many bytes, in
-            all workers together.
-        balance: draws a share of the items by their classes instead.
+        length: number of items.
+        cache_bytes: decoded samples are kept in memory if the whole data set fits into this many bytes, in all workers
+            together.
+        balance: draws a fraction of the items by class.
     """
 
     def __init__(
@@ -156,10 +147,11 @@ class TrainingStream(torch.utils.data.Dataset[Sample]):
         self.augmentation = augmentation
         self.seed = seed
         self.length = length
-        self.cache_bytes = cache_bytes
+        # Samples of a cache on disk are mapped into memory already, and hold a file open each.
+        self.cache_bytes = 0 if getattr(dataset, "cache", None) else cache_bytes
         self.balance = balance
         self._epoch, self._order = -1, np.empty(0, np.int64)
-        self._cache: dict[int, Decoded] = {}
+        self._cache: dict[int, Sample] = {}
 
     def __len__(self) -> int:
         return self.length
@@ -168,21 +160,20 @@ class TrainingStream(torch.utils.data.Dataset[Sample]):
         if not 0 <= k < self.length:
             raise IndexError(f"item {k} of a stream of {self.length}")
         pick, focus = self._pick(k), None
-        opened = self._open(self._in_order(k) if pick is None else pick.sample)
+        sample = self._sample(self._in_order(k) if pick is None else pick.sample)
         if pick is not None:
-            focus = pixel_of(opened.labels(), pick.label, self._rng(_PIXEL, k))
-        return self.augmentation.view(opened, self._rng(_VIEW, k), focus)
+            focus = pixel_of(sample.labels.numpy(), pick.label, self._rng(_PIXEL, k))
+        return self.augmentation.view(sample, self._rng(_VIEW, k), focus)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_cache": {}}  # a worker that is started afresh fills its own
+        return {**self.__dict__, "_cache": {}}  # spawned workers fill their own
 
     def index(self, k: int) -> int:
-        """Which sample of the data set item k shows."""
+        """The index of the sample that item k shows."""
         pick = self._pick(k)
         return self._in_order(k) if pick is None else pick.sample
 
     def _pick(self, k: int) -> Pick | None:
-        """The class that item k should show, if it is drawn by classes."""
         return None if self.balance is None else self.balance.pick(self._rng(_PICK, k))
 
     def _in_order(self, k: int) -> int:
@@ -195,21 +186,12 @@ class TrainingStream(torch.utils.data.Dataset[Sample]):
     def _rng(self, what: int, number: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(what, number)))
 
-    def _open(self, index: int) -> Opened:
+    def _sample(self, index: int) -> Sample:
         if index in self._cache:
             return self._cache[index]
-        opened = opened_sample(self.dataset, index)
+        sample = self.dataset[index]
         worker = get_worker_info()
         copies = len(self.dataset) * (worker.num_workers if worker else 1)
-        if isinstance(opened, Decoded) and sum(part.nbytes for part in opened.pixels) * copies <= self.cache_bytes:
-            self._cache[index] = opened
-        return opened
-
-
-def opened_sample(dataset: Samples, index: int) -> Opened:
-    """Sample `index` of any data set, opened by the data set itself where it can."""
-    if hasattr(dataset, "open"):
-        opened: Opened = dataset.open(index)
-        return opened
-    image, labels, name = dataset[index]
-    return Decoded(Pixels(image.permute(1, 2, 0).contiguous().numpy(), labels.numpy()), name)
+        if (sample.image.nbytes + sample.labels.nbytes) * copies <= self.cache_bytes:
+            self._cache[index] = sample
+        return sample

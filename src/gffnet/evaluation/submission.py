@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gffnet.console import track
-from gffnet.data.catalog import CITYSCAPES
-from gffnet.data.cityscapes import EVALUATED, LAYOUTS
+from gffnet.data.cityscapes import CITYSCAPES, EVALUATED, Cityscapes
 from gffnet.data.io import read_image
 from gffnet.errors import RunFailed, UserError
 from gffnet.files import atomic_file
@@ -27,7 +26,7 @@ from gffnet.inference.predictor import Predictor
 from gffnet.parallel import background_writer, prefetch
 from gffnet.recipe import EvaluationRecipe
 
-_LAYOUT = LAYOUTS["cityscapes"]
+_LAYOUT = Cityscapes.layout
 _NAME = re.compile(r"([^_]+_[^_]+_[^_]+)_leftImg8bit\.png")
 _LABEL_IDS = np.array(EVALUATED, np.uint8)
 Size = tuple[int, int]

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from gffnet.data.catalog import class_count
+from gffnet.data.datasets import class_count
 from gffnet.models.gffnet import build_network
 from gffnet.models.ops import use_reference
 from gffnet.recipe import Recipe

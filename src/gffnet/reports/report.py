@@ -14,10 +14,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64, UInt8
 
 from gffnet.console import screen, track
-from gffnet.data.catalog import dataset_classes
 from gffnet.data.colors import MARK, Palette, legend
 from gffnet.data.dataset import Dataset, Sample
-from gffnet.data.datasets import open_dataset
+from gffnet.data.datasets import dataset_classes, open_dataset
 from gffnet.errors import UserError
 from gffnet.evaluation.evaluate import evaluate
 from gffnet.evaluation.paper import match

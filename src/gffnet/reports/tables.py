@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from gffnet.console import DASH, MINUS, signed
-from gffnet.data.catalog import dataset_classes, thin_classes
+from gffnet.data.datasets import dataset_classes, thin_classes
 from gffnet.errors import UserError
 from gffnet.evaluation.paper import Match, PaperTable, PrintedRow, match, paper_rows, paper_tables
 from gffnet.evaluation.results import SCORES, read_result

@@ -9,8 +9,7 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from gffnet.data.catalog import IGNORE
-from gffnet.data.dataset import Sample
+from gffnet.data.dataset import IGNORE, Sample
 from gffnet.data.loader import ClassBalance, TrainingStream, collate
 from gffnet.data.transforms import Augmentation
 from gffnet.recipe import Recipe

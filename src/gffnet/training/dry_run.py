@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from gffnet.console import progress
-from gffnet.data.catalog import class_count
+from gffnet.data.datasets import class_count
 from gffnet.errors import UserError
 from gffnet.inference.precision import pick_device, pick_precision
 from gffnet.models.gffnet import build_network

@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float, Integer
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gffnet.data.catalog import IGNORE
+from gffnet.data.dataset import IGNORE
 from gffnet.errors import UserError
 from gffnet.recipe import LossRecipe
 

@@ -9,7 +9,6 @@ RUN/best/           the network with the best validation mIoU: a MODEL
 RUN/.lock           whose the folder is while it is trained in
 """
 
-import hashlib
 import io
 import json
 import os
@@ -25,7 +24,7 @@ import torch
 import yaml
 
 import gffnet
-from gffnet.data.dataset import Dataset
+from gffnet.data.dataset import Dataset, fingerprint
 from gffnet.errors import UserError
 from gffnet.files import cannot_write
 from gffnet.inference.model_io import CONFIG
@@ -289,17 +288,6 @@ def _git(folder: Path, *arguments: str) -> str | None:
 # What tells one data set from another, cheaply: nothing is read but the sizes of the files.
 
 
-def fingerprint(dataset: Dataset) -> str:
-    """SHA-256 over the classes, what stored ids mean, and every sample's name and sizes of its files, in order.
-
-    It depends neither on where the data set lies nor on whether it has a cache.
-    """
-    text = hashlib.sha256(json.dumps([dataset.classes.names, dataset.meaning()]).encode())
-    for index, files in enumerate(dataset.files):
-        text.update(json.dumps([dataset.name(index), *map(_size, files)]).encode())
-    return text.hexdigest()
-
-
 def describe_dataset(name: str, splits: Mapping[str, tuple[str, Dataset]]) -> dict[str, Any]:
     """The data set `name`, as the record of a run holds it.
 
@@ -312,11 +300,3 @@ def describe_dataset(name: str, splits: Mapping[str, tuple[str, Dataset]]) -> di
         for use, (split, samples) in splits.items()
     }
     return {"name": name, "splits": found}
-
-
-def _size(file: Path) -> int | None:
-    """In bytes; None where there is no file: whoever reads it will say so."""
-    try:
-        return file.stat().st_size
-    except OSError:
-        return None

@@ -228,7 +228,7 @@ def data_size(dataset: Dataset) -> DataSize:
     places = range(0, count, max(1, count // LOOKED_AT))
     headers = [read_header(dataset.files[place][0]) for place in places]
     sizes = [header.size[::-1] if header.orientation > 4 else header.size for header in headers if header is not None]
-    heights, widths = zip(*(sizes or [dataset.open(0).size]), strict=True)  # which says what is wrong with it
+    heights, widths = zip(*(sizes or [dataset[0].labels.shape]), strict=True)  # which says what is wrong with it
     return DataSize(count, median_low(heights), median_low(widths))
 
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from gffnet.data.catalog import CAMVID, CITYSCAPES
+from gffnet.data.camvid import CAMVID
+from gffnet.data.cityscapes import CITYSCAPES
 from gffnet.data.colors import MARK, colourise, highlight, legend, overlay
 
 PALETTE = ((10, 20, 30), (200, 100, 0))

@@ -1,3 +1,5 @@
+"""The stream of training samples, and class-balanced sampling."""
+
 import os
 import pickle
 import signal
@@ -6,20 +8,20 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, Subset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from gffnet.data.cache.build import build_cache
-from gffnet.data.cache.cached import with_cache
+from gffnet.data.cache import build_cache, with_cache
 from gffnet.data.camvid import CamVid
-from gffnet.data.dataset import Opened, Sample
-from gffnet.data.loader import Batch, ClassBalance, TrainingStream, class_pixels, collate
+from gffnet.data.dataset import Sample
+from gffnet.data.loader import Batch, ClassBalance, TrainingStream, class_pixels, collate, pixel_of
 from gffnet.data.transforms import Augmentation
 from gffnet.errors import UserError
-from tests.data.trees import camvid_tree, real
+from tests.data.trees import camvid_tree, picture, real, save
 
 VIEW = Augmentation(crop=(10, 14), scales=(0.75, 2.0), jitter=10, flip=True, mean=(124.0, 116.0, 104.0))
 
@@ -99,13 +101,14 @@ def test_workers_change_nothing(camvid: CamVid, workers: int, method: str) -> No
     assert all(map(same, alone, together))
 
 
-@pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_neither_does_a_cache_nor_its_kind(tmp_path: Path, compressed: bool, workers: int) -> None:
+def test_a_cache_on_disk_changes_nothing(tmp_path: Path, workers: int) -> None:
     root = camvid_tree(tmp_path)
     dataset = CamVid(root, "train")
-    build_cache(dataset, "train", root, root / "cache", compressed, workers=1)
-    cached = with_cache(dataset, root, "train", root / "cache")
+    build_cache(dataset, "train", root / "gffnet_cache", workers=1)
+    cached = with_cache(CamVid(root, "train"), "train")
+    assert cached.cache is not None
+    np.testing.assert_array_equal(class_pixels(cached, workers=1), class_pixels(dataset, workers=1))
     balance = ClassBalance(class_pixels(dataset, workers=1), share=0.5)
     plain = batches(TrainingStream(dataset, VIEW, seed=1, length=24, balance=balance))
     fast = batches(TrainingStream(cached, VIEW, seed=1, length=24, balance=balance), num_workers=workers)
@@ -116,10 +119,10 @@ def test_neither_does_a_cache_nor_its_kind(tmp_path: Path, compressed: bool, wor
 class Fatal(CamVid):
     """A data set whose frame 3 costs the process its life."""
 
-    def open(self, index: int) -> Opened:
+    def read(self, index: int) -> Sample:
         if index == 3:
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().open(index)
+        return super().read(index)
 
 
 def test_a_killed_worker_is_reported(tmp_path: Path) -> None:
@@ -207,7 +210,7 @@ def test_samples_of_many_sizes_keep_to_the_limit(tmp_path: Path) -> None:
     stream = TrainingStream(Counted(tmp_path / "log", 10, range(1, 11)), VIEW, 0, 100, cache_bytes=2000)
     for k in range(100):
         stream[k]
-    kept = [sum(part.nbytes for part in opened.pixels) for opened in stream._cache.values()]
+    kept = [sample.image.nbytes + sample.labels.nbytes for sample in stream._cache.values()]
     assert 0 < sum(kept) <= 2000
 
 
@@ -218,7 +221,7 @@ def test_errors_stay_one_line(tmp_path: Path, workers: int) -> None:
     with pytest.raises(UserError) as caught:
         batches(TrainingStream(dataset, VIEW, seed=0, length=5), num_workers=workers)
     assert str(caught.value) == (
-        f"cannot read image {dataset.files[2][0]}: the file is empty. To go on, copy or download it again."
+        f"cannot read image {dataset.files[2][0]}: the file is empty. Copy or download it again."
     )
 
 
@@ -226,3 +229,106 @@ def test_camvid_fits_into_the_cache() -> None:
     dataset = CamVid(real("CamVid"), "train+val")
     sample = dataset[0]
     assert (sample.image.nbytes + sample.labels.nbytes) * len(dataset) * 3 < 2**30
+
+
+# Class-balanced sampling.
+
+
+BALANCED_VIEW = Augmentation(crop=(9, 12), scales=(0.5, 2.0), jitter=10, flip=True, mean=(124.0, 116.0, 104.0))
+RARE = {7: (11, 3), 4: (2, 14)}
+"""Classes with one pixel each, in frame 0 and frame 3, and where."""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Frames 0 to 3 are road, but for two pixels; frame 4 is unlabelled."""
+    root = camvid_tree(tmp_path, train=5)
+    for i in range(5):
+        labels = np.full((12, 16), 11 if i == 4 else 3, np.uint8)
+        for label, frame in ((7, 0), (4, 3)):
+            if frame == i:
+                labels[RARE[label]] = label
+        save(root / "trainannot" / f"train_{i:03d}.png", labels)
+        save(root / "train" / f"train_{i:03d}.png", picture(i))
+    return root
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_pixels_are_counted(root: Path, workers: int) -> None:
+    expected = np.zeros((5, 11), int)
+    expected[:4, 3] = 192
+    for frame, label in ((0, 7), (3, 4)):
+        expected[frame, [3, label]] = 191, 1
+    dataset = CamVid(root, "train")
+    seen: list[tuple[int, int]] = []
+    counted = class_pixels(dataset, workers, progress=lambda done, total: seen.append((done, total)))
+    np.testing.assert_array_equal(counted, expected)
+    assert seen == [(i, 5) for i in range(1, 6)]
+
+
+def test_classes_are_drawn_evenly(root: Path) -> None:
+    balance = ClassBalance(class_pixels(CamVid(root, "train"), workers=1), share=1.0)
+    picks = [balance.pick(np.random.default_rng(seed)) for seed in range(3000)]
+    assert None not in picks
+    drawn = Counter(pick for pick in picks if pick is not None)
+    labels = Counter(label for _, label in drawn.elements())
+    assert set(labels) == {3, 4, 7}
+    assert all(abs(count - 1000) < 120 for count in labels.values())
+    assert {sample for sample, label in drawn if label == 7} == {0}
+    assert {sample for sample, label in drawn if label == 3} == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_the_share_of_crops(root: Path, share: float) -> None:
+    balance = ClassBalance(class_pixels(CamVid(root, "train"), workers=1), share)
+    picked = sum(balance.pick(np.random.default_rng(seed)) is not None for seed in range(2000))
+    assert abs(picked / 2000 - share) < 0.04
+
+
+def test_nothing_to_draw_from() -> None:
+    assert ClassBalance(np.zeros((3, 11), int), share=1.0).pick(np.random.default_rng(0)) is None
+
+
+def test_pixels_of_a_class_are_drawn_evenly() -> None:
+    labels = np.zeros((3, 5), np.uint8)
+    labels[1, 2] = labels[2, 4] = labels[0, 0] = 6
+    drawn = Counter(pixel_of(labels, 6, np.random.default_rng(seed)) for seed in range(900))
+    assert set(drawn) == {(1, 2), (2, 4), (0, 0)}
+    assert min(drawn.values()) > 240
+    assert pixel_of(labels, 5, np.random.default_rng(0)) is None
+
+
+def test_every_crop_shows_its_class(root: Path) -> None:
+    """A pixel may still fall between the nearest pixels of a scale below 1, so scales are 1 and above."""
+    dataset = CamVid(root, "train")
+    view = Augmentation(**{**BALANCED_VIEW.__dict__, "scales": (1.0, 2.0)})
+    balance = ClassBalance(class_pixels(dataset, workers=1), share=1.0)
+    stream = TrainingStream(dataset, view, seed=0, length=300, balance=balance)
+    shown = [set(stream[k].labels.unique().tolist()) for k in range(300)]
+    assert [stream[k].name for k in range(9)] == [dataset.name(stream.index(k)) for k in range(9)]
+    for k, labels in enumerate(shown):
+        pick = balance.pick(stream._rng(2, k))
+        assert pick is not None
+        assert pick.label in labels
+    assert sum(7 in labels for labels in shown) > 80
+
+
+def test_without_it_the_stream_is_the_same(root: Path) -> None:
+    dataset = CamVid(root, "train")
+    pixels = class_pixels(dataset, workers=1)
+    plain = TrainingStream(dataset, BALANCED_VIEW, seed=0, length=40)
+    none, some = (
+        TrainingStream(dataset, BALANCED_VIEW, 0, 40, balance=ClassBalance(pixels, share)) for share in (0.0, 0.5)
+    )
+    assert all(torch.equal(none[k].image, plain[k].image) for k in range(40))
+    same = sum(torch.equal(some[k].image, plain[k].image) for k in range(40))
+    assert 8 < same < 32
+
+
+def test_positions_show_the_focus_and_are_uniform() -> None:
+    """A side of 40 with a crop of 10: a focus at 3 leaves positions 0..3, one at 20 leaves 11..20."""
+    for focus, allowed in ((3, range(0, 4)), (20, range(11, 21)), (39, range(30, 31))):
+        rng = np.random.default_rng(0)
+        firsts = Counter(Augmentation._span(40, 10, 1.0, rng.random(), focus).first for _ in range(2000))
+        assert set(firsts) == set(allowed)
+        assert min(firsts.values()) > 0.7 * 2000 / len(allowed)

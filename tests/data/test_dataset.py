@@ -1,0 +1,344 @@
+"""What all data sets share: label tables, layouts, split lists, classes, the registry and ground truth by path."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gffnet.data.dataset import (
+    DATASETS,
+    IGNORE,
+    Classes,
+    Dataset,
+    Files,
+    LabelTable,
+    Layout,
+    Truth,
+    identity,
+    list_files,
+    read_list,
+    register_dataset,
+)
+from gffnet.data.datasets import class_count, dataset_classes, open_dataset, thin_classes
+from gffnet.errors import UserError
+from gffnet.registry import NAMES
+from gffnet.streets import write_streets
+from tests.data.trees import (
+    ade20k_tree,
+    camvid_tree,
+    cityscapes_tree,
+    coco_stuff_tree,
+    folder_tree,
+    ids,
+    pascal_context_tree,
+    picture,
+    save,
+)
+
+# Label tables.
+
+FILE = Path("some/mask.png")
+TABLE = LabelTable({0: 255, 7: 0, 8: 1, 400: 2}, legal="0, 7, 8, 400", hint="write it anew")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.int32, np.int64, np.uint32])
+def test_ids_become_train_ids(dtype: type) -> None:
+    ids = np.array([[7, 8, 0], [0, 7, 7]], dtype)
+    train_ids = TABLE(ids, FILE)
+    assert train_ids.dtype == np.uint8
+    assert train_ids.tolist() == [[0, 1, 255], [255, 0, 0]]
+
+
+def test_ids_that_eight_bits_do_not_hold() -> None:
+    assert TABLE(np.array([[400, 0]], np.int32), FILE).tolist() == [[2, 255]]
+
+
+@given(st.lists(st.integers(-(2**31), 2**31 - 1), min_size=1, max_size=20))
+def test_every_other_id_is_refused(values: list[int]) -> None:
+    ids = np.array([values], np.int32)
+    expected = [value in {0, 7, 8, 400} for value in values]
+    assert TABLE.known(ids).tolist() == [expected]
+    if all(expected):
+        assert TABLE(ids, FILE).shape == ids.shape
+    else:
+        with pytest.raises(
+            UserError, match=r"label map some/mask\.png: value -?\d+ at row 0, column \d+ is no label id"
+        ):
+            TABLE(ids, FILE)
+
+
+def test_the_error_says_where_and_how_many() -> None:
+    ids = np.zeros((3, 4), np.uint8)
+    ids[1, 2], ids[2, 0] = 9, 200
+    with pytest.raises(UserError) as caught:
+        TABLE(ids, FILE)
+    assert str(caught.value) == (
+        "label map some/mask.png: value 9 at row 1, column 2 is no label id: they are 0, 7, 8, 400. 2 of its 12 pixels "
+        "are wrong: write it anew."
+    )
+
+
+def test_legal_ids_and_text() -> None:
+    assert TABLE.legal_ids().tolist() == [0, 7, 8, 400]
+    same, other = LabelTable({400: 2, 8: 1, 7: 0, 0: 255}, legal="x"), LabelTable({0: 255, 7: 0, 8: 1}, legal="x")
+    assert TABLE.text() == same.text() != other.text()
+
+
+def test_identity() -> None:
+    assert identity(3) == {0: 0, 1: 1, 2: 2, 255: 255}
+    assert identity(2, ignored=2) == {0: 0, 1: 1, 2: 255}
+    assert identity(2, ignored=None) == {0: 0, 1: 1}
+
+
+# Layouts, on a made-up data set.
+
+
+def made_up_splits(root: Path) -> list[str]:
+    return sorted(folder.name for folder in root.glob("p-*"))
+
+
+def made_up_pairs(root: Path, split: str) -> Files:
+    return [(path, path.with_suffix(".mask")) for path in sorted((root / split).glob("*.picture"))]
+
+
+LAYOUT = Layout("mine", "p-*/*.picture", "It comes from nowhere.", made_up_splits, made_up_pairs)
+OTHER = replace(LAYOUT, others={"**/*.theirs": "This is theirs: get mine."})
+
+
+def tree(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def test_files_of_several_splits(tmp_path: Path) -> None:
+    root = tree(tmp_path, "p-a/1.picture", "p-a/1.mask", "p-b/2.picture", "p-b/2.mask", "p-b/0.picture", "p-b/0.mask")
+    found = [image.name for image, _ in list_files(LAYOUT, root, "p-b+p-a")]
+    assert found == ["0.picture", "2.picture", "1.picture"]
+
+
+def test_another_release_is_told_rather_than_a_folder_nearby(tmp_path: Path) -> None:
+    tree(tmp_path / "right", "p-a/1.picture")
+    tree(tmp_path, "x.theirs")
+    assert LAYOUT.other_release(tmp_path) is None
+    assert OTHER.other_release(tmp_path) == "This is theirs: get mine."
+    with pytest.raises(UserError, match=rf"at {tmp_path}: .*\. {tmp_path}/right looks like it: pass --root"):
+        list_files(LAYOUT, tmp_path, "p-a")
+    with pytest.raises(UserError, match=r"does not look like this data set\. This is theirs: get mine\.$"):
+        list_files(OTHER, tmp_path, "p-a")
+
+
+def test_the_remedy_where_nothing_is_near(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"data set 'mine' at .*: there is no such folder\. It comes from nowhere\."):
+        list_files(LAYOUT, tmp_path / "none" / "none", "p-a")
+
+
+def test_missing_files_are_counted(tmp_path: Path) -> None:
+    root = tree(tmp_path, "p-a/1.picture", "p-a/1.mask", "p-a/2.picture", "p-a/3.picture")
+    with pytest.raises(UserError, match=r"2 of the 3 samples of split 'p-a' lack their label map, the first .*2\.mask"):
+        list_files(LAYOUT, root, "p-a")
+
+
+def test_split_lists_give_base_names(tmp_path: Path) -> None:
+    lines = [
+        "2008_000002",
+        "JPEGImages/2008_000003.jpg labels/2008_000003.png",
+        "",
+        "C:\\voc\\2008_000007.jpg  1",
+        " x ",
+    ]
+    (tmp_path / "train.txt").write_text("\r\n".join(lines))
+    assert read_list(tmp_path / "train.txt") == ["2008_000002", "2008_000003", "2008_000007", "x"]
+
+
+def test_unreadable_split_lists(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_bytes(b"\xff\xfe\x00")
+    for name in ("train.txt", "val.txt"):
+        with pytest.raises(UserError, match=rf"split list .*{name} cannot be read .*\. Restore it from the release\."):
+            read_list(tmp_path / name)
+
+
+# Ground truth by path.
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("streets")
+    write_streets(root, 2, 3, (128, 256))
+    return root
+
+
+def test_labels_are_those_of_the_sample(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    val = open_dataset("streets", scenes, "val")
+    truth = Truth([open_dataset("streets", scenes, "train"), val])
+    for index in range(len(val)):
+        labels = truth.labels(val.files[index][0])
+        assert labels is not None
+        assert len(np.unique(labels)) > 2
+        assert np.array_equal(labels, val[index].labels.numpy())
+    monkeypatch.chdir(scenes.parent)
+    relative = Path(scenes.name) / ".." / val.files[1][0].relative_to(scenes.parent)
+    assert np.array_equal(truth.labels(relative), val[1].labels.numpy())
+
+
+def test_classes_are_those_of_the_data_set(scenes: Path) -> None:
+    val = open_dataset("streets", scenes, "val")
+    assert Truth([val]).classes == tuple(val.classes.names)
+    assert Truth([]).classes is None
+
+
+def test_an_image_of_no_data_set_has_none(scenes: Path, tmp_path: Path) -> None:
+    assert Truth([open_dataset("streets", scenes, "val")]).labels(tmp_path / "photo.jpg") is None
+    assert Truth([]).labels(tmp_path / "photo.jpg") is None
+
+
+def test_samples_by_name(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    val = open_dataset("streets", scenes, "val")
+    truth = Truth([val])
+    assert truth.image(Path(val.name(2))) == val.files[2][0]
+    assert Truth([]).image(Path("nobody")) == Path("nobody")
+    wrong = val.name(1)[:-1]
+    with pytest.raises(UserError, match=f"^{wrong} is neither a file nor the name of an image .* Did you mean"):
+        truth.image(Path(wrong))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / val.name(2)).touch()
+    assert truth.image(Path(val.name(2))) == Path(val.name(2)), "a file that is there is what is meant"
+
+
+# The registry.
+
+
+TREES = {
+    "cityscapes": cityscapes_tree,
+    "ade20k": ade20k_tree,
+    "pascal_context": pascal_context_tree,
+    "coco_stuff_10k": coco_stuff_tree,
+    "camvid": camvid_tree,
+    "streets": cityscapes_tree,
+    "folder": folder_tree,
+}
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_every_data_set_is_opened_by_name(tmp_path: Path, name: str) -> None:
+    dataset = open_dataset(name, TREES[name](tmp_path), "train+val")
+    assert dataset.layout.name == name
+    assert len(dataset) == len(dataset.files) > 2
+    assert name == "folder" or dataset.classes == dataset_classes(name)
+    for i in range(len(dataset)):
+        assert dataset[i].name == dataset.name(i)
+        assert np.array_equal(dataset[i].labels, dataset.labels(i))
+
+
+def test_a_data_set_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DATASETS, "_entries", dict(DATASETS._entries))
+    monkeypatch.setitem(NAMES, "data set", list(NAMES["data set"]))
+
+    @register_dataset("mine")
+    class Mine(Dataset):
+        classes = Classes.parse("ground #808080, tree trunk #804000")
+        table = LabelTable(identity(2), legal="0, 1, 255")
+        layout = replace(LAYOUT, pairs=lambda root, split: [(path, path) for path in sorted(root.glob("p-a/*.png"))])
+
+    save(tmp_path / "p-a" / "1.png", ids(0, 2))
+    (tmp_path / "p-a" / "1.picture").touch()
+    dataset = open_dataset("mine", tmp_path, "p-a")
+    assert isinstance(dataset, Mine)
+    assert np.array_equal(dataset[0].labels, ids(0, 2))
+    assert dataset_classes("mine").names == ("ground", "tree trunk")
+    assert (class_count("mine"), thin_classes("mine")) == (2, ())
+    assert "mine" in NAMES["data set"]
+
+
+def test_streets_are_named_in_errors(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"data set 'streets' .*gffnet data streets --out DIR"):
+        open_dataset("streets", tmp_path, "val")
+
+
+def test_mistaken_names(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"data set 'camvit' is unknown. Did you mean 'camvid'\?"):
+        open_dataset("camvit", tmp_path, "val")
+    with pytest.raises(UserError, match=r"data set 'camvid': its folder is not given. Pass --root DIR"):
+        open_dataset("camvid", None, "val")
+    with pytest.raises(UserError, match=r"data set 'citiscapes' is unknown. Did you mean 'cityscapes'"):
+        class_count("citiscapes")
+    with pytest.raises(
+        UserError, match=r"data set 'folder' has no classes of its own: they stand in the classes\.yaml"
+    ):
+        dataset_classes("folder")
+
+
+def test_images_and_label_maps_have_one_size(tmp_path: Path) -> None:
+    root = camvid_tree(tmp_path)
+    save(root / "train" / "train_001.png", picture(1, (12, 15)))
+    message = r"train_001\.png is 15x12 pixels, but its label map .*train_001\.png is 16x12: they must be of one size"
+    with pytest.raises(UserError, match=message):
+        open_dataset("camvid", root, "train")[1]
+
+
+# Classes.
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("ade20k", 150),
+        ("camvid", 11),
+        ("cityscapes", 19),
+        ("streets", 19),
+        ("pascal_context", 59),
+        ("coco_stuff_10k", 171),
+    ],
+)
+def test_every_class_has_a_name_and_a_colour_of_its_own(name: str, count: int) -> None:
+    classes = dataset_classes(name)
+    assert len(classes.names) == len(set(classes.names)) == count
+    assert len(classes.palette) == count
+    shared = {classes.palette[classes.names.index("road")]} if name == "ade20k" else set()  # with skyscraper
+    assert {colour for colour in classes.palette if classes.palette.count(colour) > 1} == shared
+    assert all(0 <= level <= 255 for colour in classes.palette for level in colour)
+    assert class_count(name) == count <= IGNORE
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "class_name", "colour"),
+    [
+        ("camvid", 0, "sky", (128, 128, 128)),
+        ("camvid", 4, "pavement", (60, 40, 222)),
+        ("camvid", 10, "bicyclist", (0, 128, 192)),
+        ("cityscapes", 0, "road", (128, 64, 128)),
+        ("cityscapes", 6, "traffic light", (250, 170, 30)),
+        ("streets", 18, "bicycle", (119, 11, 32)),
+        ("ade20k", 0, "wall", (120, 120, 120)),
+        ("ade20k", 44, "chest of drawers", (6, 51, 255)),
+        ("ade20k", 89, "television", (0, 255, 194)),
+        ("ade20k", 149, "flag", (92, 0, 255)),
+        ("pascal_context", 0, "aeroplane", (128, 0, 0)),
+        ("pascal_context", 19, "tvmonitor", (0, 64, 128)),
+        ("pascal_context", 27, "clothes", (64, 64, 128)),
+        ("pascal_context", 58, "wood", (192, 192, 64)),
+        ("coco_stuff_10k", 0, "person", (255, 89, 0)),
+        ("coco_stuff_10k", 11, "stop sign", None),
+        ("coco_stuff_10k", 79, "toothbrush", None),
+        ("coco_stuff_10k", 80, "banner", (128, 44, 0)),
+        ("coco_stuff_10k", 170, "wood", None),
+    ],
+)
+def test_order(name: str, label: int, class_name: str, colour: tuple[int, int, int] | None) -> None:
+    classes = dataset_classes(name)
+    assert classes.names[label] == class_name
+    assert colour in (None, classes.palette[label])
+
+
+@pytest.mark.parametrize("name", ["camvid", "cityscapes", "streets"])
+def test_thin_classes_are_classes(name: str) -> None:
+    assert set(thin_classes(name)) < set(dataset_classes(name).names)
+    assert "pole" in thin_classes(name)
+
+
+def test_no_thin_classes_are_stated() -> None:
+    assert thin_classes("ade20k") == thin_classes("folder") == thin_classes("unknown") == ()
