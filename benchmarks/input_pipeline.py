@@ -9,8 +9,8 @@ PSPNet's and mmseg's training, scaling eight bits as mmseg does, which is faster
 tensors; albumentations with OpenCV's threads off. Ours hands out uint8, for the network normalises, on its device;
 users of the others take normalised float32, contiguous as batches are. So the first table compares what each is used
 for, the second float32 from all (ours by the network's code, on the same core), the third uint8 as it lies in memory.
-"of classic" is the ratio of speeds, "decoding" the share of the decoder alone. The disk (files are in the page cache), batching, workers and the device are
-left out.
+"of classic" is the ratio of speeds, "decoding" the share of the decoder alone. The disk (files are in the page cache),
+batching, workers and the device are left out.
 """
 
 import argparse

@@ -10,8 +10,7 @@ import torch
 
 import gffnet.evaluation.evaluate as evaluation
 import gffnet.gates.ablation as ablation
-from gffnet.data.dataset import Classes
-from gffnet.data.dataset import Dataset
+from gffnet.data.dataset import Classes, Dataset
 from gffnet.errors import UserError
 from gffnet.evaluation.evaluate import evaluate
 from gffnet.gates.ablation import ablate, difference, predict_edited, remove_partial
