@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -22,9 +22,6 @@ from torchvision.tv_tensors import Image, Mask
 from gffnet.data.io import read_image, read_labels
 from gffnet.errors import UserError, nearest
 from gffnet.registry import Registry
-
-if TYPE_CHECKING:
-    from gffnet.data.cache import Cache
 
 IGNORE = 255
 """The label of pixels that count neither in the loss nor in a score."""
@@ -222,6 +219,16 @@ class Sample(NamedTuple):
     name: str
 
 
+class SampleCache(Protocol):
+    """Where a data set looks samples up before it reads them; `gffnet.data.cache` has one."""
+
+    def read(self, dataset: "Dataset", index: int) -> Sample | None:
+        """Sample `index`; None if it is not cached."""
+
+    def read_labels(self, dataset: "Dataset", index: int) -> UInt8[np.ndarray, "h w"] | None:
+        """The train ids of sample `index`; None if it is not cached."""
+
+
 class Dataset(torch.utils.data.Dataset[Sample]):
     """Images with label maps. Subclasses state `classes`, `table` and `layout`.
 
@@ -240,7 +247,7 @@ class Dataset(torch.utils.data.Dataset[Sample]):
     layout: Layout
     thin_classes: tuple[str, ...] = ()
     """Classes that are thin or small in most images; tables average them separately."""
-    cache: "Cache | None" = None
+    cache: "SampleCache | None" = None
     """Where samples are looked up before they are read; see `with_cache`."""
 
     def __init__(self, root: Path, split: str, files: Files | None = None) -> None:
