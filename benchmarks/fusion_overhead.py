@@ -1,10 +1,10 @@
-"""What GFF and DFP cost on top of a PSPNet: wall time of one forward pass, and where the extra goes.
+"""The cost of GFF and DFP on top of a PSPNet: wall time of one forward pass, and of its parts.
 
     python benchmarks/fusion_overhead.py [--size 512x512] [--backbones r18 r101] [--runs 7] [--out FILE]
 
-Four networks take turns: PSPNet and PSPNet + GFF + DFP, each written out plainly and as executed here. "plain
-PSPNet" is the baseline of the first ratio: the same modules in their plain form, same dtype, memory format and
-threads. Weights are random; batch normalisation is not folded; eager mode.
+Four networks run interleaved: PSPNet and PSPNet + GFF + DFP, each in its reference and its efficient implementation
+(`gffnet.models.ops`), with the same dtype, memory format and threads. The first ratio is to the reference PSPNet, the
+second to the efficient one. Weights are random; batch normalization is not folded; eager mode.
 """
 
 import argparse
@@ -26,7 +26,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def main() -> None:
-    """Measure every backbone and dtype, print a table each, and keep it if asked."""
+    """Measure every backbone and dtype; print one table each, and write them if asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=size, default=(512, 512))
     parser.add_argument("--backbones", nargs="+", default=["r18", "r101"], choices=["r18", "r101"])
@@ -49,23 +49,23 @@ def measure(backbone: str, name: str, dtype: torch.dtype, size: tuple[int, int],
     image = torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
     networks = {kind: network(f"cityscapes/{kind}_{backbone}", dtype) for kind in ("pspnet", "gffnet")}
     calls = {
-        f"{kind} {form}": partial(forward, networks[kind], image, form == "plain")
-        for form in ("plain", "executed")
+        f"{kind} {form}": partial(forward, networks[kind], image, form == "reference")
+        for form in ("reference", "efficient")
         for kind in networks
     }
     seconds = interleaved(calls, runs)
     lines = [
         f"**{backbone}, {name}**",
         "",
-        "| network | form | ms | range | of plain PSPNet | of our PSPNet |",
+        "| network | implementation | ms | range | of reference PSPNet | of efficient PSPNet |",
         "|---|---|---|---|---|---|",
     ]
     for call, values in seconds.items():
         t = timing(values)
-        of_plain, of_ours = (ratios(values, seconds[f"pspnet {form}"]) for form in ("plain", "executed"))
+        of_reference, of_efficient = (ratios(values, seconds[f"pspnet {form}"]) for form in ("reference", "efficient"))
         lines.append(
             f"| {' | '.join(call.split())} | {1e3 * t.median:.0f} | {1e3 * t.low:.0f}-{1e3 * t.high:.0f} "
-            f"| {_spread(of_plain)} | {_spread(of_ours)} |"
+            f"| {_spread(of_reference)} | {_spread(of_efficient)} |"
         )
     return [*lines, "", *parts(networks["gffnet"], image, runs)]
 
@@ -75,21 +75,22 @@ def _spread(ratio: Timing) -> str:
 
 
 def parts(net: SegmentationModel, image: Tensor, runs: int) -> list[str]:
-    """Where the time of GFF + DFP goes, part by part, plain and as executed."""
+    """Measure every part of GFF + DFP, reference and efficient."""
     calls = {}
-    for form in ("plain", "executed"):
-        calls |= {f"{part} {form}": call for part, call in _part_calls(net, image, form == "plain").items()}
+    for form in ("reference", "efficient"):
+        calls |= {f"{part} {form}": call for part, call in _part_calls(net, image, form == "reference").items()}
     seconds = {name: timing(values) for name, values in interleaved(calls, runs).items()}
-    lines = ["| part of GFFNet | plain ms | executed ms |", "|---|---|---|"]
+    lines = ["| part of GFFNet | reference ms | efficient ms |", "|---|---|---|"]
     for part in _part_calls(net, image, False):
         lines.append(
-            f"| {part} | {1e3 * seconds[part + ' plain'].median:.1f} | {1e3 * seconds[part + ' executed'].median:.1f} |"
+            f"| {part} | {1e3 * seconds[part + ' reference'].median:.1f} "
+            f"| {1e3 * seconds[part + ' efficient'].median:.1f} |"
         )
     return lines
 
 
-def _part_calls(net: SegmentationModel, image: Tensor, plain: bool) -> dict[str, Callable[[], object]]:
-    """Calls that run one part each, on inputs made beforehand."""
+def _part_calls(net: SegmentationModel, image: Tensor, reference: bool) -> dict[str, Callable[[], object]]:
+    """Return calls that run one part each, on inputs computed beforehand."""
     assert net.fusion is not None
     assert net.pyramid is not None
     size = (image.shape[-2], image.shape[-1])
@@ -100,7 +101,7 @@ def _part_calls(net: SegmentationModel, image: Tensor, plain: bool) -> dict[str,
     ys = net.pyramid(y0, fused)
 
     def timed(call: Callable[[], object]) -> object:
-        use_reference(net, plain)
+        use_reference(net, reference)
         return call()
 
     calls: dict[str, Callable[[], object]] = {
@@ -116,14 +117,14 @@ def _part_calls(net: SegmentationModel, image: Tensor, plain: bool) -> dict[str,
 
 
 def network(recipe: str, dtype: torch.dtype) -> SegmentationModel:
-    """The recipe's network with random weights, ready to run."""
+    """Build the network of a recipe with random weights."""
     bare = load_recipe(recipe).model.without_weights()
     return build_network(bare, CLASSES).eval().to(dtype=dtype, memory_format=torch.channels_last)
 
 
-def forward(net: SegmentationModel, image: Tensor, plain: bool) -> Tensor:
-    """One forward pass in the form asked for."""
-    use_reference(net, plain)
+def forward(net: SegmentationModel, image: Tensor, reference: bool) -> Tensor:
+    """Run one forward pass."""
+    use_reference(net, reference)
     out: Tensor = net(image).logits
     return out
 

@@ -3,11 +3,11 @@
     python benchmarks/inference.py [--backbones r18 r101] [--sizes 360x480 512x512 1024x2048] [--kernels 1 3]
                                    [--only VARIANT ...] [--runs 5] [--device cpu] [--out FILE]
 
-Variants take turns in one process, so that a slow moment strikes them alike. Before and after every sample the machine
-multiplies two matrices; a sample beside a product slower than 0.8 of the best is thrown away and taken again.
+Variants run interleaved in one process, so that a slow moment affects all of them. Before and after every sample two
+matrices are multiplied; a sample beside a product slower than 0.8 of the best is discarded and repeated.
 
-- `plain`: the same network as its paper writes it, channels-first, float32, not folded: what ratios are to.
-- `float32`, `bfloat16`, `compiled`: what `gffnet predict` runs, in exact float32, in the number format that it picks on
+- `reference`: the same network as the paper writes it, channels-first, float32, not folded; ratios are to it.
+- `float32`, `bfloat16`, `compiled`: what `gffnet predict` runs, in exact float32, in the precision that it picks on
   this machine, and that compiled.
 - `PSPNet (smp)`, `FPN (smp)`, `UPerNet (smp)`, `DeepLabV3 (torchvision)`: other networks on the same kind of backbone,
   channels-last, float32, in inference mode; in brackets `, bf16`: under autocast, as their documentation says.
@@ -53,7 +53,7 @@ Label = Callable[[Tensor], object]
 """An image, uint8 (3, H, W), to its label map."""
 
 BACKBONES = {"r18": "resnet18", "r101": "resnet101"}
-OURS = ("plain", "float32", "bfloat16", "compiled")
+OURS = ("reference", "float32", "bfloat16", "compiled")
 PEERS = {"PSPNet (smp)": smp.PSPNet, "FPN (smp)": smp.FPN, "UPerNet (smp)": smp.UPerNet}
 DEEPLAB = "DeepLabV3 (torchvision)"
 ENGINES = ("ONNX Runtime", "OpenVINO")
@@ -75,7 +75,7 @@ class Case(NamedTuple):
 
 
 def main() -> None:
-    """Measure, print, and keep it if asked."""
+    """Measure, print, and write the tables if asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbones", nargs="+", default=list(BACKBONES), choices=list(BACKBONES))
     parser.add_argument("--sizes", nargs="+", type=size, default=[(360, 480), (512, 512), (1024, 2048)])
@@ -177,8 +177,8 @@ def product(device: str, dtype: torch.dtype, side: int = 1536) -> float:
 def variant(name: str, case: Case) -> Label | None:
     """The function of a variant; None where there is no such network, or its package is not installed."""
     device = torch.device(case.device)
-    if name == "plain":
-        return partial(labels_of, set_up(gffnet(case), device, plain=True), torch.float32)
+    if name == "reference":
+        return partial(labels_of, set_up(gffnet(case), device, reference=True), torch.float32)
     if name in OURS:
         precision = Precision(torch.float32, "") if name == "float32" else pick_precision("auto", device)
         predictor = Predictor(gffnet(case), config(case), device, precision, compiled=name == "compiled")
@@ -190,10 +190,10 @@ def variant(name: str, case: Case) -> Label | None:
     return None if network is None else partial(labels_of, set_up(network, device), dtype)
 
 
-def set_up(network: nn.Module, device: torch.device, plain: bool = False) -> nn.Module:
-    """A network in evaluation on its device: plain and channels-first, or channels-last."""
+def set_up(network: nn.Module, device: torch.device, reference: bool = False) -> nn.Module:
+    """Move a network in evaluation to its device: the reference channels-first, others channels-last."""
     network = network.eval().to(device)
-    if plain:
+    if reference:
         use_reference(network)
         return network
     return network.to(memory_format=torch.channels_last)
@@ -269,7 +269,7 @@ def work(name: str, case: Case, size: tuple[int, int]) -> int:
         network = (other or gffnet(case)).eval()
         sides = size if other is None else [-(-side // 32) * 32 for side in size]
         image = torch.empty(1, 3, *sides)
-    use_reference(network, name == "plain")
+    use_reference(network, name == "reference")
     return count_macs(network, image)
 
 

@@ -17,6 +17,7 @@ import sys
 import urllib.request
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any, NamedTuple
@@ -225,11 +226,17 @@ def identify_model(state: Mapping[str, Tensor]) -> str | None:
     shapes = _shapes(state)
     for parameter, names in COMMON_MODELS:
         for name in names if parameter in state else ():
-            with torch.device("meta"):
-                expected = _shapes(timm.create_model(name, num_classes=0).state_dict())
+            expected = _model_shapes(name)
             if all(shapes.get(key) == shape for key, shape in expected.items()) and len(shapes) - len(expected) <= 2:
                 return name
     return None
+
+
+@cache
+def _model_shapes(name: str) -> dict[str, Size]:
+    """Return the shapes of a timm model without classifier."""
+    with torch.device("meta"):
+        return _shapes(timm.create_model(name, num_classes=0).state_dict())
 
 
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, Size]:
