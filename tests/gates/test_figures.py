@@ -24,7 +24,7 @@ NASTY = ["$a_b$", "_hidden", "<b>&", r"\frac{", "道"]
 PALETTE = [(10 * k, 200, 99) for k in range(5)]
 
 
-def test_colours_run_from_dark_to_bright():
+def test_colors_run_from_dark_to_bright():
     lightness = color_table() @ np.array([0.299, 0.587, 0.114])
     assert (np.diff(lightness) > -1).all()
     assert lightness[0] < 40
@@ -32,8 +32,8 @@ def test_colours_run_from_dark_to_bright():
 
 
 def test_gate_colors_are_the_ends_of_the_table():
-    colours = gate_colors(np.array([[0.0, 1.0]], np.float32))
-    assert np.array_equal(colours[0], color_table()[[0, 255]])
+    colors = gate_colors(np.array([[0.0, 1.0]], np.float32))
+    assert np.array_equal(colors[0], color_table()[[0, 255]])
 
 
 @pytest.mark.filterwarnings("ignore:Glyph")
@@ -46,7 +46,7 @@ def test_figures_of_any_shape_and_names(size, levels):
     figure = gates_figure("cost$ _1_.png", image, result, NASTY, PALETTE)
     assert figure.dtype == np.uint8
     assert figure.ndim == 3
-    assert (figure == (0x44, 1, 0x54)).all(-1).any(), "the colour of a closed gate"
+    assert (figure == (0x44, 1, 0x54)).all(-1).any(), "the color of a closed gate"
     closings = [Closing(closed, labels[::-1].copy(), labels[::-1] != labels) for closed in ((1,), (1, 2))]
     for truth in (None, np.roll(labels, 1)):
         assert closing_figure("name", image, result, closings, NASTY, PALETTE, 0.5, truth).shape[2] == 3
@@ -73,9 +73,9 @@ DICHROMATS = {
 """What linear RGB looks like to eyes that lack one kind of cone (Machado, Oliveira and Fernandes, 2009)."""
 
 
-def seen(colours: np.ndarray, kind: str) -> np.ndarray:
+def seen(colors: np.ndarray, kind: str) -> np.ndarray:
     """Colours (n, 3) in 0..1 as such eyes see them."""
-    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    linear = np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
     linear = (linear @ np.array(DICHROMATS[kind]).T).clip(0, 1)
     return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
 
@@ -113,10 +113,10 @@ def test_figures_of_any_number_of_classes_and_gates(classes: int, levels: int, p
 
 
 @pytest.mark.parametrize("kind", DICHROMATS)
-def test_colours_differ_for_every_eye(kind: str) -> None:
+def test_colors_differ_for_every_eye(kind: str) -> None:
     lost, nothing, won = (matplotlib.colormaps[CHANGE_COLORS]([0.1, 0.5, 0.9])[i : i + 1, :3] for i in range(3))
     for one, other in ((lost, nothing), (nothing, won), (lost, won)):
         assert np.linalg.norm(seen(one, kind) - seen(other, kind)) > 0.3
-    lines = seen(np.array([matplotlib.colors.to_rgb(colour) for colour in LINE_COLORS]), kind)
+    lines = seen(np.array([matplotlib.colors.to_rgb(color) for color in LINE_COLORS]), kind)
     apart = np.linalg.norm(lines[:, None] - lines, axis=-1) + 9 * np.eye(len(lines))
     assert apart.min() > 0.1

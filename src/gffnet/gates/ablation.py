@@ -65,7 +65,7 @@ def predict_edited(
 
     A sliding window visits the same windows in the same order whatever the gates are. So the first pass keeps what it
     encodes on the device, and the others decode it again. Learned gates give the network's own output, bit for bit.
-    With a limit on memory, nothing is kept, and windows are encoded again for every edit.
+    With a limit on memory, nothing is stored, and windows are encoded again for every edit.
 
     Raises:
         UserError: the model has no gates, or there is no such level or value.
