@@ -158,7 +158,7 @@ def test_both_formats_hold_the_record(to: str) -> None:
     assert (record["precision"], record["smallest"]) == ("float32", 16)
     assert record["image"].startswith("uint8 (batch, 3, height, width), RGB in 0..255")
     assert record["config"]["classes"] == list(CAMVID.names)
-    assert record["config"]["palette"] == [list(colour) for colour in CAMVID.palette]
+    assert record["config"]["palette"] == [list(color) for color in CAMVID.palette]
     assert (record["config"]["dataset"], record["config"]["recipe"]) == ("camvid", "tests/export")
     assert record["config"]["evaluation"] == {"crop": None, "overlap": 1 / 3, "scales": [1.0], "flip": False}
 

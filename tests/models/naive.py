@@ -36,8 +36,8 @@ def conv(module: nn.Conv2d, x: Tensor) -> Tensor:
     )
 
 
-def normalised(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """Batch normalisation with the running statistics."""
+def normalized(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """Batch normalization with the running statistics."""
     mean, var, weight, bias = (
         v[None, :, None, None] for v in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
     )
@@ -45,8 +45,8 @@ def normalised(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
 
 
 def block(module: nn.Module, x: Tensor) -> Tensor:
-    """Convolution, batch normalisation (running statistics), ReLU, with the parameters of a `ConvBlock`."""
-    return normalised(module.norm, conv(module.conv, x)).clamp(min=0)
+    """Convolution, batch normalization (running statistics), ReLU, with the parameters of a `ConvBlock`."""
+    return normalized(module.norm, conv(module.conv, x)).clamp(min=0)
 
 
 def blocks(modules: Iterable[nn.Module], x: Tensor) -> Tensor:

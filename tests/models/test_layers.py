@@ -7,7 +7,7 @@ from tests.models import naive
 from tests.models.naive import assert_equal
 
 
-def test_norm_is_batch_normalisation_where_there_is_more_than_one_value():
+def test_norm_is_batch_normalization_where_there_is_more_than_one_value():
     ours, theirs = naive.randomised(Norm(3)).train(), nn.BatchNorm2d(3).double()
     theirs.load_state_dict(ours.state_dict())
     x = torch.randn(2, 3, 1, 1, dtype=torch.float64)
@@ -20,7 +20,7 @@ def test_norm_of_one_value_a_channel_uses_its_running_statistics_and_leaves_them
     before = {name: value.clone() for name, value in norm.state_dict().items()}
     x = torch.randn(1, 3, 1, 1, dtype=torch.float64, requires_grad=True)
     y = norm(x)
-    assert_equal(y, naive.normalised(norm, x))
+    assert_equal(y, naive.normalized(norm, x))
     assert_equal(norm.state_dict(), before)
     y.sum().backward()
     assert_equal(x.grad, (norm.weight / (norm.running_var + norm.eps).sqrt())[None, :, None, None])
@@ -34,7 +34,7 @@ def test_norm_in_evaluation_is_the_same_for_one_value_and_for_many():
 
 
 @pytest.mark.parametrize(("kernel", "dilation"), [(1, 1), (3, 1), (3, 4)])
-def test_block_is_convolution_normalisation_and_relu_at_the_size_of_its_map(kernel, dilation):
+def test_block_is_convolution_normalization_and_relu_at_the_size_of_its_map(kernel, dilation):
     block = naive.randomised(conv_block(3, 4, kernel, dilation))
     x = torch.randn(2, 3, 7, 9, dtype=torch.float64)
     y = block(x)
@@ -42,7 +42,7 @@ def test_block_is_convolution_normalisation_and_relu_at_the_size_of_its_map(kern
     assert_equal(y, naive.block(block, x))
 
 
-def test_block_has_no_bias_beside_its_normalisation():
+def test_block_has_no_bias_beside_its_normalization():
     assert [name for name, _ in conv_block(3, 4, 3).named_parameters()] == ["conv.weight", "norm.weight", "norm.bias"]
 
 

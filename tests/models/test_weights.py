@@ -450,7 +450,7 @@ class TestHub:
             assert "mirror.example cannot be reached" in hub_error()
         assert tried == [("mirror.example", 443), ("mirror.example", 80), ("mirror.example", 8080)]
 
-    def test_offline_by_choice_asks_nobody(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_hf_hub_offline_is_respected(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
         monkeypatch.setattr(weights, "reachable", None)
         assert "HF_HUB_OFFLINE is set" in hub_error()
