@@ -50,7 +50,7 @@ def demo(out: Path) -> Path:
     start, report_file, run = time.perf_counter(), out / "report.html", out / "run"
     begun, done = run.exists(), (run / "model" / CONFIG).is_file() and report_file.is_file()
     scenes = _scenes(out / "streets")
-    train(load_recipe(RECIPE), RECIPE, scenes, run, resume=True)
+    train(load_recipe(RECIPE), scenes, run, name=RECIPE, resume=True)
     if done:
         return report_file
     report = report_of(run, open_images("streets", scenes, "val"), shown=EXAMPLES)

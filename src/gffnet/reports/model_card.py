@@ -21,7 +21,7 @@ from gffnet.models.gffnet import SegmentationModel, build_network
 from gffnet.recipe import Recipe, TrainingRecipe, load_recipe
 from gffnet.reports.cost import count_macs
 from gffnet.reports.report import minutes, record_facts
-from gffnet.training.record import RECORD
+from gffnet.training.run_folder import RECORD
 
 _SOURCES = {
     "cityscapes": "Cityscapes (Cordts et al., CVPR-16)",

@@ -33,7 +33,7 @@ from gffnet.reports.cost import costs
 from gffnet.reports.pictures import Picture, gate_picture, label_picture, marked_picture, photo, share_picture
 from gffnet.templates import fill
 from gffnet.training.callbacks import HISTORY, read_history
-from gffnet.training.record import RECORD
+from gffnet.training.run_folder import RECORD
 
 WIDTH, HEIGHT = 520, 300
 LEFT, RIGHT, TOP, BOTTOM = 72, 28, 14, 50

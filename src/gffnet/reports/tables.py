@@ -35,8 +35,7 @@ from gffnet.files import atomic_write
 from gffnet.recipe import ModelRecipe, Recipe, load_recipe, recipe_from_mapping, recipe_names
 from gffnet.reports.cost import costs
 from gffnet.templates import fill
-from gffnet.training.record import RECORD
-from gffnet.training.run_folder import differences
+from gffnet.training.run_folder import RECORD, differences
 
 # ----------------------------------------------------------------------------------------------------------------------
 # Scored runs: what `gffnet evaluate --out` wrote, and what the run folder around it tells

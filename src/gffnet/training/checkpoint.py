@@ -1,4 +1,4 @@
-"""What a run keeps of its network on the way: the best, the last, and every so many iterations one for good."""
+"""Checkpoints and models that a run writes: the best, the last, and every so many iterations one that stays."""
 
 from pathlib import Path
 from typing import Any
@@ -12,24 +12,26 @@ from gffnet.files import atomic_file
 from gffnet.inference.model_io import save_model
 
 
-class WholeCheckpoints(TorchCheckpointIO):
-    """Writes checkpoints beside their place, has them on the disk, and moves them there: whole at every moment."""
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Write checkpoints atomically: to a file beside their place, synced to disk and then renamed."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write a checkpoint.
 
         Raises:
-            CannotWrite: there is no room; the checkpoint before is as it was.
+            CannotWrite: the disk is full; the previous checkpoint is unchanged.
         """
         with atomic_file(Path(path), durable=True) as file:
             try:
                 torch.save(checkpoint, file)
-            except RuntimeError as error:  # torch's writer hides the reason that the system gave
+            except RuntimeError as error:  # torch's writer hides the system's reason
                 raise OSError(f"{error.__context__ or error}") from None
 
 
-class KeepBest(Callback):
-    """Writes `best/` whenever a validation beats all before it."""
+class BestModel(Callback):
+    """Save the network to a model folder whenever a validation has the best mIoU so far."""
+
+    state_key = "KeepBest"  # its name in the checkpoints of version 0.1.0
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -47,19 +49,19 @@ class KeepBest(Callback):
         return {"best": self.best}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from the best score of an interrupted run."""
+        """Restore the best score of an interrupted run."""
         self.best = state["best"]
 
 
-class KeepLast(Callback):
-    """Writes the checkpoint that `--resume` goes on from.
+class LastCheckpoint(Callback):
+    """Write the checkpoint that `--resume` loads.
 
-    Where an iteration ends with a validation it is written after that, so that a resumed run repeats an interrupted
-    validation and knows the best score of a finished one. `KeepBest` and `History` must be called before.
+    Where a validation follows an iteration, the checkpoint is written after it: a resumed run repeats an interrupted
+    validation, and knows the best score of a finished one. `BestModel` and `History` must come before this callback.
     """
 
     def __init__(self, path: Path, every: int, validate_every: int, keep_every: int | None = None) -> None:
-        """Iterations between checkpoints, between validations, and between checkpoints that are kept for good."""
+        """Initialise with iterations between checkpoints, validations, and checkpoints that are never replaced."""
         self.path = path
         self.every = every
         self.validate_every = validate_every
@@ -67,17 +69,17 @@ class KeepLast(Callback):
         self.saved = 0
 
     def on_train_start(self, trainer: Trainer, task: Any) -> None:
-        """Know what is saved already where a run goes on."""
+        """A resumed run starts from a saved iteration."""
         self.saved = trainer.global_step
 
     def on_train_batch_end(self, trainer: Trainer, task: Any, outputs: Any, batch: Any, index: int) -> None:
-        """Save, if it is time and no validation follows."""
+        """Save if it is time and no validation follows."""
         step = trainer.global_step
-        if (step % self.every == 0 or self._is_kept(step)) and step % self.validate_every:
+        if (step % self.every == 0 or self._stays(step)) and step % self.validate_every:
             self.save(trainer, task)
 
     def on_validation_end(self, trainer: Trainer, task: Any) -> None:
-        """Save what a validation during training has changed."""
+        """Save after a validation during training."""
         if trainer.state.fn == TrainerFn.FITTING:
             self.save(trainer, task)
 
@@ -86,20 +88,20 @@ class KeepLast(Callback):
         self.save(trainer, task)
 
     def save(self, trainer: Trainer, task: Any) -> None:
-        """Write the checkpoint of this iteration, unless it is there; on all processes at once.
+        """Write the checkpoint of this iteration unless it exists; all ranks must call this together.
 
         Raises:
-            RunFailed: the loss has broken down since the last one, which is kept then.
-            CannotWrite: there is no room.
+            RunFailed: the loss has diverged since the last checkpoint, which is kept.
+            CannotWrite: the disk is full.
         """
         step = trainer.global_step
         if step == self.saved:
             return
-        task.watch.check()
-        if self._is_kept(step):
+        task.divergence.check()
+        if self._stays(step):
             trainer.save_checkpoint(self.path.with_name(f"iteration_{step}{self.path.suffix}"))
         trainer.save_checkpoint(self.path)
         self.saved = step
 
-    def _is_kept(self, step: int) -> bool:
+    def _stays(self, step: int) -> bool:
         return self.keep_every is not None and step % self.keep_every == 0

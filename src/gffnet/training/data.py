@@ -1,4 +1,4 @@
-"""Batches for training, single images for validation: of every process its own share."""
+"""The data of a run: training batches from an iteration on, and single validation images, divided among the ranks."""
 
 import os
 import signal
@@ -13,44 +13,43 @@ from gffnet.data.dataset import IGNORE, Sample
 from gffnet.data.loader import ClassBalance, TrainingStream, collate
 from gffnet.data.transforms import Augmentation
 from gffnet.recipe import Recipe
-from gffnet.training.launch import Launch
 
 
-class Shares(Sampler[list[int]]):
-    """The items of a stream that one process takes in iteration `first`, `first + 1`, ...
+class IterationSampler(Sampler[list[int]]):
+    """The items of a stream that one rank loads in iterations `first`, ..., `iterations - 1`.
 
-    Iteration i is items `i batch, ..., (i + 1) batch - 1` however many processes share them: process r takes the r-th
-    part of them. The length is that of the whole stream: Lightning counts on from the iteration of the checkpoint, and
-    ends an epoch where that count meets the length.
+    Iteration i consists of the items `i batch, ..., (i + 1) batch - 1` whatever the world size: rank r takes the r-th
+    part of them. The length is that of the whole stream: Lightning continues counting from the iteration of the
+    checkpoint, and ends the epoch where that count meets the length.
     """
 
-    def __init__(self, first: int, iterations: int, batch: int, rank: int = 0, processes: int = 1) -> None:
-        """`batch` must be a multiple of `processes`."""
+    def __init__(self, first: int, iterations: int, batch: int, rank: int = 0, world_size: int = 1) -> None:
+        """Initialise; `batch` must be a multiple of `world_size`."""
         self.first = first
         self.iterations = iterations
         self.batch = batch
-        self.share = batch // processes
-        self.offset = rank * self.share
+        self.rank_batch = batch // world_size
+        self.offset = rank * self.rank_batch
 
     def __iter__(self) -> Iterator[list[int]]:
         for iteration in range(self.first, self.iterations):
             start = iteration * self.batch + self.offset
-            yield list(range(start, start + self.share))
+            yield list(range(start, start + self.rank_batch))
 
     def __len__(self) -> int:
         return self.iterations
 
 
-class Part(Dataset[Sample]):
-    """The samples of a data set that one of several processes validates on: each is in one part.
+class RankSubset(Dataset[Sample]):
+    """The samples that one rank validates on; every sample belongs to exactly one rank.
 
-    Without padding: Lightning's own sampler would count some twice to make the parts equal. A part that would be empty,
-    which Lightning does not take, has one sample of which nothing counts.
+    Lightning's distributed sampler pads the ranks to equal length and would count some samples twice. A rank without a
+    sample, which Lightning does not allow, gets one of which all labels are ignored.
     """
 
-    def __init__(self, dataset: Any, rank: int, processes: int) -> None:
+    def __init__(self, dataset: Any, rank: int, world_size: int) -> None:
         self.dataset = dataset
-        self.indices = range(rank, len(dataset), processes)
+        self.indices = range(rank, len(dataset), world_size)
 
     def __len__(self) -> int:
         return max(1, len(self.indices))
@@ -64,54 +63,70 @@ class Part(Dataset[Sample]):
 
 
 class SegmentationDataModule(LightningDataModule):
-    """The training stream from an iteration on, and the validation split, each image once over all processes."""
+    """Training batches of a recipe from an iteration on, and its validation images, for one rank."""
 
     def __init__(
         self,
         recipe: Recipe,
         train: Any,
         val: Any,
-        first_iteration: int,
-        launch: Launch,
+        first_iteration: int = 0,
+        *,
+        device: torch.device = torch.device("cpu"),  # noqa: B008
+        rank: int = 0,
+        world_size: int = 1,
+        processes_per_node: int = 1,
         balance: ClassBalance | None = None,
     ) -> None:
-        """`train`, `val`: data sets; `first_iteration`: where a resumed run goes on."""
+        """Initialise.
+
+        Args:
+            recipe: of the run.
+            train: the training data set.
+            val: the validation data set.
+            first_iteration: of a resumed run.
+            device: that the batches go to; decides how many processes load them.
+            rank: of this process.
+            world_size: number of training processes.
+            processes_per_node: training processes that share the cores of a machine.
+            balance: of class-balanced sampling.
+        """
         super().__init__()
         training = recipe.training
         augmentation = Augmentation(training.crop, training.scales, training.jitter, training.flip, recipe.model.mean)
         length = training.iterations * training.batch
         self.stream = TrainingStream(train, augmentation, recipe.seed, length, balance=balance)
-        self.shares = Shares(first_iteration, training.iterations, training.batch, launch.rank, launch.processes)
-        self.val = val if launch.processes == 1 else Part(val, launch.rank, launch.processes)
-        on_cpu = launch.device.type == "cpu"
-        # Training on the CPU wants the cores itself: one loading process for every two of them is enough.
-        cores = max(1, (os.cpu_count() or 1) // launch.devices)
-        self.most_workers = max(1, cores // 2) if on_cpu else cores
-        self.workers = min(training.workers, self.most_workers)
-        self.pin = not on_cpu
+        self.sampler = IterationSampler(first_iteration, training.iterations, training.batch, rank, world_size)
+        self.val = val if world_size == 1 else RankSubset(val, rank, world_size)
+        on_cpu = device.type == "cpu"
+        # Training on the CPU needs the cores itself: one loading process for every two of them is enough.
+        cores = max(1, (os.cpu_count() or 1) // processes_per_node)
+        self.max_workers = max(1, cores // 2) if on_cpu else cores
+        self.workers = min(training.workers, self.max_workers)
+        self.pin_memory = not on_cpu
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches of crops, in the order of the stream."""
         return DataLoader(
             self.stream,
-            batch_sampler=self.shares,
+            batch_sampler=self.sampler,
             collate_fn=collate,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
-            pin_memory=self.pin,
-            worker_init_fn=leave_stopping_to_the_run,
+            pin_memory=self.pin_memory,
+            worker_init_fn=ignore_stop_signals,
         )
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """One whole image at a time; on a GPU, other processes read ahead."""
-        workers = self.workers if self.pin else 0
-        return DataLoader(self.val, batch_size=None, num_workers=workers, worker_init_fn=leave_stopping_to_the_run)
+        """Whole images, one at a time; on a GPU, other processes prefetch them."""
+        workers = self.workers if self.pin_memory else 0
+        return DataLoader(self.val, batch_size=None, num_workers=workers, worker_init_fn=ignore_stop_signals)
 
 
-def leave_stopping_to_the_run(worker: int) -> None:
-    """Have a process that loads data outlive a request to stop, which Ctrl-C and schedulers send to all processes.
+def ignore_stop_signals(worker: int) -> None:
+    """Make a loading process ignore Ctrl-C and SIGTERM, which terminals and schedulers send to all processes.
 
-    The run ends it: it finishes its iteration first, for which it may need more data.
+    The run finishes its iteration first, for which it may need more data, and then ends its loading processes.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

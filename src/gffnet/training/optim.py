@@ -1,9 +1,9 @@
-"""The optimiser of a recipe, and which parameters it treats how.
+"""Optimisers, the learning-rate schedule, and the exponential moving average (EMA) of the weights.
 
-Optimisers are torch's and timm's with their own defaults; the recipe sets the rates, weight decay and, for SGD, the
-momentum. Weight decay is part of the gradient in `sgd`, `nesterov` and `adam`, and apart from it in `adamw`, `lion` and
-`lamb`. LAMB (You et al., ICLR-20) counts it to the step whose length it fits to that of the weights; weights without
-decay it steps as Adam does.
+Optimisers are torch's and timm's with their own defaults; the recipe sets learning rates, weight decay and, for SGD,
+the momentum. Weight decay is part of the gradient in `sgd`, `nesterov` and `adam`, and decoupled in `adamw`, `lion` and
+`lamb`. LAMB (You et al., ICLR-20) includes it in the step whose norm it scales to that of the weights; weights without
+decay are updated as by Adam.
 """
 
 import copy
@@ -20,16 +20,16 @@ from gffnet.recipe import TrainingRecipe
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 POSITIONS = ("relative_position_bias_table", "rel_pos", "cpb_mlp", "attention_biases", "pos_embed")
-"""What timm's models call the parameters that stand for positions, absolute or relative."""
+"""Names in timm of parameters that encode positions, absolute or relative."""
 SCALES = ("logit_scale",)
-"""What they call scalars, one an attention head, that are kept in maps."""
+"""Names in timm of scalars per attention head that are stored with more than one dimension."""
 
 
 def make_optimizer(network: SegmentationModel, auxiliary: nn.Module, recipe: TrainingRecipe) -> torch.optim.Optimizer:
     """The optimiser of a network and its auxiliary head, with the groups of `parameter_groups`."""
     groups, rate = parameter_groups(network, auxiliary, recipe), recipe.learning_rate
-    # `fused` has a CPU do all the steps of Adam in one pass over memory, in a third of the time. On a GPU it would
-    # unscale the gradients of float16 by itself, after they are clipped.
+    # On a CPU, `fused` takes all steps of Adam in one pass over memory, in a third of the time. On a GPU it would
+    # unscale float16 gradients itself, after they are clipped.
     fused = all(p.device.type == "cpu" for group in groups for p in group["params"]) or None
     match recipe.optimizer:
         case "sgd" | "nesterov":
@@ -43,19 +43,19 @@ def make_optimizer(network: SegmentationModel, auxiliary: nn.Module, recipe: Tra
             lion: torch.optim.Optimizer = Lion(groups, rate)
             return lion
         case "lamb":
-            # timm's LAMB clips gradients to 1 by default; here training.clip_gradients alone says whether.
+            # timm's LAMB clips gradients to 1 by default; here only training.clip_gradients decides.
             lamb: torch.optim.Optimizer = Lamb(groups, rate, max_grad_norm=None)
             return lamb
 
 
 def parameter_groups(network: SegmentationModel, auxiliary: nn.Module, recipe: TrainingRecipe) -> list[dict[str, Any]]:
-    """The parameters that are trained, by learning rate and weight decay; groups without any are left out.
+    """The trainable parameters by learning rate and weight decay, without empty groups.
 
     `backbone` has the learning rate times `backbone_multiplier`; `new layers`, all others and the auxiliary head, times
-    `new_layers_multiplier`. With `decay_norms_and_biases` false, each leaves what `is_decayed` does not hold for to a
-    group of its own, `... without decay`.
+    `new_layers_multiplier`. With `decay_norms_and_biases` false, the parameters for which `is_decayed` is false form
+    groups of their own, `... without decay`.
     """
-    old = {id(p) for p in network.backbone.parameters()}
+    in_backbone = {id(p) for p in network.backbone.parameters()}
     rates = {
         "backbone": recipe.learning_rate * recipe.backbone_multiplier,
         "new layers": recipe.learning_rate * recipe.new_layers_multiplier,
@@ -65,30 +65,30 @@ def parameter_groups(network: SegmentationModel, auxiliary: nn.Module, recipe: T
         for name, rate in rates.items()
         for suffix, decay in (("", recipe.weight_decay), (" without decay", 0.0))
     }
-    for module, name, parameter in _owned(network, auxiliary):
+    for module, name, parameter in _trainable(network, auxiliary):
         decayed = recipe.decay_norms_and_biases or is_decayed(module, name, parameter)
-        group = ("backbone" if id(parameter) in old else "new layers") + ("" if decayed else " without decay")
+        group = ("backbone" if id(parameter) in in_backbone else "new layers") + ("" if decayed else " without decay")
         groups[group]["params"].append(parameter)
     return [group for group in groups.values() if group["params"]]
 
 
 def is_decayed(module: nn.Module, name: str, parameter: nn.Parameter) -> bool:
-    """Whether weight decay acts on a parameter even if `decay_norms_and_biases` is false.
+    """Whether weight decay applies to a parameter even if `decay_norms_and_biases` is false.
 
-    It does not on biases, normalisation, other vectors and scalars (as of LayerScale), and positions.
+    It does not apply to biases, normalisation, other vectors and scalars (such as LayerScale), and positions.
 
     Args:
-        module: which owns it.
+        module: its owner.
         name: its full name.
-        parameter: itself.
+        parameter: the parameter.
     """
     if parameter.ndim <= 1 or isinstance(module, NORMS) or name.rpartition(".")[2] == "bias":
         return False
     return not any(part in name for part in POSITIONS + SCALES)
 
 
-def _owned(*roots: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Parameter]]:
-    """Every parameter that is trained, once, with the module that owns it and its full name."""
+def _trainable(*roots: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Parameter]]:
+    """Every trainable parameter once, with its owner and its full name."""
     seen: set[int] = set()
     for root in roots:
         for path, module in root.named_modules():
@@ -98,63 +98,55 @@ def _owned(*roots: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Parameter]]:
                     yield module, name, parameter
 
 
-# The schedule of the learning rate: poly, after a linear rise where the recipe has one.
-
-
-def learning_rate_factor(iteration: int, iterations: int, power: float, warm_up: int = 0) -> float:
-    """The factor on the learning rate: that of `poly`, times `(iteration + 1) / warm_up` in the first `warm_up`.
-
-    So the rise meets the schedule where it ends, and no iteration is lost at a rate of 0 (Goyal et al., 2017,
-    sec. 2.2).
-    """
-    rise = min(1.0, (iteration + 1) / warm_up) if warm_up else 1.0
-    return rise * poly(iteration, iterations, power)
-
-
 def poly(iteration: int, iterations: int, power: float) -> float:
-    """The factor on the learning rate, `(1 - iteration / iterations) ** power`; 0 from the last iteration on."""
+    """The factor `(1 - iteration / iterations) ** power` on the learning rate; 0 from the last iteration on."""
     return float(max(0.0, 1 - iteration / iterations) ** power)
 
 
-# The moving average of a network's weights.
-#
-# After the n-th step of the optimiser, n = 1, 2, ..., which made the weights `w_n`:
-#
-#     a_n = d_n a_{n-1} + (1 - d_n) w_n        d_n = min(decay, (1 + n) / (10 + n))        a_0 = w_0
-#
-# The decay grows from 2/11, as that of TensorFlow's `ExponentialMovingAverage` does where it is told the number of
-# updates: the average is over the last tenth or so of the steps until `decay` is reached (0.999 after 8990 steps), and 10
-# steps leave less than 0.01 % of the initial weights in it. With a constant decay, the default of torch's `swa_utils` and
-# of timm, a run of 10 000 steps at 0.9998 would end with 14 % of the weights that it began with.
+def learning_rate_factor(iteration: int, iterations: int, power: float, warm_up: int = 0) -> float:
+    """`poly`, times `(iteration + 1) / warm_up` in the first `warm_up` iterations (Goyal et al., 2017, sec. 2.2).
+
+    The warm-up ends on the schedule, and no iteration has a learning rate of 0.
+    """
+    rise = min(1.0, (iteration + 1) / warm_up) if warm_up else 1.0
+    return rise * poly(iteration, iterations, power)
 
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
 class ExponentialMovingAverage(nn.Module, Generic[Network]):
-    """A copy of a network whose weights are the moving average of the network's.
+    """A copy of a network with the exponential moving average of its weights.
 
-    The average is held and reckoned in float32. Buffers, such as running statistics, are those of the network at its
-    last step. The copy stays in evaluation mode and is not trained; it and the number of updates are in `state_dict`,
-    so that a resumed run goes on exactly.
+    After the n-th optimiser step, n = 1, 2, ..., with the weights w_n:
+
+        a_n = d_n a_{n-1} + (1 - d_n) w_n        d_n = min(decay, (1 + n) / (10 + n))        a_0 = w_0
+
+    The decay grows from 2/11, as in TensorFlow's `ExponentialMovingAverage` with `num_updates`: the average is over
+    about the last tenth of the steps until `decay` is reached (0.999 after 8990 steps), and after 10 steps the initial
+    weights have a share below 0.01 %. With a constant decay, the default of torch's `swa_utils` and of timm, 10,000
+    steps at 0.9998 would leave them a share of 14 %.
+
+    The average is stored and updated in float32. Buffers, such as running statistics, are those of the network at its
+    last step. The copy stays in evaluation mode and is not trained.
     """
 
     def __init__(self, network: Network, decay: float) -> None:
-        """`decay`: its limit, above 0 and at most 1; with 0.999 the average is over about 1000 steps."""
+        """Initialise; `decay`, above 0 and at most 1, averages over about `1 / (1 - decay)` steps."""
         super().__init__()
         self.network = copy.deepcopy(network).float().eval().requires_grad_(False)
         self.decay = decay
         self.updates = 0
 
     def train(self, mode: bool = True) -> "ExponentialMovingAverage[Network]":
-        """Set the mode of the module, but never that of the average."""
+        """Set the mode of this module, but never that of the average."""
         super().train(mode)
         self.network.eval()
         return self
 
     @torch.no_grad()
     def update(self, network: Network) -> None:
-        """Take in the network's weights after a step of the optimiser."""
+        """Update the average after an optimiser step."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         weights = [w.float() for w in network.parameters()]
@@ -162,13 +154,12 @@ class ExponentialMovingAverage(nn.Module, Generic[Network]):
         if buffers := list(self.network.buffers()):
             torch._foreach_copy_(buffers, list(network.buffers()))
 
-    # The number of updates is a number on the processor: a buffer lies on the device, which every update would have to
-    # wait for to read it.
+    # The number of updates is no buffer: on a GPU, every update would have to wait for the device to read it.
 
     def get_extra_state(self) -> Tensor:
         """The number of updates, for `state_dict`."""
         return torch.tensor(self.updates)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Go on from a number of updates."""
+        """Restore the number of updates."""
         self.updates = int(state)

@@ -1,21 +1,31 @@
-"""The run folder: whether a run may begin in it or go on.
+"""The run folder: whether a run may start or resume in it, its lock, its record, and what interrupts it.
 
-RUN/recipe.yaml     the recipe, every value written out
-RUN/run.json        what ran: versions, commit, command, data, hardware, one entry for every start
-RUN/history.jsonl   losses, rates, speed, validation scores; also losses.csv, scores.csv, tensorboard/
-RUN/checkpoints/    last.ckpt: all that `--resume` needs; iteration_N.ckpt, where the recipe keeps some
-RUN/model/          the network after the last iteration (safetensors + config): a MODEL
-RUN/best/           the network with the best validation mIoU: a MODEL
-RUN/.lock           whose the folder is while it is trained in
+    RUN/recipe.yaml     the recipe with every value
+    RUN/run.json        what ran: versions, commit, command, data, hardware, one entry per session
+    RUN/history.jsonl   losses, learning rate, speed, validation scores; also in tensorboard/
+    RUN/checkpoints/    last.ckpt, all that `--resume` needs; iteration_N.ckpt, if the recipe keeps some
+    RUN/model/          the network after the last iteration (safetensors and config): a MODEL
+    RUN/best/           the network with the best validation mIoU: a MODEL
+    RUN/.lock           exists while a process trains in the folder, and after one that was killed
+
+A run resumes from last.ckpt with the recipe that it started with: see `resume_point` and `check_classes`. Other changes
+of its data are recorded, with a warning.
 """
 
-import io
+import hashlib
 import json
+import logging
 import os
 import platform
+import shlex
+import signal
 import subprocess
+import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,21 +34,27 @@ import torch
 import yaml
 
 import gffnet
-from gffnet.data.dataset import Dataset, fingerprint
-from gffnet.errors import UserError
-from gffnet.files import cannot_write
+from gffnet.data.dataset import Dataset
+from gffnet.errors import CannotWrite, RunFailed, Stopped, UserError
+from gffnet.files import NO_ROOM, atomic_write, cannot_write
 from gffnet.inference.model_io import CONFIG
-from gffnet.inference.tiling import most_resident
+from gffnet.inference.precision import Precision
 from gffnet.recipe import Recipe, recipe_from_mapping
+from gffnet.training.callbacks import History
 
 try:
     import fcntl
-except ImportError:  # Windows has no such locks: nobody is kept out there
+except ImportError:  # Windows has no such locks
     fcntl = None  # type: ignore[assignment]
 
+RECIPE, RECORD, LOCK = "recipe.yaml", "run.json", ".lock"
 LAST = Path("checkpoints/last.ckpt")
-LOCK = ".lock"
-"""Is in the folder as long as a process trains in it, and after one that was killed."""
+
+log = logging.getLogger("gffnet")
+
+
+# Whether a run may start or resume
+
 
 _MAY_CHANGE = {
     "training.workers",
@@ -47,32 +63,32 @@ _MAY_CHANGE = {
     "training.compile",
     "training.device_batch",
 }
-"""What a run may go on with another value of: it changes when things happen, or how the same is reckoned."""
+"""Keys that may differ in a resumed run: they change when or how something is computed, not what."""
 
 
-class Start(NamedTuple):
-    """Where a run begins or goes on."""
+class ResumePoint(NamedTuple):
+    """Where a run starts or resumes."""
 
     iteration: int = 0
     checkpoint: Path | None = None
-    """What to go on from."""
+    """To resume from; None: the run starts."""
     classes: tuple[str, ...] | None = None
     """Of the checkpoint."""
     finished: bool = False
-    """The run is done: there is nothing to go on with."""
+    """There is nothing left to train."""
 
 
-def find_start(out: Path, recipe: Recipe, resume: bool) -> Start:
-    """Where `recipe` starts in the folder `out`: anew, or from the last checkpoint if it is to `resume`.
+def resume_point(out: Path, recipe: Recipe, resume: bool) -> ResumePoint:
+    """Where `recipe` starts in the folder `out`: at iteration 0, or with `resume` at the last checkpoint.
 
     Raises:
-        UserError: there is a run and it is not to be resumed, it is one of another recipe, or it is damaged.
+        UserError: there is a run and `resume` is false, it has another recipe, or it is damaged.
     """
     last = out / LAST
     if not last.is_file() and not (out / "model").exists():
-        return Start()
+        return ResumePoint()
     if not resume:
-        raise UserError(f"--out {out} holds a run already. Go on with it by --resume, or name another folder.")
+        raise UserError(f"--out {out} already holds a run. Resume it with --resume, or name another folder.")
     changed = [key for key in differences(_stored_recipe(out), recipe.to_mapping()) if key not in _MAY_CHANGE]
     if changed:
         raise UserError(
@@ -80,102 +96,40 @@ def find_start(out: Path, recipe: Recipe, resume: bool) -> Start:
             "Resume with the recipe and --set of that run, or name another folder."
         )
     if (out / "model" / CONFIG).is_file():  # the last file that a run writes
-        return Start(recipe.training.iterations, finished=True)
-    return _read(last) if last.is_file() else Start()
+        return ResumePoint(recipe.training.iterations, finished=True)
+    if not last.is_file():
+        return ResumePoint()
+    try:
+        stored = torch.load(last, weights_only=True, mmap=True)
+        return ResumePoint(int(stored["global_step"]), last, tuple(json.loads(stored["config"])["classes"]))
+    except Exception as error:  # a damaged file makes its parser raise anything
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"checkpoint {last} is damaged ({reason}). Delete it to train from the start.") from None
 
 
-def check_classes(start: Start, names: Sequence[str], dataset: str) -> None:
-    """Refuse to go on with a data set of other classes than the run began with.
-
-    Raises:
-        UserError: they are others.
-    """
+def check_classes(start: ResumePoint, names: Sequence[str], dataset: str) -> None:
+    """Raise `UserError` if the data set now has other classes than the checkpoint."""
     before = start.classes
     if before is not None and tuple(names) != before:
         raise UserError(
             f"checkpoint {start.checkpoint} is of {len(before)} classes ({', '.join(before[:4])}, ...), but data set "
-            f"{dataset!r} now has {len(names)} ({', '.join(names[:4])}, ...). Resume with the data that the run began "
-            "with, or train anew in another folder with training.init_from."
+            f"{dataset!r} now has {len(names)} ({', '.join(names[:4])}, ...). Resume with the data that the run "
+            "started with, or train in another folder with training.init_from."
         )
-
-
-@contextmanager
-def alone(out: Path, writes: bool = True) -> Iterator[None]:
-    """Keep other trainings out of the run folder during the `with` block.
-
-    The lock is the process's own: one that is killed loses it at once, whatever becomes of those that load its data.
-
-    Args:
-        out: the run folder, which is made.
-        writes: whether this process is the one that writes; the others of a run lock nothing.
-
-    Raises:
-        UserError: another process trains in it.
-        CannotWrite: there is no such folder, and none can be made.
-    """
-    if not writes or fcntl is None:
-        yield
-        return
-    path = out / LOCK
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        file = path.open("ab+", buffering=0)  # nothing is left to write when it is closed
-    except OSError as error:
-        raise cannot_write(path, error) from None
-    with file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            file.seek(0)
-            raise UserError(
-                f"--out {out}: another training, process {file.read().decode(errors='replace')}, writes to this "
-                "folder. Wait for its end, stop it, or name another folder."
-            ) from None
-        except OSError:  # a file system without locks
-            pass
-        _sign(file)
-        try:
-            yield
-        finally:
-            with suppress(OSError):
-                path.unlink()
-
-
-def _sign(lock: io.FileIO) -> None:
-    """Say in the lock whose it is, for whoever finds it closed."""
-    with suppress(OSError):  # a full disk, of which others will complain
-        lock.truncate(0)
-        lock.write(str(os.getpid()).encode())
-
-
-def clear(out: Path) -> None:
-    """Remove what a run that was killed has left half written."""
-    for part in out.rglob(".*.part"):
-        part.unlink(missing_ok=True)
 
 
 def _stored_recipe(out: Path) -> dict[str, Any]:
     """The recipe of the run in `out`; keys that its version did not know have their defaults."""
     try:
-        stored = yaml.safe_load((out / "recipe.yaml").read_text(encoding="utf-8"))
+        stored = yaml.safe_load((out / RECIPE).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         stored = None
     if not isinstance(stored, dict):
-        raise UserError(f"--out {out} holds a run, but its recipe.yaml is gone or damaged. Name another folder.")
+        raise UserError(f"--out {out} holds a run, but its recipe.yaml is missing or damaged. Name another folder.")
     try:
-        return recipe_from_mapping(stored, str(out / "recipe.yaml")).to_mapping()
-    except UserError:  # of a version that knew other keys: the comparison names them
+        return recipe_from_mapping(stored, str(out / RECIPE)).to_mapping()
+    except UserError:  # of a version with other keys, which the comparison names
         return stored
-
-
-def _read(checkpoint: Path) -> Start:
-    """How far a checkpoint is, and what its classes are."""
-    try:
-        stored = torch.load(checkpoint, weights_only=True, mmap=True)
-        return Start(int(stored["global_step"]), checkpoint, tuple(json.loads(stored["config"])["classes"]))
-    except Exception as error:  # a damaged file makes its parser raise anything
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"checkpoint {checkpoint} is damaged ({reason}). Delete it to train from the start.") from None
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
@@ -190,16 +144,267 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
     return found
 
 
-# What a run runs on and with: hardware, versions, the commit of the code. Nothing names the machine or its folders.
+# The lock, and files of killed processes
+
+
+@contextmanager
+def lock(out: Path, writes: bool = True) -> Iterator[None]:
+    """Lock the run folder against other trainings.
+
+    The lock is the process's own: it ends with the process, even where its data loading processes live on.
+
+    Args:
+        out: the run folder, which is made.
+        writes: whether this process is rank 0; other ranks lock nothing.
+
+    Raises:
+        UserError: another process trains in the folder.
+        CannotWrite: the folder cannot be made.
+    """
+    if not writes or fcntl is None:
+        yield
+        return
+    path = out / LOCK
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab+", buffering=0)  # leaves nothing to write when it is closed
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    with file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            file.seek(0)
+            raise UserError(
+                f"--out {out}: another training, process {file.read().decode(errors='replace')}, writes to this "
+                "folder. Wait for its end, stop it, or name another folder."
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        with suppress(OSError):  # a full disk, which raises elsewhere
+            file.truncate(0)
+            file.write(str(os.getpid()).encode())
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                path.unlink()
+
+
+def remove_partial_files(out: Path) -> None:
+    """Remove files that a killed process was writing."""
+    for part in out.rglob(".*.part"):
+        part.unlink(missing_ok=True)
+
+
+# The record: run.json
+#
+#     {
+#       "gffnet": version that the run started with,  "recipe": its name,  "parameters": of the network,
+#       "data": {"name": ..., "splits": {"train": {"split": ..., "samples": ..., "fingerprint": ...}, "val": ...}},
+#       "sessions": [one entry for the start and for every resume]
+#     }
+#
+# A session that was killed has `"ended": null`.
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What the record of a run contains beside its environment."""
+
+    recipe: str
+    """Its name."""
+    dataset: str
+    """Its name."""
+    splits: Mapping[str, tuple[str, Dataset]]
+    """For each use, `train` and `val`, the name of the split and its samples."""
+    parameters: int
+    precision: Precision
+    processes: int = 1
+    devices: int = 1
+    """Per node."""
+    nodes: int = 1
+
+
+@contextmanager
+def record_session(
+    out: Path, info: RunInfo, history: History, iteration: int = 0, writes: bool = True
+) -> Iterator[None]:
+    """Record the `with` block as a session of the run, and close the loggers of its history.
+
+    Args:
+        out: the run folder.
+        info: of the run.
+        history: of the run; it knows the iteration, the speed and the memory.
+        iteration: that the session starts from.
+        writes: whether this process is rank 0.
+
+    Raises:
+        CannotWrite: the disk is full; if the session has failed, its own error is raised instead.
+    """
+    if writes:
+        for change in begin_session(out, info, iteration):
+            log.warning("%s", change)
+    try:
+        yield
+    except BaseException as error:
+        history.close(failed=True)
+        if writes:
+            with suppress(CannotWrite):
+                end_session(out, _outcome(error), history)
+        raise
+    history.close()
+    if writes:
+        end_session(out, "finished", history)
+
+
+def begin_session(out: Path, info: RunInfo, iteration: int = 0) -> list[str]:
+    """Add a session to the record of the run in `out`.
+
+    Returns:
+        A sentence for every split that has changed since the run started.
+
+    Raises:
+        CannotWrite: the disk is full.
+    """
+    stored, data = _read_record(out / RECORD), describe_dataset(info.dataset, info.splits)
+    record: dict[str, Any] = {
+        "gffnet": gffnet.__version__,
+        "recipe": info.recipe,
+        "data": data,
+        "parameters": info.parameters,
+    }
+    if iteration:  # a resumed run keeps the facts of its start
+        record |= {key: stored[key] for key in record.keys() & stored.keys()}
+    changes = []
+    for use, now in data["splits"].items():
+        before = record["data"]["splits"].get(use)
+        if before is not None and before["fingerprint"] != now["fingerprint"]:
+            changes.append(
+                f"data set {info.dataset!r}, split {now['split']!r}, has changed since the run started: it has "
+                f"{now['samples']} samples and had {before['samples']}; names, sizes or labels differ. The run "
+                "continues with the present data."
+            )
+    session = {
+        "started": _now(),
+        "ended": None,
+        "outcome": None,
+        "from_iteration": iteration,
+        "to_iteration": None,
+        "command": _command(),
+        "versions": versions(),
+        "git": commit(),
+        "hardware": hardware(),
+        "processes": info.processes,
+        "devices": info.devices,
+        "nodes": info.nodes,
+        "precision": {"name": info.precision.name, "reason": info.precision.reason},
+        "data": data if changes else None,
+        "images_per_second": None,
+        "memory": None,
+    }
+    _write_record(out / RECORD, {**record, "sessions": [*stored.get("sessions", []), session]})
+    return changes
+
+
+def end_session(out: Path, outcome: str, history: History) -> None:
+    """Complete the entry that `begin_session` has added; `outcome` is such as `finished`.
+
+    Raises:
+        CannotWrite: the disk is full.
+    """
+    stored = _read_record(out / RECORD)
+    if not stored.get("sessions"):
+        return  # deleted meanwhile
+    session = stored["sessions"][-1]
+    session |= {
+        "ended": _now(),
+        "outcome": outcome,
+        "to_iteration": max(session["from_iteration"], history.iteration),
+        "images_per_second": history.images_per_second,
+        "memory": history.memory,
+    }
+    _write_record(out / RECORD, stored)
+
+
+def _outcome(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt | SystemExit | Stopped):
+        return "interrupted"
+    kind = "" if isinstance(error, UserError | RunFailed) else f"{type(error).__name__}: "
+    return f"failed: {kind}{' '.join(str(error).split())[:1000]}"
+
+
+def _command() -> str:
+    """The command line of this process, with the program by its name alone."""
+    program = Path(sys.argv[0])
+    started = ["python", "-m", program.parent.name] if program.name == "__main__.py" else [program.name]
+    return shlex.join([*started, *sys.argv[1:]])
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """The record; empty if there is none, or, with a warning, if it is damaged."""
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        record["sessions"], record["data"]["splits"]
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        log.warning("%s cannot be read (%s): the record of the run starts again", path, error)
+        return {}
+    return record
+
+
+def _write_record(path: Path, record: dict[str, Any]) -> None:
+    atomic_write(path, (json.dumps(record, indent=2) + "\n").encode(), durable=True)
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """SHA-256 over the classes, the meaning of stored ids, and the name and file sizes of every sample, in order.
+
+    It does not depend on the place of the data set or on a cache, and reads no file.
+    """
+    text = hashlib.sha256(json.dumps([dataset.classes.names, dataset.meaning()]).encode())
+    for index, files in enumerate(dataset.files):
+        text.update(json.dumps([dataset.name(index), *map(_size, files)]).encode())
+    return text.hexdigest()
+
+
+def describe_dataset(name: str, splits: Mapping[str, tuple[str, Dataset]]) -> dict[str, Any]:
+    """The data set `name` for the record of a run.
+
+    Args:
+        name: such as `camvid`.
+        splits: for each use, such as `train`, the name of the split and its samples.
+    """
+    found = {
+        use: {"split": split, "samples": len(samples), "fingerprint": fingerprint(samples)}
+        for use, (split, samples) in splits.items()
+    }
+    return {"name": name, "splits": found}
+
+
+def _size(file: Path) -> int | None:
+    """In bytes; None if the file is missing, which raises when it is read."""
+    try:
+        return file.stat().st_size
+    except OSError:
+        return None
+
+
+# The environment; it identifies neither the machine nor its folders
 
 
 _PACKAGES = ("gffnet", "torch", "torchvision", "timm", "lightning", "numpy")
 _OTHER_CHECKOUTS = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR"}
-"""Variables by which git takes another checkout for the one around a folder, as it sets them for its hooks."""
+"""Variables that point git at another checkout, as it sets them for its hooks."""
 
 
 def hardware() -> dict[str, Any]:
-    """Processor, cores that this process may use, memory in bytes, GPUs. What the system does not tell is None."""
+    """Processor, cores available to this process, memory in bytes, GPUs; None for what the system does not report."""
     return {
         "cpu": _cpu_model(),
         "cores": _cores(),
@@ -212,7 +417,7 @@ def hardware() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str | None]:
-    """Of Python and the packages that decide what a run computes; CUDA and cuDNN where there is a GPU for them."""
+    """Versions of Python and of the packages that determine results, and of CUDA and cuDNN where there is a GPU."""
     found = {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}}
     found["torch"] = torch.__version__  # names its build, too
     gpu = torch.cuda.is_available()
@@ -221,9 +426,9 @@ def versions() -> dict[str, str | None]:
 
 
 def commit(package: Path = Path(gffnet.__file__).parent) -> dict[str, Any] | None:
-    """The git commit of the checkout that the package lies in, and whether the checkout has changes.
+    """The git commit of the checkout that contains the package, and whether it has uncommitted changes.
 
-    None for an installed package, even one that lies in somebody's checkout, and where git is missing or refuses.
+    None for an installed package, even within another checkout, and where git is missing or fails.
     """
     if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
         return None
@@ -233,16 +438,6 @@ def commit(package: Path = Path(gffnet.__file__).parent) -> dict[str, Any] | Non
     if head is None or changed is None or added is None:
         return None
     return {"commit": head, "changes": bool(changed or added)}
-
-
-def memory_in_use(device: torch.device) -> int | None:
-    """Bytes: on an NVIDIA GPU the most that tensors ever took, else what the process takes; None: it cannot be told."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError, AttributeError):
-        return most_resident()  # the system does not tell what it takes now
 
 
 def _cpu_model() -> str:
@@ -273,7 +468,7 @@ def _version(package: str) -> str | None:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """What a git command says about the checkout around `folder`; None if it fails."""
+    """The output of a git command in `folder`; None if it fails."""
     environment = {key: value for key, value in os.environ.items() if key not in _OTHER_CHECKOUTS}
     command = ["git", "--no-optional-locks", *arguments]
     try:
@@ -285,18 +480,73 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout.strip()
 
 
-# What tells one data set from another, cheaply: nothing is read but the sizes of the files.
+# What interrupts a run
 
 
-def describe_dataset(name: str, splits: Mapping[str, tuple[str, Dataset]]) -> dict[str, Any]:
-    """The data set `name`, as the record of a run holds it.
+@contextmanager
+def explain_failures(out: Path, recipe: Recipe, images: int, workers: int) -> Iterator[None]:
+    """Raise what interrupts the run in `out` as an error that names the cause, what is saved, and the remedy.
 
     Args:
-        name: such as `camvid`.
-        splits: for each use, such as `train`, the name of the split and its samples.
+        out: the run folder.
+        recipe: of the run.
+        images: of a batch on one device.
+        workers: processes that load data.
+
+    Raises:
+        RunFailed: memory or disk is full, or a process that loads data died.
+        KeyboardInterrupt: the user pressed Ctrl-C.
     """
-    found = {
-        use: {"split": split, "samples": len(samples), "fingerprint": fingerprint(samples)}
-        for use, (split, samples) in splits.items()
-    }
-    return {"name": name, "splits": found}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except SystemExit:  # Lightning's answer to an interrupt
+        raise KeyboardInterrupt(f"resume {out} with the same command and --resume") from None
+    except CannotWrite as error:
+        raise RunFailed(f"{error} {_saved(out)}") from None
+    except (RuntimeError, MemoryError, OSError) as error:
+        if isinstance(error, OSError):
+            if error.errno not in NO_ROOM:
+                raise
+            reason = f"cannot write to {out}: {error.strerror}. {_saved(out)}"
+        elif "DataLoader worker" in str(error):
+            reason = (
+                "a process that loads data died: it was killed, or ran out of memory. Resume with the same command, "
+                f"--resume, and fewer of them: --set training.workers={workers // 2}."
+            )
+        elif is_out_of_memory(error):
+            reason = out_of_memory_advice(recipe, images)
+        else:
+            raise
+        raise RunFailed(reason) from None
+    finally:  # Lightning leaves its own handlers, which ignore interrupts
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that there is not enough memory; torch has no type for it on a CPU."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def out_of_memory_advice(recipe: Recipe, images: int) -> str:
+    """Advise half the images at a time, or smaller crops if it was one."""
+    training = recipe.training
+    number = min(training.device_batch or images, images)
+    height, width = training.crop
+    cause = f"out of memory with {number} image{'s' * (number > 1)} of {height}x{width} at a time."
+    if number > 1:
+        return (
+            f"{cause} Process fewer at a time, which leaves the batch as it is: --set training.device_batch="
+            f"{number // 2}. Resume with it, the same command and --resume."
+        )
+    smaller = [max(16, side * 7 // 10 // 16 * 16) for side in (height, width)]
+    return f"{cause} Use smaller crops: --set training.crop='[{smaller[0]}, {smaller[1]}]', of half the pixels."
+
+
+def _saved(out: Path) -> str:
+    """What there is to resume from."""
+    if not (out / LAST).is_file():
+        return "No checkpoint was written yet: free some space, and start again."
+    return f"The previous checkpoint, {out / LAST}, is complete: free some space, and resume with --resume."

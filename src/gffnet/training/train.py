@@ -1,9 +1,17 @@
-"""A training run, from a recipe to a run folder (see `gffnet.training.run_folder`)."""
+"""Train a recipe: from the data set to a run folder (see `gffnet.training.run_folder`).
+
+One process trains per device. They are started by `torchrun`, by SLURM's `srun`, or, on one machine, by the first:
+
+    gffnet train RECIPE --devices 4
+    torchrun --nproc-per-node 4 --nnodes 2 ... -m gffnet train RECIPE       (on every node)
+    srun --ntasks-per-node 4 gffnet train RECIPE                           (in a job of two nodes)
+"""
 
 import copy
 import logging
+import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median_low
 from typing import Any, NamedTuple
@@ -12,6 +20,7 @@ import torch
 import yaml
 from lightning import Callback, Trainer, seed_everything
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from timm.layers.norm_act import convert_sync_batchnorm
 from torch import Tensor
@@ -24,8 +33,8 @@ from gffnet.data.loader import ClassBalance, class_pixels
 from gffnet.errors import UserError
 from gffnet.files import atomic_write
 from gffnet.inference.model_io import ModelConfig, save_model
-from gffnet.inference.precision import Precision, keep_pages, pick_precision
-from gffnet.metrics.confusion import ClassScores
+from gffnet.inference.precision import Precision, keep_pages, pick_device, pick_precision
+from gffnet.metrics.confusion import Scores
 from gffnet.models.gffnet import build_network
 from gffnet.recipe import (
     DataSize,
@@ -38,46 +47,431 @@ from gffnet.recipe import (
 from gffnet.training.callbacks import (
     DataWait,
     History,
-    Log,
+    Logger,
     ProgressBar,
-    StopOnRequest,
-    Tables,
+    StopOnSignal,
     TensorBoard,
     WeightsAndBiases,
 )
-from gffnet.training.checkpoint import KeepBest, KeepLast, WholeCheckpoints
+from gffnet.training.checkpoint import AtomicCheckpointIO, BestModel, LastCheckpoint
 from gffnet.training.data import SegmentationDataModule
-from gffnet.training.dry_run import Setup
-from gffnet.training.failures import explained
-from gffnet.training.finetune import start_from
-from gffnet.training.launch import Launch, find_launch
+from gffnet.training.finetune import initialise_from
 from gffnet.training.losses import class_weights, needs_pixels
-from gffnet.training.record import Facts, recorded
-from gffnet.training.run_folder import LAST, Start, alone, check_classes, clear, find_start
+from gffnet.training.run_folder import (
+    LAST,
+    RECIPE,
+    ResumePoint,
+    RunInfo,
+    check_classes,
+    explain_failures,
+    lock,
+    record_session,
+    remove_partial_files,
+    resume_point,
+)
 from gffnet.training.task import SegmentationTask
 
-# Lightning's trainer as gffnet wants it: our own callbacks and checkpoints, one process a device.
-
-
 log = logging.getLogger("gffnet")
+
+
+def train(
+    recipe: Recipe | str | Path,
+    root: Path | None,
+    out: Path,
+    *,
+    overrides: Sequence[str] = (),
+    name: str | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    cache: Path | None = None,
+    devices: int | None = None,
+    overfit: int | None = None,
+    wandb: str | None = None,
+) -> Path:
+    """Train a recipe on the data set under `root`; returns the run folder `out`.
+
+    Args:
+        recipe: a name, a YAML file or a `Recipe`.
+        root: folder of the data set.
+        out: the run folder, which must not hold a run unless `resume`.
+        overrides: `section.key=value` changes of a recipe that is given by name or file.
+        name: of the recipe in the model's config; by default as it is given.
+        resume: resume from the last checkpoint in `out`, if there is one; a finished run is left as it is.
+        progress: show a progress bar.
+        cache: folder of the data set's cache; None: the one in `root`, if there is one.
+        devices: processes on this machine, one per device; None: all GPUs, or one process on the CPU.
+        overfit: train and validate on this number of training images (see `overfit_overrides`).
+        wandb: project at Weights & Biases to log to.
+
+    Raises:
+        UserError: data, weights or run folder are not as they should be, or another process trains in the folder.
+        RunFailed: memory or disk is full, the loss has diverged, a loading process died, or SIGTERM was received.
+    """
+    name = name or ("recipe" if isinstance(recipe, Recipe) else str(recipe))
+    launch = find_launch(devices)
+    if launch.rank:
+        log.setLevel(logging.ERROR)  # only the first process logs
+    recipe, auto = read_recipe(recipe, overrides, overfit, out if resume else None)
+    start = resume_point(out, recipe, resume)
+    if start.finished:
+        log.info("%s is already trained", out)
+        return out
+    images = launch.split(recipe.training.batch)
+    data = open_data(recipe, root, cache, overfit)
+    if auto:
+        recipe = resolve_auto(recipe, auto, data.size)
+        log.info(resolved_values(recipe, auto, data.size))
+    check_classes(start, data.train.classes.names, recipe.data.name)
+    prepare_process(launch.device)
+    precision = training_precision(recipe, launch.device)
+    balance, weights = class_statistics(recipe, data.train)
+    task = make_task(recipe, name, data, precision, weights, start)
+    synchronise_norms(task, launch)
+
+    training = recipe.training
+    loggers: list[Logger] = [TensorBoard(out, task.config.classes)]
+    if wandb is not None:
+        loggers.append(WeightsAndBiases(out, task.config.classes, wandb, recipe.to_mapping(), name))
+    history = History(out, training.batch, loggers)
+    batches = make_batches(recipe, data, start.iteration, launch, balance)
+    last = LastCheckpoint(out / LAST, training.checkpoint_every, training.validate_every, training.keep_every)
+    # The order matters: what a checkpoint contains must be up to date when it is written, and `DataWait` comes last.
+    callbacks = [
+        history,
+        *([ProgressBar(history)] if progress else []),
+        BestModel(out / "best"),
+        last,
+        StopOnSignal(last),
+        DataWait(batches.workers, batches.max_workers),
+    ]
+    trainer = make_trainer(training, launch, precision.dtype, callbacks, out)
+    first = launch.rank == 0
+    info = RunInfo(
+        recipe=name,
+        dataset=recipe.data.name,
+        splits={"train": (recipe.data.train_split, data.train), "val": (recipe.data.val_split, data.val)},
+        parameters=sum(p.numel() for p in task.network.parameters()),
+        precision=precision,
+        processes=launch.world_size,
+        devices=launch.devices,
+        nodes=launch.nodes,
+    )
+    with (
+        lock(out, first),
+        record_session(out, info, history, start.iteration, first),
+        explain_failures(out, recipe, images, batches.workers),
+    ):
+        if first:
+            remove_partial_files(out)
+            atomic_write(out / RECIPE, yaml.safe_dump(recipe.to_mapping(), sort_keys=False).encode())
+        trainer.fit(task, batches, ckpt_path=start.checkpoint, weights_only=True)
+        if training.iterations % training.validate_every:
+            trainer.validate(task, batches, verbose=False)
+        if first:
+            save_model(out / "model", task.model, task.config)
+    if overfit is not None and task.val_scores is not None:
+        log.info(overfit_verdict(task.val_scores, task.config.classes, overfit, out))
+    log.info("trained: --model %s", out)
+    return out
+
+
+# The recipe and its `auto` values
+
+
+def read_recipe(
+    recipe: Recipe | str | Path, overrides: Sequence[str] = (), overfit: int | None = None, resumed: Path | None = None
+) -> tuple[Recipe, list[str]]:
+    """A recipe, and the keys that are `auto` and follow from the data. A resumed run keeps the values of its start.
+
+    Args:
+        recipe: a name, a YAML file, or a `Recipe`, which is returned as it is.
+        overrides: `section.key=value` changes.
+        overfit: number of images to overfit.
+        resumed: folder of the run to resume.
+
+    Raises:
+        UserError: as `load_recipe`.
+    """
+    if isinstance(recipe, Recipe):
+        return recipe, []
+    if overfit is not None:
+        overrides = [*overfit_overrides(overfit, load_recipe(recipe, overrides).training.batch), *overrides]
+    found, auto = load_unresolved(recipe, overrides)
+    if auto and resumed and (resumed / RECIPE).is_file():
+        return resolve_auto(found, auto, load_recipe(resumed / RECIPE)), []
+    return found, auto
+
+
+def resolved_values(recipe: Recipe, auto: Sequence[str], size: DataSize) -> str:
+    """The resolved `auto` values of a recipe in a sentence."""
+    values = []
+    for key in auto:
+        section, _, last = key.partition(".")
+        value = getattr(getattr(recipe, section), last)
+        values.append(f"{key} {'x'.join(map(str, value)) if isinstance(value, tuple) else value}")
+    return f"auto values for {size.images} images of {size.height}x{size.width}: {', '.join(values)}"
+
+
+# The data
+
+
+class RunData(NamedTuple):
+    """The data sets of a run."""
+
+    train: Dataset
+    val: Dataset
+    size: DataSize
+    """Of the training split."""
+
+
+def open_data(recipe: Recipe, root: Path | None, cache: Path | None = None, overfit: int | None = None) -> RunData:
+    """Open the training and the validation split of a recipe, or the same images twice to overfit them.
+
+    Raises:
+        UserError: as `open_dataset`, or there are fewer images than `overfit`.
+    """
+    data = recipe.data
+    if overfit is not None:
+        train = val = spread_subset(open_files(data.name, root, data.train_split), overfit)
+    else:
+        train, val = (open_dataset(data.name, root, split, cache) for split in (data.train_split, data.val_split))
+    return RunData(train, val, data_size(train))
+
+
+SIZES_READ = 100
+"""Images whose size is read, at least, where there are more."""
+
+
+def data_size(dataset: Dataset) -> DataSize:
+    """The number of images of a data set and their median height and width.
+
+    In a large data set, evenly spaced images are read; unreadable ones are left out.
+
+    Raises:
+        UserError: none of them can be read.
+    """
+    count = len(dataset)
+    headers = [read_header(dataset.files[i][0]) for i in range(0, count, max(1, count // SIZES_READ))]
+    sizes = [header.size[::-1] if header.orientation > 4 else header.size for header in headers if header is not None]
+    heights, widths = zip(*(sizes or [dataset.open(0).size]), strict=True)  # `open` raises what is wrong with the image
+    return DataSize(count, median_low(heights), median_low(widths))
+
+
+def class_statistics(recipe: Recipe, dataset: Dataset) -> tuple[ClassBalance | None, Tensor | None]:
+    """The class-balanced sampling and the class weights of a recipe, for which pixels are counted if necessary."""
+    fraction, loss = recipe.training.class_balance, recipe.training.loss
+    pixels = None
+    if fraction > 0 or needs_pixels(loss):
+        with progress("counting classes") as step:
+            pixels = class_pixels(dataset, progress=step)
+    balance = ClassBalance(pixels, fraction) if pixels is not None and fraction > 0 else None
+    return balance, class_weights(loss, dataset.classes.names, pixels)
+
+
+def make_batches(
+    recipe: Recipe, data: RunData, first_iteration: int, launch: "Launch", balance: ClassBalance | None
+) -> SegmentationDataModule:
+    """The data module of a run for this process."""
+    return SegmentationDataModule(
+        recipe,
+        data.train,
+        data.val,
+        first_iteration,
+        device=launch.device,
+        rank=launch.rank,
+        world_size=launch.world_size,
+        processes_per_node=launch.devices,
+        balance=balance,
+    )
+
+
+# Overfitting a few images
+#
+# A network that cannot overfit a few images reveals data, labels or learning rates that do not fit, before a long run.
+
+
+EXPECTED_MIOU = 0.9
+"""On the training images, after overfitting them."""
+
+
+def overfit_overrides(images: int, batch: int) -> list[str]:
+    """Overrides of a recipe with this `batch` for overfitting `images`: few iterations, no augmentation, no dropout.
+
+    Raises:
+        UserError: `images` is below 1.
+    """
+    if images < 1:
+        raise UserError(f"--overfit {images}: the number of images must be 1 or more, such as 4.")
+    return [
+        f"training.batch={min(images, batch)}",
+        "training.iterations=300",
+        "training.validate_every=100",
+        "training.scales=[1.0, 1.0]",
+        "training.jitter=0",
+        "training.flip=false",
+        "training.class_balance=0",
+        "model.dropout=0",
+    ]
+
+
+def spread_subset(dataset: Dataset, images: int) -> Dataset:
+    """This number of samples, evenly spaced in the data set. Raises `UserError` if there are fewer."""
+    if images > len(dataset):
+        raise UserError(f"--overfit {images}: the training split has {len(dataset)} images. Take at most that many.")
+    subset = copy.copy(dataset)
+    subset.files = [dataset.files[i * len(dataset) // images] for i in range(images)]
+    return subset
+
+
+def overfit_verdict(scores: Scores, classes: Sequence[str], images: int, out: Path) -> str:
+    """What the scores on its own training images mean, with the three lowest classes."""
+    score = f"mIoU {scores.miou:.1%} on the {images} training image{'s' * (images > 1)}"
+    if scores.miou >= EXPECTED_MIOU:
+        return f"{score}: data, labels and network fit each other."
+    low = sorted(
+        (iou, name) for name, iou in zip(classes, scores.iou, strict=True) if iou is not None and iou < EXPECTED_MIOU
+    )
+    return (
+        f"{score}, where {EXPECTED_MIOU:.0%} is expected; lowest: "
+        f"{', '.join(f'{name} {iou:.1%}' for iou, name in low[:3])}. If the loss in {out} still falls, set more "
+        "training.iterations. If only thin or small classes are low, use larger images. Otherwise check that label "
+        "maps fit their images (gffnet data check), and try a tenth of training.learning_rate."
+    )
+
+
+# The processes of a run
+
+
+class Launch(NamedTuple):
+    """How many processes train, and which of them this one is."""
+
+    device: torch.device
+    """Of this process, without an index: `cpu` or `cuda`."""
+    devices: int = 1
+    """Processes per node."""
+    nodes: int = 1
+    rank: int = 0
+    by: str = "gffnet"
+    """What started the processes."""
+
+    @property
+    def world_size(self) -> int:
+        """The number of processes on all nodes."""
+        return self.devices * self.nodes
+
+    def split(self, batch: int) -> int:
+        """Images of a batch per process. Raises `UserError` if it cannot be divided evenly."""
+        if batch % self.world_size:
+            divisor = next(n for n in range(self.world_size, 0, -1) if batch % n == 0)
+            raise UserError(
+                f"training.batch {batch} cannot be divided evenly among {self.world_size} processes. Choose a batch or "
+                f"a --devices of which one divides the other: --devices {divisor}."
+            )
+        return batch // self.world_size
+
+
+def find_launch(devices: int | None = None) -> Launch:
+    """The processes of this run, from the environment.
+
+    Args:
+        devices: on this machine; None: all its GPUs, or one process on the CPU.
+
+    Raises:
+        UserError: torchrun or SLURM started another number, or there are fewer GPUs.
+    """
+    if devices is not None and devices < 1:
+        raise UserError(f"--devices {devices}: it must be 1 or more.")
+    device = pick_device()
+    available = torch.cuda.device_count() if device.type == "cuda" else None
+    if TorchElasticEnvironment.detect():
+        world, local = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
+        launch = Launch(device, local, world // local, int(os.environ["RANK"]), "torchrun")
+    elif SLURMEnvironment.detect():
+        tasks, nodes = int(os.environ["SLURM_NTASKS"]), int(os.environ.get("SLURM_NNODES", "1"))
+        launch = Launch(device, tasks // nodes, nodes, int(os.environ["SLURM_PROCID"]), "SLURM")
+    else:
+        rank = int(os.environ.get("LOCAL_RANK", "0"))  # set if the first process has started this one
+        launch = Launch(device, devices or available or 1, 1, rank)
+    if devices not in (None, launch.devices):
+        raise UserError(f"--devices {devices}: {launch.by} started {launch.devices} on this node. Leave --devices out.")
+    if available is not None and launch.devices > available:
+        raise UserError(f"--devices {launch.devices}: this machine has {available} GPUs. Take at most that many.")
+    return launch
+
+
+def prepare_process(device: torch.device) -> None:
+    """Silence Lightning's tips, and keep freed memory on a CPU."""
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning.*")
+    if device.type == "cpu":
+        keep_pages()
+
+
+# The network and Lightning's trainer
+
+
+def training_precision(recipe: Recipe, device: torch.device) -> Precision:
+    """The precision to train in. Raises `UserError` for float16 on a CPU."""
+    precision = pick_precision(recipe.precision, device)
+    if recipe.precision == "float16" and device.type != "cuda":
+        raise UserError("precision 'float16' trains on NVIDIA GPUs only. Here, set precision to bfloat16 or float32.")
+    log.info("precision %s: %s", precision.name, precision.reason)
+    return precision
+
+
+def make_task(
+    recipe: Recipe, name: str, data: RunData, precision: Precision, weights: Tensor | None, start: ResumePoint
+) -> SegmentationTask:
+    """The task with a new network, initialised as the recipe says, unless a checkpoint brings the weights."""
+    seed_everything(recipe.seed, verbose=False)
+    classes, init_from = data.train.classes, recipe.training.init_from
+    fresh = start.checkpoint is None
+    pretrained = fresh and init_from is None  # a run to initialise from has a backbone of its own
+    network = build_network(recipe.model if pretrained else recipe.model.without_weights(), len(classes.names))
+    if init_from is not None and fresh:
+        whole = recipe.training.init == "all"
+        log.info("initialised from %s: %s", init_from, initialise_from(init_from, network, classes.names, whole))
+    config = ModelConfig(
+        recipe.model,
+        classes.names,
+        classes.palette,
+        recipe.data.name,
+        name,
+        recipe.evaluation,
+        (data.size.height, data.size.width),
+    )
+    return SegmentationTask(network, config, recipe.training, precision, recipe.seed, weights)
+
+
+def synchronise_norms(task: SegmentationTask, launch: Launch) -> None:
+    """Synchronise batch normalisation over all processes where that is possible; else say so."""
+    if launch.world_size == 1 or task.training_recipe.freeze_norms:
+        return
+    if launch.device.type != "cuda":
+        log.info("batch normalisation is not synchronised between processes: that works on NVIDIA GPUs only")
+        return
+    convert: Any = convert_sync_batchnorm  # timm's, which also knows its own kinds of batch normalisation
+    task.network, task.auxiliary = convert(task.network), convert(task.auxiliary)
+    log.info("batch normalisation is synchronised over %d processes", launch.world_size)
 
 
 def make_trainer(
     training: TrainingRecipe, launch: Launch, dtype: torch.dtype, callbacks: Sequence[Callback], out: Path
 ) -> Trainer:
-    """The trainer of a run in the folder `out`."""
-    plugins: list[Any] = [WholeCheckpoints()]
-    if launch.by == "SLURM":  # its requeueing keeps checkpoints of its own
+    """Lightning's trainer with our own callbacks and checkpoints, one process per device."""
+    plugins: list[Any] = [AtomicCheckpointIO()]
+    if launch.by == "SLURM":  # its requeueing writes checkpoints of its own
         plugins.append(SLURMEnvironment(auto_requeue=False))
-    # Running statistics need no exchange in training: `SegmentationTask` does that before it validates. An exchange in every
-    # forward pass would hang where processes validate different numbers of images.
+    # `SegmentationTask` broadcasts running statistics before validation. Broadcasting them in every forward pass would
+    # hang where ranks validate different numbers of images.
     ddp = DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)
     return Trainer(
         accelerator="cpu" if launch.device.type == "cpu" else "auto",
         devices=launch.devices,
         num_nodes=launch.nodes,
-        strategy=ddp if launch.processes > 1 else "auto",
-        # The task computes in lower precision by itself; Lightning scales the gradients of float16.
+        strategy=ddp if launch.world_size > 1 else "auto",
+        # The task autocasts by itself; Lightning only scales the gradients of float16.
         precision="16-mixed" if dtype == torch.float16 else "32-true",
         max_steps=training.iterations,
         callbacks=list(callbacks),
@@ -92,323 +486,3 @@ def make_trainer(
         num_sanity_val_steps=0,
         default_root_dir=out,
     )
-
-
-def synchronise_norms(task: SegmentationTask, launch: Launch) -> None:
-    """Have batch normalisation see the batches of all processes, where that works; say so where it does not."""
-    if launch.processes == 1 or task.training_recipe.freeze_norms:
-        return
-    if launch.device.type != "cuda":
-        log.info("batch normalisation is each process's own: it can be synchronised on NVIDIA GPUs only")
-        return
-    convert: Any = convert_sync_batchnorm  # timm's, which knows its own kinds of batch normalisation, too
-    task.network, task.auxiliary = convert(task.network), convert(task.auxiliary)
-    log.info("batch normalisation is synchronised over %d processes", launch.processes)
-
-
-def quiet_lightning() -> None:
-    """Keep Lightning's tips and notices off the screen; errors still show."""
-    for name in ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning.*")
-
-
-# The overfit check: a network that cannot learn a few images by heart has data, labels or rates that do not fit.
-#
-# A few images, spread over the training split, are trained on without augmentation and scored on themselves. It is the
-# cheapest way to find labels in the wrong order, images that do not match their label maps, or a learning rate that is
-# far off, before a long run.
-
-
-ENOUGH_MIOU = 0.9
-"""The mean IoU on its own training images that a network should come to."""
-SHOWN = 3
-"""Classes that the verdict names."""
-
-
-def overfit_settings(images: int, batch: int) -> list[str]:
-    """What the check changes of a recipe, as `--set` has it; what the user sets comes after.
-
-    Args:
-        images: how many are learned.
-        batch: of the recipe.
-
-    Raises:
-        UserError: there must be one image at least.
-    """
-    if images < 1:
-        raise UserError(f"--overfit {images}: the number of images to learn must be 1 or more, such as 4.")
-    return [
-        f"training.batch={min(images, batch)}",
-        "training.iterations=300",
-        "training.validate_every=100",
-        "training.scales=[1.0, 1.0]",
-        "training.jitter=0",
-        "training.flip=false",
-        "training.class_balance=0",
-        "model.dropout=0",
-    ]
-
-
-def few(dataset: Dataset, images: int) -> Dataset:
-    """`dataset` with so many of its samples, spread evenly over it.
-
-    Raises:
-        UserError: there are fewer.
-    """
-    if images > len(dataset):
-        raise UserError(f"--overfit {images}: the training split has {len(dataset)} images. Take at most so many.")
-    part = copy.copy(dataset)
-    part.files = [dataset.files[i * len(dataset) // images] for i in range(images)]
-    return part
-
-
-def overfit_verdict(scores: ClassScores, classes: Sequence[str], images: int, out: Path) -> str:
-    """What the scores on its own training images say, with the classes that are lowest."""
-    score = f"mIoU {scores.miou:.1%} on the {images} image{'s' * (images > 1)} that it was trained on"
-    if scores.miou >= ENOUGH_MIOU:
-        return f"{score}: data, labels and network fit each other."
-    low = sorted(
-        (iou, name) for name, iou in zip(classes, scores.iou, strict=True) if iou is not None and iou < ENOUGH_MIOU
-    )
-    lowest = ", ".join(f"{name} {iou:.1%}" for iou, name in low[:SHOWN])
-    return (
-        f"{score}, where {ENOUGH_MIOU:.0%} is to be expected; lowest: {lowest}. If the loss in {out} still falls, set more "
-        "training.iterations. If only thin or small classes are low, give them larger images. Else look whether label "
-        "maps fit their images (gffnet data check), and try a tenth of training.learning_rate."
-    )
-
-
-# A recipe whose `auto` values are those of the data that it is about to train on.
-
-
-LOOKED_AT = 100
-"""Images whose size is read."""
-
-
-def fitted_recipe(
-    recipe: str | Path, overrides: Iterable[str], root: Path | None, stored: Path | None = None
-) -> tuple[Recipe, str]:
-    """A recipe as `load_recipe` reads it, fitted to its training split.
-
-    Args:
-        recipe: a name or a YAML file.
-        overrides: `section.key=value` changes.
-        root: folder of the data set; None: fitted to data of a standard size.
-        stored: the recipe of a run that goes on: its values stay, whatever images have come since.
-
-    Returns:
-        The recipe, and a line that says what was fitted to what; empty if nothing was.
-
-    Raises:
-        UserError: as `load_recipe` and `open_files`.
-    """
-    found, autos = load_unresolved(recipe, overrides)
-    if not autos:
-        return found, ""
-    if stored is not None and stored.is_file():
-        return resolve_auto(found, autos, load_recipe(stored)), ""
-    if root is None:
-        return load_recipe(recipe, overrides), ""
-    size = data_size(open_files(found.data.name, root, found.data.train_split))
-    fitted = resolve_auto(found, autos, size)
-    values = ", ".join(f"{key} {_text(fitted, key)}" for key in autos)
-    return fitted, f"fitted to {size.images} images of {size.height}x{size.width}: {values}"
-
-
-def data_size(dataset: Dataset) -> DataSize:
-    """How many images a data set has, and the height and the width that half of them do not exceed.
-
-    Of many images, some are looked at, evenly spread; those that cannot be read are left out.
-
-    Raises:
-        UserError: none of them can be read.
-    """
-    count = len(dataset)
-    places = range(0, count, max(1, count // LOOKED_AT))
-    headers = [read_header(dataset.files[place][0]) for place in places]
-    sizes = [header.size[::-1] if header.orientation > 4 else header.size for header in headers if header is not None]
-    heights, widths = zip(*(sizes or [dataset[0].labels.shape]), strict=True)  # which says what is wrong with it
-    return DataSize(count, median_low(heights), median_low(widths))
-
-
-def _text(recipe: Recipe, key: str) -> str:
-    """A value of a recipe; of a crop, height x width."""
-    section, _, last = key.partition(".")
-    value = getattr(getattr(recipe, section), last)
-    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def train(
-    recipe: Recipe,
-    name: str,
-    root: Path | None,
-    out: Path,
-    resume: bool = False,
-    progress: bool = True,
-    cache: Path | None = None,
-    devices: int | None = None,
-    overfit: int | None = None,
-    wandb: str | None = None,
-) -> Path:
-    """Train `recipe` on the data set under `root`; returns the run folder `out`.
-
-    Args:
-        recipe: what to train.
-        name: the recipe's name, kept in the model's config.
-        root: folder of the data set.
-        out: the run folder, which must not hold a run yet unless `resume`.
-        resume: go on from the last checkpoint in `out`, if there is one; a finished run is left as it is.
-        progress: show a progress bar.
-        cache: the folder of the data set's cache; None: the one in `root`, if it is there.
-        devices: processes on this machine, one a device; None: as `find_launch` has it.
-        overfit: train on so many images, and score on the same ones.
-        wandb: project to log to on Weights & Biases.
-
-    Raises:
-        UserError: data, weights or run folder are not as they should be, or another process trains in the folder.
-        RunFailed: memory or disk is full, the loss has broken down, a loading process died, or it was asked to stop.
-    """
-    start = find_start(out, recipe, resume)
-    if start.finished:
-        log.info("%s is trained already", out)
-        return out
-    launch = _launch(recipe, devices)
-    precision = _precision(recipe, launch)
-    sets = _data(recipe, root, cache, overfit)
-    check_classes(start, sets.train.classes.names, recipe.data.name)
-    balance, weights = _by_classes(recipe, sets.train)
-    task = _task(recipe, name, sets.train, start, precision, weights)
-    synchronise_norms(task, launch)
-    history = History(out, recipe.training.batch, _logs(recipe, name, out, task.config.classes, wandb))
-    data = SegmentationDataModule(recipe, sets.train, sets.val, start.iteration, launch, balance)
-    first, facts = launch.rank == 0, _facts(recipe, task, sets, launch)
-    with alone(out, first), recorded(out, facts, history, start.iteration, first):
-        _run(recipe, out, task, data, launch, start, [history, ProgressBar(history)] if progress else [history])
-    if overfit is not None and task.val_scores is not None:
-        log.info(overfit_verdict(task.val_scores, task.config.classes, overfit, out))
-    log.info("trained: --model %s", out)
-    return out
-
-
-class Sets(NamedTuple):
-    """What to train on and what to validate on."""
-
-    train: Dataset
-    val: Dataset
-
-
-def _launch(recipe: Recipe, devices: int | None) -> Launch:
-    """The processes of the run; only the first of them speaks."""
-    launch = find_launch(devices)
-    launch.share(recipe.training.batch)  # or it cannot be shared
-    quiet_lightning()
-    if launch.rank:
-        log.setLevel(logging.ERROR)
-    if launch.device.type == "cpu":
-        keep_pages()
-    return launch
-
-
-def _data(recipe: Recipe, root: Path | None, cache: Path | None, overfit: int | None) -> Sets:
-    """The data sets of a run, whole or a few images to learn by heart."""
-    data = recipe.data
-    if overfit is not None:
-        learned = few(open_files(data.name, root, data.train_split), overfit)
-        return Sets(learned, learned)
-    return Sets(*(open_dataset(data.name, root, split, cache) for split in (data.train_split, data.val_split)))
-
-
-def _precision(recipe: Recipe, launch: Launch) -> Precision:
-    """The number format to train in."""
-    precision = pick_precision(recipe.precision, launch.device)
-    if recipe.precision == "float16" and launch.device.type != "cuda":
-        raise UserError("precision 'float16' trains on NVIDIA GPUs only. Here, set precision to bfloat16 or float32.")
-    log.info("precision %s: %s", precision.name, precision.reason)
-    return precision
-
-
-def _by_classes(recipe: Recipe, train_set: Any) -> tuple[ClassBalance | None, Tensor | None]:
-    """What depends on how often classes occur: which crops are drawn, and the weights of the loss."""
-    share, loss = recipe.training.class_balance, recipe.training.loss
-    pixels = None
-    if share > 0 or needs_pixels(loss):
-        with progress("counting classes") as step:
-            pixels = class_pixels(train_set, progress=step)
-    balance = ClassBalance(pixels, share) if pixels is not None and share > 0 else None
-    return balance, class_weights(loss, train_set.classes.names, pixels)
-
-
-def _task(
-    recipe: Recipe, name: str, train_set: Dataset, start: Start, precision: Precision, weights: Tensor | None
-) -> SegmentationTask:
-    """What is trained: a new network, or one that a checkpoint is about to bring the weights of."""
-    seed_everything(recipe.seed, verbose=False)
-    classes = train_set.classes
-    fresh, before = start.checkpoint is None, recipe.training.init_from
-    pretrained = fresh and before is None  # a run to start from brings a backbone of its own
-    network = build_network(recipe.model if pretrained else recipe.model.without_weights(), len(classes.names))
-    if before is not None and fresh:
-        whole = recipe.training.init == "all"
-        log.info("from %s: %s", before, start_from(before, network, classes.names, whole))
-    size = data_size(train_set)
-    config = ModelConfig(
-        recipe.model,
-        classes.names,
-        classes.palette,
-        recipe.data.name,
-        name,
-        recipe.evaluation,
-        (size.height, size.width),
-    )
-    return SegmentationTask(network, config, recipe.training, precision, recipe.seed, weights)
-
-
-def _facts(recipe: Recipe, task: SegmentationTask, sets: Sets, launch: Launch) -> Facts:
-    """What the record of the run holds."""
-    return Facts(
-        recipe=task.config.recipe,
-        dataset=recipe.data.name,
-        splits={"train": (recipe.data.train_split, sets.train), "val": (recipe.data.val_split, sets.val)},
-        parameters=sum(p.numel() for p in task.network.parameters()),
-        precision=task.precision,
-        processes=launch.processes,
-        devices=launch.devices,
-        nodes=launch.nodes,
-    )
-
-
-def _run(
-    recipe: Recipe,
-    out: Path,
-    task: SegmentationTask,
-    data: SegmentationDataModule,
-    launch: Launch,
-    start: Start,
-    followers: Sequence[Callback],
-) -> None:
-    """Train to the last iteration, validate what came of it, and write the model; `followers` see all that happens."""
-    training = recipe.training
-    last = KeepLast(out / LAST, training.checkpoint_every, training.validate_every, training.keep_every)
-    waits = DataWait(data.workers, data.most_workers)
-    # The order matters: what a checkpoint holds must be up to date when it is written, and `waits` comes last.
-    callbacks = [*followers, KeepBest(out / "best"), last, StopOnRequest(last), waits]
-    trainer = make_trainer(training, launch, task.precision.dtype, callbacks, out)
-    setup = Setup(recipe, len(task.config.classes), launch.device, task.precision.dtype)
-    with explained(out, setup, launch.share(training.batch), data.workers):
-        if launch.rank == 0:
-            clear(out)
-            atomic_write(out / "recipe.yaml", yaml.safe_dump(recipe.to_mapping(), sort_keys=False).encode())
-        trainer.fit(task, data, ckpt_path=start.checkpoint, weights_only=True)
-        if training.iterations % training.validate_every:
-            trainer.validate(task, data, verbose=False)
-        if launch.rank == 0:
-            save_model(out / "model", task.model, task.config)
-
-
-def _logs(recipe: Recipe, name: str, out: Path, classes: Sequence[str], wandb: str | None) -> list[Log]:
-    """The records of a run beside its history."""
-    logs: list[Log] = [Tables(out, classes), TensorBoard(out, classes)]
-    if wandb is not None:
-        logs.append(WeightsAndBiases(out, classes, wandb, recipe.to_mapping(), name))
-    return logs
