@@ -5,39 +5,40 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import gffnet.cli.demo
 from gffnet.cli.demo import demo
 from gffnet.errors import UserError
-from gffnet.recipe import Recipe
+from gffnet.streets import write_streets
 from gffnet.training.task import SegmentationTask
 from tests import tiny
 
 
 @pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> dict[str, Recipe]:
-    """Four scenes and three iterations instead of minutes; what the demo trains can be changed."""
-    streets = tiny.recipe(tiny.GFFNET, iterations=3, crop=[64, 128])
-    mapping = streets.to_mapping()
+def recipe(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five scenes and three iterations instead of minutes; the recipe that the demo trains."""
+    mapping = tiny.recipe(tiny.GFFNET, iterations=3, crop=[64, 128]).to_mapping()
     mapping["data"]["name"] = "streets"
-    chosen = {"recipe": tiny.recipe_from_mapping(mapping, "tests")}
-    real = gffnet.cli.demo.load_recipe
-    monkeypatch.setattr(gffnet.cli.demo, "TRAIN_SCENES", 3)
-    monkeypatch.setattr(gffnet.cli.demo, "VAL_SCENES", 2)
-    monkeypatch.setattr(gffnet.cli.demo, "SIZE", (64, 128))
-    monkeypatch.setattr(gffnet.cli.demo, "EXAMPLES", 2)
-    monkeypatch.setattr(
-        gffnet.cli.demo, "load_recipe", lambda name: chosen["recipe"] if name == gffnet.cli.demo.RECIPE else real(name)
-    )
-    return chosen
+    path = tmp_path_factory.mktemp("recipe") / "demo.yaml"
+    path.write_text(yaml.safe_dump(mapping))
+    for name, value in {
+        "RECIPE": str(path),
+        "TRAIN_SCENES": 3,
+        "VAL_SCENES": 2,
+        "SIZE": (64, 128),
+        "EXAMPLES": 2,
+    }.items():
+        monkeypatch.setattr(gffnet.cli.demo, name, value)
+    return path
 
 
-def test_it_ends_with_a_report_and_a_second_run_shows_the_same(tmp_path: Path, small: dict[str, Recipe]) -> None:
+def test_it_ends_with_a_report_and_a_second_run_shows_the_same(tmp_path: Path, recipe: Path) -> None:
     report = demo(tmp_path)
     scores = json.loads((tmp_path / "run/scores/scores.json").read_text())
     page = report.read_text(encoding="utf-8")
     assert f"{100 * scores['miou']:.1f} %" in page
-    assert "minutes for all of it" in page
+    assert "minutes in all" in page
     assert scores["images"] == 2
     assert scores["protocol"]["dataset"] == "streets"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "run", "streets"]
@@ -53,9 +54,9 @@ def test_it_ends_with_a_report_and_a_second_run_shows_the_same(tmp_path: Path, s
     assert (tmp_path / "streets/leftImg8bit/val").stat().st_mtime_ns == made
     assert json.loads((tmp_path / "run/scores/scores.json").read_text())["miou"] == scores["miou"]
 
-    mapping = small["recipe"].to_mapping()
+    mapping = yaml.safe_load(recipe.read_text())
     mapping["training"]["learning_rate"] = 0.5
-    small["recipe"] = tiny.recipe_from_mapping(mapping, "tests")
+    recipe.write_text(yaml.safe_dump(mapping))
     with pytest.raises(UserError, match=r"learning_rate"):
         demo(tmp_path)
 
@@ -64,18 +65,16 @@ def stop(*_: Any, **__: Any) -> None:
     raise KeyboardInterrupt
 
 
-def test_broken_off_while_scenes_are_drawn(
-    tmp_path: Path, small: dict[str, Recipe], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Scenes are taken for drawn when all of them are, not when the first of them lie there."""
-    real = gffnet.cli.demo.write_streets
+def test_interrupted_while_scenes_are_drawn(tmp_path: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scenes count as drawn once all of them are."""
+    real = write_streets
 
-    def breaks_off(out: Path, train: int, val: int, *more: Any, **options: Any) -> None:
+    def interrupting(out: Path, train: int, val: int, *more: Any, **options: Any) -> None:
         real(out, train, val - 1, *more, **options)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(gffnet.cli.demo, "write_streets", breaks_off)
+        patch.setattr("gffnet.streets.write_streets", interrupting)
         with pytest.raises(KeyboardInterrupt):
             demo(tmp_path)
     demo(tmp_path)
@@ -84,32 +83,30 @@ def test_broken_off_while_scenes_are_drawn(
 
 
 @pytest.mark.parametrize("part", ["report_of", "write_report"])
-def test_broken_off_after_training(
-    part: str, tmp_path: Path, small: dict[str, Recipe], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_after_training(part: str, tmp_path: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(gffnet.cli.demo, part, stop)
+        patch.setattr(f"gffnet.reports.report.{part}", stop)
         with pytest.raises(KeyboardInterrupt):
             demo(tmp_path)
     weights = tmp_path / "run/model/model.safetensors"
     trained = weights.stat().st_mtime_ns
     page = demo(tmp_path).read_text(encoding="utf-8")
     assert weights.stat().st_mtime_ns == trained
-    assert "minutes since it went on after an interruption" in page
+    assert "minutes since it was resumed" in page
 
 
-def test_broken_off_in_training(tmp_path: Path, small: dict[str, Recipe], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_in_training(tmp_path: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = demo(tmp_path / "whole").parent
     step, trained = SegmentationTask.training_step, []
 
-    def breaks_off(self: SegmentationTask, batch: Any, index: int) -> Any:
+    def interrupting(self: SegmentationTask, batch: Any, index: int) -> Any:
         if self.global_step == 2 and trained.count(2) == 0:
             trained.append(2)
             raise KeyboardInterrupt
         trained.append(self.global_step)
         return step(self, batch, index)
 
-    monkeypatch.setattr(SegmentationTask, "training_step", breaks_off)
+    monkeypatch.setattr(SegmentationTask, "training_step", interrupting)
     with pytest.raises(KeyboardInterrupt):
         demo(tmp_path / "broken")
     demo(tmp_path / "broken")
@@ -118,7 +115,7 @@ def test_broken_off_in_training(tmp_path: Path, small: dict[str, Recipe], monkey
     assert first.read_bytes() == second.read_bytes()
 
 
-def test_the_folder_is_a_file(tmp_path: Path, small: dict[str, Recipe]) -> None:
+def test_the_folder_is_a_file(tmp_path: Path, recipe: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"^--out: cannot write .*file/streets: "):
         demo(tmp_path / "file")

@@ -1,4 +1,4 @@
-"""What `gffnet train` says and passes on."""
+"""What `gffnet train` passes on and says."""
 
 import shlex
 from pathlib import Path
@@ -10,53 +10,59 @@ import yaml
 from gffnet.cli.main import main, make_parser
 from gffnet.cli.train import next_commands
 from tests import tiny
-from tests.data.trees import folder_tree
-
-Captured = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The recipes that would have been trained."""
-    recipes: list[Any] = []
-    monkeypatch.setattr("gffnet.training.train.train", lambda recipe, *_, **__: recipes.append(recipe))
-    return recipes
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The arguments with which `train` would have been called; it leaves a recipe in the run folder."""
+    calls: list[dict[str, Any]] = []
+
+    def train(recipe: str, root: Path, out: Path, **options: Any) -> Path:
+        calls.append({"recipe": recipe, "root": root, "out": out, **options})
+        out.mkdir(parents=True)
+        (out / "recipe.yaml").write_text(yaml.safe_dump(tiny.recipe().to_mapping()))
+        return out
+
+    monkeypatch.setattr("gffnet.training.train.train", train)
+    return calls
 
 
-def test_the_recipe_is_fitted_to_the_data(trained: list[Any], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    root, out = folder_tree(tmp_path / "data"), tmp_path / "run"
-    words = ["train", "folder/gffnet_r18", "--root", str(root), "--out", str(out)]
-    assert main([*words, "--set", "training.batch=4"]) == 0
-    (recipe,) = trained
-    assert (recipe.training.iterations, recipe.training.crop, recipe.evaluation.crop) == (1000, (32, 32), (32, 32))
-    said = [record.message for record in caplog.records]
-    assert said[0].startswith("fitted to 4 images of 12x16: training.iterations 1000, training.crop 32x32, ")
-    assert said[1:] == next_commands(out, "folder", root)
-    out.mkdir()
-    (out / "recipe.yaml").write_text(yaml.safe_dump({**recipe.to_mapping(), "training": {"iterations": 77}}))
-    assert main([*words, "--resume"]) == 0
-    assert trained[-1].training.iterations == 77
+def test_the_arguments(
+    calls: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["--root", "data", "--set", "training.batch=4", "--resume", "--devices", "2", "--wandb", "mine"]
+    with caplog.at_level("INFO", logger="gffnet"):
+        assert main(["train", "camvid/gffnet_r18", *words]) == 0
+    assert calls[0] == {
+        "recipe": "camvid/gffnet_r18",
+        "root": Path("data"),
+        "out": Path("runs/camvid/gffnet_r18"),
+        "overrides": ["training.batch=4"],
+        "resume": True,
+        "cache": None,
+        "devices": 2,
+        "overfit": None,
+        "wandb": "mine",
+    }
+    assert [record.message for record in caplog.records] == next_commands(calls[0]["out"], Path("data"))
 
 
-def test_learning_by_heart_is_fitted_too(trained: list[Any], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    root = folder_tree(tmp_path / "data")
-    assert main(["train", "folder/gffnet_r18", "--root", str(root), "--overfit", "2"]) == 0
-    (recipe,) = trained
-    assert (recipe.training.iterations, recipe.training.batch, recipe.training.crop) == (300, 2, (32, 32))
-    assert not any("score it" in record.message for record in caplog.records)  # such a run is a check
+def test_overfitting_is_a_run_of_its_own_without_next_commands(
+    calls: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with caplog.at_level("INFO", logger="gffnet"):
+        assert main(["train", "mine/tiny.yaml", "--root", "data", "--overfit", "2"]) == 0
+    assert (calls[0]["out"], calls[0]["overfit"]) == (Path("runs/tiny_overfit_2"), 2)
+    assert caplog.records == []
 
 
-def test_a_plan_is_fitted(tmp_path: Path, capsys: Captured) -> None:
-    root, recipe = folder_tree(tmp_path / "data"), tmp_path / "mine.yaml"
-    recipe.write_text(f"base: folder/gffnet_r18\nmodel: {tiny.PSPNET}\n")
-    words = ["train", str(recipe), "--root", str(root), "--plan", "--throughput", "10"]
-    assert main(words) == 0
-    assert "1,000 iterations of 8 images of 32x32" in capsys.readouterr().out
-
-
-def test_the_next_commands_are_ones(tmp_path: Path) -> None:
+def test_the_next_commands_are_valid(tmp_path: Path) -> None:
     run, root = tmp_path / "my run", tmp_path / "my data"
-    lines = [line.partition(": ")[2].strip() for line in next_commands(run, "folder", root)]
+    run.mkdir()
+    (run / "recipe.yaml").write_text(yaml.safe_dump(tiny.recipe().to_mapping()))
+    lines = [line.partition(": ")[2].strip() for line in next_commands(run, root)]
     evaluate, predict = (make_parser().parse_args(shlex.split(line)[1:]) for line in lines)
-    assert (evaluate.model, evaluate.dataset, evaluate.root) == (str(run), "folder", root)
+    assert (evaluate.model, evaluate.dataset, evaluate.root) == (str(run), "camvid", root)
     assert (predict.model, predict.inputs) == (str(run), [Path("IMAGE")])

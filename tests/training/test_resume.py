@@ -1,82 +1,96 @@
-"""Runs that were broken off: what they leave, what they go on from, and that nothing of it shows in the end."""
+"""Interrupted runs: what they save, where they resume, and that the result is that of an uninterrupted run."""
 
+import json
+import os
+import random
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 
-from gffnet.errors import UserError
+from gffnet.errors import Stopped, UserError
 from gffnet.recipe import Recipe
 from gffnet.training.callbacks import read_history
-from gffnet.training.optim import poly
 from gffnet.training.task import SegmentationTask
 from gffnet.training.train import train
 from tests import tiny
-from tests.data.trees import camvid_tree
+from tests.training import kills
 
 TIMES = {"images_per_second", "seconds", "memory"}
 
 
-class Power(Exception):
-    """It went out."""
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return camvid_tree(tmp_path / "CamVid")
+class PowerCut(Exception):
+    """Ends a run at a given place."""
 
 
 def run(out: Path, root: Path, recipe: Recipe | None = None, resume: bool = False) -> Path:
-    return train(recipe or tiny.recipe(), "tests/tiny", root, out, resume, progress=False)
+    return train(recipe or tiny.recipe(), root, out, resume=resume, progress=False)
 
 
-def story(run_folder: Path) -> list[dict[str, Any]]:
+def history(run_folder: Path) -> list[dict[str, Any]]:
     """The history without what depends on the clock."""
-    return [
-        {key: value for key, value in line.items() if key not in TIMES}
-        for line in read_history(run_folder / "history.jsonl")
-    ]
+    lines = read_history(run_folder / "history.jsonl")
+    return [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
 
 
-def result(run_folder: Path) -> dict[str, bytes]:
+def weights(run_folder: Path) -> dict[str, bytes]:
     return {name: (run_folder / name / "model.safetensors").read_bytes() for name in ("model", "best")}
 
 
-def iteration_of(run_folder: Path) -> int:
+def saved_iteration(run_folder: Path) -> int:
     return int(torch.load(run_folder / "checkpoints/last.ckpt", weights_only=True)["global_step"])
 
 
-def fail_at(
-    patch: pytest.MonkeyPatch, step: str, iteration: int, index: int | None, error: type[BaseException]
-) -> None:
-    """Have a step of the task fail at an iteration, and, of a validation, at an image."""
+def assert_same(one: Path, other: Path) -> None:
+    assert history(one) == history(other)
+    assert weights(one) == weights(other)
+
+
+def before_step(patch: pytest.MonkeyPatch, step: str, iteration: int, index: int | None, act: Any) -> None:
+    """Call `act` before a step of the task at an iteration and, of a validation, at an image."""
     real = getattr(SegmentationTask, step)
 
-    def failing(self: SegmentationTask, batch: Any, i: int) -> Any:
+    def patched(self: SegmentationTask, batch: Any, i: int) -> Any:
         if self.global_step == iteration and index in {None, i}:
-            raise error
+            act()
         return real(self, batch, i)
 
-    patch.setattr(SegmentationTask, step, failing)
+    patch.setattr(SegmentationTask, step, patched)
 
 
-def trained_iterations(patch: pytest.MonkeyPatch) -> list[int]:
-    """Filled with every iteration that is trained from now on."""
+def interrupt(
+    out: Path, root: Path, recipe: Recipe | None, iteration: int, step: str = "training_step", image: int | None = None
+) -> None:
+    """Train, or resume, until an iteration."""
+
+    def fail() -> None:
+        raise PowerCut
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(PowerCut):  # noqa: PT012
+        before_step(patch, step, iteration, image, fail)
+        run(out, root, recipe, resume=True)
+
+
+def record_iterations(patch: pytest.MonkeyPatch) -> list[int]:
+    """A list to which every iteration that is trained from now on is added."""
     trained: list[int] = []
     real = SegmentationTask.training_step
 
-    def noting(self: SegmentationTask, batch: Any, i: int) -> Any:
+    def recording(self: SegmentationTask, batch: Any, i: int) -> Any:
         trained.append(self.global_step)
         return real(self, batch, i)
 
-    patch.setattr(SegmentationTask, "training_step", noting)
+    patch.setattr(SegmentationTask, "training_step", recording)
     return trained
 
 
 @pytest.mark.parametrize(
-    ("step", "iteration", "image", "kept"),
+    ("step", "iteration", "image", "saved"),
     [
         ("training_step", 0, None, 0),
         ("training_step", 1, None, 0),
@@ -87,150 +101,193 @@ def trained_iterations(patch: pytest.MonkeyPatch) -> list[int]:
         ("validation_step", 6, 2, 4),
     ],
 )
-def test_a_broken_run_goes_on_as_if_it_had_not_been(
-    step: str, iteration: int, image: int | None, kept: int, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_resumed_run_ends_like_an_uninterrupted_one(
+    step: str,
+    iteration: int,
+    image: int | None,
+    saved: int,
+    tmp_path: Path,
+    camvid: Path,
+    whole: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole = run(tmp_path / "whole", root)
-    broken = tmp_path / "broken"
-    with monkeypatch.context() as patch:
-        fail_at(patch, step, iteration, image, Power)
-        with pytest.raises(Power):
-            run(broken, root)
-    assert not (broken / "model").exists()
-    assert (iteration_of(broken) if kept else 0) == kept
-    trained = trained_iterations(monkeypatch)
-    run(broken, root, resume=True)
-    assert trained == [*range(kept, 6)]
-    assert story(broken) == story(whole)
-    assert result(broken) == result(whole)
-    assert sorted(path.name for path in (broken / "checkpoints").iterdir()) == ["last.ckpt"]
+    interrupt(tmp_path, camvid, None, iteration, step, image)
+    assert not (tmp_path / "model").exists()
+    assert (saved_iteration(tmp_path) if saved else 0) == saved
+    trained = record_iterations(monkeypatch)
+    run(tmp_path, camvid, resume=True)
+    assert trained == [*range(saved, 6)]
+    assert_same(tmp_path, whole)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["last.ckpt"]
 
 
-def test_broken_at_every_turn(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Checkpoints between validations, in the midst of what a line of the history sums up, and one after another."""
+def test_interrupted_at_every_iteration(tmp_path: Path, camvid: Path) -> None:
+    """With checkpoints between validations and within the iterations of one line of the history."""
     recipe = tiny.recipe(tiny.GFFNET, validate_every=4, checkpoint_every=1, ema=0.9, device_batch=1, clip_gradients=1)
-    whole = run(tmp_path / "whole", root, recipe)
-    broken = tmp_path / "broken"
     for iteration in range(1, 6):
-        with monkeypatch.context() as patch:
-            fail_at(patch, "training_step", iteration, None, Power)
-            with pytest.raises(Power):
-                run(broken, root, recipe, resume=True)
-        assert iteration_of(broken) == iteration
-    run(broken, root, recipe, resume=True)
-    assert story(broken) == story(whole)
-    assert result(broken) == result(whole)
+        interrupt(tmp_path / "broken", camvid, recipe, iteration)
+        assert saved_iteration(tmp_path / "broken") == iteration
+    run(tmp_path / "broken", camvid, recipe, resume=True)
+    assert_same(tmp_path / "broken", run(tmp_path / "whole", camvid, recipe))
 
 
-def test_a_run_folder_may_be_moved(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = run(tmp_path / "whole", root)
-    for place, iteration in (("here", 3), ("there", 5)):
-        with monkeypatch.context() as patch:
-            fail_at(patch, "training_step", iteration, None, Power)
-            with pytest.raises(Power):
-                run(tmp_path / place, root, resume=True)
-        (tmp_path / place).rename(tmp_path / {"here": "there", "there": "end"}[place])
-    trained = trained_iterations(monkeypatch)
-    run(tmp_path / "end", root, resume=True)
+OPTIONS: list[dict[str, Any]] = [
+    {"ema": 0.9, "decay_norms_and_biases": False},
+    {"loss": {"ohem": 0.7, "class_weighting": "median_frequency"}, "optimizer": "lion", "learning_rate": 1e-4},
+    {"loss": {"class_weighting": "enet", "label_smoothing": 0.1}, "optimizer": "lamb", "class_balance": 0.5},
+    {"loss": {"class_weights": [1.0] * 11}, "optimizer": "nesterov", "clip_gradients": 1.0, "device_batch": 1},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_every_option_trains_and_resumes(options: dict[str, Any], tmp_path: Path, camvid: Path, whole: Path) -> None:
+    recipe = tiny.recipe(**{"iterations": 4, "validate_every": 2, **options})
+    one = run(tmp_path / "whole", camvid, recipe)
+    interrupt(tmp_path / "broken", camvid, recipe, 3)
+    run(tmp_path / "broken", camvid, recipe, resume=True)
+    assert_same(tmp_path / "broken", one)
+    assert history(one)[0] != history(whole)[0]
+
+
+def test_a_seed_determines_everything(tmp_path: Path, camvid: Path, whole: Path) -> None:
+    assert_same(run(tmp_path / "again", camvid, resume=True), whole)  # `resume` of nothing starts
+    other = tiny.recipe_from_mapping({**tiny.recipe().to_mapping(), "seed": 1}, "tests")
+    assert weights(run(tmp_path / "other", camvid, other)) != weights(whole)
+
+
+def test_a_run_folder_may_be_moved(tmp_path: Path, camvid: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place, moved, iteration in (("here", "there", 3), ("there", "end", 5)):
+        interrupt(tmp_path / place, camvid, None, iteration)
+        (tmp_path / place).rename(tmp_path / moved)
+    trained = record_iterations(monkeypatch)
+    assert_same(run(tmp_path / "end", camvid, resume=True), whole)
     assert trained == [4, 5]
-    assert result(tmp_path / "end") == result(whole)
 
 
-def test_an_interrupt_says_how_to_go_on_and_may_be_repeated(
-    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+def test_interrupted_after_the_last_iteration(tmp_path: Path, camvid: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = tiny.recipe(validate_every=4)  # so that the last validation comes after training
+    one = run(tmp_path / "whole", camvid, recipe)
+    interrupt(tmp_path / "broken", camvid, recipe, 6, "validation_step", 1)
+    trained = record_iterations(monkeypatch)
+    assert_same(run(tmp_path / "broken", camvid, recipe, resume=True), one)
+    assert trained == []
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path: Path, camvid: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if its checkpoint was deleted to save space, and its data set is gone."""
+    finished = run(tmp_path / "run", camvid, tiny.recipe(iterations=2))
+    before = weights(finished), history(finished)
+    (finished / "checkpoints/last.ckpt").unlink()
+    trained = record_iterations(monkeypatch)
+    assert run(finished, tmp_path / "gone", tiny.recipe(iterations=2), resume=True) == finished
+    assert (trained, weights(finished), history(finished)) == ([], *before)
+    with pytest.raises(UserError, match=r"already holds a run\. Resume it with --resume"):
+        run(finished, camvid, tiny.recipe(iterations=2))
+    with pytest.raises(UserError, match=r"training\.iterations, training\.learning_rate"):
+        run(finished, camvid, tiny.recipe(iterations=4, learning_rate=0.5), resume=True)
+
+
+def test_the_run_that_initialised_it_may_be_gone(tmp_path: Path, camvid: Path, whole: Path) -> None:
+    first = tmp_path / "first"
+    first.mkdir()
+    (first / "model").symlink_to(whole / "model")
+    recipe = tiny.recipe(tiny.GFFNET, init_from=str(first), iterations=4)
+    one = run(tmp_path / "whole", camvid, recipe)
+    interrupt(tmp_path / "broken", camvid, recipe, 3)
+    first.rename(tmp_path / "elsewhere")
+    assert_same(run(tmp_path / "broken", camvid, recipe, resume=True), one)
+
+
+# Signals
+
+
+def send(*numbers: int) -> Any:
+    return lambda: [os.kill(os.getpid(), number) for number in numbers]
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGTERM, Stopped), (signal.SIGINT, KeyboardInterrupt)])
+@pytest.mark.parametrize(("received", "saved"), [(1, 1), (3, 3), (2, 3)])
+def test_the_iteration_is_finished_and_saved(
+    number: int,
+    error: type[BaseException],
+    received: int,
+    saved: int,
+    tmp_path: Path,
+    camvid: Path,
+    whole: Path,
 ) -> None:
+    """Where a validation follows the iteration (2), the next one is the last."""
+    before = {name: signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGINT)}
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(error, match=r"--resume"):  # noqa: PT012
+        before_step(patch, "training_step", received - 1, None, send(number))
+        run(tmp_path, camvid)
+    assert {name: signal.getsignal(name) for name in before} == before
+    assert saved_iteration(tmp_path) == saved
+    assert_same(run(tmp_path, camvid, resume=True), whole)
+
+
+def test_a_second_interrupt_stops_at_once(tmp_path: Path, camvid: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.getsignal(signal.SIGINT)
-    fail_at(monkeypatch, "training_step", 3, None, KeyboardInterrupt)
-    with pytest.raises(KeyboardInterrupt, match=rf"go on with {tmp_path}/run by the same command with --resume"):
-        run(tmp_path / "run", root)
+    before_step(monkeypatch, "training_step", 3, None, send(signal.SIGINT, signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt, match=rf"resume {tmp_path} with the same command and --resume"):
+        run(tmp_path, camvid)
+    assert saved_iteration(tmp_path) == 2
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_broken_after_the_last_iteration(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = tiny.recipe(validate_every=4)  # so that the last validation comes after training
-    whole = run(tmp_path / "whole", root, recipe)
-    with monkeypatch.context() as patch:
-        fail_at(patch, "validation_step", 6, 1, Power)
-        with pytest.raises(Power):
-            run(tmp_path / "broken", root, recipe)
-    trained = trained_iterations(monkeypatch)
-    run(tmp_path / "broken", root, recipe, resume=True)
-    assert trained == []
-    assert story(tmp_path / "broken") == story(whole)
-    assert result(tmp_path / "broken") == result(whole)
+WAIT = """
+import sys, time
+from gffnet.cli.main import main
+from gffnet.training.task import SegmentationTask
+
+step = SegmentationTask.training_step
+
+def waiting(self, batch, index):
+    if self.global_step == 2:
+        print("ready", flush=True)
+        time.sleep(1)
+    return step(self, batch, index)
+
+SegmentationTask.training_step = waiting
+sys.exit(main(sys.argv[1:]))
+"""
 
 
-def test_a_finished_run_is_left_as_it_is(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even where its checkpoint was deleted to save room, and its data set is gone."""
-    finished = run(tmp_path / "run", root)
-    before, told = result(finished), story(finished)
-    (finished / "checkpoints/last.ckpt").unlink()
-    trained = trained_iterations(monkeypatch)
-    assert run(finished, tmp_path / "gone", resume=True) == finished
-    assert (trained, result(finished), story(finished)) == ([], before, told)
-    with pytest.raises(UserError, match="holds a run already"):
-        run(finished, root)
-
-
-def test_what_a_run_started_from_may_be_gone(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = run(tmp_path / "first", root)
-    recipe = tiny.recipe(tiny.GFFNET, init_from=str(first))
-    whole = run(tmp_path / "whole", root, recipe)
-    with monkeypatch.context() as patch:
-        fail_at(patch, "training_step", 5, None, Power)
-        with pytest.raises(Power):
-            run(tmp_path / "broken", root, recipe)
-    first.rename(tmp_path / "elsewhere")
-    run(tmp_path / "broken", root, recipe, resume=True)
-    assert result(tmp_path / "broken") == result(whole)
-
-
-def test_resume_of_nothing_starts(tmp_path: Path, root: Path) -> None:
-    whole = run(tmp_path / "whole", root)
-    assert result(run(tmp_path / "new", root, resume=True)) == result(whole)
-
-
-# What the history says
-
-
-def test_the_history_of_a_run(tmp_path: Path, root: Path) -> None:
-    """A line every ten iterations and at the end, with the rate of the poly schedule; one for every validation."""
-    recipe = tiny.recipe(iterations=25, validate_every=8, learning_rate=0.02, power=0.9, new_layers_multiplier=10)
-    lines = read_history(run(tmp_path / "run", root, recipe) / "history.jsonl")
-    losses, scores = ([line for line in lines if key in line] for key in ("loss", "miou"))
-    assert [line["iteration"] for line in losses] == [10, 20, 25]
-    assert [line["iteration"] for line in scores] == [8, 16, 24, 25]
-    assert [line["iteration"] for line in lines] == sorted(line["iteration"] for line in lines)
-    assert [line["learning_rate"] for line in losses] == pytest.approx(
-        [0.02 * (1 - i / 25) ** 0.9 for i in (10, 20, 25)]
-    )
-    for line in losses:
-        assert 1 < line["loss"] < 10
-        assert 1 < line["auxiliary_loss"] < 10
-        assert line["images_per_second"] > 0
-    for line in scores:
-        known = [iou for iou in line["iou"] if iou is not None]
-        assert len(line["iou"]) == 11
-        assert line["miou"] == pytest.approx(sum(known) / len(known))
-        assert 0 <= line["pixel_accuracy"] <= 1
-
-
-@pytest.mark.parametrize("warm_up", [0, 3])
-def test_every_iteration_has_its_rate(
-    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, warm_up: int
+@pytest.mark.parametrize(
+    ("number", "code", "said"), [(signal.SIGTERM, 1, "stopped by SIGTERM"), (signal.SIGINT, 130, "")]
+)
+def test_loading_processes_outlive_a_signal_to_the_group(
+    number: int, code: int, said: str, tmp_path: Path, camvid: Path
 ) -> None:
-    """Those that the optimiser takes its steps with: of the backbone, and ten times that of the new layers."""
-    rates: list[list[float]] = []
-    real = torch.optim.SGD.step
+    """A terminal and a scheduler send the signal to all processes of the group."""
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(yaml.safe_dump(tiny.recipe(workers=1, iterations=20, validate_every=20).to_mapping()))
+    out = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAIT, "train", str(recipe), "--root", str(camvid), "--out", str(out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    os.killpg(process.pid, number)
+    errors = process.communicate(timeout=120)[1]
+    assert process.returncode == code, errors
+    assert "Traceback" not in errors
+    last = errors.strip().splitlines()[-1]
+    assert said in last
+    assert "--resume" in last
+    assert saved_iteration(out) == 3
+    assert json.loads((out / "run.json").read_text())["sessions"][0]["outcome"] == "interrupted"
 
-    def noting(self: torch.optim.SGD, closure: Any = None) -> Any:
-        rates.append([group["lr"] for group in self.param_groups])
-        return real(self, closure)
 
-    noting.hooked = True  # type: ignore[attr-defined]  # as torch marks steps that it has wrapped
-    monkeypatch.setattr(torch.optim.SGD, "step", noting)
-    changes: dict[str, Any] = {"learning_rate": 0.02, "power": 0.9, "new_layers_multiplier": 10, "warm_up": warm_up}
-    run(tmp_path / "run", root, tiny.recipe(**changes))
-    rise = [1 / 3, 2 / 3, 1, 1, 1, 1] if warm_up else [1] * 6
-    factors = [share * poly(i, 6, 0.9) for i, share in enumerate(rise)]
-    assert rates == [pytest.approx([0.02 * factor, 0.2 * factor]) for factor in factors]
+def test_a_killed_run_ends_like_an_uninterrupted_one(tmp_path: Path, camvid: Path) -> None:
+    """`python -m tests.training.kills` does this with twenty kills."""
+    recipe = kills.recipe(iterations=40)
+    one, killed = tmp_path / "whole", tmp_path / "killed"
+    kills.finish(kills.start(one, camvid, recipe, threads=1))
+    struck = list(kills.kills(4, killed, camvid, recipe, random.Random(3)))
+    assert [kill.writing for kill in struck] == [False, True, False, True]
+    assert kills.same(one, killed)

@@ -1,81 +1,114 @@
-"""Run folders: where a run goes on, and those that are not as they should be."""
+"""Run folders: where a run resumes, the lock, the record, the environment, and explained failures."""
 
+import errno
+import getpass
+import hashlib
 import io
 import json
+import logging
+import os
+import platform
+import shlex
+import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gffnet.data.camvid import CAMVID
-from gffnet.errors import UserError
-from gffnet.training.run_folder import LOCK, Start, alone, check_classes, differences, find_start
+import gffnet
+from gffnet.data.cache.build import build_cache
+from gffnet.data.camvid import CamVid
+from gffnet.data.catalog import CAMVID
+from gffnet.data.datasets import open_dataset, open_files
+from gffnet.errors import CannotWrite, RunFailed, UserError
+from gffnet.inference.precision import Precision
+from gffnet.recipe import Recipe
+from gffnet.training import run_folder
+from gffnet.training.callbacks import History
+from gffnet.training.run_folder import (
+    LOCK,
+    RECORD,
+    ResumePoint,
+    RunInfo,
+    begin_session,
+    check_classes,
+    commit,
+    describe_dataset,
+    differences,
+    end_session,
+    explain_failures,
+    fingerprint,
+    hardware,
+    lock,
+    out_of_memory_advice,
+    record_session,
+    resume_point,
+    versions,
+)
 from tests import tiny
+from tests.data import trees
 from tests.data.trees import camvid_tree
-from tests.training.test_resume import Power, fail_at, iteration_of, run
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return camvid_tree(tmp_path / "CamVid")
-
-
-@pytest.fixture
-def broken(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    with monkeypatch.context() as patch:
-        fail_at(patch, "training_step", 3, None, Power)
-        with pytest.raises(Power):
-            run(tmp_path / "broken", root)
-    return tmp_path / "broken"
+from tests.training.test_callbacks import Recorder
+from tests.training.test_resume import run, saved_iteration
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-200], lambda data: data[:1000], lambda data: b""])
-def test_a_damaged_checkpoint(broken: Path, root: Path, damage: Callable[[bytes], bytes]) -> None:
+def test_a_damaged_checkpoint(broken: Path, camvid: Path, damage: Callable[[bytes], bytes]) -> None:
     path = broken / "checkpoints/last.ckpt"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(UserError, match=r"^checkpoint .*last\.ckpt is damaged .* Delete it to train from the start\.$"):
-        run(broken, root, resume=True)
+        run(broken, camvid, resume=True)
     path.unlink()
-    assert (run(broken, root, resume=True) / "model").is_dir()
+    assert (run(broken, camvid, resume=True) / "model").is_dir()
 
 
 @pytest.mark.parametrize("content", [None, b"", b"- a\n", b"a: [", b"\xff\xfe"])
-def test_a_damaged_recipe_file(broken: Path, root: Path, content: bytes | None) -> None:
+def test_a_damaged_recipe_file(broken: Path, camvid: Path, content: bytes | None) -> None:
     path = broken / "recipe.yaml"
     path.unlink() if content is None else path.write_bytes(content)
-    with pytest.raises(UserError, match=r"broken holds a run, but its recipe\.yaml is gone or damaged\. Name another"):
-        run(broken, root, resume=True)
+    with pytest.raises(
+        UserError, match=r"broken holds a run, but its recipe\.yaml is missing or damaged\. Name another"
+    ):
+        run(broken, camvid, resume=True)
 
 
-def test_another_recipe_is_refused_by_the_keys_that_differ(broken: Path, root: Path) -> None:
+def test_another_recipe_is_refused_by_the_keys_that_differ(broken: Path, camvid: Path) -> None:
     other = tiny.recipe(tiny.GFFNET, evaluation={"scales": [0.5, 1.0]}, batch=3)
     with pytest.raises(UserError) as caught:
-        run(broken, root, other, resume=True)
+        run(broken, camvid, other, resume=True)
     assert str(caught.value) == (
         f"--out {broken} holds a run of another recipe: it differs in evaluation.scales, model.dense_pyramid, "
         "model.fusion, training.batch. Resume with the recipe and --set of that run, or name another folder."
     )
-    assert iteration_of(broken) == 2
+    assert saved_iteration(broken) == 2
 
 
-def test_the_run_folder_is_a_file(tmp_path: Path, root: Path) -> None:
+def test_the_run_folder_is_a_file(tmp_path: Path, camvid: Path) -> None:
     (tmp_path / "run").write_text("")
     for resume in (False, True):
         with pytest.raises(UserError, match=r"run/\.lock: (File exists|Not a directory)"):
-            run(tmp_path / "run", root, resume=resume)
+            run(tmp_path / "run", camvid, resume=resume)
 
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from gffnet.training.run_folder import alone
-with alone(Path(sys.argv[1])):
+from gffnet.training.run_folder import lock
+with lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
 """
@@ -92,14 +125,14 @@ def holder(broken: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def test_two_cannot_train_in_one_folder(broken: Path, root: Path, holder: subprocess.Popen[str]) -> None:
+def test_two_cannot_train_in_one_folder(broken: Path, camvid: Path, holder: subprocess.Popen[str]) -> None:
     before = {path: path.read_bytes() for path in broken.rglob("*") if path.is_file()}
     with pytest.raises(UserError, match=rf"broken: another training, process {holder.pid}, writes to"):
-        run(broken, root, resume=True)
+        run(broken, camvid, resume=True)
     assert {path: path.read_bytes() for path in broken.rglob("*") if path.is_file()} == before
     holder.kill()  # which leaves no time to tidy up
     holder.wait()
-    assert (run(broken, root, resume=True) / "model").is_dir()
+    assert (run(broken, camvid, resume=True) / "model").is_dir()
     assert not (broken / LOCK).exists()
 
 
@@ -109,46 +142,46 @@ def test_a_full_disk_does_not_keep_it_from_locking(tmp_path: Path, monkeypatch: 
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "open", lambda self, mode, buffering: Full(self, "a+"))
-    with alone(tmp_path / "run"):
+    with lock(tmp_path / "run"):
         assert (tmp_path / "run" / LOCK).is_file()
     assert not (tmp_path / "run" / LOCK).exists()
 
 
-def test_other_processes_of_a_run_lock_nothing(broken: Path, holder: subprocess.Popen[str]) -> None:
-    with alone(broken, writes=False):
+def test_other_ranks_lock_nothing(broken: Path, holder: subprocess.Popen[str]) -> None:
+    with lock(broken, writes=False):
         assert (broken / LOCK).read_text() == str(holder.pid)
 
 
-def test_what_a_kill_left_half_written_is_removed(broken: Path, root: Path) -> None:
+def test_partial_files_of_a_killed_process_are_removed(broken: Path, camvid: Path) -> None:
     left = [broken / name for name in ("checkpoints/.last.ckpt.0123abcd.part", "best/.model.safetensors.0123abcd.part")]
     for path in left:
         path.write_bytes(b"half")
-    run(broken, root, resume=True)
+    run(broken, camvid, resume=True)
     assert not any(path.exists() for path in left)
 
 
-def test_where_a_run_goes_on(tmp_path: Path, broken: Path) -> None:
+def test_where_a_run_resumes(tmp_path: Path, broken: Path) -> None:
     recipe = tiny.recipe()
-    assert find_start(tmp_path / "new", recipe, resume=True) == Start()
-    assert find_start(broken, recipe, resume=True) == Start(2, broken / "checkpoints/last.ckpt", CAMVID.names)
-    with pytest.raises(UserError, match="holds a run already"):
-        find_start(broken, recipe, resume=False)
+    assert resume_point(tmp_path / "new", recipe, resume=True) == ResumePoint()
+    assert resume_point(broken, recipe, resume=True) == ResumePoint(2, broken / "checkpoints/last.ckpt", CAMVID.names)
+    with pytest.raises(UserError, match="already holds a run"):
+        resume_point(broken, recipe, resume=False)
 
 
-def test_what_changes_nothing_but_when_and_how_may_change(broken: Path) -> None:
+def test_keys_that_do_not_change_the_result_may_differ(broken: Path) -> None:
     changed = tiny.recipe(workers=2, checkpoint_every=7, keep_every=3, compile=True, device_batch=1)
-    assert find_start(broken, changed, resume=True).iteration == 2
+    assert resume_point(broken, changed, resume=True).iteration == 2
 
 
-def test_a_run_of_a_version_with_fewer_keys_goes_on(broken: Path) -> None:
+def test_a_run_of_a_version_with_fewer_keys_resumes(broken: Path) -> None:
     """A key that its recipe.yaml does not have is taken to have its default."""
     path = broken / "recipe.yaml"
     stored = yaml.safe_load(path.read_text())
     del stored["training"]["ema"], stored["training"]["loss"]
     path.write_text(yaml.safe_dump(stored))
-    assert find_start(broken, tiny.recipe(), resume=True).iteration == 2
+    assert resume_point(broken, tiny.recipe(), resume=True).iteration == 2
     with pytest.raises(UserError, match=r"differs in training\.ema\."):
-        find_start(broken, tiny.recipe(ema=0.9), resume=True)
+        resume_point(broken, tiny.recipe(ema=0.9), resume=True)
 
 
 def test_a_run_of_a_version_with_other_keys_is_refused_by_them(broken: Path) -> None:
@@ -157,19 +190,19 @@ def test_a_run_of_a_version_with_other_keys_is_refused_by_them(broken: Path) -> 
     stored["training"]["magic"] = 3
     path.write_text(yaml.safe_dump(stored))
     with pytest.raises(UserError, match=r"differs in training\.magic\."):
-        find_start(broken, tiny.recipe(), resume=True)
+        resume_point(broken, tiny.recipe(), resume=True)
 
 
 def test_data_of_other_classes_are_refused(broken: Path) -> None:
-    start = find_start(broken, tiny.recipe(), resume=True)
+    start = resume_point(broken, tiny.recipe(), resume=True)
     names = list(CAMVID.names)
     check_classes(start, names, "camvid")
-    check_classes(Start(), ["other"], "camvid")
+    check_classes(ResumePoint(), ["other"], "camvid")
     with pytest.raises(
         UserError, match=r"is of 11 classes \(sky, building, pole, road, \.\.\.\), but data set 'folder' now"
     ):
         check_classes(start, [*names, "cat"], "folder")
-    with pytest.raises(UserError, match="Resume with the data that the run began with"):
+    with pytest.raises(UserError, match="Resume with the data that the run started with"):
         check_classes(start, names[::-1], "folder")
 
 
@@ -184,6 +217,8 @@ nested = st.recursive(
     lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
     max_leaves=8,
 )
+
+
 mappings = st.dictionaries(st.sampled_from("abc"), nested, max_size=3)
 
 
@@ -192,3 +227,593 @@ def test_differences_are_none_for_equals_only(old: dict[str, Any], new: dict[str
     assert (differences(old, new) == []) == (old == new)
     assert differences(old, new) == differences(new, old)
     assert differences(old, old) == []
+
+
+# The fingerprint of the data
+
+
+TREES = {
+    "ade20k": trees.ade20k_tree,
+    "camvid": trees.camvid_tree,
+    "cityscapes": trees.cityscapes_tree,
+    "coco_stuff_10k": trees.coco_stuff_tree,
+    "folder": trees.folder_tree,
+    "pascal_context": trees.pascal_context_tree,
+}
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_the_fingerprint_does_not_depend_on_the_place(name: str, tmp_path: Path) -> None:
+    TREES[name](tmp_path / "here")
+    shutil.copytree(tmp_path / "here", tmp_path / "there/below")
+    here, there = (open_files(name, tmp_path / place, "train") for place in ("here", "there/below"))
+    assert fingerprint(here) == fingerprint(there)
+    assert len(fingerprint(here)) == 64
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_splits_differ(name: str, tmp_path: Path) -> None:
+    TREES[name](tmp_path)
+    other = "test" if name == "coco_stuff_10k" else "val"
+    found = [fingerprint(open_files(name, tmp_path, split)) for split in ("train", other, f"train+{other}")]
+    assert len(set(found)) == 3
+
+
+def test_the_fingerprint_is_of_classes_meaning_names_and_sizes(tmp_path: Path) -> None:
+    data = CamVid(trees.camvid_tree(tmp_path, train=2), "train")
+    text = json.dumps([list(data.classes.names), data.table.text()])
+    for i in range(2):
+        sizes = [(tmp_path / folder / f"train_00{i}.png").stat().st_size for folder in ("train", "trainannot")]
+        text += json.dumps([f"train_00{i}", *sizes])
+    assert fingerprint(data) == hashlib.sha256(text.encode()).hexdigest()
+
+
+def lengthen(root: Path) -> None:
+    with (root / "trainannot/train_001.png").open("ab") as file:
+        file.write(b"x")
+
+
+def rename(root: Path) -> None:
+    for folder in ("train", "trainannot"):
+        (root / folder / "train_001.png").rename(root / folder / "train_00x.png")
+    listed = root / "train.txt"
+    listed.write_text(listed.read_text().replace("train_001", "train_00x"))
+
+
+def reverse(root: Path) -> None:
+    listed = root / "train.txt"
+    listed.write_text("\n".join(reversed(listed.read_text().splitlines())))
+
+
+def shorten(root: Path) -> None:
+    listed = root / "train.txt"
+    listed.write_text("\n".join(listed.read_text().splitlines()[:-1]))
+
+
+@pytest.mark.parametrize("change", [lengthen, rename, reverse, shorten])
+def test_a_change_of_the_data_shows(change: Callable[[Path], None], tmp_path: Path) -> None:
+    root = trees.camvid_tree(tmp_path)
+    before = fingerprint(CamVid(root, "train"))
+    os.utime(root / "train/train_001.png", (1, 1))
+    assert fingerprint(CamVid(root, "train")) == before
+    change(root)
+    assert fingerprint(CamVid(root, "train")) != before
+
+
+def test_other_classes_and_other_meanings_show(tmp_path: Path) -> None:
+    root = trees.folder_tree(tmp_path)
+    text = (root / "classes.yaml").read_text()
+    seen = set()
+    for variant in (text, text.replace("road", "roads"), f"{text}ignore: [7]\n"):
+        (root / "classes.yaml").write_text(variant)
+        seen.add(fingerprint(open_files("folder", root, "train")))
+    assert len(seen) == 3
+
+
+def test_a_cache_does_not_change_the_fingerprint(tmp_path: Path) -> None:
+    root = trees.camvid_tree(tmp_path)
+    before = fingerprint(open_dataset("camvid", root, "train"))
+    build_cache(open_files("camvid", root, "train"), "train", root, root / "gffnet_cache", False, workers=1)
+    cached = open_dataset("camvid", root, "train")
+    assert type(cached).__name__ == "Cached"
+    assert fingerprint(cached) == before
+
+
+def test_the_fingerprint_of_a_missing_file(tmp_path: Path) -> None:
+    data = CamVid(trees.camvid_tree(tmp_path), "train")
+    before = fingerprint(data)
+    (tmp_path / "train/train_001.png").unlink()
+    assert fingerprint(data) != before
+
+
+def test_the_fingerprint_is_cheap(tmp_path: Path) -> None:
+    data = CamVid(trees.camvid_tree(tmp_path), "train")
+    data.files = data.files * 2000
+    start = time.perf_counter()
+    fingerprint(data)
+    assert time.perf_counter() - start < 5  # a fraction of a second, were the machine not busy
+
+
+def test_a_data_set_is_described_by_its_splits(tmp_path: Path) -> None:
+    root = trees.camvid_tree(tmp_path)
+    train, val = CamVid(root, "train+val"), CamVid(root, "val")
+    assert describe_dataset("camvid", {"train": ("train+val", train), "val": ("val", val)}) == {
+        "name": "camvid",
+        "splits": {
+            "train": {"split": "train+val", "samples": 8, "fingerprint": fingerprint(train)},
+            "val": {"split": "val", "samples": 3, "fingerprint": fingerprint(val)},
+        },
+    }
+
+
+# The record
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return camvid_tree(tmp_path / "CamVid")
+
+
+def run_info(root: Path, **more: Any) -> RunInfo:
+    splits = {"train": ("train", CamVid(root, "train")), "val": ("val", CamVid(root, "val"))}
+    return RunInfo("tests/tiny", "camvid", splits, 1234, Precision(torch.bfloat16, "for tests"), **more)
+
+
+def at(folder: Path, iteration: int) -> History:
+    """A history that came to an iteration."""
+    history = History(folder, batch=2)
+    history.iteration = iteration
+    history.memory = 10**9
+    return history
+
+
+def stored(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / RECORD).read_text())
+    return found
+
+
+def test_a_session_is_recorded_while_it_runs_and_when_it_ends(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/somewhere/bin/gffnet", "train", "a recipe", "--set", "x=[1, 2]"])
+    before = datetime.now(UTC) - timedelta(seconds=1)
+    known = run_info(root, processes=8, devices=4, nodes=2)
+    with record_session(tmp_path / "run", known, at(tmp_path, 6)):
+        running = stored(tmp_path / "run")
+    assert {key: value for key, value in running.items() if key != "sessions"} == {
+        "gffnet": gffnet.__version__,
+        "recipe": "tests/tiny",
+        "data": describe_dataset("camvid", known.splits),
+        "parameters": 1234,
+    }
+    (session,) = running["sessions"]
+    began = session.pop("started")
+    assert before <= datetime.fromisoformat(began) <= datetime.now(UTC)
+    assert datetime.fromisoformat(began).utcoffset() == timedelta(0)
+    assert session == {
+        **{"ended": None, "outcome": None, "from_iteration": 0, "to_iteration": None, "data": None},
+        **{"images_per_second": None, "memory": None, "processes": 8, "devices": 4, "nodes": 2},
+        "command": "gffnet train 'a recipe' --set 'x=[1, 2]'",
+        "precision": {"name": "bfloat16", "reason": "for tests"},
+        **{"versions": versions(), "git": commit(), "hardware": hardware()},
+    }
+    finished = stored(tmp_path / "run")
+    (done,) = finished["sessions"]
+    assert datetime.fromisoformat(began) <= datetime.fromisoformat(done["ended"]) <= datetime.now(UTC)
+    assert (done["outcome"], done["to_iteration"], done["memory"]) == ("finished", 6, 10**9)
+    assert {**done, "started": began} == {
+        **{"started": began, **session, "ended": done["ended"]},
+        **{"outcome": "finished", "to_iteration": 6, "memory": 10**9},
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (KeyboardInterrupt("go on"), "interrupted"),
+        (SystemExit(1), "interrupted"),
+        (RunFailed("the loss\nhas diverged"), "failed: the loss has diverged"),
+        (RuntimeError("what?"), "failed: RuntimeError: what?"),
+        (RunFailed("long" * 1000), f"failed: {'long' * 250}"),
+    ],
+)
+def test_how_a_session_ends(error: BaseException, outcome: str, tmp_path: Path, root: Path) -> None:
+    with pytest.raises(type(error)) as caught, record_session(tmp_path, run_info(root), at(tmp_path, 3)):
+        raise error
+    assert caught.value is error
+    (session,) = stored(tmp_path)["sessions"]
+    assert (session["outcome"], session["to_iteration"]) == (outcome, 3)
+    assert session["ended"] is not None
+
+
+def test_every_session_has_its_entry(tmp_path: Path, root: Path) -> None:
+    """One that was killed has no end."""
+    assert begin_session(tmp_path, run_info(root)) == []
+    with record_session(tmp_path, run_info(root), at(tmp_path, 20), 10):
+        pass
+    with record_session(tmp_path, run_info(root), at(tmp_path, 0), 20):  # broken off before its first iteration
+        pass
+    sessions = stored(tmp_path)["sessions"]
+    assert [session["ended"] is None for session in sessions] == [True, False, False]
+    assert [(session["from_iteration"], session["to_iteration"]) for session in sessions] == [
+        *((0, None), (10, 20), (20, 20))
+    ]
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_the_loggers_are_closed(failed: bool, tmp_path: Path, root: Path) -> None:
+    told = Recorder()
+    history = History(tmp_path, batch=2, logs=[told])
+    with suppress(RunFailed), record_session(tmp_path, run_info(root), history):
+        assert told.calls == []
+        if failed:
+            raise RunFailed("x")
+    assert told.calls == [("close", failed)]
+
+
+def test_other_ranks_record_nothing(tmp_path: Path, root: Path) -> None:
+    with record_session(tmp_path / "run", run_info(root), at(tmp_path, 3), writes=False):
+        pass
+    with pytest.raises(RunFailed), record_session(tmp_path / "run", run_info(root), at(tmp_path, 3), writes=False):
+        raise RunFailed("x")
+    assert not (tmp_path / "run").exists()
+
+
+def test_changed_data_warn_with_both_counts(tmp_path: Path, root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    begin_session(tmp_path, run_info(root))
+    before = stored(tmp_path)["data"]
+    listed = root / "train.txt"
+    listed.write_text("\n".join(listed.read_text().splitlines()[:-1]))
+    with caplog.at_level(logging.WARNING, "gffnet"), record_session(tmp_path, run_info(root), at(tmp_path, 4), 2):
+        pass
+    (message,) = [entry.message for entry in caplog.records]
+    assert message == (
+        "data set 'camvid', split 'train', has changed since the run started: it has 4 samples and had 5; names, "
+        "sizes or labels differ. The run continues with the present data."
+    )
+    found = stored(tmp_path)
+    assert found["data"] == before  # what it began with
+    assert found["sessions"][0]["data"] is None
+    assert found["sessions"][1]["data"] == describe_dataset("camvid", run_info(root).splits) != before
+
+
+def test_a_run_that_starts_again_has_the_present_facts(tmp_path: Path, root: Path) -> None:
+    begin_session(tmp_path, run_info(root))
+    (root / "train.txt").write_text("\n".join((root / "train.txt").read_text().splitlines()[:-1]))
+    other = run_info(root)
+    assert begin_session(tmp_path, RunInfo("other", "camvid", other.splits, 5, other.precision)) == []
+    found = stored(tmp_path)
+    assert (found["recipe"], found["parameters"]) == ("other", 5)
+    assert found["data"]["splits"]["train"]["samples"] == 4
+    assert len(found["sessions"]) == 2
+
+
+def test_a_resumed_run_keeps_the_facts_of_its_start(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(gffnet, "__version__", "0.0.1")
+        begin_session(tmp_path, run_info(root))
+    begin_session(tmp_path, run_info(root), 10)
+    assert stored(tmp_path)["gffnet"] == "0.0.1"
+    assert stored(tmp_path)["sessions"][1]["versions"]["gffnet"] == gffnet.__version__
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff", b'{"sessions": [], "data": 3}'])
+def test_a_damaged_record_starts_again(
+    content: bytes, tmp_path: Path, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / RECORD).write_bytes(content)
+    assert begin_session(tmp_path, run_info(root), 10) == []
+    assert len(stored(tmp_path)["sessions"]) == 1
+    assert len(caplog.records) == 1
+    assert "starts again" in caplog.records[0].message
+
+
+def test_a_run_without_a_record_gets_one(tmp_path: Path, root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    begin_session(tmp_path, run_info(root), 10)
+    assert stored(tmp_path)["sessions"][0]["from_iteration"] == 10
+    assert caplog.records == []
+
+
+def test_a_record_that_is_deleted_meanwhile_stays_deleted(tmp_path: Path, root: Path) -> None:
+    with record_session(tmp_path, run_info(root), at(tmp_path, 3)):
+        (tmp_path / RECORD).unlink()
+    assert not (tmp_path / RECORD).exists()
+
+
+def test_a_full_disk_raises_but_hides_no_other_error(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise CannotWrite("no room")
+
+    with pytest.raises(CannotWrite), record_session(tmp_path, run_info(root), at(tmp_path, 3)):
+        monkeypatch.setattr(run_folder, "atomic_write", full)
+    monkeypatch.undo()
+
+    def fail() -> None:
+        with record_session(tmp_path, run_info(root), at(tmp_path, 3)):
+            monkeypatch.setattr(run_folder, "atomic_write", full)
+            raise RunFailed("first")
+
+    with pytest.raises(RunFailed, match="first"):
+        fail()
+    with pytest.raises(CannotWrite):
+        begin_session(tmp_path, run_info(root))
+    with pytest.raises(CannotWrite):
+        end_session(tmp_path, "finished", at(tmp_path, 3))
+
+
+@pytest.mark.parametrize(
+    ("argv", "wanted"),
+    [
+        (["/x/bin/gffnet", "train", "b c"], "gffnet train 'b c'"),
+        (["/x/gffnet/__main__.py", "train", "b c"], "python -m gffnet train 'b c'"),
+        (["scripts/mine.py", "[1]"], "mine.py '[1]'"),
+    ],
+)
+def test_the_command_can_be_repeated(
+    argv: list[str], wanted: str, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", argv)
+    begin_session(tmp_path, run_info(root))
+    assert stored(tmp_path)["sessions"][0]["command"] == wanted
+    assert shlex.split(wanted)[-1] == argv[-1]
+
+
+# The environment
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
+    done = subprocess.run(["git", *identity, *arguments], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository that holds a package and a readme."""
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    root = tmp_path / "checkout"
+    (root / "src/package").mkdir(parents=True)
+    (root / "src/package/__init__.py").write_text("")
+    (root / "readme").write_text("")
+    (root / ".gitignore").write_text("*.pyc\n/.venv/\n")
+    git(root, "init", "--quiet")
+    git(root, "add", ".")
+    git(root, "commit", "--quiet", "-m", "first")
+    return root
+
+
+def test_the_commit_is_that_of_the_checkout(checkout: Path) -> None:
+    package, head = checkout / "src/package", git(checkout, "rev-parse", "HEAD")
+    assert commit(package) == {"commit": head, "changes": False}
+    (checkout / "notes").write_text("not in the package")
+    (package / "__init__.pyc").write_text("ignored")
+    assert commit(package) == {"commit": head, "changes": False}
+
+
+@pytest.mark.parametrize("file", ["readme", "src/package/__init__.py", "src/package/new.py"])
+def test_changes_of_the_checkout_show(file: str, checkout: Path) -> None:
+    (checkout / file).write_text("changed")
+    assert commit(checkout / "src/package") == {"commit": git(checkout, "rev-parse", "HEAD"), "changes": True}
+
+
+def test_an_installed_package_has_no_commit(checkout: Path, tmp_path: Path) -> None:
+    """Neither outside of a checkout nor where its environment lies in one."""
+    for folder in (tmp_path / "site-packages/package", checkout / ".venv/package"):
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").write_text("")
+        assert commit(folder) is None
+
+
+def test_a_repository_without_a_commit_has_none(tmp_path: Path) -> None:
+    (tmp_path / "__init__.py").write_text("")
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "add", ".")
+    assert commit(tmp_path) is None
+
+
+def test_git_may_be_missing(checkout: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert commit(checkout / "src/package") is None
+
+
+def test_a_hook_of_another_repository_does_not_mislead(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    head = git(checkout, "rev-parse", "HEAD")
+    monkeypatch.setenv("GIT_DIR", str(checkout.parent / "other"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(checkout.parent))
+    assert commit(checkout / "src/package") == {"commit": head, "changes": False}
+
+
+def test_nothing_of_the_checkout_is_written_to(checkout: Path) -> None:
+    os.utime(checkout / "readme", (1, 1))  # so that git status would refresh its index
+    before = (checkout / ".git/index").read_bytes()
+    commit(checkout / "src/package")
+    assert (checkout / ".git/index").read_bytes() == before
+
+
+def test_versions_are_those_in_use() -> None:
+    found = versions()
+    assert found["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert found["torch"] == torch.__version__
+    assert found["numpy"] == np.__version__
+    assert all(found[name] == version(name) for name in ("gffnet", "torchvision", "timm", "lightning"))
+    assert (found["cuda"] is None) == (found["cudnn"] is None) == (not torch.cuda.is_available())
+
+
+def test_a_package_that_is_not_installed_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_folder, "_PACKAGES", ("surely_no_such_package",))
+    assert versions()["surely_no_such_package"] is None
+
+
+def test_hardware_is_what_the_system_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = hardware()
+    assert found["cpu"]
+    assert 1 <= found["cores"] <= (os.cpu_count() or 1)
+    if Path("/proc/meminfo").exists():
+        kilobytes = int(Path("/proc/meminfo").read_text().split()[1])
+        assert found["memory"] == pytest.approx(1024 * kilobytes, rel=0.01)
+    assert len(found["gpus"]) == torch.cuda.device_count()
+
+
+def test_the_environment_does_not_name_machine_or_user() -> None:
+    text = f"{hardware()} {versions()}"
+    assert "/" not in text.replace("/proc", "")
+    for name in (socket.gethostname(), platform.node(), getpass.getuser()):
+        assert name not in text.split("'")
+
+
+def test_a_system_that_reports_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise OSError
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(os, "sysconf", refuse)
+    found = hardware()
+    assert found["memory"] is None
+    assert found["cpu"] == (platform.processor() or platform.machine())
+
+
+# Failures
+
+
+def recipe_of(**training: Any) -> Recipe:
+    return tiny.recipe(**{"batch": 8, "crop": [864, 864], **training})
+
+
+def explain(error: BaseException, out: Path = Path("runs/x"), workers: int = 4) -> str:
+    with pytest.raises(RunFailed) as caught, explain_failures(out, recipe_of(), 8, workers):
+        raise error
+    return str(caught.value)
+
+
+def test_a_full_disk_says_what_is_saved(tmp_path: Path) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    assert explain(full, tmp_path) == (
+        f"cannot write to {tmp_path}: No space left on device. "
+        "No checkpoint was written yet: free some space, and start again."
+    )
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/last.ckpt").touch()
+    kept = f"The previous checkpoint, {tmp_path}/checkpoints/last.ckpt, is complete: free some space, and resume with"
+    assert kept in explain(full, tmp_path)
+    assert explain(CannotWrite("cannot write x: full."), tmp_path).startswith(f"cannot write x: full. {kept}")
+
+
+def test_a_dead_worker_advises_fewer() -> None:
+    dead = RuntimeError("DataLoader worker (pid(s) 123) exited unexpectedly")
+    assert explain(dead).endswith("--resume, and fewer of them: --set training.workers=2.")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: you tried to"),
+        MemoryError(),
+    ],
+)
+def test_out_of_memory_advises_half_the_images(error: Exception) -> None:
+    assert explain(error) == (
+        "out of memory with 8 images of 864x864 at a time. Process fewer at a time, which leaves the batch as it is: "
+        "--set training.device_batch=4. Resume with it, the same command and --resume."
+    )
+    assert "--set training.device_batch=1." in out_of_memory_advice(recipe_of(device_batch=3), 8)
+
+
+def test_out_of_memory_with_one_image_advises_a_crop_of_half_the_pixels() -> None:
+    said = out_of_memory_advice(recipe_of(crop=[864, 640], device_batch=1), 8)
+    assert said.startswith("out of memory with 1 image of 864x640 at a time. Use smaller crops: --set training.crop='[")
+    height, width = yaml.safe_load(said.split("'")[1])
+    assert height % 16 == width % 16 == 0
+    assert 0.4 < height * width / (864 * 640) < 0.55
+
+
+def test_other_errors_are_left_as_they_are(tmp_path: Path) -> None:
+    for error in (
+        RuntimeError("shapes differ"),
+        UserError("no such file"),
+        OSError(errno.ENOENT, "gone"),
+        KeyError("x"),
+    ):
+        with pytest.raises(type(error)) as caught, explain_failures(tmp_path, recipe_of(), 8, 0):
+            raise error
+        assert caught.value is error
+
+
+def test_an_interrupt_says_how_to_resume(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with (  # noqa: PT012
+        pytest.raises(KeyboardInterrupt, match=rf"resume {tmp_path} with the same command and"),
+        explain_failures(tmp_path, recipe_of(), 8, 0),
+    ):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as Lightning does
+        raise SystemExit(1)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+LITTLE_MEMORY = """
+import resource, sys
+from gffnet.cli.main import main
+from gffnet.training.task import SegmentationTask
+
+step = SegmentationTask.training_step
+
+def with_little(self, batch, index):
+    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**24, resource.RLIM_INFINITY))
+    return step(self, batch, index)
+
+SegmentationTask.training_step = with_little
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+NO_ROOM = """
+import resource, signal, sys
+from gffnet.cli.main import main
+from gffnet.training.checkpoint import LastCheckpoint
+
+save = LastCheckpoint.save
+
+def with_little_room(self, trainer, task):
+    if trainer.global_step == 4:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, resource.RLIM_INFINITY))
+    save(self, trainer, task)
+
+LastCheckpoint.save = with_little_room
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def cli(code: str, tmp_path: Path, root: Path, **training: object) -> subprocess.CompletedProcess[str]:
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(yaml.safe_dump(tiny.recipe(**training).to_mapping()))
+    command = [sys.executable, "-c", code, "train", str(recipe), "--root", str(root), "--out", str(tmp_path / "run")]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="needs Linux to limit memory")
+def test_memory_that_is_really_out(tmp_path: Path, camvid: Path) -> None:
+    done = cli(LITTLE_MEMORY, tmp_path, camvid, crop=[512, 512], batch=4)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.strip().splitlines()[-1] == (
+        "error: out of memory with 4 images of 512x512 at a time. Process fewer at a time, which leaves the batch as "
+        "it is: --set training.device_batch=2. Resume with it, the same command and --resume."
+    )
+    assert "Traceback" not in done.stderr
+
+
+def test_a_disk_that_is_really_full_leaves_the_previous_checkpoint(tmp_path: Path, camvid: Path) -> None:
+    """A limit on the size of files makes writing fail in its midst, as a full disk does."""
+    done = cli(NO_ROOM, tmp_path, camvid)
+    assert done.returncode == 1, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"error: cannot write {tmp_path}/run/checkpoints/last.ckpt: ")
+    assert last.endswith("is complete: free some space, and resume with --resume.")
+    assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["global_step"] == 2
+    assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["last.ckpt"]

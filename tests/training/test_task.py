@@ -13,18 +13,47 @@ import torch
 import torch.nn.functional as F
 import yaml
 from lightning import Callback, Trainer
+from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from gffnet.data.loader import Batch
 from gffnet.errors import RunFailed
 from gffnet.inference.precision import Precision
+from gffnet.models.layers import Norm
 from gffnet.training.callbacks import read_history
-from gffnet.training.launch import Launch
-from gffnet.training.task import SegmentationTask
-from gffnet.training.train import make_trainer
+from gffnet.training.task import AuxiliaryHead, SegmentationTask, batch_norms
+from gffnet.training.train import Launch, make_trainer
 from tests import tiny
 from tests.data.trees import camvid_tree
+
+
+def test_the_auxiliary_head_is_a_block_a_classifier_and_a_resize() -> None:
+    head = AuxiliaryHead(6, 5).double().eval()
+    x = torch.randn(2, 6, 4, 7, dtype=torch.float64)
+    block, _, classifier = head.layers
+    hidden = F.relu(block.norm(F.conv2d(x, block.conv.weight, padding=1)))
+    assert hidden.shape[1] == 256
+    wanted = F.interpolate(
+        F.conv2d(hidden, classifier.weight, classifier.bias), (31, 53), mode="bilinear", align_corners=False
+    )
+    assert torch.allclose(head(x, (31, 53)), wanted, atol=1e-12)
+
+
+def test_dropout_of_the_auxiliary_head() -> None:
+    head = AuxiliaryHead(6, 5, dropout=0.5)
+    dropped = head.layers[1](torch.ones(1, 256, 2, 2))
+    by_channel = dropped.flatten(2)[0]
+    assert set(by_channel.unique().tolist()) == {0.0, 2.0}
+    assert torch.equal(by_channel.amin(1), by_channel.amax(1))
+    assert torch.equal(head.eval().layers[1](torch.ones(1, 256, 2, 2)), torch.ones(1, 256, 2, 2))
+
+
+def test_every_kind_of_batch_normalisation_is_found_and_no_other() -> None:
+    first = nn.Sequential(nn.BatchNorm2d(3), nn.GroupNorm(1, 3), nn.Sequential(Norm(3)))
+    second = nn.Sequential(nn.SyncBatchNorm(3), BatchNormAct2d(3), nn.LayerNorm(3))
+    assert batch_norms(first, second) == [first[0], first[2][0], second[0], second[1]]
+
 
 PLAIN = {**tiny.GFFNET, "dropout": 0.0}
 
@@ -44,7 +73,7 @@ def batch(seed: int = 0, images: int = 2) -> Batch:
 
 
 class Outputs(Callback):
-    """What every iteration answers."""
+    """The outputs of every iteration."""
 
     def __init__(self) -> None:
         self.seen: list[dict[str, Tensor]] = []
@@ -103,7 +132,7 @@ def test_a_batch_without_a_labelled_pixel_changes_nothing(tmp_path: Path) -> Non
     assert all(torch.equal(value, before[name]) for name, value in weights(task).items())
 
 
-def test_a_loss_that_is_no_number_names_the_iteration_and_takes_no_step(tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_names_the_iteration_and_takes_no_step(tmp_path: Path) -> None:
     task = make()
     with torch.no_grad():
         task.network.head.classifier.weight[0, 0] = float("nan")
@@ -123,7 +152,7 @@ def test_gradients_are_clipped_to_a_norm(limit: float, tmp_path: Path) -> None:
     assert moved.item() == pytest.approx(0.01 * min(limit, outputs["gradient_norm"].item()), rel=1e-3)
 
 
-def test_gradients_of_parts_are_added_before_they_are_clipped(tmp_path: Path) -> None:
+def test_gradients_are_accumulated_before_they_are_clipped(tmp_path: Path) -> None:
     frozen = {"freeze_norms": True, "clip_gradients": 0.5}
     whole, parts = make(**frozen), make(**frozen, device_batch=1)
     (one,), (two,) = fit(whole, [batch()], tmp_path), fit(parts, [batch()], tmp_path)
@@ -131,7 +160,7 @@ def test_gradients_of_parts_are_added_before_they_are_clipped(tmp_path: Path) ->
         assert value.item() == pytest.approx(two[name].item(), rel=1e-4), name
 
 
-def test_the_average_is_what_is_validated_and_kept(tmp_path: Path) -> None:
+def test_the_moving_average_is_what_is_validated_and_saved(tmp_path: Path) -> None:
     task = make(ema=0.9, learning_rate=0.05)
     assert task.average is not None
     assert task.model is task.average.network
@@ -184,20 +213,20 @@ def test_dropout_depends_on_the_seed_and_the_iteration_alone(tmp_path: Path) -> 
     assert losses[0] != losses[2]
 
 
-def test_parts_draw_their_own_dropout(tmp_path: Path) -> None:
-    """Two parts of the same image are dropped out differently, so that a part is no copy of another."""
+def test_micro_batches_have_dropout_of_their_own(tmp_path: Path) -> None:
+    """Two micro-batches of the same image are dropped out differently."""
     twice = batch(images=1)
     data = Batch(twice.image.repeat(2, 1, 1, 1), twice.labels.repeat(2, 1, 1), ("a", "a"))
     drawn: list[float] = []
     task = make({**tiny.GFFNET, "dropout": 0.5}, device_batch=1, freeze_norms=True)
-    part = task._part
+    accumulate = task._accumulate
 
     def noting(*arguments: Any) -> Tensor:
-        out = part(*arguments)
+        out = accumulate(*arguments)
         drawn.append(out[0].item())
         return out
 
-    task._part = noting  # type: ignore[method-assign]
+    task._accumulate = noting  # type: ignore[method-assign]
     fit(task, [data], tmp_path)
     assert len(drawn) == 2
     assert drawn[0] != drawn[1]
@@ -205,7 +234,7 @@ def test_parts_draw_their_own_dropout(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_compiled_network_learns_what_an_eager_one_does(tmp_path: Path) -> None:
-    """In processes of their own: what checks the shapes in tests cannot be compiled."""
+    """In processes of their own: the shape checks of tests cannot be compiled."""
     root = camvid_tree(tmp_path / "CamVid")
     for name, compiled in (("eager", False), ("compiled", True)):
         file = tmp_path / f"{name}.yaml"

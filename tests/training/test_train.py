@@ -1,38 +1,53 @@
-"""Whole runs of a moment: what a run folder holds, and that interruptions leave no trace."""
+"""Whole runs: what a run folder holds, `auto` values, overfitting, and several processes."""
 
 import json
+import os
+import socket
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from gffnet.cli.main import main
-from gffnet.data.cache import build_cache
+from gffnet.data.cache.build import build_cache
 from gffnet.data.datasets import open_dataset, open_files
 from gffnet.errors import UserError
 from gffnet.evaluation.evaluate import evaluate
+from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import load
-from gffnet.recipe import Recipe, recipe_from_mapping
+from gffnet.metrics.confusion import Scores
+from gffnet.recipe import DataSize, Recipe, load_recipe, recipe_from_mapping, resolve_auto
 from gffnet.training.callbacks import read_history
+from gffnet.training.optim import poly
+from gffnet.training.run_folder import RECIPE
 from gffnet.training.task import SegmentationTask
-from gffnet.training.train import train
+from gffnet.training.train import (
+    SIZES_READ,
+    Launch,
+    data_size,
+    find_launch,
+    overfit_overrides,
+    overfit_verdict,
+    read_recipe,
+    spread_subset,
+    synchronise_norms,
+    train,
+)
 from tests import tiny
-from tests.data.trees import camvid_tree
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return camvid_tree(tmp_path / "CamVid")
-
-
-def gffnet(**training: Any) -> Recipe:
-    return tiny.recipe(tiny.GFFNET, **training)
+from tests.data.trees import camvid_tree, folder_tree, ids, save
+from tests.training.test_resume import interrupt
 
 
 def weights(run: Path) -> dict[str, Tensor]:
@@ -40,109 +55,109 @@ def weights(run: Path) -> dict[str, Tensor]:
     return found
 
 
-def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+def same(a: Path, b: Path) -> bool:
+    one, other = weights(a), weights(b)
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
-def stop_before(iteration: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupt training when it comes to an iteration."""
-    step = SegmentationTask.training_step
-
-    def interrupted(self: SegmentationTask, batch: Any, index: int) -> Any:
-        if self.global_step == iteration:
-            raise KeyboardInterrupt
-        return step(self, batch, index)
-
-    monkeypatch.setattr(SegmentationTask, "training_step", interrupted)
-
-
-def test_a_run_folder_tells_the_story(tmp_path: Path, root: Path) -> None:
-    recipe = gffnet(validate_every=4, learning_rate=0.02, power=0.9)
-    run = train(recipe, "tests/tiny", root, tmp_path / "run", progress=False)
-    assert recipe_from_mapping(yaml.safe_load((run / "recipe.yaml").read_text()), "run") == recipe
+def test_the_run_folder(tmp_path: Path, camvid: Path) -> None:
+    recipe = tiny.recipe(tiny.GFFNET, validate_every=4)
+    run = train(recipe, camvid, tmp_path / "run", name="tests/tiny", progress=False)
+    assert recipe_from_mapping(yaml.safe_load((run / RECIPE).read_text()), "run") == recipe
+    assert json.loads((run / "run.json").read_text())["recipe"] == "tests/tiny"
     lines = read_history(run / "history.jsonl")
     assert [line["iteration"] for line in lines if "miou" in line] == [4, 6]  # every fourth, and the last
     predictor = load(run, precision="float32")
     assert predictor.config.recipe == "tests/tiny"
-    assert predictor.config.learned_from == open_dataset("camvid", root, "train")[0].labels.shape
+    assert predictor.config.learned_from == open_dataset("camvid", camvid, "train")[0].labels.shape
     assert not any("auxiliary" in key for key in weights(run))
-    scores = evaluate(predictor, open_dataset("camvid", root, "val"), "camvid", "val", recipe.evaluation).scores
-    assert scores.miou == lines[-1]["miou"]
+    scores = evaluate(predictor, open_dataset("camvid", camvid, "val"), "camvid", "val", recipe.evaluation)
+    assert scores["miou"] == lines[-1]["miou"]
     assert load(run / "best").config == predictor.config
+    assert [path.name[:6] for path in (run / "tensorboard").iterdir()] == ["events"]
 
 
-@pytest.mark.parametrize("iteration", [1, 2, 3, 5])
-def test_an_interrupted_run_ends_as_an_unbroken_one(
-    iteration: int, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_history_of_a_run(tmp_path: Path, camvid: Path) -> None:
+    """A line every ten iterations and at the end, with the rate of the poly schedule; one for every validation."""
+    recipe = tiny.recipe(iterations=25, validate_every=8, learning_rate=0.02, power=0.9, new_layers_multiplier=10)
+    lines = read_history(train(recipe, camvid, tmp_path, progress=False) / "history.jsonl")
+    losses, scores = ([line for line in lines if key in line] for key in ("loss", "miou"))
+    assert [line["iteration"] for line in losses] == [10, 20, 25]
+    assert [line["iteration"] for line in scores] == [8, 16, 24, 25]
+    assert [line["iteration"] for line in lines] == sorted(line["iteration"] for line in lines)
+    assert [line["learning_rate"] for line in losses] == pytest.approx(
+        [0.02 * (1 - i / 25) ** 0.9 for i in (10, 20, 25)]
+    )
+    for line in losses:
+        assert 1 < line["loss"] < 10
+        assert 1 < line["auxiliary_loss"] < 10
+        assert line["images_per_second"] > 0
+    for line in scores:
+        known = [iou for iou in line["iou"] if iou is not None]
+        assert len(line["iou"]) == 11
+        assert line["miou"] == pytest.approx(sum(known) / len(known))
+        assert 0 <= line["pixel_accuracy"] <= 1
+
+
+def test_every_iteration_has_its_learning_rate(tmp_path: Path, camvid: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the optimiser's steps, after a warm-up: of the backbone, and ten times that of the new layers."""
+    rates: list[list[float]] = []
+    real = torch.optim.SGD.step
+
+    def recording(self: torch.optim.SGD, closure: Any = None) -> Any:
+        rates.append([group["lr"] for group in self.param_groups])
+        return real(self, closure)
+
+    recording.hooked = True  # type: ignore[attr-defined]  # as torch marks steps that it has wrapped
+    monkeypatch.setattr(torch.optim.SGD, "step", recording)
+    options: dict[str, Any] = {"learning_rate": 0.02, "power": 0.9, "new_layers_multiplier": 10, "warm_up": 3}
+    train(tiny.recipe(validate_every=6, **options), camvid, tmp_path, progress=False)
+    factors = [rise * poly(i, 6, 0.9) for i, rise in enumerate([1 / 3, 2 / 3, 1, 1, 1, 1])]
+    assert rates == [pytest.approx([0.02 * factor, 0.2 * factor]) for factor in factors]
+
+
+def test_the_record_of_a_resumed_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root, out = camvid_tree(tmp_path / "CamVid"), tmp_path / "run"
+    interrupt(out, root, None, 3)
+    camvid_tree(root, train=6)  # the data set grows meanwhile
+    with caplog.at_level("WARNING", logger="gffnet"):
+        train(tiny.recipe(), root, out, resume=True, progress=False)
+    assert "it has 6 samples and had 5" in caplog.text
+    record = json.loads((out / "run.json").read_text())
+    assert record["data"]["splits"]["train"]["samples"] == 5
+    first, second = record["sessions"]
+    assert (first["from_iteration"], first["outcome"]) == (0, "failed: PowerCut: ")
+    assert (second["from_iteration"], second["to_iteration"], second["outcome"]) == (2, 6, "finished")
+    assert second["images_per_second"] > 0
+    assert len(list((out / "tensorboard").iterdir())) == 2
+
+
+def test_a_run_that_initialises_another_replaces_pretrained_weights(
+    tmp_path: Path, camvid: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = train(gffnet(), "tests/tiny", root, tmp_path / "whole", progress=False)
-    with monkeypatch.context() as patch:
-        stop_before(iteration, patch)
-        with pytest.raises(KeyboardInterrupt, match="--resume"):
-            train(gffnet(), "tests/tiny", root, tmp_path / "broken", progress=False)
-    last = tmp_path / "broken/checkpoints/last.ckpt"
-    kept = torch.load(last, weights_only=True)["global_step"] if last.is_file() else 0
-    assert kept == iteration - iteration % 2  # a checkpoint follows every validation: it goes on, not over again
-    broken = train(gffnet(), "tests/tiny", root, tmp_path / "broken", resume=True, progress=False)
-    assert same(weights(whole), weights(broken))
-    scores = [
-        [line["miou"] for line in read_history(run / "history.jsonl") if "miou" in line] for run in (whole, broken)
-    ]
-    assert scores[0] == scores[1]
-
-
-def test_a_seed_fixes_everything(tmp_path: Path, root: Path) -> None:
-    first, second = (train(gffnet(), "x", root, tmp_path / name, progress=False) for name in "ab")
-    assert same(weights(first), weights(second))
-    other = recipe_from_mapping({**gffnet().to_mapping(), "seed": 1}, "tests")
-    assert not same(weights(first), weights(train(other, "x", root, tmp_path / "c", progress=False)))
-
-
-def test_a_run_is_not_written_over(tmp_path: Path, root: Path) -> None:
-    run = train(gffnet(iterations=2), "x", root, tmp_path / "run", progress=False)
-    with pytest.raises(UserError, match=r"holds a run already.*--resume"):
-        train(gffnet(iterations=2), "x", root, run, progress=False)
-    with pytest.raises(UserError, match=r"training\.iterations, training\.learning_rate"):
-        train(gffnet(iterations=4, learning_rate=0.5), "x", root, run, resume=True, progress=False)
-    before = weights(run)
-    train(gffnet(iterations=2), "x", root, run, resume=True, progress=False)
-    assert same(before, weights(run))
-
-
-def test_a_run_to_start_from_needs_no_pretrained_weights(
-    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They would be fetched, and then replaced by the run's."""
-    first = train(tiny.recipe(iterations=1), "x", root, tmp_path / "first", progress=False)
-    pretrained = {"backbone": {"name": "test_resnet", "weights": "imagenet"}}
+    """They are not even fetched."""
+    pretrained = {**tiny.GFFNET, "backbone": {"name": "test_resnet", "weights": "imagenet"}}
 
     def unreachable(name: str) -> Path:
         raise UserError(f"{name} cannot be fetched")
 
     monkeypatch.setattr("gffnet.models.backbones.pretrained_file", unreachable)
     with pytest.raises(UserError, match="test_resnet cannot be fetched"):
-        train(tiny.recipe(pretrained, iterations=1), "x", root, tmp_path / "a", progress=False)
-    train(tiny.recipe(pretrained, iterations=1, init_from=str(first)), "x", root, tmp_path / "b", progress=False)
-    assert (tmp_path / "b/model").is_dir()
-
-
-def test_the_second_stage_starts_from_the_first(tmp_path: Path, root: Path) -> None:
-    first = train(tiny.recipe(iterations=2), "x", root, tmp_path / "psp", progress=False)
-    # A rate of almost nothing: what was taken over stays.
-    recipe = gffnet(iterations=1, init_from=str(first), learning_rate=1e-30)
-    second = train(recipe, "x", root, tmp_path / "gff", progress=False)
-    old, new = weights(first), weights(second)
-    taken = [
-        key for key in old if key.startswith(("backbone.", "context.")) and "running" not in key and "num" not in key
-    ]
-    assert len(taken) > 20
-    assert all(torch.allclose(old[key], new[key], atol=1e-12) for key in taken)
+        train(tiny.recipe(pretrained, iterations=1), camvid, tmp_path / "a", progress=False)
+    # A learning rate of almost nothing leaves the loaded weights as they are.
+    recipe = tiny.recipe(pretrained, iterations=1, init_from=str(whole), learning_rate=1e-30)
+    run = train(recipe, camvid, tmp_path / "b", progress=False)
+    old, new = weights(whole), weights(run)
+    parts = "backbone.", "context."
+    loaded = [key for key in old if key.startswith(parts) and not any(part in key for part in ("running", "num"))]
+    assert len(loaded) > 20
+    assert all(torch.allclose(old[key], new[key], atol=1e-12) for key in loaded)
 
 
 DIE = """
 import os, signal, sys
 from torch.utils.data import get_worker_info
-from gffnet.cli import main
+from gffnet.cli.main import main
 from gffnet.data.camvid import CamVid
 
 read_sample, read = CamVid.read, []
@@ -158,119 +173,471 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_a_dead_worker_is_reported_and_the_run_goes_on_with_fewer(tmp_path: Path, root: Path) -> None:
+def test_a_dead_worker_is_reported_and_the_run_resumes_with_fewer(tmp_path: Path, camvid: Path, whole: Path) -> None:
     """In a process of its own: torch raises that a worker died wherever the training process happens to be."""
-    whole = train(gffnet(), "r", root, tmp_path / "whole", progress=False)
     recipe = tmp_path / "tiny.yaml"
-    recipe.write_text(yaml.safe_dump(gffnet(workers=1).to_mapping()))
-    command = [sys.executable, "-c", DIE, "train", str(recipe), "--root", str(root), "--out", str(tmp_path / "dead")]
-    dead = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    recipe.write_text(yaml.safe_dump(tiny.recipe(workers=1).to_mapping()))
+    out = tmp_path / "dead"
+    command = [sys.executable, "-c", DIE, "train", str(recipe), "--root", str(camvid), "--out", str(out)]
+    dead = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert dead.returncode == 1
-    last = dead.stderr.strip().splitlines()[-1]
-    assert last.startswith("error: a process that loads data died: it was killed, or ran out of memory. Go on by the")
-    assert last.endswith("with --resume, and with fewer of them: --set training.workers=0.")
-    resumed = train(gffnet(workers=0), "r", root, tmp_path / "dead", resume=True, progress=False)
-    assert same(weights(resumed), weights(whole))
+    assert dead.stderr.strip().splitlines()[-1] == (
+        "error: a process that loads data died: it was killed, or ran out of memory. Resume with the same command, "
+        "--resume, and fewer of them: --set training.workers=0."
+    )
+    assert same(train(tiny.recipe(workers=0), camvid, out, resume=True, progress=False), whole)
 
 
-def test_a_cache_changes_nothing_but_the_time(tmp_path: Path, root: Path) -> None:
-    whole = train(gffnet(class_balance=0.5), "r", root, tmp_path / "whole", progress=False)
+def test_a_cache_does_not_change_the_result(tmp_path: Path, camvid: Path) -> None:
+    recipe = tiny.recipe(class_balance=0.5, iterations=2)
+    run = train(recipe, camvid, tmp_path / "run", progress=False)
     for split in ("train", "val"):
-        build_cache(open_files("camvid", root, split), split, tmp_path / "cache", workers=1)
-    cached = train(gffnet(class_balance=0.5), "r", root, tmp_path / "cached", progress=False, cache=tmp_path / "cache")
-    assert same(weights(cached), weights(whole))
+        build_cache(open_files("camvid", camvid, split), split, camvid, tmp_path / "cache", False, workers=1)
+    assert same(train(recipe, camvid, tmp_path / "cached", progress=False, cache=tmp_path / "cache"), run)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"ema": 0.9, "decay_norms_and_biases": False},
-        {"loss": {"ohem": 0.7, "class_weighting": "median_frequency"}, "optimizer": "lion", "learning_rate": 1e-4},
-        {"loss": {"class_weighting": "enet", "label_smoothing": 0.1}, "optimizer": "lamb", "class_balance": 0.5},
-        {"loss": {"class_weights": [1.0] * 11}, "optimizer": "nesterov", "clip_gradients": 1.0, "device_batch": 1},
-    ],
-)
-def test_options_train_and_resume(
-    options: dict[str, Any], tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = train(gffnet(**options), "x", root, tmp_path / "whole", progress=False)
-    with monkeypatch.context() as patch:
-        stop_before(3, patch)
-        with pytest.raises(KeyboardInterrupt, match="--resume"):
-            train(gffnet(**options), "x", root, tmp_path / "broken", progress=False)
-    broken = train(gffnet(**options), "x", root, tmp_path / "broken", resume=True, progress=False)
-    assert same(weights(whole), weights(broken))
-    assert not same(weights(whole), weights(train(gffnet(), "x", root, tmp_path / "plain", progress=False)))
-
-
-def test_options_that_cannot_be(tmp_path: Path, root: Path) -> None:
-    with pytest.raises(UserError, match=r"training\.loss\.class_weights"):
-        train(gffnet(loss={"class_weights": [1.0, 2.0]}), "x", root, tmp_path / "run", progress=False)
-    half = recipe_from_mapping({**gffnet().to_mapping(), "precision": "float16"}, "tests")
-    with pytest.raises(UserError, match=r"'float16' trains on NVIDIA GPUs only\. Here, set precision to bfloat16"):
-        train(half, "x", root, tmp_path / "run", progress=False)
-    with pytest.raises(UserError, match=r"training\.batch 2 cannot be shared evenly by 3 processes"):
-        train(gffnet(), "x", root, tmp_path / "run", devices=3, progress=False)
+def test_impossible_options(tmp_path: Path, camvid: Path) -> None:
+    half = recipe_from_mapping({**tiny.recipe().to_mapping(), "precision": "float16"}, "tests")
+    for recipe, devices, message in (
+        (tiny.recipe(loss={"class_weights": [1.0, 2.0]}), None, r"training\.loss\.class_weights"),
+        (half, None, r"'float16' trains on NVIDIA GPUs only\. Here, set precision to bfloat16"),
+        (tiny.recipe(), 3, r"training\.batch 2 cannot be divided evenly among 3 processes"),
+    ):
+        with pytest.raises(UserError, match=message):
+            train(recipe, camvid, tmp_path / "run", devices=devices, progress=False)
     assert not (tmp_path / "run").exists()
 
 
-def test_the_record_of_a_run_and_of_its_going_on(
-    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_on_a_gpu(precision: str, tmp_path: Path, camvid: Path) -> None:
+    """In every precision, interrupted and resumed: losses are close to those of an uninterrupted run."""
+    mapping = tiny.recipe(tiny.GFFNET, iterations=12, clip_gradients=5).to_mapping()
+    recipe = recipe_from_mapping({**mapping, "precision": precision}, "x")
+    one = train(recipe, camvid, tmp_path / "whole", devices=1, progress=False)
+    interrupt(tmp_path / "broken", camvid, recipe, 5)
+    other = train(recipe, camvid, tmp_path / "broken", resume=True, devices=1, progress=False)
+    losses = [[line["loss"] for line in read_history(run / "history.jsonl") if "loss" in line] for run in (one, other)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
+# The recipe and its `auto` values
+
+
+OWN = "folder/gffnet_r18"
+
+
+def sized_tree(root: Path, sizes: list[tuple[int, int]], orientation: int = 1) -> Path:
+    """Images of given heights and widths for training, and two others for validation."""
+    for split, there in (("train", sizes), ("val", [(500, 500)] * 2)):
+        for i, (height, width) in enumerate(there):
+            save(root / f"masks/{split}/{i:04d}.png", np.zeros((height, width), np.uint8))
+            file = save(root / f"images/{split}/{i:04d}.png", np.zeros((height, width, 3), np.uint8))
+            exif = Image.Exif()
+            exif[0x0112] = orientation
+            Image.open(file).save(file, exif=exif)
+    (root / "classes.yaml").write_text("classes: [road]\n")
+    return root
+
+
+def size_of(root: Path) -> DataSize:
+    return data_size(open_files("folder", root, "train"))
+
+
+def test_the_size_of_the_data_is_the_median(tmp_path: Path) -> None:
+    sizes = [(90, 70), (30, 50), (40, 60), (20, 300)]
+    assert size_of(sized_tree(tmp_path / "a", sizes)) == (4, 30, 60)
+    assert size_of(sized_tree(tmp_path / "b", [(30, 50)])) == (1, 30, 50)
+    assert size_of(sized_tree(tmp_path / "c", [(30, 50)], orientation=6)) == (1, 50, 30)  # on its side
+
+
+def test_evenly_spaced_images_of_a_large_data_set_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    root = folder_tree(tmp_path, train=250)
+    monkeypatch.setattr("gffnet.training.train.read_header", read.append)
+    dataset = open_files("folder", root, "train")
+    data_size(dataset)
+    assert SIZES_READ <= len(read) < 2 * SIZES_READ
+    images = [image for image, _ in dataset.files]
+    places = [images.index(file) for file in read]
+    assert places[0] == 0
+    assert {after - before for before, after in pairwise(places)} == {2}
+
+
+def test_a_split_of_which_no_image_can_be_read(tmp_path: Path) -> None:
+    root = sized_tree(tmp_path, [(30, 50)])
+    file = root / "images/train/0000.png"
+    file.write_bytes(file.read_bytes()[:20])
+    with pytest.raises(UserError, match=r"0000\.png"):
+        size_of(root)
+
+
+def test_auto_values_follow_from_the_data_which_are_opened_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        stop_before(3, patch)
-        with pytest.raises(KeyboardInterrupt):
-            train(gffnet(), "tests/tiny", root, tmp_path / "run", progress=False)
-    camvid_tree(root, train=6)  # the data set grows while the run stands still
-    with caplog.at_level("WARNING", logger="gffnet"):
-        run = train(gffnet(), "tests/tiny", root, tmp_path / "run", resume=True, progress=False)
-    assert "it has 6 samples and had 5" in caplog.text
-    record = json.loads((run / "run.json").read_text())
-    assert record["recipe"] == "tests/tiny"
-    assert record["data"]["splits"]["train"]["samples"] == 5
-    first, second = record["sessions"]
-    assert (first["from_iteration"], first["outcome"]) == (0, "interrupted")
-    assert (second["from_iteration"], second["to_iteration"], second["outcome"]) == (2, 6, "finished")
-    assert second["images_per_second"] > 0
-    for name in ("losses.csv", "scores.csv"):
-        assert (run / name).is_file()
-    assert len(list((run / "tensorboard").iterdir())) == 2
+    root = sized_tree(tmp_path / "data", [(30, 50)] * 3)
+    opened: list[str] = []
 
+    def opening(name: str, root: Path, split: str, cache: Path | None = None) -> Any:
+        opened.append(split)
+        return open_dataset(name, root, split, cache)
 
-def test_an_overfit_check(tmp_path: Path, root: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Four images, trained on and scored on; the verdict comes with the score that the history has."""
+    monkeypatch.setattr("gffnet.training.train.open_dataset", opening)
+    small = ["training.batch=2", "training.iterations=2", "model.backbone={name: test_resnet, weights: none}"]
     with caplog.at_level("INFO", logger="gffnet"):
-        run = train(gffnet(), "x", root, tmp_path / "run", overfit=4, progress=False)
+        run = train(OWN, root, tmp_path / "run", overrides=[*small, "training.workers=0"], progress=False)
+    assert opened == ["train", "val"]
+    assert (
+        "auto values for 3 images of 30x50: training.crop 32x64, training.validate_every 1, evaluation.crop 32x64"
+        in (caplog.text)
+    )
+    recipe = load_recipe(run / RECIPE)
+    assert recipe == load_recipe(OWN, [*small, "training.workers=0"], DataSize(3, 30, 50))
+
+
+def test_a_resumed_run_keeps_its_auto_values(tmp_path: Path) -> None:
+    start, auto = read_recipe(OWN, [])
+    assert auto == ["training.iterations", "training.crop", "training.validate_every", "evaluation.crop"]
+    start = resolve_auto(start, auto, DataSize(2, 30, 50))
+    (tmp_path / RECIPE).write_text(yaml.safe_dump(start.to_mapping()))
+    assert read_recipe(OWN, [], resumed=tmp_path) == (start, [])
+    changed, auto = read_recipe(OWN, ["training.batch=3", "training.iterations=9"], resumed=tmp_path)
+    assert (changed.training.batch, changed.training.iterations, changed.training.crop) == (3, 9, (32, 64))
+    assert auto == []
+    assert read_recipe("camvid/gffnet_r18", []) == (load_recipe("camvid/gffnet_r18"), [])
+
+
+# Overfitting
+
+
+def test_overfitting_trains_and_validates_on_the_same_images(
+    tmp_path: Path, camvid: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "tiny.yaml"
+    file.write_text(yaml.safe_dump(tiny.recipe(jitter=7).to_mapping()))
+    overrides = ["training.iterations=2", "training.validate_every=2"]
+    with caplog.at_level("INFO", logger="gffnet"):
+        run = train(file, camvid, tmp_path / "run", overrides=overrides, overfit=4, progress=False)
+    used = load_recipe(run / RECIPE).training
+    assert (used.jitter, used.batch, used.iterations) == (0, 2, 2)
     score = [line["miou"] for line in read_history(run / "history.jsonl") if "miou" in line][-1]
-    assert f"mIoU {score:.1%} on the 4 images that it was trained on" in caplog.text
+    assert f"mIoU {score:.1%} on the 4 training images" in caplog.text
     splits = json.loads((run / "run.json").read_text())["data"]["splits"]
     assert splits["train"] == {**splits["val"], "split": "train"}
     assert splits["val"]["samples"] == 4
 
 
-def test_the_command_line_sets_up_the_overfit_check(
-    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(gffnet(jitter=7).to_mapping()))
-    more = ["--set", "training.iterations=2", "--set", "training.validate_every=2"]
-    assert main(["train", "tiny.yaml", "--root", str(root), "--overfit", "3", *more]) == 0
-    used = yaml.safe_load((tmp_path / "runs/tiny_overfit_3/recipe.yaml").read_text())["training"]
-    assert (used["jitter"], used["batch"], used["iterations"]) == (0, 2, 2)
+def test_overfitting_turns_augmentation_off_and_overrides_win() -> None:
+    recipe, _ = read_recipe("camvid/gffnet_r18", ["training.iterations=7"], overfit=4)
+    training = recipe.training
+    assert (training.scales, training.jitter, training.flip, training.class_balance) == ((1.0, 1.0), 0, False, 0)
+    assert (training.iterations, training.batch, recipe.model.dropout) == (7, 4, 0)
+    plain = load_recipe("camvid/gffnet_r18")
+    assert (training.optimizer, training.learning_rate) == (plain.training.optimizer, plain.training.learning_rate)
+    assert "training.batch=8" in overfit_overrides(20, 8)
 
 
-@pytest.mark.gpu
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
-def test_on_a_gpu(precision: str, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In every number format, broken off and resumed: the losses of both parts are near those of an unbroken run."""
-    recipe = recipe_from_mapping({**gffnet(iterations=12, clip_gradients=5).to_mapping(), "precision": precision}, "x")
-    whole = train(recipe, "x", root, tmp_path / "whole", devices=1, progress=False)
-    with monkeypatch.context() as patch:
-        stop_before(5, patch)
-        with pytest.raises(KeyboardInterrupt, match="--resume"):
-            train(recipe, "x", root, tmp_path / "broken", devices=1, progress=False)
-    broken = train(recipe, "x", root, tmp_path / "broken", resume=True, devices=1, progress=False)
-    losses = [
-        [line["loss"] for line in read_history(run / "history.jsonl") if "loss" in line] for run in (whole, broken)
+@pytest.mark.parametrize("images", [0, -3])
+def test_no_image_to_overfit(images: int) -> None:
+    with pytest.raises(UserError, match=rf"--overfit {images}: the number of images must be 1 or more"):
+        overfit_overrides(images, 8)
+
+
+def test_the_images_to_overfit_are_spread_over_the_split(camvid: Path) -> None:
+    dataset = open_dataset("camvid", camvid, "train")
+    subset = spread_subset(dataset, 2)
+    names = [dataset.name(i) for i in range(len(dataset))]
+    assert [subset.name(i) for i in range(len(subset))] == [names[0], names[len(names) // 2]]
+    assert subset[1].name == names[len(names) // 2]
+    assert len(spread_subset(dataset, len(dataset))) == len(dataset)
+    with pytest.raises(UserError, match=rf"--overfit 99: the training split has {len(dataset)} images"):
+        spread_subset(dataset, 99)
+
+
+def test_the_verdict_of_overfitting() -> None:
+    classes = ("road", "sky", "pole", "sign", "car")
+    low = Scores(0.31, 0.5, (0.9, None, 0.1, 0.2, 0.04), (), 1)
+    good = overfit_verdict(Scores(0.97, 1.0, (), (), 1), (), 4, Path("run"))
+    assert good == "mIoU 97.0% on the 4 training images: data, labels and network fit each other."
+    bad = overfit_verdict(low, classes, 1, Path("run"))
+    assert bad.startswith("mIoU 31.0% on the 1 training image, where 90% is expected; ")
+    assert "; lowest: car 4.0%, pole 10.0%, sign 20.0%. If the loss in run still falls" in bad
+    assert "gffnet data check" in bad
+
+
+# The processes of a run
+
+
+CPU = torch.device("cpu")
+LAUNCHERS = [
+    "LOCAL_RANK",
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
+    "TORCHELASTIC_RUN_ID",
+    "SLURM_NTASKS",
+    "SLURM_NNODES",
+    "SLURM_PROCID",
+    "SLURM_JOB_NAME",
+]
+
+
+@pytest.fixture
+def _no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in LAUNCHERS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+def environment(patch: pytest.MonkeyPatch, **values: str) -> None:
+    for name, value in values.items():
+        patch.setenv(name, value)
+
+
+def gpus(patch: pytest.MonkeyPatch, number: int) -> None:
+    patch.setattr(torch.cuda, "is_available", lambda: True)
+    patch.setattr(torch.cuda, "device_count", lambda: number)
+
+
+@pytest.mark.usefixtures("_no_launcher")
+def test_on_a_cpu_there_is_one_process_unless_more_are_asked_for() -> None:
+    assert find_launch() == Launch(CPU, 1, 1, 0, "gffnet")
+    assert find_launch(2) == Launch(CPU, 2, 1, 0, "gffnet")
+
+
+@pytest.mark.usefixtures("_no_launcher")
+def test_a_process_started_by_the_first_knows_its_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment(monkeypatch, LOCAL_RANK="1")
+    assert find_launch(2).rank == 1
+
+
+@pytest.mark.usefixtures("_no_launcher")
+def test_all_gpus_are_taken_unless_fewer_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus(monkeypatch, 4)
+    assert find_launch() == Launch(torch.device("cuda"), 4, 1, 0, "gffnet")
+    assert find_launch(2).devices == 2
+    with pytest.raises(UserError, match=r"--devices 8: this machine has 4 GPUs\. Take at most that many\."):
+        find_launch(8)
+
+
+@pytest.mark.usefixtures("_no_launcher")
+def test_torchrun_on_two_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment(monkeypatch, TORCHELASTIC_RUN_ID="x", WORLD_SIZE="6", LOCAL_WORLD_SIZE="3", RANK="4", LOCAL_RANK="1")
+    launch = find_launch()
+    assert launch == Launch(CPU, 3, 2, 4, "torchrun")
+    assert launch.world_size == 6
+    assert find_launch(3) == launch
+    with pytest.raises(UserError, match=r"--devices 2: torchrun started 3 on this node\. Leave --devices out\."):
+        find_launch(2)
+
+
+@pytest.mark.usefixtures("_no_launcher")
+def test_slurm_on_two_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment(monkeypatch, SLURM_NTASKS="8", SLURM_NNODES="2", SLURM_PROCID="5", SLURM_JOB_NAME="gff")
+    assert find_launch() == Launch(CPU, 4, 2, 5, "SLURM")
+
+
+@pytest.mark.usefixtures("_no_launcher")
+def test_a_shell_in_a_slurm_job_is_no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment(monkeypatch, SLURM_NTASKS="8", SLURM_NNODES="2", SLURM_PROCID="0", SLURM_JOB_NAME="interactive")
+    assert find_launch().world_size == 1
+
+
+@given(batch=st.integers(1, 64), devices=st.integers(1, 8), nodes=st.integers(1, 4))
+def test_a_batch_is_divided_evenly_or_not_at_all(batch: int, devices: int, nodes: int) -> None:
+    launch = Launch(CPU, devices, nodes)
+    if batch % (devices * nodes) == 0:
+        assert launch.split(batch) * launch.world_size == batch
+        return
+    with pytest.raises(UserError, match=rf"training\.batch {batch} cannot be divided evenly") as caught:
+        launch.split(batch)
+    named = int(str(caught.value).rsplit(" ", 1)[1].rstrip("."))
+    assert batch % named == 0
+    assert 1 <= named < launch.world_size
+
+
+TOLERANCE = 2e-5
+"""Between the losses of one process and of several, relative: float32 sums in another order."""
+
+
+FROZEN: dict[str, Any] = {
+    "freeze_norms": True,
+    "batch": 4,
+    "learning_rate": 1e-3,
+    "iterations": 12,
+    "validate_every": 6,
+    "init": "all",
+}
+"""Normalisation that does not see the batch, so that it may be split."""
+
+
+def frozen_recipe(**training: Any) -> Recipe:
+    return tiny.recipe({**tiny.GFFNET, "dropout": 0.0}, **{**FROZEN, **training})
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory, camvid: Path) -> str:
+    """A run to initialise from: frozen normalisation needs statistics that fit the weights."""
+    first = tiny.recipe({**tiny.GFFNET, "dropout": 0.0}, iterations=4, validate_every=4)
+    return str(train(first, camvid, tmp_path_factory.mktemp("start") / "run", progress=False))
+
+
+OneProcess = Callable[[int], tuple[Path, Path]]
+
+
+@pytest.fixture(scope="module")
+def one_process(tmp_path_factory: pytest.TempPathFactory, start: str) -> OneProcess:
+    """A data set with a number of validation images, and the run of one process on it."""
+
+    @cache
+    def run(images: int) -> tuple[Path, Path]:
+        folder = tmp_path_factory.mktemp("one")
+        root = camvid_tree(folder / "CamVid", val=images)
+        return root, train(frozen_recipe(init_from=start), root, folder / "run", progress=False)
+
+    return run
+
+
+def same_run(one: Path, two: Path) -> None:
+    """The same events, losses within the tolerance, weights that are close."""
+    lines = [read_history(run / "history.jsonl") for run in (one, two)]
+    assert [line["iteration"] for line in lines[0]] == [line["iteration"] for line in lines[1]]
+    for a, b in zip(*lines, strict=True):
+        if "loss" in a:
+            assert (a["loss"], a["auxiliary_loss"]) == pytest.approx((b["loss"], b["auxiliary_loss"]), rel=TOLERANCE)
+        else:  # a pixel on the edge may fall to the other side
+            assert a["miou"] == pytest.approx(b["miou"], abs=5e-3)
+    before, after = (load_file(run / "model/model.safetensors") for run in (one, two))
+    assert before.keys() == after.keys()
+    for name, value in before.items():
+        assert torch.allclose(value, after[name], rtol=1e-3, atol=1e-5), name
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_micro_batches_are_one_batch(size: int, tmp_path: Path, start: str, one_process: OneProcess) -> None:
+    """In one process: 1, 2, or 3 images (and a rest of 1) at a time."""
+    root, run = one_process(5)
+    same_run(run, train(frozen_recipe(init_from=start, device_batch=size), root, tmp_path, progress=False))
+
+
+COUNT = """
+import json, sys
+from pathlib import Path
+from gffnet.cli.main import main
+from gffnet.training.task import SegmentationTask
+
+end = SegmentationTask.on_validation_epoch_end
+
+def counted(self):
+    end(self)
+    file = Path(__file__).with_name(f"counted_{self.global_rank}.json")
+    file.write_text(json.dumps(self._confusion.counts.tolist()))
+
+SegmentationTask.on_validation_epoch_end = counted
+sys.exit(main(sys.argv[1:]))
+"""
+"""The command line, but every process writes down what a validation has counted."""
+
+
+class Launched:
+    """A run of two processes, to be compared with that of one on a data set with a number of validation images."""
+
+    def __init__(self, folder: Path, start: str, images: int, one_process: OneProcess, **training: Any) -> None:
+        self.folder = folder
+        self.images = images
+        self.root, self.one = one_process(images)
+        self.two = folder / "two"
+        self.script = folder / "count.py"
+        self.script.write_text(COUNT)
+        file = folder / "two.yaml"
+        file.write_text(yaml.safe_dump(frozen_recipe(init_from=start, **training).to_mapping()))
+        self.arguments = ["train", str(file), "--root", str(self.root), "--out", str(self.two)]
+
+    def run(self, commands: Sequence[tuple[Sequence[str], dict[str, str]]]) -> None:
+        """Start all commands at once, wait for them, and compare what they did with the run of one process."""
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        processes = [
+            subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**environment, **more}
+            )
+            for command, more in commands
+        ]
+        said = [process.communicate(timeout=300)[0] for process in processes]
+        assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(said)[-5000:]
+        same_run(self.one, self.two)
+        self.check_counts()
+
+    def check_counts(self) -> None:
+        """Every labelled pixel of every validation image was counted once, and both processes know it."""
+        labels = torch.cat([torch.from_numpy(ids(i, 12)).flatten() for i in range(self.images)])
+        wanted = torch.bincount(labels, minlength=12)[:11]
+        for rank in (0, 1):
+            counted = torch.tensor(json.loads((self.folder / f"counted_{rank}.json").read_text()))
+            assert torch.equal(counted.sum(1), wanted)
+
+
+def free_port() -> str:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return str(found.getsockname()[1])
+
+
+def test_two_processes_learn_what_one_does(tmp_path: Path, start: str, one_process: OneProcess) -> None:
+    """Started by the first of them; five images to validate on, which two do not divide."""
+    run = Launched(tmp_path, start, 5, one_process)
+    run.run([([sys.executable, str(run.script), *run.arguments, "--devices", "2"], {})])
+    record = json.loads((run.two / "run.json").read_text())
+    assert (record["sessions"][0]["processes"], record["sessions"][0]["outcome"]) == (2, "finished")
+
+
+def test_two_nodes_learn_what_one_process_does(tmp_path: Path, start: str, one_process: OneProcess) -> None:
+    """Two nodes of one process each, as torchrun starts them; gradients are accumulated over parts, too.
+
+    One image to validate on: the second process has none.
+    """
+    run = Launched(tmp_path, start, 1, one_process, device_batch=1)
+    port = free_port()
+    nodes = [
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"),
+            *("--node-rank", str(rank), "--master-addr", "127.0.0.1", "--master-port", port),
+            *(str(run.script), *run.arguments),
+        ]
+        for rank in (0, 1)
     ]
-    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+    run.run([(node, {}) for node in nodes])
+
+
+def test_slurm_starts_two_processes(tmp_path: Path, start: str, one_process: OneProcess) -> None:
+    """What `srun` leaves in the environment of its tasks, for two of them on one node."""
+    run = Launched(tmp_path, start, 5, one_process)
+    job = {
+        "SLURM_NTASKS": "2",
+        "SLURM_NTASKS_PER_NODE": "2",
+        "SLURM_NNODES": "1",
+        "SLURM_NODEID": "0",
+        "SLURM_JOB_ID": "17",
+        "SLURM_JOB_NAME": "gff",
+        "SLURM_NODELIST": "localhost",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": free_port(),
+    }
+    command = [sys.executable, str(run.script), *run.arguments]
+    run.run([(command, {**job, "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)}) for rank in (0, 1)])
+
+
+def norms(launch: Launch, **training: Any) -> set[type]:
+    """The kinds of batch normalisation that a task has on such processes."""
+    of = tiny.recipe(tiny.GFFNET, **training)
+    precision = Precision(torch.float32, "for tests")
+    task = SegmentationTask(tiny.network(of), tiny.config(of), of.training, precision, 0)
+    synchronise_norms(task, launch)
+    return {type(module) for module in task.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)}
+
+
+def test_norms_are_synchronised_on_gpus_only() -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert norms(Launch(cuda, 2)) == {nn.SyncBatchNorm}
+    for launch in (Launch(cuda), Launch(cpu, 2), Launch(cpu)):
+        assert nn.SyncBatchNorm not in norms(launch)
+    assert nn.SyncBatchNorm not in norms(Launch(cuda, 2), freeze_norms=True)

@@ -43,14 +43,13 @@ def demo(out: Path) -> Path:
     """
     from gffnet.console import screen
     from gffnet.inference.model_io import CONFIG
-    from gffnet.recipe import load_recipe
     from gffnet.reports.report import open_images, report_of, write_report
     from gffnet.training.train import train
 
     start, report_file, run = time.perf_counter(), out / "report.html", out / "run"
     begun, done = run.exists(), (run / "model" / CONFIG).is_file() and report_file.is_file()
     scenes = _scenes(out / "streets")
-    train(load_recipe(RECIPE), scenes, run, name=RECIPE, resume=True)
+    train(RECIPE, scenes, run, resume=True)
     if done:
         return report_file
     report = report_of(run, open_images("streets", scenes, "val"), shown=EXAMPLES)

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from lightning import Callback, Trainer
@@ -60,6 +60,7 @@ log = logging.getLogger("gffnet")
 # Loggers
 
 
+@runtime_checkable
 class Logger(Protocol):
     """A record of a run beside its history; only rank 0 has any. Nothing is written before `start`."""
 

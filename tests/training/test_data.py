@@ -1,4 +1,4 @@
-"""The batches of a run: the stream in order, from the iteration that it goes on from, shared by its processes."""
+"""The batches of a run: the stream in order, from any iteration on, divided among the ranks."""
 
 from pathlib import Path
 
@@ -10,22 +10,17 @@ from hypothesis import strategies as st
 from gffnet.data.dataset import IGNORE
 from gffnet.data.datasets import open_dataset
 from gffnet.data.transforms import Augmentation
-from gffnet.training.data import SegmentationDataModule, Shares
-from gffnet.training.launch import Launch
+from gffnet.training.data import IterationSampler, SegmentationDataModule
 from tests import tiny
-from tests.data.trees import camvid_tree
-
-CPU = torch.device("cpu")
-ALONE = Launch(CPU)
 
 
-def data(root: Path, first: int = 0, launch: Launch = ALONE) -> SegmentationDataModule:
-    train, val = (open_dataset("camvid", camvid_tree(root), split) for split in ("train", "val"))
-    return SegmentationDataModule(tiny.recipe(), train, val, first, launch)
+def data(root: Path, first: int = 0, rank: int = 0, world_size: int = 1) -> SegmentationDataModule:
+    train, val = (open_dataset("camvid", root, split) for split in ("train", "val"))
+    return SegmentationDataModule(tiny.recipe(), train, val, first, rank=rank, world_size=world_size)
 
 
-def test_batches_are_the_streams_items_in_order(tmp_path: Path) -> None:
-    whole = data(tmp_path)
+def test_batches_are_the_streams_items_in_order(camvid: Path) -> None:
+    whole = data(camvid)
     batches = list(whole.train_dataloader())
     assert len(batches) == 6
     recipe = tiny.recipe()
@@ -33,14 +28,14 @@ def test_batches_are_the_streams_items_in_order(tmp_path: Path) -> None:
     assert whole.stream.augmentation == augmentation
     for i, batch in enumerate(batches):
         assert torch.equal(batch.image, torch.stack([whole.stream[2 * i].image, whole.stream[2 * i + 1].image]))
-    rest = list(data(tmp_path, 4).train_dataloader())
+    rest = list(data(camvid, 4).train_dataloader())
     assert len(rest) == 2
     assert all(torch.equal(a.image, b.image) for a, b in zip(rest, batches[4:], strict=True))
 
 
-def test_two_processes_take_a_half_of_every_batch(tmp_path: Path) -> None:
-    whole = list(data(tmp_path).train_dataloader())
-    halves = [list(data(tmp_path, launch=Launch(CPU, 2, 1, rank)).train_dataloader()) for rank in (0, 1)]
+def test_two_ranks_take_half_of_every_batch(camvid: Path) -> None:
+    whole = list(data(camvid).train_dataloader())
+    halves = [list(data(camvid, rank=rank, world_size=2).train_dataloader()) for rank in (0, 1)]
     for batch, first, second in zip(whole, *halves, strict=True):
         assert torch.equal(torch.cat([first.image, second.image]), batch.image)
         assert first.names + second.names == batch.names
@@ -52,26 +47,28 @@ def test_two_processes_take_a_half_of_every_batch(tmp_path: Path) -> None:
     share=st.integers(1, 4),
     processes=st.integers(1, 4),
 )
-def test_shares_are_the_stream_each_item_once(first: int, iterations: int, share: int, processes: int) -> None:
+def test_the_ranks_sample_every_item_of_the_stream_once(
+    first: int, iterations: int, share: int, processes: int
+) -> None:
     batch = share * processes
-    all_shares = [list(Shares(first, first + iterations, batch, rank, processes)) for rank in range(processes)]
-    by_iteration = [[item for part in parts for item in part] for parts in zip(*all_shares, strict=True)]
+    samplers = [list(IterationSampler(first, first + iterations, batch, rank, processes)) for rank in range(processes)]
+    by_iteration = [[item for part in parts for item in part] for parts in zip(*samplers, strict=True)]
     wanted = [list(range(i * batch, (i + 1) * batch)) for i in range(first, first + iterations)]
     assert by_iteration == wanted
-    assert len(Shares(first, first + iterations, batch)) == first + iterations  # that of the whole stream
+    assert len(IterationSampler(first, first + iterations, batch)) == first + iterations  # that of the whole stream
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 4])
-def test_validation_is_every_image_once_over_all_processes(tmp_path: Path, processes: int) -> None:
+def test_validation_is_every_image_once_over_all_processes(camvid: Path, processes: int) -> None:
     """Three images: not divisible by two, and fewer than four. The fourth has one of which nothing counts."""
-    parts = [list(data(tmp_path, launch=Launch(CPU, processes, 1, rank)).val_dataloader()) for rank in range(processes)]
+    parts = [list(data(camvid, rank=rank, world_size=processes).val_dataloader()) for rank in range(processes)]
     counted = [sample.name for part in parts for sample in part if (sample.labels != IGNORE).any()]
     assert sorted(counted) == ["val_000", "val_001", "val_002"]
     assert all(parts)
     assert sum(map(len, parts)) == max(3, processes)
 
 
-def test_validation_is_one_whole_image_at_a_time(tmp_path: Path) -> None:
-    samples = list(data(tmp_path).val_dataloader())
+def test_validation_is_one_whole_image_at_a_time(camvid: Path) -> None:
+    samples = list(data(camvid).val_dataloader())
     assert [sample.name for sample in samples] == ["val_000", "val_001", "val_002"]
     assert samples[0].image.shape == (3, 12, 16)

@@ -14,16 +14,15 @@ from gffnet.errors import CannotWrite, RunFailed, UserError
 from gffnet.inference.model_io import load_model
 from gffnet.inference.predictor import load
 from gffnet.metrics.confusion import ConfusionMatrix
-from gffnet.training.callbacks import LossWatch, _Seen
-from gffnet.training.checkpoint import KeepLast, WholeCheckpoints
+from gffnet.training.callbacks import DivergenceCheck, _Losses
+from gffnet.training.checkpoint import AtomicCheckpointIO, LastCheckpoint
 from gffnet.training.train import train
 from tests import tiny
-from tests.data.trees import camvid_tree
 
 
 @pytest.mark.parametrize(("every", "wanted"), [(3, [2, 3, 4, 6]), (1, [1, 2, 3, 4, 5, 6]), (100, [2, 4, 6])])
 def test_the_last_is_written_every_so_often_and_after_validations(
-    every: int, wanted: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    every: int, wanted: list[int], tmp_path: Path, camvid: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = []
     save = Trainer.save_checkpoint
@@ -34,14 +33,13 @@ def test_the_last_is_written_every_so_often_and_after_validations(
 
     monkeypatch.setattr(Trainer, "save_checkpoint", saved)
     recipe = tiny.recipe(checkpoint_every=every)
-    train(recipe, "x", camvid_tree(tmp_path / "CamVid"), tmp_path / "run", progress=False)
+    train(recipe, camvid, tmp_path / "run", progress=False)
     assert steps == wanted
 
 
-def test_some_are_kept_for_good(tmp_path: Path) -> None:
-    """Before, after and at validations; one that is kept is as good to go on from as the last."""
-    root = camvid_tree(tmp_path / "CamVid")
-    run = train(tiny.recipe(keep_every=3, validate_every=6), "x", root, tmp_path / "run", progress=False)
+def test_checkpoints_that_are_never_replaced(tmp_path: Path, camvid: Path) -> None:
+    """Before, after and at validations; a run resumes from them as from the last."""
+    run = train(tiny.recipe(keep_every=3, validate_every=6), camvid, tmp_path / "run", progress=False)
     kept = sorted(path.name for path in (run / "checkpoints").iterdir())
     assert kept == ["iteration_3.ckpt", "iteration_6.ckpt", "last.ckpt"]
     whole = load_file(run / "model/model.safetensors")
@@ -49,7 +47,7 @@ def test_some_are_kept_for_good(tmp_path: Path) -> None:
     (again / "checkpoints").mkdir(parents=True)
     shutil.copy(run / "recipe.yaml", again / "recipe.yaml")
     shutil.copy(run / "checkpoints/iteration_3.ckpt", again / "checkpoints/last.ckpt")
-    train(tiny.recipe(keep_every=3, validate_every=6), "x", root, again, resume=True, progress=False)
+    train(tiny.recipe(keep_every=3, validate_every=6), camvid, again, resume=True, progress=False)
     other = load_file(again / "model/model.safetensors")
     assert all(torch.equal(value, other[key]) for key, value in whole.items())
 
@@ -65,11 +63,11 @@ class At(Trainer):
 
 def test_a_checkpoint_never_holds_what_a_bad_loss_made(tmp_path: Path) -> None:
     """On a GPU losses are looked at later than they come: at the latest before a checkpoint is written."""
-    last = KeepLast(tmp_path / "last.ckpt", 1, 10)
-    watch = LossWatch(2)
-    watch._pending.append(_Seen(0, torch.tensor([float("nan"), 1.0]), ("a",)))
+    last = LastCheckpoint(tmp_path / "last.ckpt", 1, 10)
+    divergence = DivergenceCheck(2)
+    divergence._pending.append(_Losses(0, torch.tensor([float("nan"), 1.0]), ("a",)))
     with pytest.raises(RunFailed, match="iteration 1 is not finite"):
-        last.save(At(1), SimpleNamespace(watch=watch))
+        last.save(At(1), SimpleNamespace(divergence=divergence))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -82,15 +80,15 @@ class Unwilling:
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
-    WholeCheckpoints().save_checkpoint({"step": 1}, path)
+    AtomicCheckpointIO().save_checkpoint({"step": 1}, path)
     before = path.read_bytes()
     with pytest.raises(CannotWrite, match=r"last\.ckpt: No space left on device"):
-        WholeCheckpoints().save_checkpoint({"step": 2, "x": Unwilling()}, path)
+        AtomicCheckpointIO().save_checkpoint({"step": 2, "x": Unwilling()}, path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
 
 
-def test_the_best_is_that_of_the_best_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_best_is_that_of_the_best_validation(tmp_path: Path, camvid: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = iter([0.2, 0.7, 0.4])
     real = ConfusionMatrix.scores
 
@@ -99,8 +97,7 @@ def test_the_best_is_that_of_the_best_validation(tmp_path: Path, monkeypatch: py
         return type(known)(**{**vars(known), "miou": next(scores)})
 
     monkeypatch.setattr(ConfusionMatrix, "scores", scored)
-    root = camvid_tree(tmp_path / "CamVid")
-    run = train(tiny.recipe(), "x", root, tmp_path / "run", progress=False)
+    run = train(tiny.recipe(), camvid, tmp_path / "run", progress=False)
     best, last = (load_file(run / name / "model.safetensors") for name in ("best", "model"))
     assert best["backbone.bn1.num_batches_tracked"] == 4  # the second validation, after iteration 4
     assert last["backbone.bn1.num_batches_tracked"] == 6
@@ -108,9 +105,9 @@ def test_the_best_is_that_of_the_best_validation(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("ema", [None, 0.9])
-def test_a_checkpoint_is_a_model(ema: float | None, tmp_path: Path) -> None:
+def test_a_checkpoint_is_a_model(ema: float | None, tmp_path: Path, camvid: Path) -> None:
     """The one that the run would keep at that moment: the averaged network, where there is one."""
-    run = train(tiny.recipe(ema=ema), "x", camvid_tree(tmp_path / "CamVid"), tmp_path / "run", progress=False)
+    run = train(tiny.recipe(ema=ema), camvid, tmp_path / "run", progress=False)
     wanted, config = load_model(run)
     got, same_config = load_model(run / "checkpoints/last.ckpt")
     assert same_config == config

@@ -1,4 +1,4 @@
-"""What a start from a trained run takes over, and what it refuses."""
+"""What is initialised from a trained run, and what is refused."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from gffnet.errors import UserError
 from gffnet.inference.model_io import save_model
 from gffnet.models.gffnet import SegmentationModel
 from gffnet.models.ops import ConcatConv2d
-from gffnet.training.finetune import start_from
+from gffnet.training.finetune import initialise_from
 from tests import tiny
 
 CLASSES = tuple(f"class {i}" for i in range(11))
@@ -29,14 +29,14 @@ def equal(a: torch.nn.Module, b: torch.nn.Module) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
-def test_backbone_and_context_are_taken_over_and_the_rest_is_fresh(tmp_path: Path) -> None:
+def test_backbone_and_context_are_loaded_and_the_rest_is_fresh(tmp_path: Path) -> None:
     source = trained(tmp_path, tiny.PSPNET)
     network = tiny.network(tiny.recipe(tiny.GFFNET), seed=2)
     head = {key: value.clone() for key, value in network.head.state_dict().items()}
-    taken = start_from(tmp_path, network, CLASSES, whole=False)
-    assert taken.loaded == ("backbone", "context")
-    assert set(taken.fresh) == {"fusion", "pyramid", "head", "auxiliary head"}
-    assert str(taken) == f"backbone, context; fresh: {', '.join(taken.fresh)}"
+    loaded = initialise_from(tmp_path, network, CLASSES, whole=False)
+    assert loaded.loaded == ("backbone", "context")
+    assert set(loaded.fresh) == {"fusion", "pyramid", "head", "auxiliary head"}
+    assert str(loaded) == f"backbone, context; fresh: {', '.join(loaded.fresh)}"
     assert equal(network.backbone, source.backbone)
     assert equal(network.context, source.context)
     assert all(torch.equal(value, network.head.state_dict()[key]) for key, value in head.items())
@@ -45,8 +45,8 @@ def test_backbone_and_context_are_taken_over_and_the_rest_is_fresh(tmp_path: Pat
 def test_the_whole_network(tmp_path: Path) -> None:
     source = trained(tmp_path, tiny.GFFNET)
     network = tiny.network(tiny.recipe(tiny.GFFNET), seed=2)
-    taken = start_from(tmp_path, network, CLASSES, whole=True)
-    assert str(taken) == "backbone, context, fusion, pyramid, head; fresh: auxiliary head"
+    loaded = initialise_from(tmp_path, network, CLASSES, whole=True)
+    assert str(loaded) == "backbone, context, fusion, pyramid, head; fresh: auxiliary head"
     assert equal(network, source)
 
 
@@ -56,8 +56,8 @@ def test_the_classifier_goes_by_the_names_of_classes(tmp_path: Path) -> None:
     names = ("car", "tree", "road", "pole")
     network = tiny.network(tiny.recipe(tiny.GFFNET), len(names), seed=2)
     before = {key: value.clone() for key, value in network.head.classifier.state_dict().items()}
-    taken = start_from(tmp_path, network, names, whole=True)
-    assert str(taken) == (
+    loaded = initialise_from(tmp_path, network, names, whole=True)
+    assert str(loaded) == (
         "backbone, context, fusion, pyramid, head for tree, road; fresh: head for car, pole, auxiliary head"
     )
     assert equal(network.pyramid, source.pyramid)
@@ -74,23 +74,23 @@ def test_a_classifier_of_other_classes_starts_fresh(tmp_path: Path) -> None:
     names = tuple(f"other {i}" for i in range(11))
     network = tiny.network(tiny.recipe(tiny.GFFNET), seed=2)
     before = {key: value.clone() for key, value in network.head.state_dict().items()}
-    taken = start_from(tmp_path, network, names, whole=True)
-    assert taken.loaded == ("backbone", "context", "fusion", "pyramid")
-    assert taken.fresh[0] == "head for other 0, other 1, other 2, other 3, other 4 and 6 more classes"
+    loaded = initialise_from(tmp_path, network, names, whole=True)
+    assert loaded.loaded == ("backbone", "context", "fusion", "pyramid")
+    assert loaded.fresh[0] == "head for other 0, other 1, other 2, other 3, other 4 and 6 more classes"
     assert all(torch.equal(value, before[key]) for key, value in network.head.state_dict().items())
 
 
 def test_another_architecture_is_refused(tmp_path: Path) -> None:
     trained(tmp_path, {**tiny.PSPNET, "context": "none"})
     with pytest.raises(UserError, match=r"init_from .*context does not fit"):
-        start_from(tmp_path, tiny.network(tiny.recipe(tiny.PSPNET)), CLASSES, whole=False)
+        initialise_from(tmp_path, tiny.network(tiny.recipe(tiny.PSPNET)), CLASSES, whole=False)
     trained(tmp_path / "psp", tiny.PSPNET)
     with pytest.raises(UserError, match=r"fusion does not fit this recipe \(the run has none\)"):
-        start_from(tmp_path / "psp", tiny.network(tiny.recipe(tiny.GFFNET)), CLASSES, whole=True)
+        initialise_from(tmp_path / "psp", tiny.network(tiny.recipe(tiny.GFFNET)), CLASSES, whole=True)
     trained(tmp_path / "wide", {**tiny.GFFNET, "dense_pyramid": "none"})
     narrow = tiny.network(tiny.recipe({**tiny.GFFNET, "dense_pyramid": "none"}))
     narrow.head.classifier = ConcatConv2d([64], 11, 1, bias=True)
     with pytest.raises(UserError, match=r"head does not fit this recipe \(it takes \d+ channels instead of 64\)"):
-        start_from(tmp_path / "wide", narrow, CLASSES, whole=True)
+        initialise_from(tmp_path / "wide", narrow, CLASSES, whole=True)
     with pytest.raises(UserError, match="does not exist"):
-        start_from(tmp_path / "none", tiny.network(tiny.recipe(tiny.PSPNET)), CLASSES, whole=False)
+        initialise_from(tmp_path / "none", tiny.network(tiny.recipe(tiny.PSPNET)), CLASSES, whole=False)
