@@ -443,7 +443,7 @@ def test_every_session_has_its_entry(tmp_path: Path, root: Path) -> None:
 @pytest.mark.parametrize("failed", [False, True])
 def test_the_loggers_are_closed(failed: bool, tmp_path: Path, root: Path) -> None:
     told = Recorder()
-    history = History(tmp_path, batch=2, logs=[told])
+    history = History(tmp_path, batch=2, loggers=[told])
     with suppress(RunFailed), record_session(tmp_path, run_info(root), history):
         assert told.calls == []
         if failed:

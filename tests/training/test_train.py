@@ -229,7 +229,7 @@ OWN = "folder/gffnet_r18"
 
 def sized_tree(root: Path, sizes: list[tuple[int, int]], orientation: int = 1) -> Path:
     """Images of given heights and widths for training, and two others for validation."""
-    for split, there in (("train", sizes), ("val", [(500, 500)] * 2)):
+    for split, there in (("train", sizes), ("val", [(96, 96)] * 2)):
         for i, (height, width) in enumerate(there):
             save(root / f"masks/{split}/{i:04d}.png", np.zeros((height, width), np.uint8))
             file = save(root / f"images/{split}/{i:04d}.png", np.zeros((height, width, 3), np.uint8))
