@@ -30,7 +30,7 @@ from torch import Tensor
 
 from gffnet.data.loader import TrainingStream
 from gffnet.errors import CannotWrite, RunFailed, UserError
-from gffnet.metrics.confusion import Scores
+from gffnet.metrics.confusion import ClassScores
 from gffnet.training import callbacks
 from gffnet.training.callbacks import (
     HISTORY,
@@ -53,7 +53,7 @@ from tests import tiny
 TIMES = {"images_per_second", "seconds", "memory"}
 
 
-TASK = SimpleNamespace(device=torch.device("cpu"), val_scores=Scores(0.5, 0.75, (0.25, None, 0.75), (1, 1, 1), 10))
+TASK = SimpleNamespace(device=torch.device("cpu"), val_scores=ClassScores(0.5, 0.75, (0.25, None, 0.75), (1, 1, 1), 10))
 
 
 class At(Trainer):

@@ -27,7 +27,7 @@ from gffnet.errors import UserError
 from gffnet.evaluation.evaluate import evaluate
 from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import load
-from gffnet.metrics.confusion import Scores
+from gffnet.metrics.confusion import ClassScores
 from gffnet.recipe import DataSize, Recipe, load_recipe, recipe_from_mapping, resolve_auto
 from gffnet.training.callbacks import read_history
 from gffnet.training.optim import poly
@@ -71,8 +71,8 @@ def test_the_run_folder(tmp_path: Path, camvid: Path) -> None:
     assert predictor.config.recipe == "tests/tiny"
     assert predictor.config.learned_from == open_dataset("camvid", camvid, "train")[0].labels.shape
     assert not any("auxiliary" in key for key in weights(run))
-    scores = evaluate(predictor, open_dataset("camvid", camvid, "val"), "camvid", "val", recipe.evaluation)
-    assert scores["miou"] == lines[-1]["miou"]
+    scores = evaluate(predictor, open_dataset("camvid", camvid, "val"), "camvid", "val", recipe.evaluation).scores
+    assert scores.miou == lines[-1]["miou"]
     assert load(run / "best").config == predictor.config
     assert [path.name[:6] for path in (run / "tensorboard").iterdir()] == ["events"]
 
@@ -356,8 +356,8 @@ def test_the_images_to_overfit_are_spread_over_the_split(camvid: Path) -> None:
 
 def test_the_verdict_of_overfitting() -> None:
     classes = ("road", "sky", "pole", "sign", "car")
-    low = Scores(0.31, 0.5, (0.9, None, 0.1, 0.2, 0.04), (), 1)
-    good = overfit_verdict(Scores(0.97, 1.0, (), (), 1), (), 4, Path("run"))
+    low = ClassScores(0.31, 0.5, (0.9, None, 0.1, 0.2, 0.04), (), 1)
+    good = overfit_verdict(ClassScores(0.97, 1.0, (), (), 1), (), 4, Path("run"))
     assert good == "mIoU 97.0% on the 4 training images: data, labels and network fit each other."
     bad = overfit_verdict(low, classes, 1, Path("run"))
     assert bad.startswith("mIoU 31.0% on the 1 training image, where 90% is expected; ")

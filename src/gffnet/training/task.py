@@ -91,7 +91,7 @@ class SegmentationTask(LightningModule):
         self.precision = precision
         self.seed = seed
         self.divergence = DivergenceCheck(len(config.classes))
-        self.val_scores: Scores | None = None
+        self.val_scores: ClassScores | None = None
         self._confusion: ConfusionMatrix | None = None
         self._predictor: Predictor | None = None
         self._gradient_norm: Tensor | None = None
@@ -111,9 +111,9 @@ class SegmentationTask(LightningModule):
     def losses(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Images (B, C, H, W) and labels (B, H, W) → main and auxiliary loss, summed as by `SegmentationLoss`."""
         size = size_of(images)
-        pyramid, context = self.network.features(images)
-        logits = self.network.decode(pyramid, context, size).logits
-        return self.loss(logits, labels), self.loss(self.auxiliary(pyramid[2], size), labels)
+        maps, context = self.network.features(images)
+        logits = self.network.decode(self.network.reduce(maps, context, size))
+        return self.loss(logits, labels), self.loss(self.auxiliary(maps[2], size), labels)
 
     def training_step(self, batch: Batch, index: int) -> dict[str, Tensor]:
         """Train for one iteration; returns the losses of the whole batch."""

@@ -34,7 +34,7 @@ from gffnet.errors import UserError
 from gffnet.files import atomic_write
 from gffnet.inference.model_io import ModelConfig, save_model
 from gffnet.inference.precision import Precision, keep_pages, pick_device, pick_precision
-from gffnet.metrics.confusion import Scores
+from gffnet.metrics.confusion import ClassScores
 from gffnet.models.gffnet import build_network
 from gffnet.recipe import (
     DataSize,
@@ -323,7 +323,7 @@ def spread_subset(dataset: Dataset, images: int) -> Dataset:
     return subset
 
 
-def overfit_verdict(scores: Scores, classes: Sequence[str], images: int, out: Path) -> str:
+def overfit_verdict(scores: ClassScores, classes: Sequence[str], images: int, out: Path) -> str:
     """What the scores on its own training images mean, with the three lowest classes."""
     score = f"mIoU {scores.miou:.1%} on the {images} training image{'s' * (images > 1)}"
     if scores.miou >= EXPECTED_MIOU:
