@@ -21,7 +21,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from gffnet.data.cache.build import build_cache
+from gffnet.data.cache import build_cache
 from gffnet.data.datasets import open_dataset, open_files
 from gffnet.errors import UserError
 from gffnet.evaluation.evaluate import evaluate
@@ -192,7 +192,7 @@ def test_a_cache_does_not_change_the_result(tmp_path: Path, camvid: Path) -> Non
     recipe = tiny.recipe(class_balance=0.5, iterations=2)
     run = train(recipe, camvid, tmp_path / "run", progress=False)
     for split in ("train", "val"):
-        build_cache(open_files("camvid", camvid, split), split, camvid, tmp_path / "cache", False, workers=1)
+        build_cache(open_files("camvid", camvid, split), split, tmp_path / "cache", workers=1)
     assert same(train(recipe, camvid, tmp_path / "cached", progress=False, cache=tmp_path / "cache"), run)
 
 

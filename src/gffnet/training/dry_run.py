@@ -19,8 +19,8 @@ import torch
 from lightning import Callback, Trainer
 
 from gffnet.console import progress
-from gffnet.data.catalog import class_count
 from gffnet.data.dataset import Sample
+from gffnet.data.datasets import class_count
 from gffnet.errors import RunFailed
 from gffnet.inference.model_io import ModelConfig, save_model
 from gffnet.inference.tiling import peak_memory

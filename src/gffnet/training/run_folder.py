@@ -12,7 +12,6 @@ A run resumes from last.ckpt with the recipe that it started with: see `resume_p
 of its data are recorded, with a warning.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -34,7 +33,7 @@ import torch
 import yaml
 
 import gffnet
-from gffnet.data.dataset import Dataset
+from gffnet.data.dataset import Dataset, fingerprint
 from gffnet.errors import CannotWrite, RunFailed, Stopped, UserError
 from gffnet.files import NO_ROOM, atomic_write, cannot_write
 from gffnet.inference.model_io import CONFIG
@@ -362,17 +361,6 @@ def _write_record(path: Path, record: dict[str, Any]) -> None:
     atomic_write(path, (json.dumps(record, indent=2) + "\n").encode(), durable=True)
 
 
-def fingerprint(dataset: Dataset) -> str:
-    """SHA-256 over the classes, the meaning of stored ids, and the name and file sizes of every sample, in order.
-
-    It does not depend on the place of the data set or on a cache, and reads no file.
-    """
-    text = hashlib.sha256(json.dumps([dataset.classes.names, dataset.meaning()]).encode())
-    for index, files in enumerate(dataset.files):
-        text.update(json.dumps([dataset.name(index), *map(_size, files)]).encode())
-    return text.hexdigest()
-
-
 def describe_dataset(name: str, splits: Mapping[str, tuple[str, Dataset]]) -> dict[str, Any]:
     """The data set `name` for the record of a run.
 
@@ -385,14 +373,6 @@ def describe_dataset(name: str, splits: Mapping[str, tuple[str, Dataset]]) -> di
         for use, (split, samples) in splits.items()
     }
     return {"name": name, "splits": found}
-
-
-def _size(file: Path) -> int | None:
-    """In bytes; None if the file is missing, which raises when it is read."""
-    try:
-        return file.stat().st_size
-    except OSError:
-        return None
 
 
 # The environment; it identifies neither the machine nor its folders

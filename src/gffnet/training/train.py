@@ -253,7 +253,7 @@ def data_size(dataset: Dataset) -> DataSize:
     count = len(dataset)
     headers = [read_header(dataset.files[i][0]) for i in range(0, count, max(1, count // SIZES_READ))]
     sizes = [header.size[::-1] if header.orientation > 4 else header.size for header in headers if header is not None]
-    heights, widths = zip(*(sizes or [dataset.open(0).size]), strict=True)  # `open` raises what is wrong with the image
+    heights, widths = zip(*(sizes or [dataset[0].labels.shape]), strict=True)  # raises what is wrong with it
     return DataSize(count, median_low(heights), median_low(widths))
 
 
