@@ -36,6 +36,7 @@ from gffnet.inference.model_io import ModelConfig, save_model
 from gffnet.inference.precision import Precision, keep_pages, pick_device, pick_precision
 from gffnet.metrics.confusion import ClassScores
 from gffnet.models.gffnet import build_network
+from gffnet.models.ops import size_of
 from gffnet.recipe import (
     DataSize,
     Recipe,
@@ -253,7 +254,7 @@ def data_size(dataset: Dataset) -> DataSize:
     count = len(dataset)
     headers = [read_header(dataset.files[i][0]) for i in range(0, count, max(1, count // SIZES_READ))]
     sizes = [header.size[::-1] if header.orientation > 4 else header.size for header in headers if header is not None]
-    heights, widths = zip(*(sizes or [dataset[0].labels.shape]), strict=True)  # raises what is wrong with it
+    heights, widths = zip(*(sizes or [size_of(dataset[0].labels)]), strict=True)  # raises what is wrong with it
     return DataSize(count, median_low(heights), median_low(widths))
 
 
