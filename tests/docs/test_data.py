@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from gffnet.data.check import FINDINGS
@@ -54,8 +53,3 @@ def test_the_table_of_data_sets() -> None:
         assert int(classes) == class_count(name)
         counts = DATASETS[name].layout.counts
         assert samples == " / ".join(str(counts.get(split, "-")) for split in ("train", "val", "test"))
-
-
-def test_the_size_of_a_plain_cache() -> None:
-    assert np.isclose(4 * 1024 * 2048, 8.4e6, rtol=0.01)
-    assert np.isclose(3475 * 4 * 1024 * 2048, 29e9, rtol=0.01)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from gffnet.cli import data_cache
 from gffnet.cli.arguments import Parser, add_root, print_json, size
 from gffnet.errors import RunFailed, UserError
 
@@ -70,6 +69,48 @@ def _check(arguments: Namespace) -> None:
         )
 
 
+def _add_cache(parser: Parser) -> None:
+    _add_dataset(parser)
+    parser.add_argument(
+        "--split",
+        default=None,
+        help="split to cache, or several joined by + (default: all; no test where there is val)",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=None,
+        help="folder of the cache (default: gffnet_cache in the root, where it is found automatically; "
+        "elsewhere, name it by --cache when training)",
+    )
+
+
+def _cache(arguments: Namespace) -> None:
+    """Build or update the cache of a data set, and print what it holds."""
+    from gffnet.console import memory_size, progress, screen
+    from gffnet.data.cache import CACHE, build_cache
+    from gffnet.data.datasets import cached_splits, open_files
+
+    name, root, folder = arguments.name, arguments.root, arguments.out or arguments.root / CACHE
+    left_out = []
+    for split in arguments.split.split("+") if arguments.split else cached_splits(name, root):
+        dataset = open_files(name, root, split)
+        with progress(f"caching {split}") as step:
+            report = build_cache(dataset, split, folder, progress=step)
+        count = f"{report.written} samples decoded, {report.kept} were there"
+        screen.print(f"{split}: {count}: {memory_size(report.size)} in {folder}")
+        for reason in report.left_out[:10]:
+            screen.print(f"left out: {reason}", style="yellow")
+        left_out += report.left_out
+    if left_out:
+        raise RunFailed(
+            f"{len(left_out)} samples could not be read and are not in the cache; gffnet data check {name} --root "
+            f"{root} finds them all."
+        )
+    if arguments.out is not None:
+        screen.print(f"train with it: gffnet train RECIPE --root {root} --cache {folder}")
+
+
 def _add_streets(parser: Parser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to write into")
     parser.add_argument("--train", type=int, required=True, metavar="N", help="number of training scenes")
@@ -99,7 +140,9 @@ COMMANDS: Mapping[str, Subcommand] = {
     "check": Subcommand(
         "find what is wrong with a data set, file by file, with the remedy, and count its classes", _add_check, _check
     ),
-    "cache": Subcommand(data_cache.SUMMARY, data_cache.add_arguments, data_cache.run),
+    "cache": Subcommand(
+        "decode a data set once, into memory-mapped arrays that training reads many times faster", _add_cache, _cache
+    ),
     "streets": Subcommand(
         "write procedural street scenes, with labels, in the Cityscapes layout", _add_streets, _streets
     ),
