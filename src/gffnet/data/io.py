@@ -72,7 +72,7 @@ def _chunks(content: bytes) -> Iterator[tuple[bytes, slice]]:
 
 
 EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-"""What makes a file of a folder an image; a file that is named itself may have any extension."""
+"""Suffixes of images in folders; a file that is given by name may have any."""
 
 _ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -93,7 +93,7 @@ _SIXTEEN_BIT = {"I;16", "I;16L", "I;16B", "I;16N"}
 
 
 class Header(NamedTuple):
-    """What an image file says of itself before its pixels."""
+    """The header of an image file."""
 
     format: str
     """Pillow's name of it, such as `PNG`."""
@@ -118,8 +118,8 @@ def read_header(path: Path) -> Header | None:
             colour = image.mode not in _SIXTEEN_BIT | {"1", "L", "P", "I", "F"}
             size = image.height, image.width
             # Pillow decodes all of a PNG to look for an orientation behind its pixels, where hardly any has it.
-            told = image.format != "PNG" or any("exif" in str(key) or "xmp" in str(key) for key in image.info)
-            return Header(image.format or "", size, _orientation(image) if told else 1, colour, grey, deep)
+            stated = image.format != "PNG" or any("exif" in str(key) or "xmp" in str(key) for key in image.info)
+            return Header(image.format or "", size, _orientation(image) if stated else 1, colour, grey, deep)
     except Exception:  # Pillow's decoders raise nearly every built-in exception on damaged files
         return None
 
@@ -131,7 +131,7 @@ def read_image(path: str | Path) -> UInt8[Tensor, "3 h w"]:
     byte is used. As from torchvision's decoders, the channels lie last in memory.
 
     Raises:
-        UserError: the file cannot be read whole, is too large, or has samples of no known range (float, 32 bits).
+        UserError: the file cannot be read completely, is too large, or has samples of no known range (float, 32 bits).
     """
     path = Path(path)
     content = _content(path)
@@ -169,7 +169,7 @@ def read_labels(path: str | Path) -> NDArray[Any]:
     """The label map as stored, `(H, W)`: palette indices or grey levels; uint8, or int32 where a sample has more bits.
 
     Raises:
-        UserError: the file cannot be read whole, is in colour, has an alpha channel, or is a JPEG.
+        UserError: the file cannot be read completely, is in colour, has an alpha channel, or is a JPEG.
     """
     path = Path(path)
     content = _content(path)
@@ -190,7 +190,7 @@ def read_labels(path: str | Path) -> NDArray[Any]:
 
 
 def write_image(path: Path, rgb: NDArray[np.uint8], effort: int = 6) -> None:
-    """Write a uint8 `(H, W, 3)` image in the format of its extension; the file appears whole or not at all.
+    """Write a uint8 `(H, W, 3)` image in the format of its extension, atomically.
 
     `effort`: 1..9, of compressing a PNG; 3 takes a third of the time of 6, for a file a tenth larger.
 
@@ -206,7 +206,7 @@ def write_image(path: Path, rgb: NDArray[np.uint8], effort: int = 6) -> None:
 
 
 def write_labels(path: Path, labels: NDArray[Any]) -> None:
-    """Write ids `(H, W)` as a grey PNG of 8 bits, or 16 where an id is above 255; whole or not at all.
+    """Write ids `(H, W)` as a grey PNG of 8 bits, or 16 where an id is above 255; atomically.
 
     Raises:
         UserError: the file cannot be written.
@@ -245,7 +245,7 @@ def _fits(path: Path, extensions: Sequence[str]) -> bool:
 
 
 def _content(path: Path) -> bytes:
-    """What the file holds."""
+    """Read a file."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
