@@ -1,4 +1,4 @@
-"""docs/camvid.md shows what the kept scores say."""
+"""docs/results.md and benchmarks/camvid/README.md show what the records in benchmarks/camvid say."""
 
 import json
 from pathlib import Path
@@ -11,21 +11,33 @@ from gffnet.data.datasets import thin_classes
 from gffnet.inference.model_io import shipped_model
 from gffnet.reports.tables import find_scores, make_dataset_tables, to_markdown
 
-ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs/camvid.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+RECORDS = ROOT / "benchmarks/camvid"
+PAGE = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+NOTES = (RECORDS / "README.md").read_text(encoding="utf-8")
 
 
-def test_its_tables_are_those_of_the_runs() -> None:
-    runs = find_scores([ROOT / "benchmarks/camvid/reduced"])
+def test_the_tables_are_those_of_the_runs() -> None:
+    runs = find_scores([RECORDS / "reduced"])
     assert sorted((run.name.rpartition("/")[2], run.seed) for run in runs) == sorted(
         (path.stem, seed) for path in (ROOT / "src/gffnet/recipes/camvid/reduced").glob("*.yaml") for seed in range(3)
     )
     rows = [line for line in to_markdown(make_dataset_tables(runs)).splitlines() if line.startswith("|")]
     assert "\n".join(rows[:10]) in PAGE
-    assert "\n".join(rows[10:]) in PAGE
+    assert "\n".join(rows[10:]) in NOTES
 
 
-TRIALS = sorted((ROOT / "benchmarks/camvid/trials").iterdir())
+def test_the_first_table_is_an_excerpt_of_the_ablation() -> None:
+    rows = [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line[:1] == "|"]
+    pspnet, gffnet = (next(row for row in rows if row[0] == name) for name in ("PSPNet", "PSPNet + GFF + DFP"))
+    for title, column in (("mIoU", 1), ("mIoU of thin classes", 5), ("boundary F", 3)):
+        excerpt = next(row for row in rows if row[0].startswith(title))
+        assert pspnet[column].startswith(excerpt[1].removesuffix(" %"))
+        assert gffnet[column].startswith(excerpt[2].removesuffix(" %"))
+        assert f"({excerpt[3]})" in gffnet[column]
+
+
+TRIALS = sorted((RECORDS / "trials").iterdir())
 CHANGED = {
     "base": "their square roots",
     "half": "5e-4",
@@ -35,14 +47,14 @@ CHANGED = {
     "b2250": "2250",
     "enetcb": "ENet",
 }
-"""What the row of a trial says."""
+"""In the row of each trial."""
 
 
 @pytest.mark.parametrize("run", TRIALS, ids=lambda path: path.name)
-def test_its_trials_are_those_of_the_kept_runs(run: Path) -> None:
+def test_the_trials_are_those_of_the_records(run: Path) -> None:
     scores = json.loads((run / "scores/scores.json").read_text(encoding="utf-8"))
     thin = fmean(scores["per_class"][name] for name in thin_classes("camvid"))
-    rows = [line for line in PAGE.splitlines() if line.startswith("|")]
+    rows = [line for line in NOTES.splitlines() if line.startswith("|")]
     (row,) = [line for line in rows if f"{100 * scores['miou']:.1f} ({100 * thin:.1f})" in line]
     assert CHANGED[run.name.rpartition("-")[2]] in row
 
@@ -56,8 +68,6 @@ def test_the_model_that_ships_has_the_score_of_its_card() -> None:
     assert f"**{100 * miou:.1f} %** mIoU on val" in PAGE
 
 
-@pytest.mark.parametrize(
-    "run", sorted((ROOT / "benchmarks/camvid").rglob("run.json")), ids=lambda path: path.parent.name
-)
+@pytest.mark.parametrize("run", sorted(RECORDS.rglob("run.json")), ids=lambda path: path.parent.name)
 def test_records_name_no_folder_of_the_machine(run: Path) -> None:
     assert "/tmp" not in run.read_text(encoding="utf-8")
