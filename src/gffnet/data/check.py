@@ -492,10 +492,10 @@ def _list_split(found: Findings, layout: Layout, split: str) -> tuple[int, Files
         detail = f"expected {next(iter(instead)).name}"
         cause = "files under another name than expected"
         found.add_files("name-mismatch", list(instead.values()), samples, detail, cause=cause)
-    gone = {file for file, size in sizes.items() if size is None and file not in instead}
-    found.add_files("image-missing", [image for image, _ in pairs if image in gone], samples)
-    labels_gone = [label for image, label in pairs if label in gone and image not in gone]
-    found.add_files("label-missing", labels_gone, samples)
+    missing = {file for file, size in sizes.items() if size is None and file not in instead}
+    found.add_files("image-missing", [image for image, _ in pairs if image in missing], samples)
+    missing_labels = [label for image, label in pairs if label in missing and image not in missing]
+    found.add_files("label-missing", missing_labels, samples)
     found.add_files("empty-file", [file for file, size in sizes.items() if size == 0], len(sizes))
 
     known = set(instead.values())
