@@ -3,14 +3,14 @@
     python benchmarks/training.py [--size 512x512] [--batch 1] [--backbones r18 r101] [--runs 5] [--only PATTERN ...]
                                   [--keep-pages] [--device cuda] [--out FILE]
 
-A setup is a network, the form of its algebra, a number format, a memory layout and how it is run, such as
+A setup is a network, the form of its operations, a dtype, a memory layout and how it is run, such as
 "gffnet-1x1 executed bfloat16 channels-last eager"; 1x1 and 3x3 are the kernel of the dense pyramid. All setups take
 turns, an iteration each, on random images. The reference of every network is itself as a textbook would write and run
 it: "plain float32 channels-first eager". `--only` takes shell patterns of setups, such as "pspnet * compiled", instead
 of the usual ones. Weights are float32 throughout; bfloat16 is autocast's.
 
 "of peak" is the FLOPs of the iteration's convolutions and matrix products, as executed, over its time, over what a
-large matrix product of that number format reaches on the same threads. Convolutions that skip what dilation puts
+large matrix product of that dtype reaches on the same threads. Convolutions that skip what dilation puts
 outside their map can exceed it.
 
 segmentation_models_pytorch's PSPNet trains beside ours in a plain loop, on images that are normalised already, without
@@ -184,7 +184,7 @@ def product_of(dtype: str, side: int, device: str) -> Callable[[], None]:
 def measure(
     backbone: str, chosen: list[Setup], shape: tuple[int, int, int], runs: int, device: str
 ) -> tuple[list[str], dict[str, float]]:
-    """The table of one backbone as lines of Markdown, and FLOPs a second of a matrix product by number format."""
+    """The table of one backbone as lines of Markdown, and FLOPs a second of a matrix product by dtype."""
     side = 8192 if device == "cuda" else 2048
     calls = {str(setup): iteration(setup, backbone, shape, device) for setup in chosen}
     products = {dtype: product_of(dtype, side, device) for dtype in ("float32", "bfloat16")}

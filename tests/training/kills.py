@@ -1,4 +1,4 @@
-"""Kill a small run again and again, have it go on each time, and compare what it comes to with an unbroken one.
+"""Kill a small run repeatedly, resume it each time, and compare its result with that of an uninterrupted run.
 
     python -m tests.training.kills [--kills 20] [--seed 0] [--threads 2]
 
@@ -137,7 +137,7 @@ def _iteration(out: Path) -> int:
 
 
 def same(one: Path, two: Path) -> bool:
-    """Whether two runs came to the same weights, and tell the same story but for their times; nothing is left over."""
+    """Whether two runs have the same weights, and have the same history but for the times; no partial file is left."""
     files = ("model/model.safetensors", "best/model.safetensors")
     if any(two.rglob("*.part")):
         return False

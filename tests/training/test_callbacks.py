@@ -250,7 +250,7 @@ def test_checkpoints_of_older_versions_know_no_norms(tmp_path: Path) -> None:
 
 
 def test_a_repeated_validation_is_logged_once(tmp_path: Path) -> None:
-    """After the last iteration there is nothing to train, so that a run which goes on there begins with it."""
+    """After the last iteration there is nothing to train, so that a run that is resumed there starts with it."""
     for session in range(2):
         told = Recorder()
         history, trainer = History(tmp_path, batch=2, loggers=[told]), At(5)

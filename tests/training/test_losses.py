@@ -265,7 +265,7 @@ def test_a_broken_pixel_breaks_the_loss(options: dict[str, Any]) -> None:
 
 
 @every_option
-def test_half_precision_in_any_layout_is_reckoned_in_float32(options: dict[str, Any]) -> None:
+def test_half_precision_in_any_layout_is_computed_in_float32(options: dict[str, Any]) -> None:
     loss, recipe = loss_of(options)
     logits, labels = batch()
     half = (5 * logits.detach()).bfloat16().contiguous(memory_format=torch.channels_last).requires_grad_()

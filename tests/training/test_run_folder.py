@@ -319,7 +319,7 @@ def test_every_session_has_its_entry(tmp_path: Path, root: Path) -> None:
     assert begin_session(tmp_path, run_info(root)) == []
     with record_session(tmp_path, run_info(root), at(tmp_path, 20), 10):
         pass
-    with record_session(tmp_path, run_info(root), at(tmp_path, 0), 20):  # broken off before its first iteration
+    with record_session(tmp_path, run_info(root), at(tmp_path, 0), 20):  # interrupted before its first iteration
         pass
     sessions = stored(tmp_path)["sessions"]
     assert [session["ended"] is None for session in sessions] == [True, False, False]
