@@ -1,4 +1,4 @@
-"""The README is true: its Python runs, its commands parse, its tree is the tree."""
+"""README and pages: their Python runs, their commands parse, their links are valid, the tree is complete."""
 
 import re
 import shlex
@@ -86,7 +86,7 @@ def test_there_are_commands_and_blocks_to_test() -> None:
     assert len(blocks(ROOT / "README.md", "python")) == 3
 
 
-def test_the_tree_is_the_tree() -> None:
+def test_the_tree_is_complete() -> None:
     tree = next(block for block in blocks(ROOT / "README.md", "") if block.startswith("src/gffnet/"))
     named = {
         name.strip("/") for line in tree.splitlines() if line.startswith("  ") for name in line.split("  ")[1].split()
@@ -97,6 +97,6 @@ def test_the_tree_is_the_tree() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_are_valid(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target

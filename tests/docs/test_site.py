@@ -1,4 +1,4 @@
-"""The documentation as a site: it builds, its links lead somewhere, every page is reached, and it asks nobody."""
+"""The documentation as a site: links are valid, all pages are in the navigation, nothing loads from elsewhere."""
 
 import json
 import re
@@ -21,7 +21,7 @@ PAGES = [path.relative_to(ROOT / "docs") for path in sorted((ROOT / "docs").rglo
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site, built as `make docs` builds it; any warning is an error there."""
+    """The site as `make docs` builds it; warnings are errors."""
     build = pytest.importorskip("mkdocs.commands.build", reason="pip install 'gffnet[docs]'")
     config = pytest.importorskip("mkdocs.config")
     patch = pytest.MonkeyPatch()
@@ -36,7 +36,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Links(HTMLParser):
-    """What a page links to, what it loads, and the places in it that can be linked to."""
+    """Links of a page, files that it loads, and its anchors."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ def test_every_page_is_built(site: Path) -> None:
     assert missing == []
 
 
-def test_links_within_the_site_lead_somewhere(site: Path) -> None:
+def test_links_within_the_site_are_valid(site: Path) -> None:
     found = dict(pages(site))
     broken, followed = [], 0
     for path, page in found.items():
@@ -101,7 +101,7 @@ def test_pages_load_nothing_from_elsewhere(site: Path) -> None:
 
 
 def test_files_that_pages_link_to_are_shown(site: Path) -> None:
-    """A link to a file of the repository leads to a page that shows it."""
+    """A link to a file of the repository opens a page with its content."""
     training = Links((site / "training.html").read_text(encoding="utf-8"))
     assert "source/src/gffnet/recipe/schema.py.html" in training.links
     shown = (site / "source/src/gffnet/recipe/schema.py.html").read_text(encoding="utf-8")
@@ -127,7 +127,7 @@ def test_the_search_finds_things(site: Path) -> None:
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
-def test_a_browser_asks_for_files_alone_and_need_not_scroll_sideways(
+def test_a_browser_loads_only_local_files_and_does_not_scroll_sideways(
     site: Path, browser: "Browser", width: int, scheme: str
 ) -> None:
     context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)  # type: ignore[arg-type]
