@@ -8,8 +8,8 @@ from huggingface_hub import ModelCard
 
 from gffnet.cli.main import main
 from gffnet.inference.model_io import hash_weights, load_model
-from tests.analysis.runs import make_run
 from tests.inference.fake_hub import FakeHub, point_to, running
+from tests.reports.runs import make_run
 
 
 @pytest.fixture(scope="module")

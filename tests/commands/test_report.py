@@ -6,8 +6,8 @@ import pytest
 
 from gffnet.cli.main import main
 from tests import tiny
-from tests.analysis.runs import make_run
 from tests.data.trees import camvid_tree
+from tests.reports.runs import make_run
 
 Captured = pytest.CaptureFixture[str]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gffnet.cli.main import main
-from tests.analysis.scored import COST, save_run
+from tests.reports.scored import COST, save_run
 
 Captured = pytest.CaptureFixture[str]
 

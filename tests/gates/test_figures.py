@@ -17,8 +17,8 @@ from gffnet.gates.figures import (
     gates_figure,
     losses_figure,
 )
-from tests.analysis import tiny
 from tests.gates import records
+from tests.reports import tiny
 
 NASTY = ["$a_b$", "_hidden", "<b>&", r"\frac{", "道"]
 PALETTE = [(10 * k, 200, 99) for k in range(5)]

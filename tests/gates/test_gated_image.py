@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from gffnet.errors import UserError
 from gffnet.gates.edit import Closing, GatedImage, GateResult, became, gate_count, gate_map
 from gffnet.recipe import EvaluationRecipe
-from tests.analysis import tiny
+from tests.reports import tiny
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from gffnet.errors import RunFailed, UserError
 from gffnet.gates.edit import GatedImage
 from gffnet.gates.figures import color_table
 from gffnet.gates.write import result_folders, write_gates
-from tests.analysis import tiny
 from tests.data.trees import camvid_tree, save
+from tests.reports import tiny
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ from gffnet.reports.tables import (
     with_gain,
     write_tables,
 )
-from tests.analysis.scored import COST, MULTI, save_run, save_scores
+from tests.reports.scored import COST, MULTI, save_run, save_scores
 
 
 def test_whatever_holds_scores_is_found(tmp_path):

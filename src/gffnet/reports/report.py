@@ -1,19 +1,28 @@
-"""Line charts as coordinates, for a template to draw as SVG in the colours of its page."""
+"""The report of a run: one self-contained HTML page with curves, scores, confusions, images, gates and cost.
+
+`report_of` gathers what is known about a run from its folder: record, history, model, scores, and a look at its images.
+`write_report` fills the page `page.html.jinja`, which loads nothing, follows the reader's light or dark setting, fits a
+phone, and prints. What is unknown is left out.
+"""
 
 import dataclasses
+import io
 import json
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from math import ceil, floor, isfinite, isnan, log10
+from math import ceil, isfinite, isnan
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import matplotlib
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64, UInt8
+from matplotlib.figure import Figure
 
-from gffnet.console import screen, track
+from gffnet.console import screen, signed, track
 from gffnet.data.colors import MARK, Palette, legend
 from gffnet.data.dataset import Dataset, Sample
 from gffnet.data.datasets import dataset_classes, open_dataset
@@ -35,12 +44,42 @@ from gffnet.templates import fill
 from gffnet.training.callbacks import HISTORY, read_history
 from gffnet.training.run_folder import RECORD
 
-WIDTH, HEIGHT = 520, 300
-LEFT, RIGHT, TOP, BOTTOM = 72, 28, 14, 50
-"""Margins around the plot, in the same units."""
+# ----------------------------------------------------------------------------------------------------------------------
+# Line charts: matplotlib draws them, and their colors become those of the page, so that they follow its dark mode
 
-MOST_POINTS = 120
-"""Longer curves are drawn as the means of so many equal pieces."""
+
+MAX_POINTS = 120
+"""Longer curves are averaged over so many pieces."""
+_CSS_COLORS = {"#000001": "var(--text)", "#000002": "var(--soft)", "#000003": "var(--rule)"}
+_CSS_COLORS |= {"#000004": "var(--one)", "#000005": "var(--two)"}
+_TEXT, _SOFT, _RULE, *_CURVES = _CSS_COLORS
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9.5,
+    "text.color": _TEXT,
+    "axes.labelcolor": _TEXT,
+    "axes.edgecolor": _SOFT,
+    "xtick.color": _SOFT,
+    "ytick.color": _SOFT,
+    "grid.color": _RULE,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "ytick.major.size": 0,
+    "axes.formatter.useoffset": False,
+}
+
+
+_INLINE = (
+    (r".*<svg [^>]*(viewBox=\"[^\"]*\")[^>]*>", r"<svg \1>"),  # inline in HTML, SVG needs neither prolog nor namespaces
+    (r"<metadata>.*?</metadata>|<style .*?</style>|<clipPath .*?</clipPath>", ""),
+    (r" clip-path=\"[^\"]*\"| font-family: [^;]*;", ""),
+    (r" id=\"(?!m[0-9a-f]{10}\")[^\"]*\"", ""),  # of groups, alike in every chart; markers have hashes
+    (r"xlink:href", "href"),
+)
 
 
 class Line(NamedTuple):
@@ -49,53 +88,24 @@ class Line(NamedTuple):
     name: str
     points: Sequence[tuple[float, float]]
     dots: bool = False
-    """Whether every point is marked: for few points."""
-    ends: bool = True
-    """Whether its last value is where it has come to, and told."""
-
-
-class Tick(NamedTuple):
-    """A place on an axis, and the number that stands there."""
-
-    place: float
-    text: str
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A line in the units of the drawing."""
-
-    name: str
-    path: str
-    """`x,y x,y ...`."""
-    dots: list[tuple[float, float]]
-    last: str
-    """The last value, as text; empty where it says no more than the others."""
+    """Mark every point."""
+    last: bool = True
+    """Give the last value in the legend."""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """All that a drawing needs, in its own units: x to the right, y down."""
+    """A chart for the page."""
 
     title: str
-    x_label: str
-    y_label: str
-    x_ticks: list[Tick]
-    y_ticks: list[Tick]
-    curves: list[Curve]
-    marks: list[float]
-    """Places on the x axis that something happened at."""
+    svg: str
+    legend: Sequence[tuple[str, str]]
+    """Name and last value of every curve that has one."""
     description: str
-    """The chart in words, for those who do not see it."""
-    width: int = WIDTH
-    height: int = HEIGHT
-    left: int = LEFT
-    right: int = WIDTH - RIGHT
-    top: int = TOP
-    bottom: int = HEIGHT - BOTTOM
+    """The chart in words, for screen readers."""
 
 
-def draw(
+def line_chart(
     title: str,
     x_label: str,
     y_label: str,
@@ -104,76 +114,69 @@ def draw(
     end: float | None = None,
     marks: Sequence[float] = (),
 ) -> Chart | None:
-    """The chart of some lines; `None` where there is no point to draw.
+    """Draw curves over a common axis from 0; None if there is no finite point.
 
     Args:
-        title: what it is of.
-        x_label: of the axis from 0 to `end`, or to the greatest x.
-        y_label: of the axis from 0 to `top`, or to the greatest y.
-        lines: those without points are left out.
-        top: see `y_label`.
-        end: see `x_label`.
-        marks: x of places to mark, as far as they lie in the chart.
+        title: of the chart.
+        x_label: singular, such as `iteration`.
+        y_label: with its unit.
+        lines: curves without finite points are left out.
+        top: end of the y axis (default: the data's).
+        end: end of the x axis (default: the data's).
+        marks: x of dotted vertical lines.
     """
-    lines = [line._replace(points=[p for p in line.points if all(map(isfinite, p))]) for line in lines]
-    lines = [line._replace(points=thinned(line.points)) for line in lines if line.points]
+    lines = [line._replace(points=thin([p for p in line.points if all(map(isfinite, p))])) for line in lines]
+    lines = [line for line in lines if line.points]
     if not lines:
         return None
-    x_ticks = ticks(end or max(x for line in lines for x, _ in line.points))
-    y_ticks = ticks(top or max(y for line in lines for _, y in line.points))
-    x_end, y_end = x_ticks[-1], y_ticks[-1]
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        across = LEFT + (WIDTH - LEFT - RIGHT) * x / x_end
-        down = HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * y / y_end
-        return round(across, 1), round(down, 1)
-
-    curves = []
-    for line in lines:
-        placed = [place(x, y) for x, y in line.points]
-        path = " ".join(f"{x},{y}" for x, y in placed)
-        curves.append(Curve(line.name, path, placed if line.dots else [], f"{line.points[-1][1]:.3g}" * line.ends))
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": title}):
+        figure = Figure(figsize=(5.2, 3), layout="constrained")
+        axes = figure.add_subplot(xlabel=x_label, ylabel=y_label)
+        for line, color, style in zip(lines, _CURVES, ("-", "--"), strict=False):
+            axes.plot(
+                *zip(*line.points, strict=True),
+                style,
+                color=color,
+                linewidth=1.8,
+                marker="o" * line.dots,
+                markersize=4,
+            )
+        for mark in marks:
+            axes.axvline(mark, color=_SOFT, linestyle=":", linewidth=1)
+        axes.set_xlim(0, end or axes.get_xlim()[1])
+        axes.set_ylim(0, top)
+        text = io.StringIO()
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    svg = text.getvalue()
+    for pattern, replacement in _INLINE:
+        svg = re.sub(pattern, replacement, svg, flags=re.DOTALL)
+    svg = re.sub("|".join(_CSS_COLORS), lambda found: _CSS_COLORS[found[0]], svg)
     changes = "; ".join(f"{line.name} from {line.points[0][1]:.3g} to {line.points[-1][1]:.3g}" for line in lines)
     return Chart(
         title,
-        x_label,
-        y_label,
-        [Tick(place(x, 0)[0], f"{x:,g}") for x in x_ticks],
-        [Tick(place(0, y)[1], f"{y:g}") for y in y_ticks],
-        curves,
-        [place(x, 0)[0] for x in marks if 0 <= x <= x_end],
+        svg,
+        [(line.name, f"{line.points[-1][1]:.3g}") for line in lines if line.last],
         f"{title} over {x_label}s, up to {lines[0].points[-1][0]:,g}: {changes}.",
     )
 
 
-def ticks(end: float, about: int = 5) -> list[float]:
-    """Round numbers from 0 to `end` or just beyond, some `about` steps of 1, 2 or 5 times a power of ten."""
-    if end <= 0:
-        return [0.0, 1.0]
-    power = 10.0 ** floor(log10(end / about))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power * about >= end * (1 - 1e-9))
-    return [round(i * step, 12) for i in range(ceil(end / step - 1e-9) + 1)]
-
-
-def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """At most `MOST_POINTS` points: the points, or the means of equal pieces of them, each at its last place."""
-    size = ceil(len(points) / MOST_POINTS)
+def thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """At most `MAX_POINTS` points: the points, or the means of equal pieces of them, each at its last x."""
+    size = ceil(len(points) / MAX_POINTS)
     pieces = [points[start : start + size] for start in range(0, len(points), max(size, 1))]
     return [(piece[-1][0], sum(y for _, y in piece) / len(piece)) for piece in pieces]
 
 
-# Scores as a report shows them: key figures, bars beside a baseline's, and the protocol, with what differs in it.
+# ----------------------------------------------------------------------------------------------------------------------
+# Scores: key figures, bars beside those of a baseline, and the protocol
 
-
-LEAST = 0.05
-"""Points of difference that are shown as one."""
 
 _COMPARED = ("dataset", "split", "crop", "overlap", "scales", "flip", "labels_at", "absent")
-"""Parts of a protocol that scores must share to be compared."""
+"""Parts of the protocol in which comparable scores agree."""
 
 
-class Figure(NamedTuple):
-    """A large number at the top."""
+class KeyFigure(NamedTuple):
+    """A large number at the top of the page."""
 
     label: str
     value: str
@@ -183,15 +186,15 @@ class Figure(NamedTuple):
 
 
 class Bar(NamedTuple):
-    """One score in `[0, 1]`, and the baseline's; `None` where there is nothing to score."""
+    """One score in `[0, 1]` and the baseline's; None if undefined."""
 
     label: str
     value: float | None
     other: float | None = None
-    colour: str | None = None
+    color: str | None = None
     """Of the class."""
     amount: str = ""
-    """On how much it was measured."""
+    """Number of pixels or objects behind it."""
 
     @property
     def gain(self) -> float | None:
@@ -200,7 +203,7 @@ class Bar(NamedTuple):
 
 
 class Bars(NamedTuple):
-    """Scores of one kind."""
+    """A table of scores of one kind."""
 
     key: str
     title: str
@@ -214,17 +217,17 @@ class Bars(NamedTuple):
     """Heading of the counts."""
 
 
-def key_figures(scores: Mapping[str, Any], baseline: Mapping[str, Any], name: str) -> list[Figure]:
-    """What a reader asks for first, with the difference to the baseline called `name`."""
+def key_figures(scores: Mapping[str, Any], baseline: Mapping[str, Any], name: str) -> list[KeyFigure]:
+    """Mean IoU, accuracies, boundary F and speed, with the difference to the baseline called `name`."""
     figures = []
     for label, of in _SUMMARY.items():
         value, other = of(scores), of(baseline)
         if value is not None:
             gain = None if other is None else 100 * (value - other)
             remark = "" if gain is None else f"{signed(gain)} points over {name}"
-            figures.append(Figure(label, f"{value:.1%}".replace("%", " %"), remark, gain))
+            figures.append(KeyFigure(label, f"{value:.1%}".replace("%", " %"), remark, gain))
     if scores.get("images_per_second"):
-        figures.append(Figure("images per second", f"{scores['images_per_second']:.3g}", "files read and scored"))
+        figures.append(KeyFigure("images per second", f"{scores['images_per_second']:.3g}", "files read and scored"))
     return figures
 
 
@@ -233,14 +236,14 @@ def class_bars(scores: Mapping[str, Any], baseline: Mapping[str, Any], palette: 
     per_class, others = scores.get("per_class"), baseline.get("per_class", {})
     if not per_class:
         return None
-    rows = [Bar(name, per_class[name], others.get(name), colour) for name, colour in legend(list(per_class), palette)]
+    rows = [Bar(name, per_class[name], others.get(name), color) for name, color in legend(list(per_class), palette)]
     missing = any(row.value is None for row in rows)
     note = "A dash: the class occurs in neither labels nor predictions." if missing else ""
     return Bars("classes", "By class", note, "class", "IoU", rows)
 
 
 def detail_bars(scores: Mapping[str, Any], baseline: Mapping[str, Any]) -> list[Bars]:
-    """What no mean over pixels shows: boundaries, distances to them, sizes of objects."""
+    """IoU by distance to a boundary and by size of object, and boundary F by tolerance."""
     kinds = [
         Bars(
             "distance",
@@ -263,12 +266,12 @@ def detail_bars(scores: Mapping[str, Any], baseline: Mapping[str, Any]) -> list[
         Bars(
             "boundary",
             "Boundaries",
-            "F of boundary pixels: one is met if the other map's boundary of the class lies within the width.",
-            "width",
+            "F of boundary pixels; one is right if the other map has a boundary of its class within the tolerance.",
+            "tolerance",
             "F",
             [
-                Bar(f"{width} px", of["mean"], baseline.get("boundary_f", {}).get(width, {}).get("mean"))
-                for width, of in scores.get("boundary_f", {}).items()
+                Bar(f"{tolerance} px", of["mean"], baseline.get("boundary_f", {}).get(tolerance, {}).get("mean"))
+                for tolerance, of in scores.get("boundary_f", {}).items()
             ],
         ),
     ]
@@ -276,26 +279,26 @@ def detail_bars(scores: Mapping[str, Any], baseline: Mapping[str, Any]) -> list[
 
 
 def protocol_rows(scores: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What the scores were measured with, and on how much."""
+    """The protocol, and the number of images and pixels."""
     rows = {**scores.get("protocol", {}), **{key: scores[key] for key in ("images", "pixels") if key in scores}}
     if rows.get("crop") is None:
-        rows.pop("overlap", None)  # of windows, of which there are none
+        rows.pop("overlap", None)  # without windows
     return [(key.replace("_", " "), readable(key, value)) for key, value in rows.items()]
 
 
 def paper_remark(scores: Mapping[str, Any]) -> str | None:
-    """The paper's figure that may stand beside ours: same recipe, same protocol; else none."""
+    """The paper's figure for the same recipe and protocol; None if there is none."""
     found = match(scores.get("protocol", {}))
     return None if found.row is None else f"mean IoU {found.row.miou} % ({found.remark})"
 
 
 def differences(scores: Mapping[str, Any], baseline: Mapping[str, Any]) -> list[str]:
-    """In what the protocols of two scores differ, where that makes them hard to compare."""
+    """Differences of two protocols that make their scores hard to compare, in words."""
     ours, theirs = scores.get("protocol", {}), baseline.get("protocol", {})
     keys = [key for key in _COMPARED if not (key == "overlap" and ours.get("crop") is None is theirs.get("crop"))]
-    told = [_difference(key, ours.get(key), theirs.get(key)) for key in keys]
-    told += [_difference(key, scores.get(key), baseline.get(key)) for key in ("images", "pixels")]
-    return [text for text in told if text]
+    found = [_difference(key, ours.get(key), theirs.get(key)) for key in keys]
+    found += [_difference(key, scores.get(key), baseline.get(key)) for key in ("images", "pixels")]
+    return [text for text in found if text]
 
 
 def readable(key: str, value: Any) -> str:
@@ -309,11 +312,6 @@ def readable(key: str, value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def signed(gain: float) -> str:
-    """Points with their sign; a difference that is not shown as one is 0.0."""
-    return "0.0" if abs(gain) < LEAST else f"{gain:+.1f}".replace("-", "−")
 
 
 def _boundary_f(scores: Mapping[str, Any]) -> float | None:
@@ -330,7 +328,7 @@ _SUMMARY: Mapping[str, Any] = {
 
 
 def _banded(scores: Mapping[str, Any], baseline: Mapping[str, Any], key: str, counted: str) -> list[Bar]:
-    """Bars of parts that reach from one number to another, each named or called after its reach."""
+    """Bars of ranges, such as distances or sizes, each with its name or its limits."""
     others = {(part["from"], part["to"]): part["miou"] for part in baseline.get(key, [])}
     return [
         Bar(
@@ -344,20 +342,20 @@ def _banded(scores: Mapping[str, Any], baseline: Mapping[str, Any], key: str, co
 
 
 def _reach(start: float, end: float | None) -> str:
-    """In pixels; what does not break over lines stays legible in a narrow column."""
+    """A range in pixels, with no-break spaces for narrow columns."""
     if end is None:
         return f"over {start:,}\N{NO-BREAK SPACE}px"
     return f"{start:,}–{end:,}\N{NO-BREAK SPACE}px" if start else f"to {end:,}\N{NO-BREAK SPACE}px"
 
 
 def _sizes(scores: Mapping[str, Any]) -> str:
-    """From where to where sizes reach, in words."""
+    """The ranges of object sizes, in words."""
     parts = scores.get("iou_by_size", [])
     return ", ".join(f"{part['name']} {_reach(part['from'], part['to'])}" for part in parts)
 
 
 def _difference(key: str, here: Any, there: Any) -> str:
-    """One difference in words; empty where there is none."""
+    """One difference in words; empty if there is none."""
     same = _plain(here) == _plain(there)
     return "" if same else f"{key.replace('_', ' ')}: {readable(key, here)} here, {readable(key, there)} there"
 
@@ -367,40 +365,39 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else value
 
 
-# The confusion matrix as a report shows it: which classes are taken for which others.
-#
-# Rows are divided by their sums, `n_ij / Σ_j n_ij`: the share of the pixels of class i that were predicted as j. A few
-# classes are drawn as a table of cells in the colours of the page, many as a picture; the worst pairs are listed.
+# ----------------------------------------------------------------------------------------------------------------------
+# The confusion matrix, rows divided by their sums: n_ij / Σ_j n_ij, the fraction of class i predicted as j. Few classes
+# are drawn as cells in the colors of the page, many as a picture; the most confused pairs are listed.
 
 
-MOST_CELLS = 32
-"""Classes that are drawn as cells; more of them make a picture."""
+MAX_CELLS = 32
+"""Most classes that are drawn as cells."""
 PAIRS = 12
 CELL, MARGIN = 33, 8
 """Side of a cell, and around the drawing, in units of the drawing."""
 LETTER = 6.6
-"""Width of a letter of a class name, about."""
-LEAST_CONFUSION = 0.005
-"""Shares below it have no number in their cell."""
-STRONGEST = 0.62
-"""Opacity of a share of 1: with more, numbers would be hard to read."""
+"""Approximate width of a letter."""
+MIN_CONFUSION = 0.005
+"""Smaller fractions have no number in their cell."""
+MAX_OPACITY = 0.62
+"""Of a fraction of 1, so that numbers stay readable."""
 
 
 class Cell(NamedTuple):
-    """One share, placed."""
+    """One entry of the matrix."""
 
     x: float
     y: float
     text: str
-    """In percent; empty where it is next to nothing."""
+    """In percent; empty where it is small."""
     opacity: float
     hit: bool
-    """Whether class and predicted class are the same."""
+    """On the diagonal."""
     title: str
 
 
 class Label(NamedTuple):
-    """The name of a row or a column, placed."""
+    """The name of a row or column."""
 
     x: float
     y: float
@@ -411,14 +408,14 @@ class Pair(NamedTuple):
     """Pixels of one class that were predicted as another."""
 
     label: str
-    answer: str
+    predicted: str
     share: float
-    """Of the pixels of the class."""
+    """Fraction of the pixels of the class."""
     pixels: int
 
 
 class Confusion(NamedTuple):
-    """What a template draws."""
+    """The matrix as the template draws it."""
 
     pairs: list[Pair]
     cells: list[Cell]
@@ -427,39 +424,39 @@ class Confusion(NamedTuple):
     width: float
     height: float
     picture: Picture | None
-    """In place of cells, where there are many classes."""
+    """Instead of cells, for many classes."""
     description: str
-    """The matrix in words, for those who do not see it."""
+    """The matrix in words, for screen readers."""
     cell: int = CELL
 
 
 def confusion_of(counts: Int64[np.ndarray, "k k_and_none"] | None, names: Sequence[str]) -> Confusion | None:
-    """The drawing of a matrix of counts; `None` where nothing was counted."""
+    """Prepare a matrix of counts for the page; None if it is empty."""
     if counts is None or not counts.any():
         return None
     shares = row_shares(counts)
     pairs = worst_pairs(counts, names)
     there = [i for i in range(len(names)) if counts[i].any()]
     hits = [shares[i, i] for i in there]
-    told = "; ".join(f"{pair.share:.0%} of {pair.label} as {pair.answer}" for pair in pairs[:3])
+    worst = "; ".join(f"{pair.share:.0%} of {pair.label} as {pair.predicted}" for pair in pairs[:3])
     description = (
         f"Confusion matrix of {len(there)} classes. Found: {min(hits):.0%} to {max(hits):.0%} of a class's pixels."
-        + (f" Most often confused: {told}." if told else "")
+        + (f" Most often confused: {worst}." if worst else "")
     )
-    if len(names) > MOST_CELLS:
+    if len(names) > MAX_CELLS:
         return Confusion(pairs, [], [], [], 0, 0, share_picture(np.sqrt(shares[:, : len(names)])), description)
-    return _drawn(shares, names, pairs, description)
+    return _matrix_cells(shares, names, pairs, description)
 
 
 def row_shares(counts: Int64[np.ndarray, "k columns"]) -> Float64[np.ndarray, "k columns"]:
-    """Every row divided by its sum; 0 where there is nothing to divide."""
+    """Every row divided by its sum; 0 for an empty row."""
     sums = counts.sum(1, keepdims=True)
     shares: np.ndarray = counts / np.maximum(sums, 1)
     return shares
 
 
 def worst_pairs(counts: Int64[np.ndarray, "k k_and_none"], names: Sequence[str], most: int = PAIRS) -> list[Pair]:
-    """The pairs of different classes with the greatest shares of the labelled one."""
+    """The pairs of different classes with the largest fractions of the labelled one."""
     shares = row_shares(counts)
     np.fill_diagonal(shares, 0)
     answers = [*names, NO_CLASS]
@@ -471,8 +468,8 @@ def worst_pairs(counts: Int64[np.ndarray, "k k_and_none"], names: Sequence[str],
     return pairs
 
 
-def _drawn(shares: np.ndarray, names: Sequence[str], pairs: list[Pair], description: str) -> Confusion:
-    """The cells, with names to the left and above."""
+def _matrix_cells(shares: np.ndarray, names: Sequence[str], pairs: list[Pair], description: str) -> Confusion:
+    """The matrix as cells, with names to the left and above."""
     answers = [*names, NO_CLASS] if shares[:, len(names)].any() else list(names)
     left = top = MARGIN + LETTER * max(len(_short(name)) for name in answers) + 8
     cells = [
@@ -480,7 +477,7 @@ def _drawn(shares: np.ndarray, names: Sequence[str], pairs: list[Pair], descript
             left + CELL * j,
             top + CELL * i,
             _number(shares[i, j]),
-            round(STRONGEST * float(np.sqrt(shares[i, j])), 3),
+            round(MAX_OPACITY * float(np.sqrt(shares[i, j])), 3),
             i == j,
             f"{name} as {answer}: {shares[i, j]:.2%}",
         )
@@ -494,22 +491,23 @@ def _drawn(shares: np.ndarray, names: Sequence[str], pairs: list[Pair], descript
 
 
 def _number(share: float) -> str:
-    return f"{100 * share:.0f}" if share >= LEAST_CONFUSION else ""
+    return f"{100 * share:.0f}" if share >= MIN_CONFUSION else ""
 
 
 def _short(name: str) -> str:
-    """A name that fits."""
+    """A name of at most 18 letters."""
     return name if len(name) <= 18 else f"{name[:17]}…"
 
 
-# The training of a run as a report shows it: curves, and what its record says of every session.
+# ----------------------------------------------------------------------------------------------------------------------
+# Training: curves, and the sessions of the record
 
 
 History = Sequence[Mapping[str, Any]]
 
 
-class Session(NamedTuple):
-    """One start of a run, in words."""
+class SessionFacts(NamedTuple):
+    """One session of a run, in words."""
 
     started: str
     took: str
@@ -520,7 +518,7 @@ class Session(NamedTuple):
 
 
 def training_charts(history: History, record: Mapping[str, Any]) -> list[Chart]:
-    """Loss, validation and learning rate over iterations, with a mark where the run went on after an interruption."""
+    """Loss, validation, learning rate and gradient norm over iterations, with marks where the run was resumed."""
     resumed = [session["from_iteration"] for session in record.get("sessions", []) if session["from_iteration"]]
     losses = [_line(history, "loss", "loss"), _line(history, "auxiliary loss", "auxiliary_loss")]
     scores = [
@@ -529,16 +527,16 @@ def training_charts(history: History, record: Mapping[str, Any]) -> list[Chart]:
     ]
     end = max((line["iteration"] for line in history), default=None)
     charts = [
-        draw("Training loss", "iteration", "cross entropy", losses, None, end, resumed),
-        draw("Validation", "iteration", "percent", scores, 100, end, resumed),
-        draw("Learning rate", "iteration", "rate", [_line(history, "rate", "learning_rate")], None, end, resumed),
-        draw("Gradient", "iteration", "norm", [_line(history, "norm", "gradient_norm")], None, end, resumed),
+        line_chart("Training loss", "iteration", "cross entropy", losses, None, end, resumed),
+        line_chart("Validation", "iteration", "percent", scores, 100, end, resumed),
+        line_chart("Learning rate", "iteration", "rate", [_line(history, "rate", "learning_rate")], None, end, resumed),
+        line_chart("Gradient", "iteration", "norm", [_line(history, "norm", "gradient_norm")], None, end, resumed),
     ]
     return [chart for chart in charts if chart is not None]
 
 
 def last_validation(history: History, classes: Sequence[str]) -> dict[str, Any]:
-    """The scores of the newest validation, in the form of those of an evaluation; none if there was none."""
+    """The scores of the last validation, in the form of `scores.json`; empty if there was none."""
     lines = [line for line in history if "miou" in line]
     if not lines:
         return {}
@@ -548,10 +546,10 @@ def last_validation(history: History, classes: Sequence[str]) -> dict[str, Any]:
     return {**scores, "per_class": dict(zip(classes, values, strict=True)) if len(values) == len(classes) else {}}
 
 
-def sessions_of(record: Mapping[str, Any]) -> list[Session]:
-    """Every start of the run, oldest first."""
+def sessions_of(record: Mapping[str, Any]) -> list[SessionFacts]:
+    """The sessions of a run, oldest first."""
     return [
-        Session(
+        SessionFacts(
             started=_day(session["started"]),
             took=_took(session["started"], session.get("ended")),
             iterations=_from_to(session["from_iteration"], session.get("to_iteration")),
@@ -564,12 +562,12 @@ def sessions_of(record: Mapping[str, Any]) -> list[Session]:
 
 
 def record_facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Data, machine, number format, versions and commit; where sessions differ, each of their values."""
+    """Data, hardware, precision, versions and commit; where sessions differ, all of their values."""
     sessions = record.get("sessions", [])
     facts = [
         ("Data", _data(record.get("data") or {})),
         ("Parameters", f"{record['parameters']:,}" if record.get("parameters") else ""),
-        ("Machine", _each(_machine(session) for session in sessions)),
+        ("Hardware", _each(_hardware(session) for session in sessions)),
         ("Precision", _each(_precision(session.get("precision") or {}) for session in sessions)),
         ("Versions", _each(_versions(session.get("versions") or {}) for session in sessions)),
         ("Commit", _each(_commit(session.get("git")) for session in sessions)),
@@ -588,12 +586,12 @@ def minutes(seconds: float) -> str:
 
 
 def amount(memory: float) -> str:
-    """Bytes: `1.7 GB`."""
+    """A number of bytes: `1.7 GB`."""
     return f"{memory / 1e9:.1f} GB" if memory >= 1e8 else f"{memory / 1e6:.0f} MB"
 
 
 def _line(history: History, name: str, key: str, factor: float = 1.0, dots: bool = False) -> Line:
-    """One value of the history over iterations; an auxiliary loss that is 0 throughout is none."""
+    """One value of the history over iterations; an all-zero curve (an unused auxiliary loss) is left out."""
     points = [(line["iteration"], factor * line[key]) for line in history if line.get(key) is not None]
     return Line(name, points if any(value for _, value in points) else [], dots)
 
@@ -617,7 +615,7 @@ def _data(data: Mapping[str, Any]) -> str:
     return f"{data['name']}, images: {', '.join(splits)}" if splits else ""
 
 
-def _machine(session: Mapping[str, Any]) -> str:
+def _hardware(session: Mapping[str, Any]) -> str:
     hardware = session.get("hardware") or {}
     parts = [hardware.get("cpu") or ""]
     parts += [f"{hardware['cores']} cores"] if hardware.get("cores") else []
@@ -646,58 +644,59 @@ def _each(values: Iterable[str]) -> str:
     return "; then ".join(dict.fromkeys(filter(None, values)))
 
 
-# The images of a report: the worst, the best and some between, what the network makes of them, and its gates.
+# ----------------------------------------------------------------------------------------------------------------------
+# Example images: the worst, the best and some between, with predictions and gates
 
 
 NARROW = 400
-"""Width in pixels of the pictures that stand four in a row and have a large one above them."""
+"""Width in pixels of the pictures of gates, four in a row."""
 
 ClosedGate = tuple[int, Bool[np.ndarray, "h w"], float]
-"""A level, where closing its gate changes the prediction, and the share of such pixels."""
+"""A level, the pixels that change when its gate is closed, and their fraction."""
 
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """One image, and what the network makes of it."""
+    """One image with its labels, prediction and gates."""
 
     name: str
     image: UInt8[np.ndarray, "h w 3"]
     labels: UInt8[np.ndarray, "h w"] | None
-    """The ground truth, 255 where there is none; `None`: it is not known at all."""
+    """Train ids, 255 where ignored; None if unknown."""
     prediction: UInt8[np.ndarray, "h w"]
     gates: tuple[Float[np.ndarray, "h w"], ...] | None = None
-    """`G_1..G_L` at the image's size, finest first; `None` for a network without gates."""
+    """`G_1..G_L` at the image's size; None for a network without gates."""
     closed: Sequence[ClosedGate] | None = None
     why: str = ""
-    """Why it is shown, such as `worst of 40`."""
+    """Why it was selected, such as `worst of 40`."""
     miou: float | None = None
     """Of the image by itself."""
 
 
 class Choice(NamedTuple):
-    """An image to show."""
+    """A selected image."""
 
-    place: int
+    sample: int
     """In the data set."""
     why: str
     miou: float | None
 
 
 class Shown(NamedTuple):
-    """One picture of an example, with its words."""
+    """One picture of an example with its texts."""
 
     caption: str
     alt: str
     picture: Picture
     sharp: bool = False
-    """Whether its pixels stand for classes, and are not to be mixed."""
+    """Enlarge it without interpolation."""
     level: int | None = None
-    """Of the gate that it is about."""
+    """Of the gate shown."""
 
 
 def choose(images: Sequence[tuple[str, ImageScore]], count: int) -> list[Choice]:
-    """Of scored images, in the order of a data set: three eighths of `count` the worst, as many the best, the rest from
-    between, all from worst to best. Where nothing is labelled there is no score, and nothing to choose."""
+    """Select `count` of the scored images, from worst to best: three eighths the worst, as many the best, the rest
+    evenly from between. Images without labels have no score and are not selected."""
     scored = [i for i, (_, score) in enumerate(images) if not isnan(score.miou)]
     order = sorted(scored, key=lambda i: images[i][1].miou)
     count = min(count, len(order))
@@ -714,15 +713,15 @@ def choose(images: Sequence[tuple[str, ImageScore]], count: int) -> list[Choice]
 
 
 def spread(images: int, count: int) -> list[Choice]:
-    """Images evenly from a data set, where their scores are unknown."""
+    """Select images evenly from a data set whose scores are unknown."""
     count = min(count, images)
     return [Choice(i * (images - 1) // max(count - 1, 1), "", None) for i in range(count)]
 
 
 def make_example(predictor: Predictor, sample: Sample, protocol: EvaluationRecipe, choice: Choice) -> Example:
-    """What the report shows of an image: the prediction that was scored, gates, and what closing each of them changes.
+    """Predict one image, and find its gates and what closing each of them changes.
 
-    Gates are those of the whole image at one scale.
+    Gates are of the whole image at scale 1.
     """
     image = sample.image.permute(1, 2, 0).numpy()
     labels, prediction = sample.labels.numpy(), predictor.predict(image, protocol)
@@ -736,15 +735,15 @@ def make_example(predictor: Predictor, sample: Sample, protocol: EvaluationRecip
 
 
 def image_chart(images: Sequence[tuple[str, ImageScore]]) -> Chart | None:
-    """The scores of all images, from the worst to the best."""
+    """The mean IoU of all images, from worst to best."""
     values = sorted(score.miou for _, score in images if not isnan(score.miou))
     points = [(rank, 100 * value) for rank, value in enumerate(values, 1)]
-    line = Line("mean IoU", points, ends=False)
-    return draw("Images from the worst to the best", "image", "mean IoU (%)", [line], top=100)
+    line = Line("mean IoU", points, last=False)
+    return line_chart("Images from the worst to the best", "image", "mean IoU (%)", [line], top=100)
 
 
 def example_content(example: Example, palette: Palette) -> dict[str, Any]:
-    """The pictures of one example in rows, for the template."""
+    """The pictures of an example in rows, for the template."""
     image, name = example.image, example.name
     seen = [Shown("image", f"The image {name}.", photo(image))]
     if example.labels is not None:
@@ -781,7 +780,7 @@ def example_content(example: Example, palette: Palette) -> dict[str, Any]:
 
 
 def seen_classes(examples: Sequence[Example], classes: Sequence[str], palette: Palette) -> list[tuple[str, str]]:
-    """Names and colours of the classes that the examples show, in labels or predictions."""
+    """Names and colors of the classes that occur in the labels or predictions of the examples."""
     there: set[int] = set()
     for example in examples:
         there |= set(np.unique(example.prediction).tolist())
@@ -796,14 +795,13 @@ def _rank(which: str, place: int, count: int) -> str:
     return f"number {place} from the {which}, of {count}"
 
 
-# The scores of a run, for its report: an evaluation that is named or found, or else made.
-#
-# One that is found counts only if it is of the run's model and of the images that are asked for. One that is made is kept
-# in RUN/scores, so that the next report need not make it again.
+# ----------------------------------------------------------------------------------------------------------------------
+# The scores of a run: the evaluation that is named, else the one in its folder (if it is of this model and data set),
+# else a new one, which is saved in RUN/scores
 
 
-KEPT = "scores"
-"""The folder in a run that its evaluation is kept in."""
+SCORES_FOLDER = "scores"
+"""In the run folder."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -813,14 +811,14 @@ class Run:
     folder: Path
     recipe: Recipe
     config: ModelConfig | None
-    """Of its model; None: it has none yet."""
+    """Of its model; None before the run has finished."""
     weights: str | None
     """SHA-256 of its weights."""
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """What a run is scored on."""
+    """A split of a data set to score on."""
 
     name: str
     """Of the data set."""
@@ -829,10 +827,10 @@ class Images:
 
 
 def open_run(folder: Path) -> Run:
-    """The run in a folder.
+    """Open a run folder.
 
     Raises:
-        UserError: there is none, or it is damaged.
+        UserError: it is no run folder, or it is damaged.
     """
     file = folder / "recipe.yaml"
     if not file.is_file():
@@ -845,15 +843,15 @@ def open_run(folder: Path) -> Run:
 
 
 def open_images(name: str, root: Path | None, split: str, cache: Path | None = None) -> Images:
-    """A split of a data set. Raises as `open_dataset`."""
+    """Open a split of a data set; raises as `open_dataset`."""
     return Images(name, split, open_dataset(name, root, split, cache))
 
 
 def scores_of_run(run: Run, images: Images | None, named: Path | None = None, device: str = "auto") -> Result | None:
-    """The evaluation of a run; None if there is none, and none can be made for want of images or a model.
+    """The evaluation of a run; None if there is none and it cannot be evaluated (no images or no model).
 
     Raises:
-        UserError: the evaluation that is named is of another model, or the images are of other classes.
+        UserError: `named` is of another model, or the images have other classes.
     """
     if named is not None:
         result = read_result(named)
@@ -863,10 +861,10 @@ def scores_of_run(run: Run, images: Images | None, named: Path | None = None, de
 
 
 def scores_of_baseline(path: Path, images: Images | None, device: str = "auto") -> Result:
-    """The evaluation to compare with: in a folder or file, or that of a run.
+    """The evaluation to compare with: in a folder or file, or of a run.
 
     Raises:
-        UserError: there is none and none can be made.
+        UserError: there is none, and the run cannot be evaluated.
     """
     if path.is_file() or (path / SCORES).is_file():
         return read_result(path)
@@ -880,10 +878,10 @@ def scores_of_baseline(path: Path, images: Images | None, device: str = "auto") 
 
 
 def check_classes(path: Path, baseline: Result, classes: Sequence[str]) -> None:
-    """Refuse a baseline of other classes.
+    """Check that a baseline has the classes of the run.
 
     Raises:
-        UserError: they are others.
+        UserError: it has others.
     """
     there = list(baseline.scores.per_class)
     if there != list(classes):
@@ -894,14 +892,14 @@ def check_classes(path: Path, baseline: Result, classes: Sequence[str]) -> None:
 
 
 def _found(run: Run, images: Images | None) -> Result | None:
-    """The evaluation in a run folder, if it is of its model and of these images."""
-    folder = next((path for path in (run.folder / KEPT, run.folder) if (path / SCORES).is_file()), None)
+    """The evaluation in a run folder, if it is of this model and these images."""
+    folder = next((path for path in (run.folder / SCORES_FOLDER, run.folder) if (path / SCORES).is_file()), None)
     if folder is None:
         return None
     result = read_result(folder)
     protocol = result.scores.protocol
     if run.weights is None or protocol.get("weights_sha256") != run.weights:
-        screen.print(f"left out: {folder / SCORES} is not of the model that is in {run.folder} now", style="yellow")
+        screen.print(f"ignored: {folder / SCORES} is not of the model now in {run.folder}", style="yellow")
         return None
     if images is not None and (protocol["dataset"], protocol.get("split")) != (images.name, images.split):
         return None
@@ -909,18 +907,18 @@ def _found(run: Run, images: Images | None) -> Result | None:
 
 
 def _made(run: Run, images: Images | None, device: str) -> Result | None:
-    """Evaluate a run by its own protocol, and keep what comes of it."""
+    """Evaluate a run by its own protocol, and save the result."""
     if images is None or run.config is None:
         return None
     predictor = load(run.folder, device)
     result = evaluate(predictor, images.dataset, images.name, images.split, run.config.evaluation)
-    write_result(run.folder / KEPT, result)
-    screen.print(f"scores: {run.folder / KEPT}")
+    write_result(run.folder / SCORES_FOLDER, result)
+    screen.print(f"scores: {run.folder / SCORES_FOLDER}")
     return result
 
 
 def _check_weights(run: Run, path: Path, result: Result) -> None:
-    """Refuse scores of another model; those of the best of the run will do."""
+    """Check that scores are of the run's model, the last or the best."""
     best = run.folder / "best"
     known = {run.weights, hash_weights(load_model(best)[0]) if (best / CONFIG).is_file() else None}
     if result.scores.protocol.get("weights_sha256") not in known - {None}:
@@ -930,18 +928,16 @@ def _check_weights(run: Run, path: Path, result: Result) -> None:
         )
 
 
-# The report of a run: one HTML file that holds everything it shows and loads nothing.
-#
-# `Report` is what is known about a run; `write_report` fills the page `page.html.jinja` beside this module. The page
-# follows the reader's light or dark setting, fits a phone, and prints. Whatever is unknown is left out of it.
+# ----------------------------------------------------------------------------------------------------------------------
+# The page
 
 
 LONG = 25
-"""Classes that one column of the page holds; more are laid out beside one another."""
+"""Most classes in one column of the page."""
 
 
 class Command(NamedTuple):
-    """A line to type, and what it does."""
+    """A command and what it does."""
 
     does: str
     line: str
@@ -955,32 +951,32 @@ class Report:
     classes: Sequence[str]
     palette: Palette
     lede: str = ""
-    """What was trained on what, in a sentence."""
+    """One sentence below the title."""
     summary: Sequence[tuple[str, str]] = ()
-    """Label and value of what else the reader should know first."""
+    """Further facts at the top: label and value."""
     history: Sequence[Mapping[str, Any]] = ()
     """The lines of `history.jsonl`."""
     record: Mapping[str, Any] = field(default_factory=dict)
     """The content of `run.json`."""
     scores: Mapping[str, Any] | None = None
-    """As `gffnet.evaluation` returns them; without them the page shows those of the last validation."""
+    """The content of `scores.json`; if None, the page shows the last validation."""
     images: Sequence[tuple[str, ImageScore]] = ()
     """The scores of every image."""
     confusion: Int64[np.ndarray, "k k_and_none"] | None = None
     examples: Sequence[Example] = ()
     baseline: Mapping[str, Any] | None = None
-    """Scores of the network to compare with, of the same classes."""
+    """Scores of a network with the same classes to compare with."""
     baseline_name: str = "baseline"
     cost: Sequence[Mapping[str, Any]] = ()
-    """Rows of `gffnet.reports.cost.costs`, the first the one that the others are compared with."""
+    """Rows of `gffnet.reports.cost.costs`; the first is the baseline."""
     commands: Sequence[Command] = ()
-    """How all of it is made again."""
+    """To reproduce the run."""
     recipe: str = ""
     """The recipe's text."""
 
 
 def write_report(path: Path, report: Report) -> None:
-    """Write the page; it appears whole or not at all.
+    """Write the page atomically.
 
     Raises:
         CannotWrite: the file cannot be written.
@@ -990,7 +986,7 @@ def write_report(path: Path, report: Report) -> None:
 
 
 def _content(report: Report) -> dict[str, Any]:
-    """What the page's template fills in."""
+    """The variables of the template."""
     scores = report.scores or last_validation(report.history, report.classes)
     baseline = report.baseline or {}
     return {
@@ -1019,7 +1015,7 @@ def _content(report: Report) -> dict[str, Any]:
 
 
 def _examples(report: Report) -> dict[str, Any]:
-    """What the template fills in about images and gates."""
+    """The variables of the template about images and gates."""
     gated = [example for example in report.examples if example.gates]
     return {
         "examples": [example_content(example, report.palette) for example in report.examples],
@@ -1032,11 +1028,12 @@ def _examples(report: Report) -> dict[str, Any]:
     }
 
 
-# What is known about a run, gathered from its folder: record, history, model, scores, and a look at its images.
+# ----------------------------------------------------------------------------------------------------------------------
+# Gathering what is known about a run
 
 
 SHOWN = 8
-"""Images that a report shows, unless told otherwise."""
+"""Images shown by default."""
 
 
 def report_of(
@@ -1047,18 +1044,18 @@ def report_of(
     shown: int = SHOWN,
     device: str = "auto",
 ) -> Report:
-    """All that is known about a run.
+    """Gather the report of a run.
 
     Args:
-        folder: of the run.
-        images: to score, and to show some of; None: what there are no scores of stays unknown, and none is shown.
-        scores: an evaluation of the run; None: the one in its folder, or one made now.
+        folder: the run folder.
+        images: a split to score, and to show images of; None: only scores that exist are shown, and no images.
+        scores: an evaluation of the run (default: the one in its folder, or a new one).
         baseline: a run or an evaluation to compare with.
         shown: how many images to show.
         device: as of `load`.
 
     Raises:
-        UserError: there is no run, or what is named does not belong to it or cannot be compared with it.
+        UserError: there is no run, or the scores or the baseline do not fit it.
     """
     run, record = open_run(folder), _record(folder)
     result = scores_of_run(run, images, scores, device)
@@ -1082,28 +1079,30 @@ def report_of(
         recipe=(folder / "recipe.yaml").read_text(encoding="utf-8"),
     )
     if other is not None:
-        report = dataclasses.replace(report, baseline=other.scores.to_json(), baseline_name=_called(baseline, other, name))
+        report = dataclasses.replace(
+            report, baseline=other.scores.to_json(), baseline_name=_called(baseline, other, name)
+        )
     if result is None:
         return report
     return dataclasses.replace(report, scores=result.scores.to_json(), images=result.images, confusion=result.confusion)
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    """The record of the run; nothing, if it was deleted or is damaged."""
+    """`run.json`; empty if it is missing or damaged."""
     try:
         stored = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         [(session["started"], session["from_iteration"]) for session in stored["sessions"]]
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, LookupError) as error:
-        screen.print(f"left out: {folder / RECORD} cannot be read ({error!r})", style="yellow")
+        screen.print(f"ignored: {folder / RECORD} cannot be read ({error!r})", style="yellow")
         return {}
     record: dict[str, Any] = stored
     return record
 
 
 def _classes(run: Run) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:
-    """Names and colours; none for data of one's own, of which no model is there yet."""
+    """Names and colors; empty for a `folder` data set without a model yet."""
     if run.config is not None:
         return run.config.classes, run.config.palette
     if run.recipe.data.name == "folder":
@@ -1118,15 +1117,15 @@ def _lede(recipe: Recipe, result: Result | None) -> str:
     parts = [model.backbone.name, *(part for part in (model.context, model.fusion) if part != "none")]
     parts += [f"{model.dense_pyramid} pyramid"] if model.dense_pyramid != "none" else []
     trained = f"{', '.join(parts).replace('_', ' ')}; trained on {recipe.data.name} {recipe.data.train_split}"
-    told = f"{trained} for {training.iterations:,} iterations of {training.batch} crops"
+    sentence = f"{trained} for {training.iterations:,} iterations of {training.batch} crops"
     if result is None:
-        return f"{told}."
+        return f"{sentence}."
     protocol, count = result.scores.protocol, result.scores.images
-    return f"{told}; scored on {protocol['dataset']} {protocol['split']}, {count:,} image{'s' * (count != 1)}."
+    return f"{sentence}; scored on {protocol['dataset']} {protocol['split']}, {count:,} image{'s' * (count != 1)}."
 
 
 def _examples_run(run: Run, images: Images | None, result: Result | None, count: int, device: str) -> list[Example]:
-    """Images to look at, by how well they were predicted."""
+    """Example images, selected by their scores."""
     if images is None or run.config is None or count == 0:
         return []
     predictor, dataset, protocol = load(run.folder, device), images.dataset, run.config.evaluation
@@ -1135,7 +1134,7 @@ def _examples_run(run: Run, images: Images | None, result: Result | None, count:
     if result is not None and [name for name, _ in result.images] == names:
         choices, protocol = choose(result.images, count), _protocol(result)
     return [
-        make_example(predictor, dataset[choice.place], protocol, choice)
+        make_example(predictor, dataset[choice.sample], protocol, choice)
         for choice in track(choices, "looking at images")
     ]
 

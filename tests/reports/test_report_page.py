@@ -14,7 +14,7 @@ from gffnet.errors import UserError
 from gffnet.evaluation.results import ImageScore
 from gffnet.metrics.scores import ScoreAccumulator
 from gffnet.reports.report import LONG, Command, Example, Report, write_report
-from tests.analysis.runs import HISTORY, RECORD
+from tests.reports.runs import HISTORY, RECORD
 
 CLASSES = ("road", "<b>&", 'say "x"')
 PALETTE = ((128, 64, 128), (0, 200, 0), (9, 9, 9))
@@ -173,7 +173,9 @@ def test_every_picture_has_words_and_a_size(render: Render) -> None:
     for picture in page.all("img"):
         assert "scene <1>" in picture["alt"]
         assert (int(picture["width"]), int(picture["height"])) == (SIZE[1], SIZE[0])
-    drawn = [svg["aria-label"] for svg in page.all("svg") if svg.get("role") == "img"]
+    drawn = [
+        drawing["aria-label"] for _, drawing in page.tags if drawing.get("role") == "img" and "class" not in drawing
+    ]
     assert [words.split()[0] for words in drawn] == ["Confusion", "Images", "Training", "Validation", "Learning"]
     for scrolled in page.all("div"):
         if scrolled.get("class") == "scroll":
@@ -228,7 +230,7 @@ def test_a_baseline_that_was_scored_otherwise(render: Render) -> None:
     other = scores(8)
     other["protocol"]["flip"] = False
     page = Page(render(dataclasses.replace(FULL, baseline=other)))
-    assert "The baseline was scored otherwise" in page.words
+    assert "The baseline was scored by another protocol" in page.words
     assert "flip: yes here, no there" in page.words
     alone = Page(render(dataclasses.replace(FULL, baseline=None))).text
     assert "points" not in alone

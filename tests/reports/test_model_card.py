@@ -22,7 +22,7 @@ from gffnet.metrics.scores import Scores
 from gffnet.recipe import load_recipe
 from gffnet.reports.model_card import KEPT, WEAK, gather
 from tests import tiny
-from tests.analysis.runs import make_run
+from tests.reports.runs import make_run
 
 SOURCE = "CamVid (Brostow, Fauqueur and Cipolla, Pattern Recognition Letters 30, 2009), SegNet's release of it"
 IOU = dict(zip(CAMVID.names, (0.9, 0.1, 0.29, 0.3, None, 0.5, 0.8, 0.75, 0.6, 0.4, 0.35), strict=True))
