@@ -84,7 +84,7 @@ def test_all_of_a_run(made: Path) -> None:
     assert "- Iterations: 6 of 2 crops of 32x48" in training
     assert "- Start: random weights" in training
     assert "- Time: 1 h 05 min" in training  # of the session whose end is known
-    assert any(line.startswith("- Machine: A CPU, 8 cores, 16.0 GB, 2 x A GPU") for line in training)
+    assert any(line.startswith("- Hardware: A CPU, 8 cores, 16.0 GB, 2 x A GPU") for line in training)
     assert not any("--root" in line for line in training)
 
 

@@ -107,8 +107,11 @@ def test_mean_and_deviation_by_hand():
 
 
 def test_scores_in_percent_from_where_they_are(tmp_path):
-    sizes = [{"name": "small", "miou": 0.25}, {"name": "large", "miou": 0.75}]
-    details = {"boundary_f": {"3": {"mean": 0.5}}, "iou_by_size": sizes}
+    sizes = [
+        {"name": name, "from": start, "to": end, "miou": miou, "objects": 1, "per_class": {}}
+        for name, start, end, miou in (("small", 0, 1024, 0.25), ("large", 9216, None, 0.75))
+    ]
+    details = {"boundary_f": {"3": {"mean": 0.5, "per_class": {}}}, "iou_by_size": sizes}
     save_scores(tmp_path / "a", "camvid/gffnet_r18", 0.5, details)
     save_scores(tmp_path / "b", "camvid/gffnet_r18", 0.6, {**details, "pixel_accuracy": None})
     keys = {
