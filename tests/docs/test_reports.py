@@ -7,10 +7,10 @@ import pytest
 
 from gffnet.data.io import write_image
 from gffnet.inference.model_io import save_model
-from gffnet.reports.report import MOST_CELLS
+from gffnet.reports.report import MAX_CELLS
 from gffnet.streets import write_streets
 from tests import tiny
-from tests.analysis.runs import make_run
+from tests.reports.runs import make_run
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reports.md").read_text(encoding="utf-8")
 REPORT, COMPARISON = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
@@ -38,4 +38,4 @@ def test_the_block_on_comparisons_runs(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_numbers() -> None:
-    assert f"more than {MOST_CELLS} classes it is a picture" in " ".join(PAGE.split())
+    assert f"more than {MAX_CELLS} classes it is a picture" in " ".join(PAGE.split())

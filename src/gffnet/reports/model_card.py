@@ -137,7 +137,9 @@ def _training(recipe: Recipe, record: Mapping[str, Any], names: Sequence[str]) -
     done = sessions[-1].get("to_iteration") if sessions else None
     part = f", of which {done:,} are done" if done is not None and done < training.iterations else ""
     start = f"the run `{Path(training.init_from).name}`" if training.init_from else _start(recipe)
-    facts = {key: value for key, value in record_facts(record) if key in ("Hardware", "Precision", "Versions", "Commit")}
+    facts = {
+        key: value for key, value in record_facts(record) if key in ("Hardware", "Precision", "Versions", "Commit")
+    }
     rise = f", after {training.warm_up:,} iterations of warm-up" if training.warm_up else ""
     balance = training.class_balance
     balanced = f"; {balance:.0%} of the crops show a class drawn evenly, however rare" if balance else ""
