@@ -1,7 +1,7 @@
-"""Files of the repository that a page links to become pages of the site, under `source/`.
+"""Add the files of the repository that a page links to, as pages of the site under `source/`.
 
-In the repository `[schema.py](../src/gffnet/recipe/schema.py)` opens the file itself. A site has only what lies in
-`docs`: there the file is shown on a page of its own, and the link leads to it.
+In the repository, `[schema.py](../src/gffnet/recipe/schema.py)` opens the file itself. The site has only what is in
+`docs`; there, the link opens a page that shows the file as text, without anchors.
 """
 
 import posixpath
@@ -13,14 +13,14 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[2]
-_LINK = re.compile(r"(?<=\]\()\.\./[^)#\s]+")
+_LINK = re.compile(r"(?<=\]\()(\.\./[^)#\s]+)(#[^)\s]*)?")
 _LANGUAGES = {".py": "python", ".yaml": "yaml", ".toml": "toml"}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add a page for every file outside `docs` that a page links to."""
     for page in list(files.documentation_pages()):
-        for link in _LINK.findall(page.content_string):
+        for link, _ in _LINK.findall(page.content_string):
             file = _repository_file(page.src_uri, link)
             if file and files.get_file_from_path(_page_of(file)) is None:
                 files.append(File.generated(config, _page_of(file), content=_shown(file)))
@@ -28,18 +28,18 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Lead links to such files to their pages."""
+    """Let links to such files point to their pages."""
     here = page.file.src_uri
 
-    def led(link: re.Match[str]) -> str:
-        file = _repository_file(here, link[0])
+    def redirected(link: re.Match[str]) -> str:
+        file = _repository_file(here, link[1])
         return posixpath.relpath(_page_of(file), posixpath.dirname(here)) if file else link[0]
 
-    return _LINK.sub(led, markdown)
+    return _LINK.sub(redirected, markdown)
 
 
 def _repository_file(page: str, link: str) -> str | None:
-    """The file that a link of a page leads to, from the root of the repository; None if it is in `docs`, or nowhere."""
+    """The file that a page links to, relative to the repository; None if it is in `docs` or does not exist."""
     file = posixpath.normpath(posixpath.join("docs", posixpath.dirname(page), link))
     return None if file.startswith(("docs/", "..")) or not (ROOT / file).is_file() else file
 
