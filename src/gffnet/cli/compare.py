@@ -17,7 +17,6 @@ _MOST_INSETS = 6
 
 
 def add_arguments(parser: Parser) -> None:
-    """Declare the arguments."""
     parser.add_argument(
         "images",
         nargs="*",

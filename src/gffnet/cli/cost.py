@@ -9,7 +9,6 @@ SUMMARY = "parameters, MACs and FLOPs of recipes, and what each adds to the firs
 
 
 def add_arguments(parser: Parser) -> None:
-    """Declare the arguments."""
     parser.add_argument("recipes", nargs="+", metavar="RECIPE", help="recipe names or files; the first is the baseline")
     parser.add_argument("--size", type=size, default=(512, 512), metavar="HxW", help="image size (default: 512x512)")
     parser.add_argument("--json", action="store_true", help="print a JSON list instead of a table")

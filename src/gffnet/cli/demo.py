@@ -20,7 +20,6 @@ EXAMPLES = 6
 
 
 def add_arguments(parser: Parser) -> None:
-    """Declare the arguments."""
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder to write into (default: demo)")
 
 

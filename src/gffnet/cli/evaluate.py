@@ -18,7 +18,6 @@ SUMMARY = "score a model on a data set: mIoU, pixel accuracy, IoU per class, wit
 
 
 def add_arguments(parser: Parser) -> None:
-    """Declare the arguments."""
     add_model(parser)
     add_speed(parser)
     add_dataset(parser)

@@ -14,7 +14,6 @@ _SIDE_RANGE = (64, 4096)
 
 
 def add_arguments(parser: Parser) -> None:
-    """Declare the arguments."""
     parser.add_argument(
         "--model",
         nargs="+",

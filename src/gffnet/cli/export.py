@@ -13,7 +13,6 @@ SUMMARY = "a model as one ONNX or PyTorch file for images of any size, checked a
 
 
 def add_arguments(parser: Parser) -> None:
-    """Declare the arguments."""
     parser.add_argument(
         "--model", type=str, required=True, help="a run folder, a model folder, a checkpoint or a name on the hub"
     )

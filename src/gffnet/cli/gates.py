@@ -11,7 +11,6 @@ SUMMARY = "gate maps (Figures 6 and 7a), and what closing gates changes (Figure 
 
 
 def add_arguments(parser: Parser) -> None:
-    """Declare the arguments."""
     parser.add_argument(
         "images", nargs="+", type=Path, metavar="IMAGE", help="image files, folders of them, or samples of --dataset"
     )

@@ -20,7 +20,6 @@ SUMMARY = "scores with each gate closed, alone and in pairs, and what every gate
 
 
 def add_arguments(parser: Parser) -> None:
-    """Declare the arguments."""
     add_model(parser)
     add_dataset(parser)
     add_protocol(parser)

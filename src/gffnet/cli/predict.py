@@ -11,7 +11,6 @@ _RESULTS = ["labels", "colour", "overlay"]
 
 
 def add_arguments(parser: Parser) -> None:
-    """Declare the arguments."""
     parser.add_argument(
         "inputs", nargs="+", type=Path, metavar="INPUT", help="images and videos, or folders, searched to any depth"
     )

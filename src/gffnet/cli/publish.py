@@ -13,7 +13,6 @@ SUMMARY = "a model with its model card, as a folder or on the Hugging Face hub"
 
 
 def add_arguments(parser: Parser) -> None:
-    """Declare the arguments."""
     parser.add_argument(
         "model", metavar="MODEL", help="a run folder, or the model folder or checkpoint in it (RUN/best, ...)"
     )

@@ -10,7 +10,6 @@ SUMMARY = "one page about a run: curves, scores, confusions, best and worst imag
 
 
 def add_arguments(parser: Parser) -> None:
-    """Declare the arguments."""
     parser.add_argument("folder", type=Path, metavar="RUN", help="run folder, finished or not")
     parser.add_argument(
         "--dataset", default=None, metavar="NAME", help="data set to score and to show images of (default: the run's)"

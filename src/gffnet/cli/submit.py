@@ -9,7 +9,6 @@ SUMMARY = "the archive that the Cityscapes test server takes, checked"
 
 
 def add_arguments(parser: Parser) -> None:
-    """Declare the arguments."""
     add_model(parser)
     add_speed(parser)
     add_root(parser, required=True)

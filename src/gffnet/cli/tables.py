@@ -15,7 +15,6 @@ SUMMARY = "the paper's Tables 1 to 9 with ours beside them, matched by recipe an
 
 
 def add_arguments(parser: Parser) -> None:
-    """Declare the arguments."""
     parser.add_argument(
         "runs",
         nargs="*",

@@ -18,7 +18,6 @@ SUMMARY = "train a recipe; the run folder holds the resolved recipe, history, ch
 
 
 def add_arguments(parser: Parser) -> None:
-    """Declare the arguments."""
     parser.add_argument("recipe", metavar="RECIPE", help="a name such as camvid/gffnet_r18, or a YAML file")
     add_root(parser, required=False)
     add_cache(parser)
