@@ -51,9 +51,9 @@ def test_a_name_is_taken_once() -> None:
 
 
 def test_recipes_take_a_registered_name() -> None:
-    with pytest.raises(RecipeError, match=r"fusion: expected one of none, concat, .*, got 'maximum'"):
+    with pytest.raises(RecipeError, match=r"fusion: must be one of 'none', 'concat', .*, got 'maximum'"):
         ModelRecipe(fusion="maximum")
     Registry("fusion").register("maximum", object())
     assert ModelRecipe(fusion="maximum").fusion == "maximum"
-    with pytest.raises(RecipeError, match=r"gff, maximum, got 'maxim'\. Did you mean 'maximum'\?"):
+    with pytest.raises(RecipeError, match=r"'gff', 'maximum', got 'maxim'\. Did you mean 'maximum'\?"):
         ModelRecipe(fusion="maxim")

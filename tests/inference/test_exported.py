@@ -171,7 +171,7 @@ def test_a_file_without_a_record(text: str | None) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"precision": "int8"}, r"model\.onnx: precision: expected one of float32, bfloat16, float16, got 'int8'"),
+        ({"precision": "int8"}, r"model\.onnx: precision: must be 'float32', 'bfloat16' or 'float16', got 'int8'"),
         ({"smalest": 16}, r"model\.onnx: smalest is unknown\. Did you mean 'smallest'\?"),
         ({"config": {"classes": []}}, r"model\.onnx: config\.model is missing"),
     ],

@@ -10,6 +10,7 @@
 A `Recipe` holds numbers only, and so does the recipe.yaml of a run folder.
 """
 
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from gffnet.errors import UserError, unknown
-from gffnet.recipe.schema import Recipe, TrainingRecipe, from_mapping
+from gffnet.recipe.schema import Recipe, from_mapping
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 AUTO = "auto"
@@ -88,30 +89,23 @@ def resolve_auto(recipe: Recipe, keys: Collection[str], source: DataSize | Recip
             from which they are copied.
     """
     for key in AUTO_KEYS:  # a later value may follow from an earlier one
-        if key in keys:
-            section, last = key.split(".")
-            value = (
-                getattr(getattr(source, section), last)
-                if isinstance(source, Recipe)
-                else _auto_value(key, recipe.training, source)
-            )
-            recipe = replace(recipe, **{section: replace(getattr(recipe, section), **{last: value})})
+        if key not in keys:
+            continue
+        section, last = key.split(".")
+        training = recipe.training
+        if isinstance(source, Recipe):
+            value = getattr(getattr(source, section), last)
+        elif key == "training.iterations":
+            hundreds = -(-AUTO_EPOCHS * source.images // (100 * training.batch))
+            value = min(MAX_ITERATIONS, max(MIN_ITERATIONS, 100 * hundreds))
+        elif key == "training.crop":
+            value = tuple(min(MAX_CROP, -(-side // CROP_MULTIPLE) * CROP_MULTIPLE) for side in source[1:])
+        elif key == "training.validate_every":
+            value = -(-training.iterations // 10)
+        else:
+            value = training.crop
+        recipe = replace(recipe, **{section: replace(getattr(recipe, section), **{last: value})})
     return recipe
-
-
-def _auto_value(key: str, training: TrainingRecipe, size: DataSize) -> int | tuple[int, int]:
-    """One `auto` value for a training split of `size`; `training` has the values before it in `AUTO_KEYS`."""
-    match key:
-        case "training.iterations":
-            hundreds = -(-AUTO_EPOCHS * size.images // (100 * training.batch))
-            return min(MAX_ITERATIONS, max(MIN_ITERATIONS, 100 * hundreds))
-        case "training.crop":
-            height, width = (min(MAX_CROP, -(-side // CROP_MULTIPLE) * CROP_MULTIPLE) for side in size[1:])
-            return height, width
-        case "training.validate_every":
-            return -(-training.iterations // 10)
-        case _:
-            return training.crop
 
 
 def recipe_from_mapping(mapping: object, source: str) -> Recipe:
@@ -133,10 +127,9 @@ def recipe_json_schema() -> dict[str, Any]:
 
 
 class StrictLoader(yaml.SafeLoader):
-    """Read YAML and refuse a duplicate key, of which the last would win."""
+    """Read YAML, with `1e-3` as a number as in YAML 1.2, and refuse a duplicate key, of which the last would win."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Construct a mapping without duplicate keys."""
         keys = [key.value for key, _ in node.value]
         for key, _ in node.value:
             if keys.count(key.value) > 1:
@@ -144,9 +137,21 @@ class StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
 def _read(recipe: str | Path, chain: dict[Path, str]) -> dict[Any, Any]:
     """The values of a recipe file, merged into those of its `base`; `chain` holds the files that led here."""
-    path = _find(recipe)
+    path = Path(recipe)
+    if path.suffix in {".yaml", ".yml"}:
+        if not path.is_file():
+            raise UserError(f"recipe file {path} does not exist. Shipped recipes go by name, without .yaml.")
+    elif str(recipe) in recipe_names():
+        path = RECIPES / f"{recipe}.yaml"
+    else:
+        raise unknown("recipe", str(recipe), recipe_names())
     if path.resolve() in chain:
         raise UserError(f"recipe {recipe}: its bases form a cycle: {' -> '.join([*chain.values(), str(recipe)])}.")
     try:
@@ -164,18 +169,6 @@ def _read(recipe: str | Path, chain: dict[Path, str]) -> dict[Any, Any]:
     return _merge(_read(path.parent / base if is_file else base, {**chain, path.resolve(): str(recipe)}), mapping)
 
 
-def _find(recipe: str | Path) -> Path:
-    """The file of a recipe given by name or by path."""
-    path = Path(recipe)
-    if path.suffix in {".yaml", ".yml"}:
-        if not path.is_file():
-            raise UserError(f"recipe file {path} does not exist. Shipped recipes go by name, without .yaml.")
-        return path
-    if str(recipe) not in recipe_names():
-        raise unknown("recipe", str(recipe), recipe_names())
-    return RECIPES / f"{recipe}.yaml"
-
-
 def _merge(base: dict[Any, Any], over: dict[Any, Any]) -> dict[Any, Any]:
     """`base` updated with the values of `over`, section by section."""
     merged = dict(base)
@@ -191,7 +184,7 @@ def _set(mapping: dict[Any, Any], override: str) -> None:
     if not equals or not keys:
         raise UserError(f"--set {override!r} must have the form section.key=value, such as training.iterations=2000.")
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, StrictLoader)
     except yaml.YAMLError:
         raise UserError(f"--set {override!r}: the value {text!r} is not valid YAML.") from None
     *sections, last = keys.split(".")

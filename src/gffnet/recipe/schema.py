@@ -6,12 +6,13 @@ the JSON schema.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable
 from dataclasses import field
 from functools import wraps
 from typing import Annotated, Any, Literal, TypeVar, cast, dataclass_transform
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
@@ -23,17 +24,6 @@ T = TypeVar("T")
 
 class RecipeError(UserError, ValueError):
     """A recipe has an unknown key, a value that its key does not take, or values that exclude each other."""
-
-
-def _instance_of(*types: type) -> BeforeValidator:
-    """Accept no other types: pydantic itself would take `true` for 1, or a set for a tuple."""
-
-    def check(value: Any) -> Any:
-        if isinstance(value, bool) or not isinstance(value, types):
-            raise PydanticCustomError("another_type", "another type")
-        return value
-
-    return BeforeValidator(check)
 
 
 class _Registered:
@@ -50,35 +40,30 @@ class _Registered:
 
     def _check(self, name: str) -> str:
         if name not in NAMES[self.kind]:
-            raise PydanticCustomError("unknown_name", "unknown name")
+            raise PydanticCustomError("unknown_name", "must be one of {names}", {"names": str(NAMES[self.kind])[1:-1]})
         return name
 
 
 def _ascending(ends: tuple[float, float]) -> tuple[float, float]:
     if ends[0] > ends[1]:
-        raise ValueError("the smaller first")
+        raise ValueError("have the smaller first")
     return ends
 
 
-_NUMBER = _instance_of(int, float, str)  # PyYAML reads 1e-3 as text
-_LIST = _instance_of(list, tuple)
-
-# A constraint stands before the check of the instance: after it, pydantic would leave it out of the JSON schema.
 Text = Annotated[str, Strict()]
 Flag = Annotated[bool, Strict()]
 NonNegativeInt = Annotated[int, Strict(), Field(ge=0)]
 PositiveInt = Annotated[int, Strict(), Field(ge=1)]
-Number = Annotated[float, _NUMBER]
-NonNegative = Annotated[float, Field(ge=0), _NUMBER]
-Positive = Annotated[float, Field(gt=0), _NUMBER]
-BelowOne = Annotated[float, Field(ge=0, lt=1), _NUMBER]
-Fraction = Annotated[float, Field(ge=0, le=1), _NUMBER]
-Probability = Annotated[float, Field(gt=0, le=1), _NUMBER]
+Number = Annotated[float, Strict()]
+NonNegative = Annotated[Number, Field(ge=0)]
+Positive = Annotated[Number, Field(gt=0)]
+BelowOne = Annotated[Number, Field(ge=0, lt=1)]
+Fraction = Annotated[Number, Field(ge=0, le=1)]
+Probability = Annotated[Number, Field(gt=0, le=1)]
 Side = Annotated[int, Strict(), Field(ge=16)]
-Crop = Annotated[tuple[Side, Side], _LIST]
-Range = Annotated[tuple[Positive, Positive], AfterValidator(_ascending), _LIST]
-Numbers = Annotated[tuple[Number, ...], _LIST]
-Positives = Annotated[tuple[Positive, ...], Field(min_length=1), _LIST]
+Crop = tuple[Side, Side]
+Range = Annotated[tuple[Positive, Positive], AfterValidator(_ascending)]
+Positives = Annotated[tuple[Positive, ...], Field(min_length=1)]
 PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
 OptimizerName = Literal["sgd", "nesterov", "adam", "adamw", "lion", "lamb"]
 
@@ -98,10 +83,7 @@ def validated(cls: type[T]) -> type[T]:
         try:
             construct(self, *args, **kwargs)
         except ValidationError as error:
-            names = [each.name for each in dataclasses.fields(made)]
-            if len(args) > len(names):
-                raise TypeError(f"{cls.__name__} takes at most {len(names)} arguments, got {len(args)}.") from None
-            raise _readable(made, error, {**dict(zip(names, args, strict=False)), **kwargs}, cls.__name__) from None
+            raise _readable(made, error, cls.__name__) from None
 
     made.__init__ = __init__
     return cast(type[T], made)
@@ -115,7 +97,7 @@ class BackboneRecipe:
     """A timm model, such as resnet18, resnet50d, densenet121, convnext_tiny."""
     weights: Text = "imagenet"
     """`imagenet` (through timm), `none`, or a file (.safetensors, .pth)."""
-    output_stride: Annotated[Literal[8, 16, 32], _instance_of(int)] | None = 8
+    output_stride: Literal[8, 16, 32] | None = 8
     """Stride of `X_4`; null: the model's own."""
     in_channels: PositiveInt = 3
     """Channels of the images."""
@@ -135,11 +117,11 @@ class ModelRecipe:
     """Pyramid over the fused maps: the Dense Feature Pyramid (`dense`), its literal reading, or none."""
     gate_channels: Literal["one", "each"] = "one"
     """Gate values per position: `one` for all channels (Eq. 5), or one for `each` channel."""
-    pyramid_kernel: Annotated[Literal[1, 3], _instance_of(int)] = 1
+    pyramid_kernel: Literal[1, 3] = 1
     """Kernel size of `H_i` in Eq. (6)."""
     dropout: BelowOne = 0.1
     """Dropout before the classifier."""
-    mean: Numbers = (123.675, 116.28, 103.53)
+    mean: tuple[Number, ...] = (123.675, 116.28, 103.53)
     """Mean of each input channel, in 0..255."""
     std: Positives = (58.395, 57.12, 57.375)
     """Standard deviation of each input channel, in 0..255."""
@@ -323,73 +305,39 @@ def from_mapping(kind: type[T], mapping: object, source: str) -> T:
     try:
         return TypeAdapter(kind).validate_python(mapping)
     except ValidationError as error:
-        raise _readable(kind, error, mapping, source) from None
+        raise _readable(kind, error, source) from None
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
 
 
 _UNKNOWN = {"unexpected_keyword_argument", "invalid_key"}
-_COUNTS = {2: "two ", 3: "three "}
-_NOUNS = {"integer": "an integer", "number": "a number", "boolean": "true or false", "string": "text", "null": "null"}
-_PLURALS = {"integer": "integers", "number": "numbers", "string": "texts"}
-_BOUNDS = {"minimum": "of at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
 
 
-def _readable(kind: type, error: ValidationError, given: object, source: str) -> RecipeError:
+def _readable(kind: Any, error: ValidationError, source: str) -> RecipeError:
     """The first of pydantic's errors as one line: the key, what is allowed, the value. Unknown keys come first."""
-    errors = error.errors(include_url=False)
-    first = min(errors, key=lambda each: each["type"] not in _UNKNOWN)
-    place = list(first["loc"])
-    fields = [each.name for each in dataclasses.fields(kind)]
-    if place and isinstance(place[0], int) and first["type"] not in _UNKNOWN:  # a positional argument
-        place[0] = fields[place[0]]
-    root = TypeAdapter(kind).json_schema()
-    schema, value, keys = root, given, []
-    for name in place:  # down to the key; below it are the items of a list
-        if name not in schema.get("properties", {}):
-            break
-        keys.append(str(name))
-        schema = schema["properties"][name]
-        schema = root["$defs"][schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
-        value = value.get(name) if isinstance(value, Mapping) else value
-    key, cause = ".".join(keys), first.get("ctx", {}).get("error")
-    if isinstance(cause, RecipeError):
+    first = min(error.errors(include_url=False), key=lambda each: each["type"] not in _UNKNOWN)
+    unknown, value, key, fields, meaning = first["type"] in _UNKNOWN, first["input"], "", {}, ""
+    for name in first["loc"]:
+        if hasattr(kind, "__pydantic_fields__"):
+            fields = kind.__pydantic_fields__
+            if isinstance(name, int) and name < len(fields) and not unknown:  # a positional argument
+                name = list(fields)[name]
+            key += f".{name}"
+            if name in fields:
+                kind, meaning = fields[name].annotation, " ".join((fields[name].description or "").split())
+        else:
+            key += f"[{name}]"
+    key = key[1:]
+    if isinstance(cause := first.get("ctx", {}).get("error"), RecipeError):
         text = str(cause)
-    elif first["type"] in _UNKNOWN:
-        wrong, allowed = str(place[-1]), schema.get("properties", {})
-        text = f"{'.'.join([*keys, wrong])} is unknown.{nearest(wrong, allowed)} Allowed: {', '.join(allowed)}."
-    elif first["type"] == "missing" and len(keys) == len(place):
-        text = f"{key} is missing."
-    elif "properties" in schema:
+    elif unknown:
+        text = f"{key} is unknown.{nearest(str(first['loc'][-1]), fields)} Allowed: {', '.join(fields)}."
+    elif first["type"] == "missing":
+        text = f"{key} is missing. {meaning}"
+    elif first["type"] == "dataclass_type":
         text = f"{key or 'the file'} must hold `key: value` lines, got {value!r}."
     else:
-        expected = _expected(schema) + (f", {cause}" if cause else "")
-        words = [choice for choice in _choices(schema) if isinstance(choice, str)]
-        text = f"{key}: expected {expected}, got {value!r}.{nearest(str(value), words)}"
-    return RecipeError(f"{source}: {text}")
-
-
-def _expected(schema: dict[str, Any]) -> str:
-    """What a JSON schema allows, in words, such as `a list of two integers of at least 16 or null`."""
-    if "anyOf" in schema:
-        return " or ".join(map(_expected, schema["anyOf"]))
-    if choices := _choices(schema):
-        return f"one of {', '.join(map(str, choices))}"
-    if schema.get("type") == "array":
-        item = schema.get("items") or schema["prefixItems"][0]
-        count = _COUNTS.get(schema["maxItems"], "") if "maxItems" in schema else ""
-        many = f"{count}{_PLURALS.get(item.get('type'), 'lists')}{_bounds(item)}"
-        return f"a list of {many}" + (", at least one" if schema.get("minItems") == 1 else "")
-    return _NOUNS.get(schema.get("type", ""), "another value") + _bounds(schema)
-
-
-def _choices(schema: dict[str, Any]) -> list[Any]:
-    """The values that a JSON schema lists."""
-    listed = schema.get("enum", [schema["const"]] if "const" in schema else [])
-    return [*listed, *(choice for part in schema.get("anyOf", ()) for choice in _choices(part))]
-
-
-def _bounds(schema: dict[str, Any]) -> str:
-    """The range of a number, such as ` of at least 0 and below 1`."""
-    bounds = " and ".join(f"{words} {schema[key]}" for key, words in _BOUNDS.items() if key in schema)
-    return f" {bounds}" if bounds else ""
+        message = re.sub("^(Input|Tuple) should|^Value error,", "must", first["msg"]).replace("tuple", "list")
+        words = re.findall(r"'(.+?)'", message)
+        text = f"{key}: {message}, got {value!r}.{nearest(str(value), words)} {meaning}"
+    return RecipeError(f"{source}: {text.rstrip()}")
