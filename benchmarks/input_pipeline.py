@@ -174,10 +174,10 @@ def check(dataset: Dataset, every: dict[str, Pipeline]) -> None:
             images, labels = zip(*(pipeline(k, form) for k in range(CHECKED)), strict=True)
             assert {(x.shape, x.dtype) for x in images} == {((3, *CROP), getattr(torch, form))}
             assert {(x.shape, x.dtype) for x in labels} == {(CROP, torch.uint8)}
-            colour = torch.stack([image.float().mean((1, 2)) for image in images]).mean(0)
+            color = torch.stack([image.float().mean((1, 2)) for image in images]).mean(0)
             shares = torch.stack(labels).flatten().int().bincount(minlength=256) / (CHECKED * labels[0].numel())
             assert shares[19:255].sum() == 0  # none but train ids and 255
-            looks.append(torch.cat([colour / torch.tensor(STD) if form == "uint8" else colour, shares]))
+            looks.append(torch.cat([color / torch.tensor(STD) if form == "uint8" else color, shares]))
         assert all((look - looks[0]).abs().max() < 0.2 for look in looks)
     view = Augmentation(CROP, (0.9, SCALES[1]), 0, False, MEAN)
     for k, (image, labels, _) in enumerate(dataset):

@@ -4,26 +4,26 @@ import pytest
 
 from gffnet.errors import RunFailed, UserError, nearest, unknown
 
-COLOURS = ("red", "green", "blue")
+COLORS = ("red", "green", "blue")
 
 
 @pytest.mark.parametrize(("word", "hint"), [("gren", " Did you mean 'green'?"), ("bleu", " Did you mean 'blue'?")])
 def test_the_nearest_word_is_named(word: str, hint: str) -> None:
-    assert nearest(word, COLOURS) == hint
+    assert nearest(word, COLORS) == hint
 
 
 @pytest.mark.parametrize("word", ["", "xylophone", "1234"])
 def test_nothing_is_named_where_nothing_is_near(word: str) -> None:
-    assert nearest(word, COLOURS) == ""
-    assert nearest(word, iter(COLOURS)) == ""
+    assert nearest(word, COLORS) == ""
+    assert nearest(word, iter(COLORS)) == ""
     assert nearest("red", []) == ""
 
 
 def test_an_unknown_value() -> None:
-    error = unknown("colour", "gren", iter(COLOURS))
+    error = unknown("colour", "gren", iter(COLORS))
     assert isinstance(error, UserError)
     assert str(error) == "colour 'gren' is unknown. Did you mean 'green'? Allowed: blue, green, red."
-    assert str(unknown("colour", "x", COLOURS)) == "colour 'x' is unknown. Allowed: blue, green, red."
+    assert str(unknown("colour", "x", COLORS)) == "colour 'x' is unknown. Allowed: blue, green, red."
 
 
 def test_bad_input_and_failed_work_are_told_apart() -> None:

@@ -122,7 +122,7 @@ def test_the_full_release(tmp_path: Path, there: str, said: str) -> None:
     expected = f"data set 'ade20k' at {tmp_path}: the folder does not look like this data set. "
     assert str(caught.value).startswith(expected)
     assert str(caught.value).endswith(
-        " This is the full ADE20K release, whose masks hold over 3000 classes as colours. gffnet reads the "
+        " This is the full ADE20K release, whose masks hold over 3000 classes as colors. gffnet reads the "
         "SceneParsing challenge release (ADEChallengeData2016.zip); see docs/data.md#ade20k."
     )
     with pytest.raises(UserError, match=said):

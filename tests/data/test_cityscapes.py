@@ -10,7 +10,7 @@ from gffnet.errors import UserError
 from tests.data.trees import cityscapes_tree, ids, picture, save
 
 
-def test_train_ids_names_and_colours_are_those_of_the_official_scripts(tmp_path: Path) -> None:
+def test_train_ids_names_and_colors_are_those_of_the_official_scripts(tmp_path: Path) -> None:
     root = cityscapes_tree(tmp_path, train=1)
     stored = np.array([[label.id % 256 for label in OFFICIAL]], np.uint8)  # eight bits hold -1 as 255
     stem = "aachen_000000_000019"

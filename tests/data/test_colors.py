@@ -3,25 +3,25 @@ import pytest
 
 from gffnet.data.camvid import CAMVID
 from gffnet.data.cityscapes import CITYSCAPES
-from gffnet.data.colors import MARK, colourise, highlight, legend, overlay
+from gffnet.data.colors import MARK, colorize, highlight, legend, overlay
 
 PALETTE = ((10, 20, 30), (200, 100, 0))
 
 
-def test_colourise_looks_labels_up_and_leaves_the_rest_black():
+def test_colorize_looks_labels_up_and_leaves_the_rest_black():
     labels = np.array([[0, 1], [255, 2]], np.uint8)
-    assert colourise(labels, PALETTE).tolist() == [[[10, 20, 30], [200, 100, 0]], [[0, 0, 0], [0, 0, 0]]]
+    assert colorize(labels, PALETTE).tolist() == [[[10, 20, 30], [200, 100, 0]], [[0, 0, 0], [0, 0, 0]]]
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int32, np.int64])
-def test_colourise_takes_any_integers(kind):
-    colours = colourise(np.array([[1]], kind), PALETTE)
-    assert colours.dtype == np.uint8
-    assert colours.tolist() == [[[200, 100, 0]]]
+def test_colorize_takes_any_integers(kind):
+    colors = colorize(np.array([[1]], kind), PALETTE)
+    assert colors.dtype == np.uint8
+    assert colors.tolist() == [[[200, 100, 0]]]
 
 
 def test_255_is_black_even_with_a_palette_that_goes_so_far():
-    assert colourise(np.array([[255, 254]], np.uint8), [(9, 9, 9)] * 256).tolist() == [[[0, 0, 0], [9, 9, 9]]]
+    assert colorize(np.array([[255, 254]], np.uint8), [(9, 9, 9)] * 256).tolist() == [[[0, 0, 0], [9, 9, 9]]]
 
 
 def test_overlay_mixes_and_leaves_unlabelled_pixels_alone():
@@ -31,7 +31,7 @@ def test_overlay_mixes_and_leaves_unlabelled_pixels_alone():
 
 
 @pytest.mark.parametrize(("alpha", "expected"), [(0.0, [100, 100, 100]), (0.5, [55, 60, 65]), (1.0, [10, 20, 30])])
-def test_alpha_is_the_share_of_the_colour(alpha, expected):
+def test_alpha_is_the_share_of_the_color(alpha, expected):
     image = np.full((1, 1, 3), 100, np.uint8)
     assert overlay(image, np.zeros((1, 1), np.uint8), PALETTE, alpha).tolist() == [[expected]]
 
@@ -41,9 +41,9 @@ def test_highlight_marks_the_mask_and_darkens_the_rest():
     assert highlight(image, np.array([[False, True]])).tolist() == [[[45, 45, 45], list(MARK)]]
 
 
-def test_no_palette_has_the_colour_of_the_mark():
+def test_no_palette_has_the_color_of_the_mark():
     assert MARK not in (*CAMVID.palette, *CITYSCAPES.palette)
 
 
-def test_legend_names_colours_in_hexadecimal():
+def test_legend_names_colors_in_hexadecimal():
     assert legend(["road", "car"], PALETTE) == [("road", "#0a141e"), ("car", "#c86400")]

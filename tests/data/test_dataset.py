@@ -294,18 +294,18 @@ def test_images_and_label_maps_have_one_size(tmp_path: Path) -> None:
         ("coco_stuff_10k", 171),
     ],
 )
-def test_every_class_has_a_name_and_a_colour_of_its_own(name: str, count: int) -> None:
+def test_every_class_has_a_name_and_a_color_of_its_own(name: str, count: int) -> None:
     classes = dataset_classes(name)
     assert len(classes.names) == len(set(classes.names)) == count
     assert len(classes.palette) == count
     shared = {classes.palette[classes.names.index("road")]} if name == "ade20k" else set()  # with skyscraper
-    assert {colour for colour in classes.palette if classes.palette.count(colour) > 1} == shared
-    assert all(0 <= level <= 255 for colour in classes.palette for level in colour)
+    assert {color for color in classes.palette if classes.palette.count(color) > 1} == shared
+    assert all(0 <= level <= 255 for color in classes.palette for level in color)
     assert class_count(name) == count <= IGNORE
 
 
 @pytest.mark.parametrize(
-    ("name", "label", "class_name", "colour"),
+    ("name", "label", "class_name", "color"),
     [
         ("camvid", 0, "sky", (128, 128, 128)),
         ("camvid", 4, "pavement", (60, 40, 222)),
@@ -328,10 +328,10 @@ def test_every_class_has_a_name_and_a_colour_of_its_own(name: str, count: int) -
         ("coco_stuff_10k", 170, "wood", None),
     ],
 )
-def test_order(name: str, label: int, class_name: str, colour: tuple[int, int, int] | None) -> None:
+def test_order(name: str, label: int, class_name: str, color: tuple[int, int, int] | None) -> None:
     classes = dataset_classes(name)
     assert classes.names[label] == class_name
-    assert colour in (None, classes.palette[label])
+    assert color in (None, classes.palette[label])
 
 
 @pytest.mark.parametrize("name", ["camvid", "cityscapes", "streets"])

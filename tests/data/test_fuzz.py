@@ -33,15 +33,15 @@ from tests.data.fuzz.images import (
     tiff_image,
     webp_image,
 )
-from tests.data.fuzz.lists import camvid_list, classes_of_colours, classes_of_ids, coco_list, folder_list, voc_list
+from tests.data.fuzz.lists import camvid_list, classes_of_colors, classes_of_ids, coco_list, folder_list, voc_list
 from tests.data.fuzz.masks import (
     ade20k_mask,
     bmp_mask,
     camvid_mask,
     cityscapes_mask,
-    colour_mask,
+    color_mask,
     palette_mask,
-    palette_of_colours,
+    palette_of_colors,
     sixteen_bit_mask,
     tiff_mask,
 )
@@ -65,10 +65,10 @@ LONGEST = 5.0
 
 KINDS = [
     *(png_image, jpeg_image, progressive_jpeg_image, bmp_image, tiff_image, packed_tiff_image, webp_image),
-    *(camvid_mask, ade20k_mask, cityscapes_mask, sixteen_bit_mask, palette_mask, colour_mask, palette_of_colours),
+    *(camvid_mask, ade20k_mask, cityscapes_mask, sixteen_bit_mask, palette_mask, color_mask, palette_of_colors),
     *(bmp_mask, tiff_mask, packed_pascal_mat, plain_pascal_mat),
     *(packed_coco_1_1, plain_coco_1_1, packed_coco_1_0, plain_coco_1_0),
-    *(camvid_list, voc_list, coco_list, folder_list, classes_of_ids, classes_of_colours),
+    *(camvid_list, voc_list, coco_list, folder_list, classes_of_ids, classes_of_colors),
     *(cached_image, cached_labels),
 ]
 NEVER_REFUSED = {cached_image, cached_labels}

@@ -78,12 +78,12 @@ def test_grey_with_a_transparent_level(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("transparency", [None, 3, bytes(range(16))])
 def test_palette(tmp_path: Path, transparency: int | bytes | None) -> None:
-    colours = picture(1, (1, 16))[0]
+    colors = picture(1, (1, 16))[0]
     image = Image.new("P", (14, 9))
     image.putdata((GREY % 16).ravel().tolist())
-    image.putpalette(colours.ravel().tolist())
+    image.putpalette(colors.ravel().tolist())
     options = {} if transparency is None else {"transparency": transparency}
-    np.testing.assert_array_equal(rgb(as_file(tmp_path / "a.png", image, **options)), colours[GREY % 16])
+    np.testing.assert_array_equal(rgb(as_file(tmp_path / "a.png", image, **options)), colors[GREY % 16])
 
 
 @pytest.mark.parametrize("extension", ["png", "tif"])
@@ -104,7 +104,7 @@ def test_sixteen_bit_rgb(tmp_path: Path) -> None:
     np.testing.assert_array_equal(rgb(path), RGB)
 
 
-def test_sixteen_bits_are_the_same_level_in_grey_and_in_colour(tmp_path: Path) -> None:
+def test_sixteen_bits_are_the_same_level_in_grey_and_in_color(tmp_path: Path) -> None:
     deep = np.random.default_rng(0).integers(0, 65536, (9, 14), dtype=np.uint16)
     (tmp_path / "a.png").write_bytes(raw_png(14, 9, 16, 2, [np.repeat(row, 3).tobytes() for row in deep.astype(">u2")]))
     np.testing.assert_array_equal(rgb(tmp_path / "a.png"), rgb(save(tmp_path / "b.png", deep)))
@@ -277,12 +277,12 @@ def test_ids_of_few_bits_are_not_stretched(tmp_path: Path, bits: int) -> None:
     np.testing.assert_array_equal(read_labels(path), ids)
 
 
-@pytest.mark.parametrize("colours", [2, 4, 16, 256])
-def test_palette_gives_indices(tmp_path: Path, colours: int) -> None:
-    ids = np.random.default_rng(0).integers(0, colours, (6, 8), dtype=np.uint8)
+@pytest.mark.parametrize("colors", [2, 4, 16, 256])
+def test_palette_gives_indices(tmp_path: Path, colors: int) -> None:
+    ids = np.random.default_rng(0).integers(0, colors, (6, 8), dtype=np.uint8)
     image = Image.new("P", (8, 6))
     image.putdata(ids.ravel().tolist())
-    image.putpalette(picture(2, (1, colours)).ravel().tolist())
+    image.putpalette(picture(2, (1, colors)).ravel().tolist())
     np.testing.assert_array_equal(read_labels(as_file(tmp_path / "a.png", image, transparency=1)), ids)
 
 
@@ -294,8 +294,8 @@ def test_ids_of_sixteen_bits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
-def test_colour_masks_are_refused(tmp_path: Path, mode: str) -> None:
-    with pytest.raises(UserError, match=f"its pixels are {mode}, but colour masks are not id masks"):
+def test_color_masks_are_refused(tmp_path: Path, mode: str) -> None:
+    with pytest.raises(UserError, match=f"its pixels are {mode}, but color masks are not id masks"):
         read_labels(as_file(tmp_path / "a.png", Image.fromarray(RGB).convert(mode)))
 
 
@@ -393,7 +393,7 @@ def test_missing_input_and_empty_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "name", "colour", "grey", "deep"),
+    ("mode", "name", "color", "grey", "deep"),
     [
         ("RGB", "a.png", True, False, False),
         ("RGB", "a.jpg", True, False, False),
@@ -404,11 +404,11 @@ def test_missing_input_and_empty_folder(tmp_path: Path) -> None:
     ],
 )
 def test_a_header_says_what_pixels_are(
-    tmp_path: Path, mode: str, name: str, colour: bool, grey: bool, deep: bool
+    tmp_path: Path, mode: str, name: str, color: bool, grey: bool, deep: bool
 ) -> None:
     Image.new(mode, (7, 5)).save(tmp_path / name)
     header = read_header(tmp_path / name)
-    assert header == (name[2:].upper().replace("JPG", "JPEG"), (5, 7), 1, colour, grey, deep)
+    assert header == (name[2:].upper().replace("JPG", "JPEG"), (5, 7), 1, color, grey, deep)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg"])
@@ -519,7 +519,7 @@ def test_what_is_not_plain_is_left_to_pillow(tmp_path: Path) -> None:
 
 
 def test_what_libpng_warns_of_is_kept_from_it(capfd: pytest.CaptureFixture[str]) -> None:
-    """A colour profile that is none, of which it would print a warning with every reading."""
+    """A color profile that is none, of which it would print a warning with every reading."""
     file = io.BytesIO()
     Image.fromarray(picture(0)).save(file, "PNG", icc_profile=b"no profile", pnginfo=None)
     assert b"iCCP" in file.getvalue()

@@ -159,7 +159,7 @@ def test_items_beyond_the_length(camvid: CamVid, k: int) -> None:
 
 
 def test_items_are_of_torchvision_s_types(camvid: CamVid) -> None:
-    """Its transforms tell images from masks by them: colours change the one, geometry both."""
+    """Its transforms tell images from masks by them: colors change the one, geometry both."""
     image, labels, _ = TrainingStream(camvid, VIEW, seed=0, length=1)[0]
     assert isinstance(image, tv_tensors.Image)
     assert isinstance(labels, tv_tensors.Mask)

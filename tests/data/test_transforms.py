@@ -141,7 +141,7 @@ def test_half_of_the_views_are_mirrored() -> None:
     assert 430 < mirrored < 570
 
 
-def test_colour_shifts() -> None:
+def test_color_shifts() -> None:
     """Each channel its own, whole, the same for all pixels; -10..10 alike often, whatever the other channels do."""
     image, labels = flat(32, 40)
     shifts = []
@@ -156,13 +156,13 @@ def test_colour_shifts() -> None:
 
 
 @pytest.mark.parametrize(("level", "allowed"), [(3, range(14)), (250, range(240, 256))])
-def test_colours_are_clipped(level: int, allowed: range) -> None:
+def test_colors_are_clipped(level: int, allowed: range) -> None:
     image, labels = flat(32, 40, level)
     views = [variant(jitter=10)(image, labels, np.random.default_rng(seed))[0] for seed in range(200)]
     assert set(torch.stack(views).unique().tolist()) == set(allowed)
 
 
-def test_padding_has_the_mean_colour_whatever_the_shift() -> None:
+def test_padding_has_the_mean_color_whatever_the_shift() -> None:
     image, labels = flat(20, 25)
     for seed in range(20):
         view, view_labels = variant(jitter=10)(image, labels, np.random.default_rng(seed))
@@ -208,8 +208,8 @@ def spans(draw: st.DrawFn, largest: int = 90) -> Span:
 def weights(span: Span, shift: float = 0.0) -> NDArray[np.float64]:
     """The antialiased bilinear filter written out: a triangle a pixel, as wide as the wider of the two pixels."""
     step = span.side / span.scaled
-    centres = (np.arange(span.first, span.first + span.length) + 0.5) * step + shift
-    distance = np.abs(np.arange(span.side) + 0.5 - centres[:, None]) / max(1.0, step)
+    centers = (np.arange(span.first, span.first + span.length) + 0.5) * step + shift
+    distance = np.abs(np.arange(span.side) + 0.5 - centers[:, None]) / max(1.0, step)
     triangle = np.maximum(0.0, 1.0 - distance)
     return triangle / triangle.sum(1, keepdims=True)
 

@@ -188,13 +188,13 @@ def coco_stuff_tree(root: Path, train: int = 3, test: int = 2, names: list[str] 
     return root
 
 
-def raw_png(width: int, height: int, bits: int, colour: int, rows: list[bytes]) -> bytes:
+def raw_png(width: int, height: int, bits: int, color: int, rows: list[bytes]) -> bytes:
     """A PNG put together by hand, for sample formats that Pillow does not write."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 0)
     data = zlib.compress(b"".join(b"\0" + row for row in rows))
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 

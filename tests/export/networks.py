@@ -20,7 +20,7 @@ from gffnet.models.backbones import Backbone
 from gffnet.models.gffnet import SegmentationModel, build_network
 from gffnet.recipe import ModelRecipe
 from tests import tiny
-from tests.models.naive import randomised
+from tests.models.naive import randomized
 
 GFFNET = dataclasses.replace(ModelRecipe(), fusion="gff", dense_pyramid="dense")
 CLASSES = len(CAMVID.names)
@@ -45,7 +45,7 @@ def network(recipe: ModelRecipe, strides: tuple[int, int, int, int] = (4, 8, 8, 
     torch.manual_seed(0)
     with patch("gffnet.models.gffnet.build_backbone", lambda _: StridedBackbone(strides)):
         built = build_network(recipe, CLASSES)
-    return randomised(built).float()
+    return randomized(built).float()
 
 
 def config(recipe: ModelRecipe) -> ModelConfig:

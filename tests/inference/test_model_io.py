@@ -495,7 +495,7 @@ def test_no_weights_at_all(tmp_path: Path) -> None:
 # The model that ships
 
 
-def test_its_files_are_small_and_it_has_a_card_and_a_licence_of_its_own() -> None:
+def test_its_files_are_small_and_it_has_a_card_and_a_license_of_its_own() -> None:
     folder = shipped_model()
     sizes = [path.stat().st_size for path in folder.glob("*.safetensors")]
     assert max(sizes) <= 16_000_000

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from gffnet.data.colors import colourise, overlay
+from gffnet.data.colors import colorize, overlay
 from gffnet.data.io import read_labels
 from gffnet.errors import CannotWrite, UserError
 from gffnet.inference.predictor import Predictor
@@ -133,7 +133,7 @@ def as_frames(times: list[Fraction], tick: Fraction) -> list[Frame]:
 @pytest.mark.parametrize("h264", [True, False])
 @pytest.mark.parametrize(("height", "width"), [(48, 64), (47, 63)])
 @pytest.mark.parametrize("tick", [Fraction(1, 12800), Fraction(1, 1000), Fraction(1, 90000), Fraction(1001, 30000)])
-def test_a_clip_keeps_times_and_colours(
+def test_a_clip_keeps_times_and_colors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, h264: bool, height: int, width: int, tick: Fraction
 ) -> None:
     if not h264:
@@ -215,7 +215,7 @@ def test_frames_times_and_sizes_are_those_of_the_video(
     for i, frame in enumerate(frames(path)):
         labels = read_labels(out / maps[i])
         np.testing.assert_array_equal(labels, predictor.predict(frame.image))
-        drawn = colourise(labels, palette), overlay(frame.image, labels, palette)
+        drawn = colorize(labels, palette), overlay(frame.image, labels, palette)
         for film, picture in zip(films, drawn, strict=True):
             assert film[i].image.shape == (height + height % 2, width + width % 2, 3)
             assert np.abs(film[i].image[:height, :width].astype(int) - picture).mean() < 25

@@ -56,7 +56,7 @@ def blocks(modules: Iterable[nn.Module], x: Tensor) -> Tensor:
     return x
 
 
-def randomised(module: nn.Module, dtype: torch.dtype = torch.float64) -> nn.Module:
+def randomized(module: nn.Module, dtype: torch.dtype = torch.float64) -> nn.Module:
     """`module` in evaluation and `dtype`, with no parameter or running statistic at a neutral value."""
     module.to(dtype).eval()
     with torch.no_grad():

@@ -28,7 +28,7 @@ class ContextContract:
 
     def build(self, in_channels: int = 8) -> Any:
         """The context with random weights, in float64, its result narrowed to that of a small network."""
-        return naive.randomised(self.kind(in_channels))
+        return naive.randomized(self.kind(in_channels))
 
     @inherited
     @given(size=sides(13))

@@ -43,7 +43,7 @@ class FusionContract:
 
     def build(self, levels: int) -> Any:
         """The fusion with random weights, in float64."""
-        return naive.randomised(self.kind(IN_CHANNELS[:levels], CHANNELS, **self.options))
+        return naive.randomized(self.kind(IN_CHANNELS[:levels], CHANNELS, **self.options))
 
     def expected(self, fusion: Any, maps: list[Tensor], edit: Any = None) -> list[Tensor]:
         """Reduction, gates, the equation and refinement, from the parameters alone."""
@@ -145,7 +145,7 @@ class FusionContract:
             assert_equal(fusion([x[i : i + 1] for x in maps]), [x[i : i + 1] for x in together])
 
     def test_bfloat16_error_is_no_larger_than_that_of_the_reference(self):
-        fusion = naive.randomised(self.kind((8, 16, 32, 64), 32, **self.options))
+        fusion = naive.randomized(self.kind((8, 16, 32, 64), 32, **self.options))
         maps = random_maps(fusion.in_channels, [(32, 32), (16, 16), (16, 16), (16, 16)])
         efficient, reference = bfloat16_errors(fusion, lambda m, x: m(x), maps)
         assert efficient <= 1.2 * reference
@@ -264,14 +264,14 @@ def test_levels_are_fused_at_once():
 
 
 def test_levels_whose_gates_are_closed_neither_send_nor_change():
-    fusion = naive.randomised(GatedFullyFusion((3, 3, 3), 4))
+    fusion = naive.randomized(GatedFullyFusion((3, 3, 3), 4))
     x = fusion.reduce(random_maps((3, 3, 3), [(8, 8), (4, 4), (4, 4)]))
     closed = [torch.zeros(2, 1, *m.shape[-2:], dtype=torch.float64) for m in x]
     assert_equal(fusion.mix(x, closed), x)
 
 
 def test_a_level_whose_gate_is_open_is_doubled_and_receives_nothing():
-    fusion = naive.randomised(GatedFullyFusion((3, 3, 3), 4))
+    fusion = naive.randomized(GatedFullyFusion((3, 3, 3), 4))
     x = fusion.reduce(random_maps((3, 3, 3), [(8, 8), (4, 4), (4, 4)]))
     gates = [
         torch.full((2, 1, *m.shape[-2:]), value, dtype=torch.float64) for m, value in zip(x, (1, 0.3, 0.6), strict=True)

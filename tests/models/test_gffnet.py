@@ -34,7 +34,7 @@ HEAD_CHANNELS = (2, 4, 3, 1, 5)
 
 
 def head_of(channels, dropout=0.1):
-    return naive.randomised(Head(channels, 6, dropout))
+    return naive.randomized(Head(channels, 6, dropout))
 
 
 def expected(head, maps, size):
@@ -122,7 +122,7 @@ def built(fusion=GatedFullyFusion, pyramid=DenseFeaturePyramid, mean=MEAN, std=S
         )
         pyramid = pyramid(CHANNELS if fusion.takes_context else context.out_channels, 4, CHANNELS)
         channels = pyramid.out_channels
-    return naive.randomised(
+    return naive.randomized(
         SegmentationModel(backbone, context, fusion, pyramid, Head(channels, NUM_CLASSES), mean, std)
     )
 

@@ -8,7 +8,7 @@ from tests.models.naive import assert_equal
 
 
 def test_norm_is_batch_normalization_where_there_is_more_than_one_value():
-    ours, theirs = naive.randomised(Norm(3)).train(), nn.BatchNorm2d(3).double()
+    ours, theirs = naive.randomized(Norm(3)).train(), nn.BatchNorm2d(3).double()
     theirs.load_state_dict(ours.state_dict())
     x = torch.randn(2, 3, 1, 1, dtype=torch.float64)
     assert_equal(ours(x), theirs(x))
@@ -16,7 +16,7 @@ def test_norm_is_batch_normalization_where_there_is_more_than_one_value():
 
 
 def test_norm_of_one_value_a_channel_uses_its_running_statistics_and_leaves_them():
-    norm = naive.randomised(Norm(3)).train()
+    norm = naive.randomized(Norm(3)).train()
     before = {name: value.clone() for name, value in norm.state_dict().items()}
     x = torch.randn(1, 3, 1, 1, dtype=torch.float64, requires_grad=True)
     y = norm(x)
@@ -28,14 +28,14 @@ def test_norm_of_one_value_a_channel_uses_its_running_statistics_and_leaves_them
 
 
 def test_norm_in_evaluation_is_the_same_for_one_value_and_for_many():
-    norm = naive.randomised(Norm(3))
+    norm = naive.randomized(Norm(3))
     x = torch.randn(1, 3, 4, 5, dtype=torch.float64)
     assert_equal(norm(x)[..., 1:2, 1:2], norm(x[..., 1:2, 1:2]))
 
 
 @pytest.mark.parametrize(("kernel", "dilation"), [(1, 1), (3, 1), (3, 4)])
 def test_block_is_convolution_normalization_and_relu_at_the_size_of_its_map(kernel, dilation):
-    block = naive.randomised(conv_block(3, 4, kernel, dilation))
+    block = naive.randomized(conv_block(3, 4, kernel, dilation))
     x = torch.randn(2, 3, 7, 9, dtype=torch.float64)
     y = block(x)
     assert y.shape == (2, 4, 7, 9)

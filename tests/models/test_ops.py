@@ -50,7 +50,7 @@ def bilinear_value(x, row, column, size):
 
 class TestResize:
     @given(sides(), sides(12))
-    def test_resize_is_bilinear_between_four_neighbours(self, source, size):
+    def test_resize_is_bilinear_between_four_neighbors(self, source, size):
         x = torch.randn(1, 1, *source, dtype=torch.float64)
         rows = x[0, 0].tolist()
         expected = [[bilinear_value(rows, i, j, size) for j in range(size[1])] for i in range(size[0])]
@@ -134,7 +134,7 @@ CHANNELS = (2, 3, 1, 4, 2)
 
 
 def concat_conv(levels, kernel, bias):
-    return naive.randomised(ConcatConv2d(CHANNELS[:levels], 3, kernel, bias=bias))
+    return naive.randomized(ConcatConv2d(CHANNELS[:levels], 3, kernel, bias=bias))
 
 
 CASES = {
@@ -200,7 +200,7 @@ class TestConcatConv2d:
     def test_bfloat16_error_is_close_to_that_of_the_reference(self, kernel, most, seed):
         """Partial results are rounded before they are added: about 1.25 times its error for 1x1, 1.53 for 3x3."""
         torch.manual_seed(seed)
-        module = naive.randomised(ConcatConv2d([64] * 4, 64, kernel))
+        module = naive.randomized(ConcatConv2d([64] * 4, 64, kernel))
         maps = random_maps([64] * 4, [(32, 32), (16, 16), (16, 16), (8, 8)])
         efficient, reference = bfloat16_errors(module, lambda m, x: m(x, (32, 32)), maps)
         assert efficient <= most * reference
@@ -215,14 +215,14 @@ class TestPooledConv2d:
     @given(size=sides(13), pooled_sizes=st.lists(sides(7), min_size=1, max_size=4))
     def test_equals_a_convolution_of_the_map_and_the_resized_pooled_maps(self, reference, size, pooled_sizes):
         """The pooled maps may be coarser or finer than the map."""
-        module = naive.randomised(PooledConv2d(3, 2, len(pooled_sizes), 4))
+        module = naive.randomized(PooledConv2d(3, 2, len(pooled_sizes), 4))
         module.reference = reference
         x, *pooled = random_maps(module.map_channels, [size, *pooled_sizes])
         assert_equal(module(x, pooled), naive.conv(module, naive.resized_cat([x, *pooled], size)))
 
     @pytest.mark.parametrize("size", [(7, 9), (1, 1), (1, 8), (12, 3)])
     def test_reference_and_efficient_agree_with_their_gradients(self, size):
-        module = naive.randomised(PooledConv2d(3, 2, 4, 4))
+        module = naive.randomized(PooledConv2d(3, 2, 4, 4))
         x, *pooled = random_maps(module.map_channels, [size, (1, 1), (2, 2), (3, 3), (6, 6)])
         assert_implementations_agree(module, lambda m: m(x, pooled), [x, *pooled])
 
@@ -248,7 +248,7 @@ class TestPooledConv2d:
     def test_bfloat16_error_is_close_to_that_of_the_reference(self, seed):
         """About 1.28 times that of the reference."""
         torch.manual_seed(seed)
-        module = naive.randomised(PooledConv2d(64, 16, 4, 32))
+        module = naive.randomized(PooledConv2d(64, 16, 4, 32))
         maps = random_maps(module.map_channels, [(33, 33), (1, 1), (2, 2), (3, 3), (6, 6)])
         efficient, reference = bfloat16_errors(module, lambda m, x: m(x[0], x[1:]), maps)
         assert efficient <= 1.5 * reference

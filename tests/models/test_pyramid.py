@@ -24,7 +24,7 @@ contexts = st.sampled_from([2, CHANNELS, 7])
 
 def built(kind, context_channels, levels, kernel=1):
     options = {} if kind is FeaturePyramid else {"kernel_size": kernel}
-    return naive.randomised(kind(context_channels, levels, CHANNELS, **options))
+    return naive.randomized(kind(context_channels, levels, CHANNELS, **options))
 
 
 def inputs(context_channels, context_size, sizes):
@@ -131,7 +131,7 @@ def test_images_of_a_batch_are_independent(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_bfloat16_error_is_close_to_that_of_the_reference(kind):
-    pyramid = naive.randomised(kind(64, 4, 32))
+    pyramid = naive.randomized(kind(64, 4, 32))
     maps = random_maps([64, 32, 32, 32, 32], [(16, 16), (32, 32), (16, 16), (16, 16), (16, 16)])
     efficient, reference = bfloat16_errors(pyramid, lambda m, x: m(x[0], x[1:]), maps)
     assert efficient <= 1.5 * reference

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from gffnet.data.colors import colourise
+from gffnet.data.colors import colorize
 from gffnet.data.dataset import Truth
 from gffnet.data.datasets import open_files
 from gffnet.data.io import as_array, read_image
@@ -121,12 +121,12 @@ def test_panels_and_windows_as_files_of_their_own(contenders, tmp_path):
     assert names == panels | windows
     for number, (_, predictor) in enumerate(contenders, start=1):
         palette = predictor.config.palette
-        expected = colourise(predictor.predict(as_array(read_image(path))), palette)
+        expected = colorize(predictor.predict(as_array(read_image(path))), palette)
         assert np.array_equal(as_array(read_image(tmp_path / f"photo/model{number}.png")), expected)
     assert record["changed"] == 0, "the last model is the first"
 
 
-def test_an_enlarged_window_mixes_no_colours(contenders, tmp_path):
+def test_an_enlarged_window_mixes_no_colors(contenders, tmp_path):
     path = save(tmp_path / "photo.png", tiny.picture(0, 96, 120))
     (record,) = write_comparison(contenders, [path], NOTHING, tmp_path, FigureOptions(insets=1, panels=True))["images"]
     (inset,) = record["insets"]
@@ -194,7 +194,7 @@ def test_without_labels_what_changed_is_marked():
     assert [name for name, _ in of.colors] == ["changed"]
 
 
-def test_the_picture_has_two_colours_on_dark_grey():
+def test_the_picture_has_two_colors_on_dark_grey():
     of = difference(FIRST, LAST, LABELS, 3)
     drawn = of.picture(np.full((1, 6, 3), 200, np.uint8))
     assert (drawn == REFINED).all(-1).tolist() == of.refined.tolist()
@@ -202,9 +202,9 @@ def test_the_picture_has_two_colours_on_dark_grey():
     assert drawn[0, 0].tolist() == [90, 90, 90]
 
 
-def test_the_colours_differ_in_lightness_of_blue_for_those_who_see_no_red_or_green():
+def test_the_colors_differ_in_lightness_of_blue_for_those_who_see_no_red_or_green():
     """Without one kind of cone, red and green fall together: what is left is blue against yellow."""
-    refined, lost = (np.array(colour, int) for colour in (REFINED, LOST))
+    refined, lost = (np.array(color, int) for color in (REFINED, LOST))
     assert refined[2] - lost[2] > 150
     assert lost[:2].mean() - refined[:2].mean() > 40
 
@@ -299,8 +299,8 @@ def test_the_legend_names_classes_and_marks_as_they_are():
     assert {text.get_text() for text in legend.get_texts()[:3]} == set(CLASSES)
     assert "changed" in [text.get_text() for text in figure(labels=False).legends[0].get_texts()]
     seen = pixels(drawn)
-    for colour in (REFINED, LOST):
-        assert (seen == colour).all(-1).sum() > 500
+    for color in (REFINED, LOST):
+        assert (seen == color).all(-1).sum() > 500
 
 
 def test_files_are_what_they_are_called_and_the_same_again():
@@ -324,11 +324,11 @@ def test_the_densest_parts_are_found_densest_first_and_in_the_middle_of_their_wi
     blob(marks, 160, 100, 6)
     found = find_insets(marks, 3)
     assert [inset[2:] for inset in found] == [(50, 100)] * 3
-    for inset, centre in zip(found, ((132, 312), (26, 46), (163, 103)), strict=True):
+    for inset, center in zip(found, ((132, 312), (26, 46), (163, 103)), strict=True):
         middle = (inset.row + inset.height / 2, inset.column + inset.width / 2)
         assert inset.cut(marks).any()
         if inset.column > 0:  # not pushed inside by the border
-            assert middle == pytest.approx(centre, abs=3)
+            assert middle == pytest.approx(center, abs=3)
     assert find_insets(marks, 1) == found[:1]
 
 

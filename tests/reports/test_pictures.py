@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gffnet.data.colors import MARK, colourise
+from gffnet.data.colors import MARK, colorize
 from gffnet.gates.figures import color_table
 from gffnet.reports.pictures import WIDEST, gate_picture, label_picture, marked_picture, photo, share_picture
 
@@ -20,9 +20,9 @@ def decoded(picture, kind="png"):
     return np.asarray(image.convert("RGB"))
 
 
-def test_labels_keep_their_colours_exactly():
+def test_labels_keep_their_colors_exactly():
     labels = np.array([[0, 1], [2, 255]], np.uint8)
-    assert np.array_equal(decoded(label_picture(labels, PALETTE)), colourise(labels, PALETTE))
+    assert np.array_equal(decoded(label_picture(labels, PALETTE)), colorize(labels, PALETTE))
 
 
 def test_gates_are_shown_to_a_64th():

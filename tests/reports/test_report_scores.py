@@ -65,7 +65,7 @@ def test_key_figures_are_the_scores_and_their_gains() -> None:
     assert key_figures({"miou": None}, theirs, "other") == []
 
 
-def test_classes_have_their_colours_and_the_baselines_score() -> None:
+def test_classes_have_their_colors_and_the_baselines_score() -> None:
     ours, theirs = scores(1), scores(8)
     bars = class_bars(ours, theirs, PALETTE)
     assert bars is not None

@@ -10,7 +10,7 @@ from gffnet.errors import UserError
 from gffnet.inference.model_io import save_model
 from gffnet.models.gffnet import SegmentationModel
 from gffnet.models.ops import ConcatConv2d
-from gffnet.training.finetune import initialise_from
+from gffnet.training.finetune import initialize_from
 from tests import tiny
 
 CLASSES = tuple(f"class {i}" for i in range(11))
@@ -33,7 +33,7 @@ def test_backbone_and_context_are_loaded_and_the_rest_is_fresh(tmp_path: Path) -
     source = trained(tmp_path, tiny.PSPNET)
     network = tiny.network(tiny.recipe(tiny.GFFNET), seed=2)
     head = {key: value.clone() for key, value in network.head.state_dict().items()}
-    loaded = initialise_from(tmp_path, network, CLASSES, whole=False)
+    loaded = initialize_from(tmp_path, network, CLASSES, whole=False)
     assert loaded.loaded == ("backbone", "context")
     assert set(loaded.fresh) == {"fusion", "pyramid", "head", "auxiliary head"}
     assert str(loaded) == f"backbone, context; fresh: {', '.join(loaded.fresh)}"
@@ -45,7 +45,7 @@ def test_backbone_and_context_are_loaded_and_the_rest_is_fresh(tmp_path: Path) -
 def test_the_whole_network(tmp_path: Path) -> None:
     source = trained(tmp_path, tiny.GFFNET)
     network = tiny.network(tiny.recipe(tiny.GFFNET), seed=2)
-    loaded = initialise_from(tmp_path, network, CLASSES, whole=True)
+    loaded = initialize_from(tmp_path, network, CLASSES, whole=True)
     assert str(loaded) == "backbone, context, fusion, pyramid, head; fresh: auxiliary head"
     assert equal(network, source)
 
@@ -56,7 +56,7 @@ def test_the_classifier_goes_by_the_names_of_classes(tmp_path: Path) -> None:
     names = ("car", "tree", "road", "pole")
     network = tiny.network(tiny.recipe(tiny.GFFNET), len(names), seed=2)
     before = {key: value.clone() for key, value in network.head.classifier.state_dict().items()}
-    loaded = initialise_from(tmp_path, network, names, whole=True)
+    loaded = initialize_from(tmp_path, network, names, whole=True)
     assert str(loaded) == (
         "backbone, context, fusion, pyramid, head for tree, road; fresh: head for car, pole, auxiliary head"
     )
@@ -74,7 +74,7 @@ def test_a_classifier_of_other_classes_starts_fresh(tmp_path: Path) -> None:
     names = tuple(f"other {i}" for i in range(11))
     network = tiny.network(tiny.recipe(tiny.GFFNET), seed=2)
     before = {key: value.clone() for key, value in network.head.state_dict().items()}
-    loaded = initialise_from(tmp_path, network, names, whole=True)
+    loaded = initialize_from(tmp_path, network, names, whole=True)
     assert loaded.loaded == ("backbone", "context", "fusion", "pyramid")
     assert loaded.fresh[0] == "head for other 0, other 1, other 2, other 3, other 4 and 6 more classes"
     assert all(torch.equal(value, before[key]) for key, value in network.head.state_dict().items())
@@ -83,14 +83,14 @@ def test_a_classifier_of_other_classes_starts_fresh(tmp_path: Path) -> None:
 def test_another_architecture_is_refused(tmp_path: Path) -> None:
     trained(tmp_path, {**tiny.PSPNET, "context": "none"})
     with pytest.raises(UserError, match=r"init_from .*context does not fit"):
-        initialise_from(tmp_path, tiny.network(tiny.recipe(tiny.PSPNET)), CLASSES, whole=False)
+        initialize_from(tmp_path, tiny.network(tiny.recipe(tiny.PSPNET)), CLASSES, whole=False)
     trained(tmp_path / "psp", tiny.PSPNET)
     with pytest.raises(UserError, match=r"fusion does not fit this recipe \(the run has none\)"):
-        initialise_from(tmp_path / "psp", tiny.network(tiny.recipe(tiny.GFFNET)), CLASSES, whole=True)
+        initialize_from(tmp_path / "psp", tiny.network(tiny.recipe(tiny.GFFNET)), CLASSES, whole=True)
     trained(tmp_path / "wide", {**tiny.GFFNET, "dense_pyramid": "none"})
     narrow = tiny.network(tiny.recipe({**tiny.GFFNET, "dense_pyramid": "none"}))
     narrow.head.classifier = ConcatConv2d([64], 11, 1, bias=True)
     with pytest.raises(UserError, match=r"head does not fit this recipe \(it takes \d+ channels instead of 64\)"):
-        initialise_from(tmp_path / "wide", narrow, CLASSES, whole=True)
+        initialize_from(tmp_path / "wide", narrow, CLASSES, whole=True)
     with pytest.raises(UserError, match="does not exist"):
-        initialise_from(tmp_path / "none", tiny.network(tiny.recipe(tiny.PSPNET)), CLASSES, whole=False)
+        initialize_from(tmp_path / "none", tiny.network(tiny.recipe(tiny.PSPNET)), CLASSES, whole=False)

@@ -42,7 +42,7 @@ from gffnet.training.train import (
     overfit_verdict,
     read_recipe,
     spread_subset,
-    synchronise_norms,
+    synchronize_norms,
     train,
 )
 from tests import tiny
@@ -132,7 +132,7 @@ def test_the_record_of_a_resumed_run(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert len(list((out / "tensorboard").iterdir())) == 2
 
 
-def test_a_run_that_initialises_another_replaces_pretrained_weights(
+def test_a_run_that_initializes_another_replaces_pretrained_weights(
     tmp_path: Path, camvid: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are not even fetched."""
@@ -631,11 +631,11 @@ def norms(launch: Launch, **training: Any) -> set[type]:
     of = tiny.recipe(tiny.GFFNET, **training)
     precision = Precision(torch.float32, "for tests")
     task = SegmentationTask(tiny.network(of), tiny.config(of), of.training, precision, 0)
-    synchronise_norms(task, launch)
+    synchronize_norms(task, launch)
     return {type(module) for module in task.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)}
 
 
-def test_norms_are_synchronised_on_gpus_only() -> None:
+def test_norms_are_synchronized_on_gpus_only() -> None:
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     assert norms(Launch(cuda, 2)) == {nn.SyncBatchNorm}
     for launch in (Launch(cuda), Launch(cpu, 2), Launch(cpu)):

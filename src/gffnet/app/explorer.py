@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gffnet.app.session import Prediction, Session, SessionCache, open_session, reduce_image
 from gffnet.app.uploads import MAX_BYTES, read_upload
-from gffnet.data.colors import MARK, colourise, highlight, overlay
+from gffnet.data.colors import MARK, colorize, highlight, overlay
 from gffnet.errors import UserError
 from gffnet.gates.edit import Edits, GateEdit, edit_gates, gate_map
 from gffnet.gates.figures import color_table, gate_colors
@@ -175,7 +175,7 @@ def archive(session: Session, edits: Edits, opacity: float) -> bytes:
     files = {
         "image.png": _png(session.image),
         "labels.png": _png(labels),
-        "colour.png": _png(colourise(labels, palette)),
+        "colour.png": _png(colorize(labels, palette)),
         "overlay.png": _png(overlay(session.image, labels, palette, opacity)),
         "settings.json": json.dumps(_settings(session, edits, prediction, opacity), indent=1).encode(),
     }

@@ -6,7 +6,7 @@ Format:
     `images/{training,validation}/*.jpg` and `annotations/{training,validation}/*.png` (grey; 0 is unlabelled, 1..150
     are the classes). The splits are called train and val here; training and validation are understood as well.
 Classes:
-    150, each called by the first of its names in objectInfo150.txt; the colours are those of color150.mat, in which
+    150, each called by the first of its names in objectInfo150.txt; the colors are those of color150.mat, in which
     road and skyscraper share one. Unlabelled pixels are ignored.
 Licence:
     The annotations are BSD-3; the images are for non-commercial research and education (sceneparsing.csail.mit.edu).
@@ -46,7 +46,7 @@ _CLASSES = Classes.parse(
 _FOLDERS = {"train": "training", "val": "validation"}
 _TREE = "images/{training,validation}/*.jpg and annotations/{training,validation}/*.png"
 _READS = "gffnet reads the SceneParsing challenge release (ADEChallengeData2016.zip); see docs/data.md#ade20k."
-_FULL = f"This is the full ADE20K release, whose masks hold over 3000 classes as colours. {_READS}"
+_FULL = f"This is the full ADE20K release, whose masks hold over 3000 classes as colors. {_READS}"
 
 
 def _splits(root: Path) -> list[str]:

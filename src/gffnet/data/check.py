@@ -743,7 +743,7 @@ def _check_content(
     for split, (samples, complete) in listed.items():
         here = found.of_split(split)
         of_split = [next(ordered) for _ in complete]
-        statistics[split] = _summarise(samples, layout.counts.get(split), of_split, reader.classes.names)
+        statistics[split] = _summarize(samples, layout.counts.get(split), of_split, reader.classes.names)
         _check_images(here, of_split)
         # That 255 occurs where ids are train ids needs no finding of its own.
         _check_labels(here, [each.label for each in of_split], {IGNORE} if converted else set())
@@ -752,7 +752,7 @@ def _check_content(
     return statistics
 
 
-def _summarise(
+def _summarize(
     samples: int, expected: int | None, stats: Sequence[SampleStats], names: tuple[str, ...]
 ) -> SplitStatistics:
     ids: Counter[int] = Counter()
@@ -832,7 +832,7 @@ def _check_labels(found: Findings, labels: Sequence[LabelStats], explained: set[
     unreadable: dict[str, list[LabelStats]] = {"jpeg-mask": [], "colour-mask": [], "label-unreadable": []}
     for label in labels:
         if label.error:
-            jpeg, color = (label.header.format == "JPEG", label.header.colour) if label.header else (False, False)
+            jpeg, color = (label.header.format == "JPEG", label.header.color) if label.header else (False, False)
             unreadable["jpeg-mask" if jpeg else "colour-mask" if color else "label-unreadable"].append(label)
     for code, bad in unreadable.items():
         if bad:

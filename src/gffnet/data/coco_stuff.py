@@ -11,7 +11,7 @@ Format:
 Classes:
     171, in the order of both releases. Release 1.1 counts 182, eleven of them (street sign, hat, shoe, eye glasses,
     plate, mirror, window, desk, door, blender, hair brush: things that COCO planned and never labelled) unused. The
-    colours are those of the release's colour map (cmapThingsStuff.m). Unlabelled pixels are ignored.
+    colors are those of the release's color map (cmapThingsStuff.m). Unlabelled pixels are ignored.
 Licence:
     The annotations are CC BY 4.0; the images are under Flickr's terms of use.
 """

@@ -228,7 +228,7 @@ def guess_classes(masks: Path) -> str:
         files = image_files([masks])
         files = files[:: max(1, len(files) // GUESS_FROM)]
         headers = [read_header(file) for file in files]
-        if any(header is not None and header.colour for header in headers):
+        if any(header is not None and header.color for header in headers):
             return _guess_colors(sorted({int(color) for file in files for color in np.unique(pack(read_colors(file)))}))
         return _guess_ids(sorted({int(value) for file in files for value in np.unique(read_labels(file))}))
     except UserError:

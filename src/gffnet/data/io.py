@@ -47,10 +47,10 @@ def decode_png(content: bytes) -> NDArray[np.uint8] | None:
     if not content.startswith(_SIGNATURE):
         return None
     try:
-        width, height, bits, colour, _, _, interlaced = _HEADER.unpack_from(content, 16)
+        width, height, bits, color, _, _, interlaced = _HEADER.unpack_from(content, 16)
         chunks = list(_chunks(content))
         kinds = {kind for kind, _ in chunks}
-        plain = bits == 8 and colour in {_GREY, _RGB} and not interlaced and kinds.isdisjoint(_CHANGES_PIXELS)
+        plain = bits == 8 and color in {_GREY, _RGB} and not interlaced and kinds.isdisjoint(_CHANGES_PIXELS)
         if not plain or width * height > (Image.MAX_IMAGE_PIXELS or 0):
             return None
         if not kinds <= _NEEDED:
@@ -58,7 +58,7 @@ def decode_png(content: bytes) -> NDArray[np.uint8] | None:
         pixels: NDArray[np.uint8] = imagecodecs.png_decode(content)
     except (struct.error, imagecodecs.PngError, ValueError, MemoryError):
         return None
-    return pixels if pixels.shape == ((height, width) if colour == _GREY else (height, width, 3)) else None
+    return pixels if pixels.shape == ((height, width) if color == _GREY else (height, width, 3)) else None
 
 
 def _chunks(content: bytes) -> Iterator[tuple[bytes, slice]]:
@@ -101,7 +101,7 @@ class Header(NamedTuple):
     """Height and width as stored, before the orientation is applied."""
     orientation: int
     """Of EXIF, 1 if upright or not given."""
-    colour: bool
+    color: bool
     """Whether a pixel is more than one number; a palette index is one."""
     grey: bool
     deep: bool
@@ -115,11 +115,11 @@ def read_header(path: Path) -> Header | None:
             tile = str(image.tile[0].args) if image.tile else ""
             deep = image.mode in _SIXTEEN_BIT | {"I", "F"} or ";16" in tile
             grey = image.mode in _SIXTEEN_BIT | {"1", "L", "LA", "La", "I", "F"}
-            colour = image.mode not in _SIXTEEN_BIT | {"1", "L", "P", "I", "F"}
+            color = image.mode not in _SIXTEEN_BIT | {"1", "L", "P", "I", "F"}
             size = image.height, image.width
             # Pillow decodes all of a PNG to look for an orientation behind its pixels, where hardly any has it.
             stated = image.format != "PNG" or any("exif" in str(key) or "xmp" in str(key) for key in image.info)
-            return Header(image.format or "", size, _orientation(image) if stated else 1, colour, grey, deep)
+            return Header(image.format or "", size, _orientation(image) if stated else 1, color, grey, deep)
     except Exception:  # Pillow's decoders raise nearly every built-in exception on damaged files
         return None
 
@@ -160,7 +160,7 @@ def as_rgb(image: Image.Image, what: str) -> NDArray[np.uint8]:
     if image.mode in {"I", "F"}:
         kind = "float" if image.mode == "F" else "32-bit"
         raise UserError(f"{what}: {kind} samples have no known white level: save it with 8 or 16 bits a channel.")
-    if image.mode in {"RGBa", "La"}:  # colours multiplied by alpha
+    if image.mode in {"RGBa", "La"}:  # colors multiplied by alpha
         image = image.convert({"RGBa": "RGBA", "La": "LA"}[image.mode])
     return np.array(image.convert("RGB"))
 
@@ -169,7 +169,7 @@ def read_labels(path: str | Path) -> NDArray[Any]:
     """The label map as stored, `(H, W)`: palette indices or grey levels; uint8, or int32 where a sample has more bits.
 
     Raises:
-        UserError: the file cannot be read completely, is in colour, has an alpha channel, or is a JPEG.
+        UserError: the file cannot be read completely, is in color, has an alpha channel, or is a JPEG.
     """
     path = Path(path)
     content = _content(path)
@@ -184,8 +184,8 @@ def read_labels(path: str | Path) -> NDArray[Any]:
     if image.mode in _SIXTEEN_BIT or image.mode == "I":
         return np.asarray(image).astype(np.int32)
     raise UserError(
-        f"label map {path}: its pixels are {image.mode}, but colour masks are not id masks: one grey level or palette "
-        "index a pixel is needed. Convert its colours to class ids, or use the data set's id files."
+        f"label map {path}: its pixels are {image.mode}, but color masks are not id masks: one grey level or palette "
+        "index a pixel is needed. Convert its colors to class ids, or use the data set's id files."
     )
 
 

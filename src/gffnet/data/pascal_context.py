@@ -14,8 +14,8 @@ Format:
     maps and lists may lie in either.
 Classes:
     59, in the order of 59_labels.txt whatever the label maps store: the 20 of PASCAL VOC first. Ids of the 459 are
-    matched by name; three names differ between the lists. All other pixels are ignored. The colours are those of
-    PASCAL VOC's colour map, which goes on for ever.
+    matched by name; three names differ between the lists. All other pixels are ignored. The colors are those of
+    PASCAL VOC's color map, which goes on for ever.
 Licence:
     The annotations are free for research; the images are under Flickr's terms of use.
 """

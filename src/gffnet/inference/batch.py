@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gffnet.console import screen, track
-from gffnet.data.colors import colourise, overlay
+from gffnet.data.colors import colorize, overlay
 from gffnet.data.io import EXTENSIONS, as_array, image_files, read_image, write_image, write_labels
 from gffnet.errors import CannotWrite, RunFailed, UserError
 from gffnet.files import atomic_write
@@ -166,7 +166,7 @@ class _Job:
             if result == "labels":
                 write_labels(place, labels)
             elif result == "colour":
-                write_image(place, colourise(labels, self._palette), _PNG_EFFORT)
+                write_image(place, colorize(labels, self._palette), _PNG_EFFORT)
             else:
                 write_image(place, overlay(as_array(image), labels, self._palette), _PNG_EFFORT)
 

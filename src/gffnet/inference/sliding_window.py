@@ -212,7 +212,7 @@ def resize_region(
 
 def source_range(positions: range, source: int, target: int) -> range:
     """Return the positions that `positions` depend on when `source` values are resized to `target`."""
-    low, high, _ = _neighbours((positions[0], positions[-1]), source, target)
+    low, high, _ = _neighbors((positions[0], positions[-1]), source, target)
     return range(int(low[0]), int(high[-1]) + 1)
 
 
@@ -227,13 +227,13 @@ def _resize_axis(x: Tensor, dim: int, origin: int, source: int, target: int, pos
     if dim == 2 and origin == 0 and positions == range(target) and x.shape[dim] == source:
         # Whole rows: equal up to rounding, and faster.
         return F.interpolate(x[None], size=(x.shape[1], target), mode="bilinear", align_corners=False)[0]
-    low, high, fraction = _neighbours(positions, source, target)
+    low, high, fraction = _neighbors(positions, source, target)
     low, high = ((place - origin).to(x.device) for place in (low, high))
     weight = fraction.to(x.dtype).to(x.device).reshape([-1 if axis == dim else 1 for axis in range(3)])
     return torch.lerp(x.index_select(dim, low), x.index_select(dim, high), weight)
 
 
-def _neighbours(positions: Sequence[int], source: int, target: int) -> tuple[Tensor, Tensor, Tensor]:
+def _neighbors(positions: Sequence[int], source: int, target: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return, for each target position, its two source positions and the weight of the second."""
     at = torch.tensor(positions, dtype=torch.float64)
     place = ((at + 0.5) * (source / target) - 0.5).clamp(0, source - 1)

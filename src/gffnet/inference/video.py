@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gffnet.console import track
-from gffnet.data.colors import Palette, colourise, overlay
+from gffnet.data.colors import Palette, colorize, overlay
 from gffnet.data.io import as_tensor, write_labels
 from gffnet.errors import UserError
 from gffnet.files import atomic_file, atomic_folder, atomic_write
@@ -122,7 +122,7 @@ def _writer(result: str, out: Path, name: Path, palette: Palette) -> Iterator[Wr
         return
     with clip(place) as film:
         if result == "colour":
-            yield lambda frame, labels: film.add(colourise(labels, palette), frame)
+            yield lambda frame, labels: film.add(colorize(labels, palette), frame)
         else:
             yield lambda frame, labels: film.add(overlay(frame.image, labels, palette), frame)
 

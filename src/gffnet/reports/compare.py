@@ -27,7 +27,7 @@ from matplotlib.patheffects import withStroke
 from PIL import Image
 from PIL.Image import Resampling
 
-from gffnet.data.colors import MARK, Palette, colourise, highlight
+from gffnet.data.colors import MARK, Palette, colorize, highlight
 from gffnet.data.dataset import Truth
 from gffnet.data.io import write_image
 from gffnet.errors import UserError
@@ -387,12 +387,12 @@ class Comparison:
         """The image, labels if known, predictions, and the differences."""
         panels = [Panel("image", image, flat=False)]
         if labels is not None:
-            panels.append(Panel("ground truth", colourise(labels, self.palette), flat=True))
+            panels.append(Panel("ground truth", colorize(labels, self.palette), flat=True))
         for (name, _), answer in zip(self.models, predicted, strict=True):
             caption = name
             if scores["miou"] and scores["miou"][name] is not None:
                 caption += f"\nmIoU {scores['miou'][name]:.1%}, pixels {scores['pixel_accuracy'][name]:.1%}"
-            panels.append(Panel(caption, colourise(answer, self.palette), flat=True))
+            panels.append(Panel(caption, colorize(answer, self.palette), flat=True))
         over = f"{self.models[-1].name} over {self.models[0].name}" if len(predicted) > 2 else "difference"
         return [*panels, Panel(f"{over}\n{of.caption}", of.picture(image), flat=True)]
 

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Integer, UInt8
 from PIL import Image
 from PIL.Image import Resampling
 
-from gffnet.data.colors import MARK, Palette, colourise, highlight
+from gffnet.data.colors import MARK, Palette, colorize, highlight
 from gffnet.gates.figures import color_table
 
 WIDEST = 640
@@ -38,15 +38,15 @@ def marked_picture(rgb: UInt8[np.ndarray, "h w 3"], mask: Bool[np.ndarray, "h w"
         np.array(_shrunk(Image.fromarray(highlight(rgb, np.zeros_like(mask))), Resampling.LANCZOS, widest))[..., 0] // 4
     )
     cover = np.array(_shrunk(Image.fromarray(mask.astype(np.uint8) * 255), Resampling.BOX, widest))
-    colours = np.repeat(np.arange(256, dtype=np.uint8)[:, None] * 4, 3, axis=1)
-    colours[255] = MARK
-    return _indexed(Image.fromarray(np.where(cover >= 64, np.uint8(255), shades)), colours, Resampling.NEAREST)
+    colors = np.repeat(np.arange(256, dtype=np.uint8)[:, None] * 4, 3, axis=1)
+    colors[255] = MARK
+    return _indexed(Image.fromarray(np.where(cover >= 64, np.uint8(255), shades)), colors, Resampling.NEAREST)
 
 
 def label_picture(labels: Integer[np.ndarray, "h w"], palette: Palette) -> Picture:
     """A label map as PNG with the palette of its classes: sharp edges, few bytes."""
-    colours = colourise(np.arange(256, dtype=np.uint8)[None], palette)[0]
-    return _indexed(Image.fromarray(labels.astype(np.uint8)), colours, Resampling.NEAREST)
+    colors = colorize(np.arange(256, dtype=np.uint8)[None], palette)[0]
+    return _indexed(Image.fromarray(labels.astype(np.uint8)), colors, Resampling.NEAREST)
 
 
 def gate_picture(gate: Float[np.ndarray, "h w"], widest: int = WIDEST) -> Picture:
@@ -62,10 +62,10 @@ def share_picture(shares: Float[np.ndarray, "h w"]) -> Picture:
     return _indexed(Image.fromarray(steps), color_table(), Resampling.NEAREST)
 
 
-def _indexed(image: Image.Image, colours: UInt8[np.ndarray, "256 3"], resampling: Resampling) -> Picture:
+def _indexed(image: Image.Image, colors: UInt8[np.ndarray, "256 3"], resampling: Resampling) -> Picture:
     """A grey image whose levels stand for colours."""
     small = _shrunk(image, resampling)
-    small.putpalette(colours.tobytes())
+    small.putpalette(colors.tobytes())
     return _embedded(small, "PNG", optimize=True)
 
 

@@ -11,7 +11,7 @@ from gffnet.inference.model_io import load_model
 from gffnet.models.gffnet import SegmentationModel
 
 
-class Initialised(NamedTuple):
+class Initialized(NamedTuple):
     """Which parts of a network were initialised from a run, and which have fresh weights."""
 
     loaded: tuple[str, ...]
@@ -23,7 +23,7 @@ class Initialised(NamedTuple):
         return f"{', '.join(self.loaded)}; fresh: {', '.join(self.fresh)}"
 
 
-def initialise_from(run: str | Path, network: SegmentationModel, classes: Sequence[str], whole: bool) -> Initialised:
+def initialize_from(run: str | Path, network: SegmentationModel, classes: Sequence[str], whole: bool) -> Initialized:
     """Load backbone and context of a trained run into `network`, or all of it, strictly.
 
     With `whole`, the classifier's weights are loaded for the classes that the run knows by the same name, in any order;
@@ -57,7 +57,7 @@ def initialise_from(run: str | Path, network: SegmentationModel, classes: Sequen
         if known:
             loaded.append("head" if not new else f"head for {_listed(known)}")
         fresh = [f"head for {_listed(new)}"] if new else []
-    return Initialised(tuple(loaded), (*fresh, "auxiliary head"))
+    return Initialized(tuple(loaded), (*fresh, "auxiliary head"))
 
 
 def _load_classes(

@@ -56,7 +56,7 @@ from gffnet.training.callbacks import (
 )
 from gffnet.training.checkpoint import AtomicCheckpointIO, BestModel, LastCheckpoint
 from gffnet.training.data import SegmentationDataModule
-from gffnet.training.finetune import initialise_from
+from gffnet.training.finetune import initialize_from
 from gffnet.training.losses import class_weights, needs_pixels
 from gffnet.training.run_folder import (
     LAST,
@@ -127,7 +127,7 @@ def train(
     precision = training_precision(recipe, launch.device)
     balance, weights = class_statistics(recipe, data.train)
     task = make_task(recipe, name, data, precision, weights, start)
-    synchronise_norms(task, launch)
+    synchronize_norms(task, launch)
 
     training = recipe.training
     loggers: list[Logger] = [TensorBoard(out, task.config.classes)]
@@ -432,7 +432,7 @@ def make_task(
     network = build_network(recipe.model if pretrained else recipe.model.without_weights(), len(classes.names))
     if init_from is not None and fresh:
         whole = recipe.training.init == "all"
-        log.info("initialised from %s: %s", init_from, initialise_from(init_from, network, classes.names, whole))
+        log.info("initialised from %s: %s", init_from, initialize_from(init_from, network, classes.names, whole))
     config = ModelConfig(
         recipe.model,
         classes.names,
@@ -445,7 +445,7 @@ def make_task(
     return SegmentationTask(network, config, recipe.training, precision, recipe.seed, weights)
 
 
-def synchronise_norms(task: SegmentationTask, launch: Launch) -> None:
+def synchronize_norms(task: SegmentationTask, launch: Launch) -> None:
     """Synchronise batch normalisation over all processes where that is possible; else say so."""
     if launch.world_size == 1 or task.training_recipe.freeze_norms:
         return

@@ -12,7 +12,7 @@ from gffnet.data.coco_stuff import COCOStuff10k
 from gffnet.data.dataset import Dataset
 from gffnet.data.folder import Folder
 from gffnet.data.pascal_context import PascalContext
-from tests.data.fuzz.masks import colour_tree
+from tests.data.fuzz.masks import color_tree
 from tests.data.fuzz.target import Target, heads, same
 from tests.data.trees import (
     camvid_tree,
@@ -90,8 +90,8 @@ def classes_of_ids(root: Path) -> Target:
     )
 
 
-def classes_of_colours(root: Path) -> Target:
-    return classes_yaml(root, (colour_tree(root) / "classes.yaml").read_text())
+def classes_of_colors(root: Path) -> Target:
+    return classes_yaml(root, (color_tree(root) / "classes.yaml").read_text())
 
 
 def classes_yaml(root: Path, text: str) -> Target:
@@ -111,7 +111,7 @@ def classes_yaml(root: Path, text: str) -> Target:
 
 
 def by_yaml(text: str) -> tuple[tuple[str, ...], Callable[[object], int]]:
-    """The names of the classes, and what becomes of an id or a colour, as `classes.yaml` says it."""
+    """The names of the classes, and what becomes of an id or a color, as `classes.yaml` says it."""
     said = yaml.safe_load(text)
     listed = [item if isinstance(item, dict) else {"name": item} for item in said["classes"]]
     key = "color" if said.get("masks") == "colors" else "id"
@@ -124,5 +124,5 @@ def by_yaml(text: str) -> tuple[tuple[str, ...], Callable[[object], int]]:
 
 
 def number(stored: object) -> object:
-    """A colour as a list; an id as it is."""
+    """A color as a list; an id as it is."""
     return list(bytes.fromhex(stored[1:])) if isinstance(stored, str) else stored

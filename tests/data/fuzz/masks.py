@@ -64,25 +64,25 @@ def palette_mask(root: Path) -> Target:
     return png_mask(root, dataset)
 
 
-COLOURS = np.array([[128, 64, 128], [153, 153, 153], [220, 220, 0]], np.uint8)
+COLORS = np.array([[128, 64, 128], [153, 153, 153], [220, 220, 0]], np.uint8)
 
 
-def colour_tree(root: Path) -> Path:
-    listed = "".join(f"  - {{name: c{i}, color: {colour.tolist()}}}\n" for i, colour in enumerate(COLOURS))
+def color_tree(root: Path) -> Path:
+    listed = "".join(f"  - {{name: c{i}, color: {color.tolist()}}}\n" for i, color in enumerate(COLORS))
     for mask in folder_tree(root).glob("masks/**/*.png"):
-        save(mask, COLOURS[np.asarray(Image.open(mask))])
+        save(mask, COLORS[np.asarray(Image.open(mask))])
     (root / "classes.yaml").write_text(f"masks: colors\nclasses:\n{listed}ignore: [[0, 0, 0]]\n")
     return root
 
 
-def colour_mask(root: Path) -> Target:
-    return png_mask(root, Folder(colour_tree(root), "train"))
+def color_mask(root: Path) -> Target:
+    return png_mask(root, Folder(color_tree(root), "train"))
 
 
-def palette_of_colours(root: Path) -> Target:
-    dataset = Folder(colour_tree(root), "train")
+def palette_of_colors(root: Path) -> Target:
+    dataset = Folder(color_tree(root), "train")
     image = Image.fromarray(ids(0, 3)).convert("P")
-    image.putpalette(COLOURS.tobytes())
+    image.putpalette(COLORS.tobytes())
     image.save(dataset.files[0][1])
     return png_mask(root, dataset)
 
