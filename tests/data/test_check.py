@@ -31,12 +31,11 @@ from gffnet.data.check import (
     check_releases,
     next_steps,
     print_result,
-    rare_classes,
     read_samples,
     split_error,
 )
 from gffnet.data.cityscapes import Cityscapes
-from gffnet.data.dataset import IGNORE, Classes, Dataset, LabelTable, identity
+from gffnet.data.dataset import IGNORE, Dataset, LabelTable, identity
 from gffnet.data.folder import Folder
 from gffnet.errors import RunFailed, UserError
 from gffnet.recipe import load_recipe
@@ -689,8 +688,8 @@ def test_label_maps_of_two_releases() -> None:
 @pytest.mark.parametrize(("samples", "code"), [(20, "classes-mostly-absent"), (19, "class-absent")])
 def test_most_classes_never_occur(samples: int, code: str) -> None:
     """An error where there are enough samples to have them."""
-    classes, found = Classes(tuple("abcdefghijklmnopqrst"), ((0, 0, 0),) * 20), Findings(Path(), "val")
-    check_absent(found, [1, 2, *[0] * 18], samples, classes)
+    found = Findings(Path(), "val")
+    check_absent(found, [1, 2, *[0] * 18], samples, "abcdefghijklmnopqrst")
     (finding,) = found.items
     assert finding.code == code
     assert finding.message == "classes that never occur: 18 of 20: c, d, e, f, g, h, i, j, k, l, m, n and 6 more."
@@ -817,9 +816,9 @@ def test_statistics_of_a_split(tmp_path: Path) -> None:
 
 def test_files_are_named_below_the_root_and_counted() -> None:
     found = Findings(Path("data"), "val")
-    found.add_files("empty-file", [], 7)
+    found.add("empty-file", [], 7)
     assert found.items == []
-    found.add_files("empty-file", [Path(f"data/val/{i}.png") for i in range(30)], 40, "zero bytes")
+    found.add("empty-file", [Path(f"data/val/{i}.png") for i in range(30)], 40, "zero bytes")
     (finding,) = found.items
     assert finding.message == "empty files: 30 of 40, the first val/0.png (zero bytes)."
     assert finding.count == 30
@@ -910,12 +909,10 @@ def test_sound_data_are_to_be_trained_on() -> None:
 
 def test_rare_classes_are_to_be_shown_more_often() -> None:
     """Of four classes an even share is 25 %, a tenth of it 2.5 %."""
-    few = result_of((6000, 3500, 260, 240))
-    assert rare_classes(few.splits["train"]) == {"d": 0.024}
-    rare, train = next_steps(few)
+    rare, train = next_steps(result_of((6000, 3500, 260, 240)))
     assert rare.startswith("rare: d 2.4 % of the labelled pixels; with training.class_balance=0.5, half of the crops")
     assert train == f"{TRAIN} --set training.class_balance=0.5"
-    assert rare_classes(result_of((6000, 3500, 250, 0)).splits["train"]) == {}  # what never occurs cannot be shown
+    assert next_steps(result_of((6000, 3500, 250, 0))) == [TRAIN]  # what never occurs cannot be shown
     arguments = make_parser().parse_args(shlex.split(train.removeprefix("train on it: gffnet ")))
     assert arguments.root == Path("my data")
     assert load_recipe(arguments.recipe, arguments.set).training.class_balance == 0.5

@@ -13,20 +13,20 @@ import hashlib
 import shlex
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
+from math import prod
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
 from gffnet.console import DASH, make_table, percent
-from gffnet.data.dataset import IGNORE, Classes, Dataset, Files, LabelTable, Layout
+from gffnet.data.dataset import IGNORE, Dataset, Files, LabelTable, Layout
 from gffnet.data.datasets import DATASETS
 from gffnet.data.io import EXTENSIONS, Header, as_array, read_header, read_image
 from gffnet.errors import RunFailed, UserError
@@ -192,8 +192,8 @@ _MAX_IDS, _MAX_CLASSES = 8, 12
 _SPLIT_ORDER = ("train", "val", "test")
 _EXPECTED_SPLITS = ("train", "val")
 """Of a data set without official splits."""
-_BATCH = 8
-"""Samples that a worker process is given at once."""
+_FEW = 8
+"""Samples that are read in this process: too few to be worth the start of others."""
 
 
 @dataclass(frozen=True)
@@ -213,11 +213,9 @@ class Finding:
 
     @property
     def severity(self) -> Severity:
-        """The severity of its code."""
         return FINDINGS[self.code].severity
 
     def to_json(self) -> dict[str, Any]:
-        """The finding as plain values."""
         return {"severity": self.severity, **asdict(self)}
 
 
@@ -237,24 +235,29 @@ class Findings:
         """A path relative to the root, where it is below it."""
         return file.relative_to(self.root).as_posix() if file.is_relative_to(self.root) else str(file)
 
-    def add(self, code: str, count: int = 1, **values: object) -> None:
-        """Add a finding that concerns no particular file; `values` fill in the templates."""
-        cause, remedy = self._texts(code, values)
-        self.items.append(Finding(code, self.split, f"{cause.rstrip('.')}.", remedy, count=count))
+    def add(
+        self,
+        code: str,
+        files: Sequence[Path] | None = None,
+        total: int = 0,
+        detail: str = "",
+        count: int = 1,
+        **values: object,
+    ) -> None:
+        """Add `cause.`, or, with `files`, `cause: 2 of {total}, the first FILE (detail).`, unless they are empty.
 
-    def add_files(self, code: str, files: Sequence[Path], total: int, detail: str = "", **values: object) -> None:
-        """Add the finding `cause: 2 of {total}, the first FILE (detail)`, if there are such files."""
-        if not files:
+        `values` fill in the templates; `count` is how many things it concerns, where these are no files.
+        """
+        if files is not None and not files:
             return
-        cause, remedy = self._texts(code, values)
-        first = f"{'the first ' if len(files) > 1 else ''}{self.relative(files[0])}{f' ({detail})' if detail else ''}"
-        message = f"{cause}: {len(files)} of {total}, {first}."
-        named = tuple(self.relative(file) for file in files[:MAX_FILES])
-        self.items.append(Finding(code, self.split, message, remedy, named, len(files)))
-
-    def _texts(self, code: str, values: dict[str, object]) -> tuple[str, str]:
         values = {"root": self.root, "split": self.split, **values}
-        return FINDINGS[code].cause.format(**values), FINDINGS[code].remedy.format(**values)
+        message = FINDINGS[code].cause.format(**values).rstrip(".")
+        named = tuple(self.relative(file) for file in (files or ())[:MAX_FILES])
+        if files:
+            first = f"{'the first ' if len(files) > 1 else ''}{named[0]}{f' ({detail})' if detail else ''}"
+            message, count = f"{message}: {len(files)} of {total}, {first}", len(files)
+        remedy = FINDINGS[code].remedy.format(**values)
+        self.items.append(Finding(code, self.split, f"{message}.", remedy, named, count))
 
 
 @dataclass(frozen=True)
@@ -288,7 +291,6 @@ class SplitStatistics:
         return self.pixels[label] / max(1, sum(self.pixels))
 
     def to_json(self) -> dict[str, Any]:
-        """The statistics as plain values."""
         low, median, high = self.sizes or (None, None, None)
         return {
             "samples": self.samples,
@@ -334,7 +336,6 @@ class CheckResult:
         return f"data set {self.dataset!r} at {self.root}: {found or 'nothing wrong'}{advice}"
 
     def to_json(self) -> dict[str, Any]:
-        """The result as plain values."""
         return {
             "dataset": self.dataset,
             "root": str(self.root),
@@ -374,15 +375,13 @@ def check_dataset(
     read = 0
     if opened := _open(found, layout):
         present, reader = opened
-        chosen = present if split is None else _chosen(layout, root, split, present)
+        chosen = _choose_splits(found, layout, present, split)
         listed = {each: _list_split(found.of_split(each), layout, each) for each in chosen}
         complete = [pair for _, files in listed.values() for pair in files]
         if layout.other_release(root) and not complete:
             found.items.clear()
             _add_other_data_set(found, layout)
         else:
-            if split is None:
-                _check_splits(found, layout, present)
             _check_duplicates(found, {each: files for each, (_, files) in listed.items()})
             stats = read_samples(reader, complete, workers, progress)
             statistics = _check_content(found, layout, reader, listed, stats)
@@ -424,25 +423,23 @@ def _add_other_data_set(found: Findings, layout: Layout) -> None:
     found.add("not-this-data-set", cause=cause, remedy=remedy)
 
 
-def _chosen(layout: Layout, root: Path, split: str, present: Sequence[str]) -> list[str]:
-    """The splits in `a+b`, each once. Raises `UserError` if one is not there."""
+def _choose_splits(found: Findings, layout: Layout, present: Sequence[str], split: str | None) -> list[str]:
+    """The splits in `a+b`, each once, or all, after adding those that are missing. Raises `UserError`."""
+    if split is None:
+        official = layout.counts or _EXPECTED_SPLITS
+        for each in official:
+            if each not in present:
+                # Where there is a val split, only `submit` needs the test split.
+                code = "test-missing" if each == "test" and "val" in official else "split-missing"
+                found.of_split(each).add(code, present=", ".join(present), remedy=layout.remedy)
+        return list(present)
     names = list(dict.fromkeys(split.split("+")))
-    for each in names:
-        if each not in present:
-            raise UserError(
-                f"data set {layout.name!r} at {root}: split {each!r} is not there. Pass one of {', '.join(present)}, "
-                "or no --split for all."
-            )
+    if missing := [each for each in names if each not in present]:
+        raise UserError(
+            f"data set {layout.name!r} at {found.root}: split {missing[0]!r} is not there. Pass one of "
+            f"{', '.join(present)}, or no --split for all."
+        )
     return names
-
-
-def _check_splits(found: Findings, layout: Layout, present: Sequence[str]) -> None:
-    official = layout.counts or _EXPECTED_SPLITS
-    for split in official:
-        if split not in present:
-            # Where there is a val split, only `submit` needs the test split.
-            code = "test-missing" if split == "test" and "val" in official else "split-missing"
-            found.of_split(split).add(code, present=", ".join(present), remedy=layout.remedy)
 
 
 # The files of a split.
@@ -475,12 +472,12 @@ def _list_split(found: Findings, layout: Layout, split: str) -> tuple[int, Files
         )
         found.add("count", samples=samples, official=official, remedy=remedy)
     repeated = [image for image, times in Counter(image for image, _ in listed).items() if times > 1]
-    found.add_files("listed-twice", repeated, len(listed))
+    found.add("listed-twice", repeated, len(listed))
 
     used = {label for _, label in unique}
     lone = [file for file in (layout.label_files(found.root, split) if layout.label_files else []) if file not in used]
-    found.add_files("junk-sample", [image for image, _ in unique if _is_junk(image)], len(unique))
-    found.add_files("junk-file", [label for label in lone if _is_junk(label)], len(unique))
+    found.add("junk-sample", [image for image, _ in unique if _is_junk(image)], len(unique))
+    found.add("junk-file", [label for label in lone if _is_junk(label)], len(unique))
 
     sizes = {file: _bytes(file) for pair in pairs for file in pair}
     images_in = cache(_images_by_stem)
@@ -491,12 +488,12 @@ def _list_split(found: Findings, layout: Layout, split: str) -> tuple[int, Files
     if instead:
         detail = f"expected {next(iter(instead)).name}"
         cause = "files under another name than expected"
-        found.add_files("name-mismatch", list(instead.values()), samples, detail, cause=cause)
+        found.add("name-mismatch", list(instead.values()), samples, detail, cause=cause)
     missing = {file for file, size in sizes.items() if size is None and file not in instead}
-    found.add_files("image-missing", [image for image, _ in pairs if image in missing], samples)
+    found.add("image-missing", [image for image, _ in pairs if image in missing], samples)
     missing_labels = [label for image, label in pairs if label in missing and image not in missing]
-    found.add_files("label-missing", missing_labels, samples)
-    found.add_files("empty-file", [file for file, size in sizes.items() if size == 0], len(sizes))
+    found.add("label-missing", missing_labels, samples)
+    found.add("empty-file", [file for file, size in sizes.items() if size == 0], len(sizes))
 
     known = set(instead.values())
     _check_lone_labels(found, pairs, [file for file in lone if file not in known and not _is_junk(file)], images_in)
@@ -519,9 +516,9 @@ def _check_lone_labels(
         near = (each for folder in folders for each in images_in(folder).get(stem, []) if each not in used)
         (unused if (its_image := next(near, None)) else without).append(its_image or file)
     misnamed = [file for file in unused if file.suffix != image.suffix]
-    found.add_files("name-mismatch", misnamed, len(pairs), cause=f"images that do not end in {image.suffix}")
-    found.add_files("not-listed", [file for file in unused if file.suffix == image.suffix], len(pairs))
-    found.add_files("label-without-image", without, len(pairs))
+    found.add("name-mismatch", misnamed, len(pairs), cause=f"images that do not end in {image.suffix}")
+    found.add("not-listed", [file for file in unused if file.suffix == image.suffix], len(pairs))
+    found.add("label-without-image", without, len(pairs))
 
 
 def _images_by_stem(folder: Path) -> dict[str, list[Path]]:
@@ -553,33 +550,25 @@ def _check_duplicates(found: Findings, splits: dict[str, Files]) -> None:
         for image in dict.fromkeys(image for image, _ in files):
             names[image].append(split)
     shared = [image for image, those in names.items() if len(those) > 1]
-    found.add_files("split-leak", shared, len(names), " and ".join(names[shared[0]]) if shared else "")
-    within: list[list[Path]] = []
-    across: list[list[Path]] = []
-    for group in _equal_files(names):
-        (within if len({name for image in group for name in names[image]}) == 1 else across).append(group)
-    for code, copies in (("identical-across-splits", across), ("identical-images", within)):
-        detail = f"the same as {found.relative(copies[0][1])}" if copies else ""
-        found.add_files(code, [group[0] for group in copies], len(names), detail)
-
-
-def _equal_files(files: Iterable[Path]) -> list[list[Path]]:
-    """Groups of two or more files of equal content."""
-    sizes = {file: file.stat().st_size for file in files}
-    times = Counter(sizes.values())
-    by_content: dict[bytes, list[Path]] = defaultdict(list)
-    for file, size in sizes.items():
-        if times[size] > 1:
-            by_content[_digest(file)].append(file)
-    return [group for group in by_content.values() if len(group) > 1]
-
-
-def _digest(file: Path) -> bytes:
-    try:
-        with file.open("rb") as content:
-            return hashlib.file_digest(content, lambda: hashlib.blake2b(digest_size=16)).digest()
-    except OSError:  # found again where it is decoded
-        return str(file).encode()
+    found.add("split-leak", shared, len(names), " and ".join(names[shared[0]]) if shared else "")
+    sizes = {image: image.stat().st_size for image in names}
+    frequent = Counter(sizes.values())
+    equal: dict[tuple[int, bytes], list[Path]] = defaultdict(list)
+    for image, size in sizes.items():
+        if frequent[size] > 1:
+            try:
+                with image.open("rb") as content:
+                    equal[size, hashlib.file_digest(content, "blake2b").digest()].append(image)
+            except OSError:  # reported where it is decoded
+                continue
+    copies: dict[str, list[list[Path]]] = {"identical-across-splits": [], "identical-images": []}
+    for group in equal.values():
+        if len(group) > 1:
+            across = len({name for image in group for name in names[image]}) > 1
+            copies["identical-across-splits" if across else "identical-images"].append(group)
+    for code, groups in copies.items():
+        detail = f"the same as {found.relative(groups[0][1])}" if groups else ""
+        found.add(code, [group[0] for group in groups], len(names), detail)
 
 
 def split_error(error: str, file: Path | None = None) -> tuple[str, str]:
@@ -650,18 +639,15 @@ def read_samples(
     Raises:
         RunFailed: a process died.
     """
-    batches = [(start, files[start : start + _BATCH]) for start in range(0, len(files), _BATCH)]
-    waiting, found = dict(batches), dict[int, SampleStats]()
-    workers = 1 if len(batches) < 2 else workers  # too few to be worth the start of processes
+    found: dict[int, SampleStats] = {}
+    workers = 1 if len(files) <= _FEW else workers
     try:
-        for start, stats in in_processes(partial(_read_batch, reader), batches, workers):
-            del waiting[start]
-            for number, each in enumerate(stats, start):
-                found[number] = each
-                if progress:
-                    progress(len(found), len(files))
+        for number, stats in in_processes(partial(_read_sample, reader, files), range(len(files)), workers):
+            found[number] = stats
+            if progress:
+                progress(len(found), len(files))
     except RunFailed:
-        first = next(iter(waiting.values()))[0][0]
+        first = next(image for number, (image, _) in enumerate(files) if number not in found)
         raise RunFailed(
             f"a process that read the files died at {first} or a file after it: it was killed, or ran out of memory. "
             "Free memory or pass --workers 1, and run the same command again."
@@ -669,9 +655,9 @@ def read_samples(
     return [found[number] for number in range(len(files))]
 
 
-def _read_batch(reader: Dataset, batch: tuple[int, Files]) -> tuple[int, list[SampleStats]]:
-    start, files = batch
-    return start, [SampleStats(_read_image(image), _read_labels(reader, label)) for image, label in files]
+def _read_sample(reader: Dataset, files: Files, number: int) -> tuple[int, SampleStats]:
+    image, label = files[number]
+    return number, SampleStats(_read_image(image), _read_labels(reader, label))
 
 
 def _read_image(file: Path) -> ImageStats:
@@ -692,36 +678,25 @@ def _read_labels(reader: Dataset, file: Path) -> LabelStats:
         ids, table = reader.read_ids(file)
     except UserError as error:
         return LabelStats(file, header, error=str(error))
-    values, counts = _count(ids)
+    if ids.dtype == np.uint8 or (ids.min() >= 0 and ids.max() <= np.iinfo(np.uint16).max):
+        counts = np.bincount(ids.ravel())  # many times faster than np.unique
+        values = np.flatnonzero(counts)
+        counts = counts[values]
+    else:
+        values, counts = np.unique(ids, return_counts=True)
     known = table.known(values)
     classes: Counter[int] = Counter()
     if known.any():
         for train_id, count in zip(table(values[known][None], file)[0].tolist(), counts[known].tolist(), strict=True):
             classes[train_id] += count
+    pixels = dict(zip(values.tolist(), counts.tolist(), strict=True))
+    unknown = {value: pixels[value] for value in values[~known].tolist()}
     first = None
-    if not known.all():
+    if unknown:
         row, column = map(int, np.argwhere(~table.known(ids))[0])
         first = int(ids[row, column]), row, column
-    return LabelStats(
-        file,
-        header,
-        size=(ids.shape[0], ids.shape[1]),
-        ids=dict(zip(values.tolist(), counts.tolist(), strict=True)),
-        classes=dict(classes),
-        unknown=dict(zip(values[~known].tolist(), counts[~known].tolist(), strict=True)),
-        first_unknown=first,
-        legal=table.legal,
-        hint=table.hint,
-    )
-
-
-def _count(ids: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The ids of a map, and how many pixels have each."""
-    if ids.dtype != np.uint8 and (ids.min() < 0 or ids.max() > np.iinfo(np.uint16).max):
-        return np.unique(ids, return_counts=True)
-    counts = np.bincount(ids.ravel())
-    values = np.flatnonzero(counts)
-    return values, counts[values]
+    size = ids.shape[0], ids.shape[1]
+    return LabelStats(file, header, size, pixels, dict(classes), unknown, first, table.legal, table.hint)
 
 
 # What the samples show: per split, and over all of them.
@@ -734,8 +709,9 @@ def _check_content(
     labels = [each.label for each in stats]
     readable = next((label.file for label in labels if not label.error), None)
     table = reader.read_ids(readable)[1] if readable else reader.table
+    names = reader.classes.names
     before = len(found.items)
-    check_ids(found, labels, table, len(reader.classes.names))
+    check_ids(found, labels, table, len(names))
     converted = len(found.items) > before
     check_releases(found, labels)
     statistics = {}
@@ -743,83 +719,66 @@ def _check_content(
     for split, (samples, complete) in listed.items():
         here = found.of_split(split)
         of_split = [next(ordered) for _ in complete]
-        statistics[split] = _summarize(samples, layout.counts.get(split), of_split, reader.classes.names)
-        _check_images(here, of_split)
+        ids, pixels, images = Counter[int](), Counter[int](), Counter[int]()
+        for _, label in of_split:
+            ids.update(label.ids)
+            pixels.update(label.classes)
+            images.update(label.classes.keys())
+        sizes = sorted((size for image, _ in of_split if (size := image.size)), key=lambda size: (prod(size), size))
+        statistics[split] = SplitStatistics(
+            samples,
+            layout.counts.get(split),
+            sizes=(sizes[0], sizes[len(sizes) // 2], sizes[-1]) if sizes else None,
+            distinct_sizes=len(set(sizes)),
+            names=names,
+            pixels=tuple(pixels[label] for label in range(len(names))),
+            images=tuple(images[label] for label in range(len(names))),
+            ignored=pixels[IGNORE],
+            ids=dict(ids),
+        )
+        _check_images(here, of_split, statistics[split].sizes)
         # That 255 occurs where ids are train ids needs no finding of its own.
         _check_labels(here, [each.label for each in of_split], {IGNORE} if converted else set())
         if not converted:
-            check_absent(here, statistics[split].pixels, len(of_split), reader.classes)
+            check_absent(here, statistics[split].pixels, len(of_split), names)
     return statistics
 
 
-def _summarize(
-    samples: int, expected: int | None, stats: Sequence[SampleStats], names: tuple[str, ...]
-) -> SplitStatistics:
-    ids: Counter[int] = Counter()
-    pixels: Counter[int] = Counter()
-    images: Counter[int] = Counter()
-    for each in stats:
-        ids.update(each.label.ids)
-        pixels.update(each.label.classes)
-        images.update(each.label.classes.keys())
-    sizes = sorted((each.image.size for each in stats if each.image.size), key=lambda size: (size[0] * size[1], size))
-    return SplitStatistics(
-        samples,
-        expected,
-        sizes=(sizes[0], sizes[len(sizes) // 2], sizes[-1]) if sizes else None,
-        distinct_sizes=len(set(sizes)),
-        names=names,
-        pixels=tuple(pixels[label] for label in range(len(names))),
-        images=tuple(images[label] for label in range(len(names))),
-        ignored=pixels[IGNORE],
-        ids=dict(ids),
-    )
-
-
-def _check_images(found: Findings, stats: Sequence[SampleStats]) -> None:
+def _check_images(found: Findings, stats: Sequence[SampleStats], sizes: tuple[Size, Size, Size] | None) -> None:
+    """Add what images show; `sizes`: the smallest, the median and the largest."""
     total = len(stats)
     unreadable = [image for image, _ in stats if image.error]
     cause, remedy = split_error(unreadable[0].error, unreadable[0].file) if unreadable else ("", "")
-    found.add_files("image-unreadable", [image.file for image in unreadable], total, cause, remedy=remedy)
+    found.add("image-unreadable", [image.file for image in unreadable], total, cause, remedy=remedy)
 
-    differ = [each for each in stats if _sizes_differ(each)]
-    rotated = [each for each in differ if _fits_as_stored(each)]
-    scaled = [each for each in differ if not _fits_as_stored(each)]
-    for code, samples in (("size-mismatch", scaled), ("rotated-image", rotated)):
+    oriented: list[Path] = []
+    differ: dict[str, list[SampleStats]] = {"size-mismatch": [], "rotated-image": []}
+    for sample in stats:
+        image, label = sample
+        orientation = image.header.orientation if image.header else 1
+        if image.size and label.size and image.size != label.size:
+            fits_as_stored = orientation in _TRANSPOSED and image.header and image.header.size == label.size
+            differ["rotated-image" if fits_as_stored else "size-mismatch"].append(sample)
+        elif image.size and orientation != 1:
+            oriented.append(image.file)
+    for code, samples in differ.items():
         detail = ""
         if samples:
             image, label = samples[0]
             detail = f"{_text(image.size)}, but {found.relative(label.file)} is {_text(label.size)}; height x width"
-        found.add_files(code, [each.image.file for each in samples], total, detail)
-    oriented = [
-        each.image.file
-        for each in stats
-        if each.image.header and each.image.header.orientation != 1 and each.image.size and not _sizes_differ(each)
-    ]
-    found.add_files("exif-orientation", oriented, total)
+        found.add(code, [each.image.file for each in samples], total, detail)
+    found.add("exif-orientation", oriented, total)
 
-    images = [each.image for each in stats if each.image.size]
+    images = [image for image, _ in stats if image.size]
     small = [image for image in images if min(image.size or ()) < SMALLEST]
     detail = _text(small[0].size) if small else ""
-    found.add_files("small-image", [image.file for image in small], total, detail, smallest=SMALLEST)
-    by_area = sorted((size[0] * size[1], size, image.file) for image in images if (size := image.size))
-    if by_area and by_area[-1][0] >= _SIZE_RATIO * by_area[0][0]:
-        low, median, high = (_text(by_area[at][1]) for at in (0, len(by_area) // 2, -1))
-        found.add_files("sizes-vary", [by_area[0][2]], len(images), low=low, median=median, high=high)
-    found.add_files("grey-image", [image.file for image in images if image.grey], total)
-    found.add_files("deep-image", [image.file for image in images if image.header and image.header.deep], total)
-
-
-def _sizes_differ(sample: SampleStats) -> bool:
-    """Whether image and label map differ in size, as far as both can be read."""
-    image, label = sample.image.size, sample.label.size
-    return image is not None and label is not None and image != label
-
-
-def _fits_as_stored(sample: SampleStats) -> bool:
-    """Whether a label map fits the pixels of an image as stored, but not as rotated by its EXIF orientation."""
-    header = sample.image.header
-    return header is not None and header.orientation in _TRANSPOSED and header.size == sample.label.size
+    found.add("small-image", [image.file for image in small], total, detail, smallest=SMALLEST)
+    if sizes and prod(sizes[2]) >= _SIZE_RATIO * prod(sizes[0]):
+        low, median, high = map(_text, sizes)
+        smallest = min(image.file for image in images if image.size == sizes[0])
+        found.add("sizes-vary", [smallest], len(images), low=low, median=median, high=high)
+    found.add("grey-image", [image.file for image in images if image.grey], total)
+    found.add("deep-image", [image.file for image in images if image.header and image.header.deep], total)
 
 
 def _text(size: Size | None) -> str:
@@ -835,39 +794,32 @@ def _check_labels(found: Findings, labels: Sequence[LabelStats], explained: set[
             jpeg, color = (label.header.format == "JPEG", label.header.color) if label.header else (False, False)
             unreadable["jpeg-mask" if jpeg else "colour-mask" if color else "label-unreadable"].append(label)
     for code, bad in unreadable.items():
-        if bad:
-            cause, remedy = split_error(bad[0].error, bad[0].file)
-            found.add_files(code, [label.file for label in bad], total, cause, remedy=remedy)
-    found.add_files("binary-mask", [label.file for label in labels if label.binary], total)
-    _check_unknown_ids(found, labels, explained)
-    readable = [label for label in labels if not label.error]
-    ignored = [label.file for label in readable if label.first_unknown is None and set(label.classes) <= {IGNORE}]
-    if len(ignored) < len(readable):
-        found.add_files("unlabelled-map", ignored, total)
-    else:
-        found.add_files("dummy-labels" if found.split == "test" else "unlabelled-split", ignored, total)
-    found.add_files("deep-mask", [label.file for label in readable if label.header and label.header.deep], total)
+        cause, remedy = split_error(bad[0].error, bad[0].file) if bad else ("", "")
+        found.add(code, [label.file for label in bad], total, cause, remedy=remedy)
+    found.add("binary-mask", [label.file for label in labels if label.binary], total)
 
-
-def _check_unknown_ids(found: Findings, labels: Sequence[LabelStats], explained: set[int]) -> None:
     bad = [label for label in labels if label.first_unknown and not label.binary]
     pixels: Counter[int] = Counter()
     for label in bad:
         pixels.update(label.unknown)
-    if set(pixels) <= explained:
-        return
-    value, row, column = bad[0].first_unknown or (0, 0, 0)
-    values = ", ".join(f"{value} ({count} px)" for value, count in sorted(pixels.items())[:_MAX_IDS])
-    more = f" and {len(pixels) - _MAX_IDS} more" if len(pixels) > _MAX_IDS else ""
-    found.add_files(
-        "unknown-label",
-        [label.file for label in bad],
-        len(labels),
-        f"{value} at row {row}, column {column}",
-        legal=bad[0].legal,
-        values=f"{values}{more}",
-        remedy=f"{_sentence(bad[0].hint)}.",
-    )
+    if not set(pixels) <= explained:
+        value, row, column = bad[0].first_unknown or (0, 0, 0)
+        more = f" and {len(pixels) - _MAX_IDS} more" if len(pixels) > _MAX_IDS else ""
+        found.add(
+            "unknown-label",
+            [label.file for label in bad],
+            total,
+            f"{value} at row {row}, column {column}",
+            legal=bad[0].legal,
+            values=", ".join(f"{value} ({count} px)" for value, count in sorted(pixels.items())[:_MAX_IDS]) + more,
+            remedy=f"{_sentence(bad[0].hint)}.",
+        )
+
+    readable = [label for label in labels if not label.error]
+    ignored = [label.file for label in readable if label.first_unknown is None and set(label.classes) <= {IGNORE}]
+    everywhere = "dummy-labels" if found.split == "test" else "unlabelled-split"
+    found.add("unlabelled-map" if len(ignored) < len(readable) else everywhere, ignored, total)
+    found.add("deep-mask", [label.file for label in readable if label.header and label.header.deep], total)
 
 
 def check_ids(found: Findings, labels: Sequence[LabelStats], table: LabelTable, classes: int) -> None:
@@ -884,7 +836,7 @@ def check_ids(found: Findings, labels: Sequence[LabelStats], table: LabelTable, 
     meant = {stored: label for stored, label in zip(legal.tolist(), train_ids, strict=True) if label != IGNORE}
     if seen <= {0, IGNORE}:
         if IGNORE not in meant and seen == {0, IGNORE} and classes > 1:
-            found.add_files("binary-mask", files, len(files))
+            found.add("binary-mask", files, len(files))
         return
     beyond = {stored for stored in meant if stored >= classes}
     if not beyond or seen & beyond or not seen <= {*range(classes), IGNORE}:
@@ -893,7 +845,7 @@ def check_ids(found: Findings, labels: Sequence[LabelStats], table: LabelTable, 
         return
     shifted = all(label == stored - 1 for stored, label in meant.items())
     code = "shifted-labels" if shifted else "train-ids"
-    found.add_files(code, files, len(labels), last=classes - 1, legal=table.legal, largest=max(beyond))
+    found.add(code, files, len(labels), last=classes - 1, legal=table.legal, largest=max(beyond))
 
 
 def check_releases(found: Findings, labels: Sequence[LabelStats]) -> None:
@@ -903,23 +855,18 @@ def check_releases(found: Findings, labels: Sequence[LabelStats]) -> None:
         rare = min(releases, key=lambda legal: releases[legal])
         kinds = ", ".join(f"{legal}: {count}" for legal, count in releases.most_common())
         files = [label.file for label in labels if label.legal == rare]
-        found.add_files("mixed-releases", files, len(labels), releases=kinds)
+        found.add("mixed-releases", files, len(labels), releases=kinds)
 
 
-def check_absent(found: Findings, pixels: Sequence[int], samples: int, classes: Classes) -> None:
+def check_absent(found: Findings, pixels: Sequence[int], samples: int, names: Sequence[str]) -> None:
     """Classes that never occur in a split of which `pixels` counts each."""
-    absent = [name for name, count in zip(classes.names, pixels, strict=True) if not count]
-    if not absent or len(absent) == len(pixels):
-        return
-    more = f" and {len(absent) - _MAX_CLASSES} more" if len(absent) > _MAX_CLASSES else ""
-    mostly = 2 * len(absent) > len(pixels) and samples >= len(pixels)
-    found.add(
-        "classes-mostly-absent" if mostly else "class-absent",
-        count=len(absent),
-        absent=len(absent),
-        classes=len(pixels),
-        named=f"{', '.join(absent[:_MAX_CLASSES])}{more}",
-    )
+    absent = [name for name, count in zip(names, pixels, strict=True) if not count]
+    if absent and len(absent) < len(pixels):
+        more = f" and {len(absent) - _MAX_CLASSES} more" if len(absent) > _MAX_CLASSES else ""
+        mostly = 2 * len(absent) > len(pixels) and samples >= len(pixels)
+        named = f"{', '.join(absent[:_MAX_CLASSES])}{more}"
+        code = "classes-mostly-absent" if mostly else "class-absent"
+        found.add(code, count=len(absent), absent=len(absent), classes=len(pixels), named=named)
 
 
 # The result as text, and the command to run next.
@@ -945,7 +892,12 @@ def print_result(result: CheckResult, out: Console) -> None:
         out.print(make_table(headings, rows, "images, height x width"))
         out.print()
     for severity in SEVERITIES:
-        _print_findings(severity, result.of(severity), out)
+        if findings := result.of(severity):
+            style = f"bold {_STYLES[severity]}"
+            out.print(f"{len(findings)} {severity}{'s' * (len(findings) > 1)}", style=style, highlight=False)
+            for finding in findings:
+                _print_finding(finding, out)
+            out.print()
     if splits:
         headings = ["class", *(heading for split in splits for heading in (f"{split} %", "images"))]
         rows = [[name] for name in next(iter(splits.values())).names]
@@ -959,21 +911,15 @@ def print_result(result: CheckResult, out: Console) -> None:
     out.print(f"{result.verdict()}{rate}", style=style, highlight=False, soft_wrap=True)
 
 
-def _print_findings(severity: Severity, findings: list[Finding], out: Console) -> None:
-    if not findings:
-        return
-    style = _STYLES[severity]
-    out.print(f"{len(findings)} {severity}{'s' * (len(findings) > 1)}", style=f"bold {style}", highlight=False)
-    for finding in findings:
-        split = f" {finding.split}" if finding.split else ""
-        message = Text.assemble((finding.code, style), split, ": ", finding.message)
-        out.print(Padding(message, (0, 0, 0, 2), expand=False))
-        out.print(Padding(Text.assemble(("remedy: ", "dim"), finding.remedy), (0, 0, 0, 4), expand=False))
-        for file in finding.files[1:3]:
-            out.print(f"    {file}", style="dim", highlight=False, soft_wrap=True)
-        if finding.count > 3 and finding.files:
-            out.print(f"    and {finding.count - 3} more", style="dim", highlight=False)
-    out.print()
+def _print_finding(finding: Finding, out: Console) -> None:
+    split = f" {finding.split}" if finding.split else ""
+    message = Text.assemble((finding.code, _STYLES[finding.severity]), split, ": ", finding.message)
+    out.print(Padding(message, (0, 0, 0, 2), expand=False))
+    out.print(Padding(Text.assemble(("remedy: ", "dim"), finding.remedy), (0, 0, 0, 4), expand=False))
+    for file in finding.files[1:3]:
+        out.print(f"    {file}", style="dim", highlight=False, soft_wrap=True)
+    if finding.count > 3 and finding.files:
+        out.print(f"    and {finding.count - 3} more", style="dim", highlight=False)
 
 
 RECIPE = "folder/gffnet_r18"
@@ -987,17 +933,13 @@ def next_steps(result: CheckResult) -> list[str]:
     if not result.ok or result.dataset != "folder" or not {"train", "val"} <= result.splits.keys():
         return []
     command = ["gffnet", "train", RECIPE, "--root", str(result.root)]
-    rare = rare_classes(result.splits["train"])
+    train = result.splits["train"]
+    shares = {name: train.share(label) for label, name in enumerate(train.names)}
+    rare = {name: share for name, share in shares.items() if 0 < share < 1 / (RARITY * len(shares))}
     if not rare:
         return [f"train on it: {shlex.join(command)}"]
-    shares = ", ".join(f"{name} {100 * share:.2g} %" for name, share in rare.items())
+    percents = ", ".join(f"{name} {100 * share:.2g} %" for name, share in rare.items())
     return [
-        f"rare: {shares} of the labelled pixels; with {BALANCE}, half of the crops show a class chosen uniformly",
+        f"rare: {percents} of the labelled pixels; with {BALANCE}, half of the crops show a class chosen uniformly",
         f"train on it: {shlex.join([*command, '--set', BALANCE])}",
     ]
-
-
-def rare_classes(train: SplitStatistics) -> dict[str, float]:
-    """The rare classes of the training split, with their share of the labelled pixels; not those that never occur."""
-    shares = {name: train.share(label) for label, name in enumerate(train.names)}
-    return {name: share for name, share in shares.items() if 0 < share < 1 / (RARITY * len(shares))}
