@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from gffnet.data.dataset import LabelTable
+from gffnet.data.dataset import LabelTable, list_files
 from gffnet.data.folder import (
     GUESS_FROM,
     LAYOUT,
@@ -23,7 +23,6 @@ from gffnet.data.folder import (
     Folder,
     FolderClasses,
     guess_classes,
-    list_folder,
     pack,
     read_classes,
     read_colors,
@@ -476,7 +475,7 @@ def flat_tree(root: Path, count: int = 40, classes: str = "classes: [road]\n") -
 
 def names(root: Path, split: str) -> list[str]:
     """The images of a split without suffix, each of which has the mask of its name."""
-    files = list_folder(root, split)
+    files = list_files(LAYOUT, root, split)
     found = [image.relative_to(root / "images").with_suffix("").as_posix() for image, _ in files]
     assert found == [mask.relative_to(root / "masks").with_suffix("").as_posix() for _, mask in files]
     return found
@@ -519,7 +518,7 @@ def test_splits_by_lists(tmp_path: Path) -> None:
     assert names(root, "train") == ["val/west/a.1", "train/east/a.2", "train/west/a.3"]
     assert names(root, "fold 1") == ["train/east/a.0"]
     with pytest.raises(UserError, match="split 'val' holds no image"):
-        list_folder(root, "val")
+        list_files(LAYOUT, root, "val")
 
 
 def test_splits_by_fraction(tmp_path: Path) -> None:
@@ -619,7 +618,7 @@ def test_label_files_of_a_split(tmp_path: Path) -> None:
 
 def split_error(root: Path, split: str = "train") -> str:
     with pytest.raises(UserError) as caught:
-        list_folder(root, split)
+        list_files(LAYOUT, root, split)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -659,11 +658,10 @@ def test_a_mask_that_is_missing(tmp_path: Path) -> None:
     root = folder_tree(tmp_path)
     (root / "masks/train/east/a.2.png").unlink()
     (root / "masks/train/west/a.1.png").unlink()
-    start = f"data set 'folder' at {root}: 2 of the 4 images of split 'train' have no mask, the first is "
-    end = f" A mask has the path of its image but for the suffix, here {root}/masks/train/east/a.2.png."
-    assert split_error(root) == f"{start}{root}/images/train/east/a.2.png.{end}"
+    start = f"data set 'folder' at {root}: 2 of the 4 samples of split 'train' lack their label map, the first of them "
+    assert split_error(root) == f"{start}{root}/masks/train/east/a.2.png. {REMEDY}"
     (root / "masks/train/east/a.2_mask.tif").touch()
-    assert split_error(root) == f"{start}{root}/images/train/east/a.2.png. Did you mean 'train/east/a.2_mask.tif'?{end}"
+    assert split_error(root) == f"{start}{root}/masks/train/east/a.2.png (there is a.2_mask.tif). {REMEDY}"
 
 
 @pytest.mark.parametrize("folder", ["images", "masks"])

@@ -244,9 +244,9 @@ def test_a_large_image_is_read_without_a_warning(tmp_path: Path, monkeypatch: py
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"none\.png: there is no such file. Check the path"):
+    with pytest.raises(UserError, match=r"none\.png: no such file or directory. Check the path"):
         rgb(tmp_path / "none.png")
-    with pytest.raises(UserError, match="it is a folder"):
+    with pytest.raises(UserError, match="is a directory"):
         rgb(tmp_path)
 
 

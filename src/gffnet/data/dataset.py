@@ -8,8 +8,9 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from glob import escape
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -22,6 +23,9 @@ from torchvision.tv_tensors import Image, Mask
 from gffnet.data.io import read_image, read_labels
 from gffnet.errors import UserError, nearest
 from gffnet.registry import Registry
+
+if TYPE_CHECKING:
+    from gffnet.data.cache import Cache
 
 IGNORE = 255
 """The label of pixels that count neither in the loss nor in a score."""
@@ -188,7 +192,10 @@ def list_files(layout: Layout, root: Path, splits: str) -> Files:
             missing = [pair[position] for pair in pairs if not pair[position].is_file()]
             if missing:
                 count = f"{len(missing)} of the {len(pairs)} samples of split {split!r} lack their {what}"
-                raise layout.error(root, f"{count}, the first of them {missing[0]}")
+                used = {pair[position] for pair in pairs}
+                similar = (file for file in missing[0].parent.glob(f"{escape(missing[0].stem)}*") if file not in used)
+                near = f" (there is {file.name})" if (file := min(similar, default=None)) else ""
+                raise layout.error(root, f"{count}, the first of them {missing[0]}{near}")
         files += pairs
     return files
 
@@ -219,16 +226,6 @@ class Sample(NamedTuple):
     name: str
 
 
-class SampleCache(Protocol):
-    """Where a data set looks samples up before it reads them; `gffnet.data.cache` has one."""
-
-    def read(self, dataset: "Dataset", index: int) -> Sample | None:
-        """Sample `index`; None if it is not cached."""
-
-    def read_labels(self, dataset: "Dataset", index: int) -> UInt8[np.ndarray, "h w"] | None:
-        """The train ids of sample `index`; None if it is not cached."""
-
-
 class Dataset(torch.utils.data.Dataset[Sample]):
     """Images with label maps. Subclasses state `classes`, `table` and `layout`.
 
@@ -247,7 +244,7 @@ class Dataset(torch.utils.data.Dataset[Sample]):
     layout: Layout
     thin_classes: tuple[str, ...] = ()
     """Classes that are thin or small in most images; tables average them separately."""
-    cache: "SampleCache | None" = None
+    cache: "Cache | None" = None
     """Where samples are looked up before they are read; see `with_cache`."""
 
     def __init__(self, root: Path, split: str, files: Files | None = None) -> None:
@@ -331,16 +328,10 @@ def fingerprint(dataset: Dataset) -> str:
     """
     text = hashlib.sha256(json.dumps([dataset.classes.names, dataset.meaning()]).encode())
     for index, files in enumerate(dataset.files):
-        text.update(json.dumps([dataset.name(index), *map(_size, files)]).encode())
+        # A missing file has no size: the error of reading it will say so.
+        sizes = (file.stat().st_size if file.exists() else None for file in files)
+        text.update(json.dumps([dataset.name(index), *sizes]).encode())
     return text.hexdigest()
-
-
-def _size(file: Path) -> int | None:
-    """The size in bytes; None where the file is missing, which the error of reading it will say."""
-    try:
-        return file.stat().st_size
-    except OSError:
-        return None
 
 
 DATASETS: Registry[type[Dataset]] = Registry("data set")
@@ -360,16 +351,12 @@ class Truth:
     def __init__(self, datasets: Sequence[Dataset]) -> None:
         self._places: dict[Path, tuple[Dataset, int]] = {}
         self._names: dict[str, Path] = {}
-        self._classes = tuple(datasets[0].classes.names) if datasets else None
+        self.classes = tuple(datasets[0].classes.names) if datasets else None
+        """The classes of the labels, in order; `None` without a data set."""
         for dataset in datasets:
             for index, (image, _) in enumerate(dataset.files):
                 self._places.setdefault(image.resolve(), (dataset, index))
                 self._names.setdefault(dataset.name(index), image)
-
-    @property
-    def classes(self) -> tuple[str, ...] | None:
-        """The classes of the labels, in order; `None` without a data set."""
-        return self._classes
 
     def image(self, name: Path) -> Path:
         """The image file of the sample called `name`; existing paths, and all paths without a data set, stay as is.

@@ -32,7 +32,8 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -41,7 +42,7 @@ import yaml
 from jaxtyping import UInt8, UInt32
 from numpy.typing import NDArray
 
-from gffnet.data.dataset import DATASETS, IGNORE, Classes, Dataset, Files, LabelTable, Layout, identity, list_files
+from gffnet.data.dataset import DATASETS, IGNORE, Classes, Dataset, Files, LabelTable, Layout, identity
 from gffnet.data.io import as_array, image_files, read_header, read_image, read_labels
 from gffnet.errors import UserError, nearest
 from gffnet.recipe import StrictLoader
@@ -428,47 +429,20 @@ def _images(root: Path, split: str, rule: _SplitRule) -> dict[str, Path]:
     return {name: file for name, file in images.items() if (name in validation) == (split == "val")}
 
 
-def _masks(root: Path, split: str, rule: _SplitRule) -> dict[str, Path]:
-    """The masks among which those of a split are, by the names of their images."""
-    return _by_name(root / "masks", split if rule.kind == "subfolders" else "")
-
-
 def _pairs(root: Path, split: str) -> Files:
     rule = _split_rule(root)
-    masks = _masks(root, split, rule)
+    masks = _by_name(root / "masks", split if rule.kind == "subfolders" else "")
     images = _images(root, split, rule)
     return [(image, masks.get(name, root / "masks" / f"{name}.png")) for name, image in images.items()]
-
-
-def _complete_pairs(root: Path, split: str) -> Files:
-    """Like `_pairs`, with an error for a missing mask that names the most similar mask without an image."""
-    pairs = _pairs(root, split)
-    missing = [(image, mask) for image, mask in pairs if not mask.exists()]
-    if missing:
-        (image, mask), folder = missing[0], root / "masks"
-        masks, images = _masks(root, split, _split_rule(root)), _by_name(root / "images")
-        unused = [file.relative_to(folder).as_posix() for name, file in masks.items() if name not in images]
-        near = nearest(mask.relative_to(folder).as_posix(), unused)
-        raise UserError(
-            f"data set 'folder' at {root}: {len(missing)} of the {len(pairs)} images of split {split!r} have no mask, "
-            f"the first is {image}.{near} A mask has the path of its image but for the suffix, here {mask}."
-        )
-    return pairs
-
-
-def list_folder(root: Path, splits: str) -> Files:
-    """The images and masks of one split, or of several joined by `+`; raises as `list_files`."""
-    return list_files(replace(LAYOUT, pairs=_complete_pairs), root, splits)
 
 
 def _label_files(root: Path, split: str) -> list[Path]:
     rule = _split_rule(root)
     if rule.kind == "lists":
         return []  # other masks may lie beside those of a list
-    masks = _masks(root, split, rule)
     if rule.kind == "subfolders":
-        return list(masks.values())
-    images = _by_name(root / "images")
+        return list(_by_name(root / "masks", split).values())
+    masks, images = _by_name(root / "masks"), _by_name(root / "images")
     validation = _validation_images(images, rule.fraction)
     validation |= {name for name in masks if name not in images and split_of(name, rule.fraction) == "val"}
     return [file for name, file in masks.items() if (name in validation) == (split == "val")]
@@ -561,7 +535,7 @@ class Folder(Dataset):
     layout = LAYOUT
 
     def __init__(self, root: Path, split: str, files: Files | None = None) -> None:
-        super().__init__(root, split, list_folder(root, split) if files is None else files)
+        super().__init__(root, split, files)
         self.stored = read_classes(root)
         names, source = self.stored.classes.names, root / FILE
         self.colors: ColorTable | None = None
@@ -601,13 +575,8 @@ class Folder(Dataset):
 
 def _ranges(ids: list[int]) -> str:
     """Ascending ids as text, such as `0..2, 7, 255`."""
-    runs: list[list[int]] = []
-    for each in ids:
-        if runs and each == runs[-1][-1] + 1:
-            runs[-1].append(each)
-        else:
-            runs.append([each])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}..{run[-1]}" for run in runs)
+    runs = [[each for _, each in run] for _, run in groupby(enumerate(ids), lambda item: item[1] - item[0])]
+    return ", ".join(f"{run[0]}..{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 def _refuse_colors(mask: Path, source: Path) -> None:

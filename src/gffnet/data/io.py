@@ -240,22 +240,16 @@ def image_files(inputs: Sequence[Path], extensions: Sequence[str] = EXTENSIONS) 
 
 
 def _fits(path: Path, extensions: Sequence[str]) -> bool:
-    """Whether the name says image by its extension, and neither it nor a folder above it is hidden."""
+    """Whether a file has the extension of an image, and neither it nor a folder above it is hidden."""
     return path.suffix.lower() in extensions and not any(part.startswith(".") for part in path.parts)
 
 
 def _content(path: Path) -> bytes:
-    """Read a file."""
     try:
         return path.read_bytes()
-    except FileNotFoundError:
-        _unreadable(path, "there is no such file", "Check the path")
-    except IsADirectoryError:
-        _unreadable(path, "it is a folder", "Name a file")
-    except PermissionError:
-        _unreadable(path, "permission denied", "Make it readable for your user")
     except OSError as error:
-        _unreadable(path, error.strerror or str(error), "Copy or download it again")
+        cause = (error.strerror or str(error)).lower()
+        _unreadable(path, cause, "Check the path and its permissions, or copy the file again")
 
 
 def _load(path: Path, content: bytes) -> Image.Image:
@@ -273,7 +267,6 @@ def _load(path: Path, content: bytes) -> Image.Image:
 
 
 def _decode(file: io.BytesIO) -> Image.Image:
-    """The image in `file`, its pixels loaded."""
     # Pillow warns of large images, and refuses those of twice that size; and of damage that does not reach the pixels.
     with warnings.catch_warnings(action="ignore"):
         image = Image.open(file)
@@ -305,7 +298,6 @@ def _unreadable(path: Path, cause: str, remedy: str) -> NoReturn:
 
 
 def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
-    """The content of a file that holds `image`."""
     content = io.BytesIO()
     image.save(content, kind, **options)
     return content.getvalue()
