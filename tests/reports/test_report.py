@@ -1,6 +1,7 @@
 """The report's parts: charts, confusions, training curves, example images."""
 
 import base64
+import dataclasses
 import io
 import math
 import re
@@ -13,20 +14,20 @@ from PIL import Image
 
 from gffnet.data.datasets import open_dataset
 from gffnet.evaluation.results import ImageScore
+from gffnet.gates.edit import Closing, GateResult
 from gffnet.gates.figures import color_table
+from gffnet.metrics.scores import Scores
 from gffnet.recipe import EvaluationRecipe
 from gffnet.reports.report import (
-    CELL,
     MAX_CELLS,
-    MAX_OPACITY,
     MAX_POINTS,
     Choice,
     Example,
     Line,
-    amount,
     choose,
     confusion_of,
-    example_content,
+    example_rows,
+    gate_rows,
     image_chart,
     last_validation,
     line_chart,
@@ -110,29 +111,20 @@ def test_the_worst_pairs_come_first_and_hits_not_at_all() -> None:
     assert worst_pairs(np.diag([1, 2, 3]).astype(np.int64)[:, [0, 1, 2, 2]] * [1, 1, 1, 0], NAMES) == []
 
 
-def test_cells_lie_in_rows_and_columns() -> None:
-    drawn = confusion_of(COUNTS, NAMES)
-    assert drawn is not None
-    assert drawn.picture is None
-    assert len(drawn.cells) == 3 * 4
-    numbers = {(cell.x, cell.y): cell.text for cell in drawn.cells}
-    xs, ys = sorted({x for x, _ in numbers}), sorted({y for _, y in numbers})
-    assert [[numbers[x, y] for x in xs] for y in ys] == [["90", "10", "", ""], ["30", "60", "6", "4"], [""] * 4]
-    assert xs[1] - xs[0] == CELL
-    assert xs[-1] + CELL <= drawn.width
-    assert ys[-1] + CELL <= drawn.height
-    assert [label.text for label in drawn.columns] == ["road", "sky", "a class of a very…", "no class"]
-    assert all(0 < label.x < xs[0] for label in drawn.rows)
-    assert [cell.hit for cell in drawn.cells[:4]] == [True, False, False, False]
-    assert max(cell.opacity for cell in drawn.cells) < MAX_OPACITY
-    assert drawn.cells[4].title == "sky as road: 30.00%"
-    assert "30% of sky as road" in drawn.description
+def test_few_classes_are_cells() -> None:
+    shown = confusion_of(COUNTS, NAMES)
+    assert shown is not None
+    assert shown.picture is None
+    assert np.allclose(shown.shares, row_shares(COUNTS))
+    assert (shown.labels, shown.answers) == (NAMES, [*NAMES, "no class"])
+    assert "30% of sky as road" in shown.description
 
 
 def test_no_column_for_no_class_where_nothing_was_predicted_as_none() -> None:
-    drawn = confusion_of(COUNTS * [1, 1, 1, 0], NAMES)
-    assert drawn is not None
-    assert [label.text for label in drawn.columns][-1] == "a class of a very…"
+    shown = confusion_of(COUNTS * [1, 1, 1, 0], NAMES)
+    assert shown is not None
+    assert shown.answers == NAMES
+    assert np.shape(shown.shares) == (3, 3)
 
 
 def test_many_classes_make_a_picture() -> None:
@@ -176,25 +168,23 @@ def test_what_was_not_measured_is_not_drawn() -> None:
 
 
 def test_the_last_validation_stands_in_for_scores() -> None:
-    scores = last_validation(HISTORY, CLASSES)
-    assert scores["miou"] == 0.25
-    assert scores["iteration"] == 4
-    assert scores["per_class"]["c0"] == 0.5
-    assert scores["per_class"]["c1"] is None
-    assert last_validation(HISTORY, CLASSES[:3])["per_class"] == {}, "of other classes"
-    assert last_validation(HISTORY[:2], CLASSES) == {}
+    iteration, scores = last_validation(HISTORY, CLASSES)
+    assert (iteration, scores.miou, scores.pixel_accuracy) == (4, 0.25, 0.5)
+    assert (scores.per_class["c0"], scores.per_class["c1"]) == (0.5, None)
+    assert last_validation(HISTORY, CLASSES[:3])[1].per_class == {}, "of other classes"
+    assert last_validation(HISTORY[:2], CLASSES) == (None, Scores(miou=None, per_class={}))
 
 
 def test_sessions_in_words() -> None:
     first, second = sessions_of(RECORD)
-    assert first == ("2026-01-02 03:04", "1 h 05 min", "0 to 4", "interrupted", "12.3", "3.2 GB")
+    assert first == ("2026-01-02 03:04", "1 h 05 min", "0 to 4", "interrupted", "12.3", "3.21 GB")
     assert second == ("2026-01-03 03:04", "", "from 4", "not ended, or killed", "", "")
     assert sessions_of({}) == []
 
 
 def test_facts_of_sessions_are_told_once_where_they_agree() -> None:
     facts = dict(record_facts(RECORD))
-    assert facts["Hardware"] == "A CPU, 8 cores, 16.0 GB, 2 x A GPU (80.0 GB), 2 processes; then Another CPU, 4 cores"
+    assert facts["Hardware"] == "A CPU, 8 cores, 16.00 GB, 2 x A GPU (80.00 GB), 2 processes; then Another CPU, 4 cores"
     assert facts["Precision"] == "bfloat16: the GPU has it"
     assert facts["Versions"] == "python 3.12.1, torch 2.8.0"
     assert facts["Commit"] == "0123456789ab, with changes"
@@ -208,10 +198,6 @@ def test_facts_of_sessions_are_told_once_where_they_agree() -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert minutes(seconds) == text
-
-
-def test_amounts_of_memory() -> None:
-    assert [amount(1.66e9), amount(5e7)] == ["1.7 GB", "50 MB"]
 
 
 NOT_SCORED = ImageScore(0, 0, math.nan)
@@ -272,13 +258,10 @@ def test_the_prediction_shown_is_the_one_that_was_scored(protocol: EvaluationRec
     image = sample.image.permute(1, 2, 0).numpy()
     assert np.array_equal(example.prediction, predictor.predict(image, protocol))
     assert example.gates is not None
-    assert [gate.shape for gate in example.gates] == [image.shape[:2]] * 4
-    assert example.closed is not None
-    assert [level for level, _, _ in example.closed] == [1, 2, 3, 4]
-    for _, changed, share in example.closed:
-        assert share == pytest.approx(changed.mean())
+    assert [gate.shape for gate in example.gates.maps] == [image.shape[:2]] * 4
+    assert [closing.levels for closing in example.closings] == [(1,), (2,), (3,), (4,)]
     plain = make_example(tiny.predictor(), sample, protocol, Choice(1, "", None))
-    assert (plain.gates, plain.closed) == (None, None)
+    assert (plain.gates, plain.closings) == (None, [])
 
 
 def example() -> Example:
@@ -286,18 +269,24 @@ def example() -> Example:
     labels = np.array([[0, 0, 1, 1], [255, 255, 255, 255]], np.uint8)
     prediction = np.array([[0, 1, 0, 1], [0, 0, 0, 0]], np.uint8)
     rgb = np.full((2, 4, 3), 90, np.uint8)
-    gate = np.full((2, 4), 0.25, np.float32)
-    return Example("x", rgb, labels, prediction, (gate,), [(1, labels == 1, 0.25)], "worst of 1", 0.3)
+    gates = GateResult((np.full((2, 4), 0.25, np.float32),), prediction)
+    return Example("x", rgb, labels, prediction, gates, [Closing((1,), labels, labels == 1)], "worst of 1", 0.3)
 
 
 def test_wrong_pixels_are_those_that_are_labelled() -> None:
-    content = example_content(example(), PALETTE)
-    seen, gates, closed = content["rows"]
+    seen, gates, closed = example_rows(example(), PALETTE)
     assert [shown.caption for shown in seen] == ["image", "ground truth", "prediction", "wrong: 50.0 %"]
     assert [shown.sharp for shown in seen] == [False, True, True, False]
     assert (gates[0].level, gates[0].caption) == (1, ", mean 0.25")
-    assert closed[0].alt == "Pixels of x that change with G_1 closed: 25.0%."
-    assert (content["why"], content["miou"]) == ("worst of 1", 0.3)
+    assert closed[0].alt == "Pixels of x that change with G_1 closed: 25.0 %."
+
+
+def test_gates_in_numbers() -> None:
+    (row,) = gate_rows([example()], ("a", "b"))
+    assert row == {"level": 1, "gate": [0.25, 0.25, None], "open": 0.0, "changed": [0.25, 0.25, None]}
+    without = dataclasses.replace(example(), closings=[])
+    assert gate_rows([without], ("a", "b"))[0]["changed"] == [None] * 3
+    assert gate_rows([dataclasses.replace(without, gates=None)], ("a", "b")) == []
 
 
 def test_only_the_classes_that_are_seen_are_in_the_legend() -> None:

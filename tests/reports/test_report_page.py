@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from gffnet.errors import UserError
-from gffnet.evaluation.results import ImageScore
-from gffnet.metrics.scores import ScoreAccumulator
+from gffnet.evaluation.results import ImageScore, Result
+from gffnet.gates.edit import Closing, GateResult
+from gffnet.metrics.scores import ScoreAccumulator, Scores
 from gffnet.reports.report import LONG, Command, Example, Report, write_report
 from tests.reports.runs import HISTORY, RECORD
 
@@ -70,11 +71,10 @@ def example(**changes: Any) -> Example:
     prediction = np.zeros(SIZE, np.uint8)
     prediction[:, 22:] = 1
     gate = np.full(SIZE, 0.25, np.float32)
-    closed = [(level, labels == 1, 0.25) for level in (1, 2)]
+    gates = GateResult((gate, 1 - gate), prediction)
+    closings = [Closing((level,), prediction, labels == 1) for level in (1, 2)]
     values = {"name": "scene <1>", "image": image, "labels": labels, "prediction": prediction}
-    return Example(
-        **{**values, "gates": (gate, 1 - gate), "closed": closed, "why": "worst of 2", "miou": 0.9, **changes}
-    )
+    return Example(**{**values, "gates": gates, "closings": closings, "why": "worst of 2", "miou": 0.9, **changes})
 
 
 def counted(shift: int) -> ScoreAccumulator:
@@ -85,13 +85,14 @@ def counted(shift: int) -> ScoreAccumulator:
     return counts
 
 
-def scores(shift: int) -> dict[str, Any]:
+def scores(shift: int) -> Scores:
     """Of one image that is predicted some pixels to the right."""
     protocol = {
-        **{"dataset": "x", "split": "val", "recipe": "x/y", "crop": (16, 24), "overlap": 1 / 3, "scales": (0.75, 1.0)},
+        **{"dataset": "x", "split": "val", "recipe": "x/y", "crop": [16, 24], "overlap": 1 / 3, "scales": [0.75, 1.0]},
         **{"flip": True, "device": "<cpu>"},
     }
-    return {**counted(shift).compute(CLASSES).to_json(), "images": 2, "images_per_second": 4.25, "protocol": protocol}
+    whole = counted(shift).compute(CLASSES)
+    return dataclasses.replace(whole, images=2, images_per_second=4.25, protocol=protocol)
 
 
 COST = [
@@ -101,6 +102,11 @@ COST = [
     }
     for i in range(2)
 ]
+RESULT = Result(
+    scores(1),
+    [("scene <1>", ImageScore(10, 9, 0.9)), ("b", ImageScore(10, 5, 0.5))],
+    counted(1).counts["confusion"],
+)
 FULL = Report(
     title="A run & <script>alert(1)</script>",
     classes=CLASSES,
@@ -109,9 +115,7 @@ FULL = Report(
     summary=[("note", "x/<y>")],
     history=HISTORY,
     record=RECORD,
-    scores=scores(1),
-    images=[("scene <1>", ImageScore(10, 9, 0.9)), ("b", ImageScore(10, 5, 0.5))],
-    confusion=counted(1).counts["confusion"],
+    result=RESULT,
     examples=[example()],
     baseline=scores(8),
     baseline_name="PSP<Net>",
@@ -143,7 +147,7 @@ def test_the_page_is_whole(render: Render) -> None:
 
 
 def test_its_numbers_are_the_scores(render: Render) -> None:
-    page, ours, theirs = Page(render(FULL)), scores(1), scores(8)
+    page, ours, theirs = Page(render(FULL)), scores(1).to_json(), scores(8).to_json()
     for key in ("miou", "pixel_accuracy", "mean_accuracy"):
         assert f"{100 * ours[key]:.1f} % +{100 * (ours[key] - theirs[key]):.1f} points over PSP<Net>" in page.words
     for name in CLASSES[:2]:
@@ -176,7 +180,8 @@ def test_every_picture_has_words_and_a_size(render: Render) -> None:
     drawn = [
         drawing["aria-label"] for _, drawing in page.tags if drawing.get("role") == "img" and "class" not in drawing
     ]
-    assert [words.split()[0] for words in drawn] == ["Confusion", "Images", "Training", "Validation", "Learning"]
+    assert [words.split()[0] for words in drawn] == ["Images", "Training", "Validation", "Learning"]
+    assert any(table.get("aria-label", "").startswith("Confusion matrix of 2 classes.") for table in page.all("table"))
     for scrolled in page.all("div"):
         if scrolled.get("class") == "scroll":
             assert scrolled["tabindex"] == "0"
@@ -197,11 +202,11 @@ def test_every_string_is_escaped(render: Render) -> None:
     ("changes", "gone"),
     [
         ({"history": [], "record": {}}, {"training"}),
-        ({"scores": None, "baseline": None, "history": []}, {"scores", "protocol"}),
-        ({"scores": None}, {"scores", "protocol"}),
-        ({"confusion": None}, {"confusion"}),
+        ({"result": None, "baseline": None, "history": []}, {"scores", "confusion", "protocol"}),
+        ({"result": None}, {"scores", "confusion", "protocol"}),
+        ({"result": dataclasses.replace(RESULT, confusion=None)}, {"confusion"}),
         ({"examples": []}, {"gates"}),
-        ({"examples": [], "images": []}, {"images", "gates"}),
+        ({"examples": [], "result": dataclasses.replace(RESULT, images=[])}, {"images", "gates"}),
         ({"cost": ()}, {"cost"}),
         ({"commands": (), "recipe": ""}, {"again"}),
     ],
@@ -227,8 +232,8 @@ def test_without_an_evaluation_the_last_validation_is_shown(render: Render) -> N
 
 def test_a_baseline_that_was_scored_otherwise(render: Render) -> None:
     assert "scored otherwise" not in Page(render(FULL)).text
-    other = scores(8)
-    other["protocol"]["flip"] = False
+    whole = scores(8)
+    other = dataclasses.replace(whole, protocol={**whole.protocol, "flip": False})
     page = Page(render(dataclasses.replace(FULL, baseline=other)))
     assert "The baseline was scored by another protocol" in page.words
     assert "flip: yes here, no there" in page.words
@@ -238,7 +243,7 @@ def test_a_baseline_that_was_scored_otherwise(render: Render) -> None:
 
 
 def test_without_gates_and_labels(render: Render) -> None:
-    bare = example(gates=None, closed=None, labels=None)
+    bare = example(gates=None, closings=[], labels=None)
     page = Page(render(dataclasses.replace(FULL, examples=[bare])))
     assert len(page.all("img")) == 2
     assert "ground truth" not in page.text
@@ -246,7 +251,7 @@ def test_without_gates_and_labels(render: Render) -> None:
 
 
 def test_gates_that_were_not_closed(render: Render) -> None:
-    page = Page(render(dataclasses.replace(FULL, examples=[example(closed=None), example(closed=[])])))
+    page = Page(render(dataclasses.replace(FULL, examples=[example(closings=[])] * 2)))
     assert len(page.all("img")) == 2 * (4 + 2)
     assert "gates" in page.headings()
 
@@ -267,10 +272,11 @@ def many_classes() -> Report:
     counts = np.random.default_rng(0).integers(0, 50, (k, k + 1)) + 2000 * np.eye(k, k + 1, dtype=np.int64)
     scoring = ScoreAccumulator(k, details=False)
     scoring.merge({"confusion": counts})
-    whole = {**scores(1), **scoring.compute(names).to_json()}
+    of = scores(1)
+    whole = dataclasses.replace(scoring.compute(names), protocol=of.protocol, images=of.images)
     palette = [(i, 2 * i % 256, 255 - i) for i in range(k)]
     return dataclasses.replace(
-        FULL, classes=names, palette=palette, scores=whole, baseline=whole, confusion=counts, title="y" * 100
+        FULL, classes=names, palette=palette, result=Result(whole, [], counts), baseline=whole, title="y" * 100
     )
 
 
@@ -333,16 +339,8 @@ def test_all_text_stands_out(scheme: Any, browser: Any, render: Render, tmp_path
         const parse = text => (text.match(/[\\d.]+/g) || []).map(Number);
         const over = (top, alpha, under) => top.map((c, i) => alpha * c + (1 - alpha) * under[i]);
         const behind = element => {
-            let chain = [], at = element;
-            for (; at; at = at.parentElement) {
-                const [r, g, b, a = 1] = parse(getComputedStyle(at).backgroundColor);
-                if (a > 0) { chain.push([r, g, b]); break; }
-            }
-            let back = chain[0];
-            const rect = element.tagName === 'text' && element.parentElement.querySelector(':scope > rect');
-            if (rect && parse(getComputedStyle(rect).fill)[3] !== 0)
-                back = over(parse(getComputedStyle(rect).fill).slice(0, 3), +getComputedStyle(rect).fillOpacity, back);
-            return back;
+            const [r, g, b, alpha = 1] = parse(getComputedStyle(element).backgroundColor);
+            return alpha === 1 ? [r, g, b] : over([r, g, b], alpha, behind(element.parentElement));
         };
         const found = [];
         for (const element of document.querySelectorAll('body *')) {

@@ -52,8 +52,8 @@ def demo(out: Path) -> Path:
     if done:
         return report_file
     report = report_of(run, open_images("streets", scenes, "val"), shown=EXAMPLES)
-    assert report.scores is not None
-    screen.print(f"mIoU {report.scores['miou']:.1%} on {VAL_SCENES} unseen scenes")
+    assert report.result is not None
+    screen.print(f"mIoU {report.result.scores.miou:.1%} on {VAL_SCENES} unseen scenes")
     page = dataclasses.replace(
         report,
         title="GFFNet on procedural street scenes",

@@ -84,6 +84,7 @@ def _print_tables(numbers: Mapping[str, Any]) -> None:
     """Print the gates, and what closing them changes, over the pixels of all images."""
     from gffnet.console import DASH, Results, make_table, percent
     from gffnet.gates.figures import held
+    from gffnet.gates.statistics import near_and_far
 
     results = Results(width=100)
     count = numbers["images"]
@@ -91,7 +92,7 @@ def _print_tables(numbers: Mapping[str, Any]) -> None:
         [
             f"G{level['level']}",
             f"{level['mean']:.3f}",
-            *(_number(value) for value in _near_far(level)),
+            *(_number(value) for value in near_and_far(level)),
             percent(level["share_above_half"], 2),
         ]
         for level in numbers["levels"]
@@ -110,17 +111,12 @@ def _print_tables(numbers: Mapping[str, Any]) -> None:
 def _closing_row(closing: Mapping[str, Any], judged: bool) -> list[str]:
     """What a closing changed, and, where labels are known, whether for the better."""
     from gffnet.console import percent
+    from gffnet.gates.statistics import near_and_far
 
-    changed = [closing["changed_share"], *_near_far(closing)]
+    changed = [closing["changed_share"], *near_and_far(closing)]
     if judged:
         changed += [closing["became_wrong"]["share"], closing["became_right"]["share"], closing["pixel_accuracy"]]
     return [" ".join(f"G{level}" for level in closing["levels"]), *(percent(share, 2) for share in changed)]
-
-
-def _near_far(numbers: Mapping[str, Any]) -> list[float | None]:
-    """The means near boundaries (the first ring) and far from them (the last)."""
-    rings = list(numbers["by_distance"].values())
-    return [rings[0], rings[-1]]
 
 
 def _number(value: float | None) -> str:

@@ -206,7 +206,8 @@ def title_of(scores: Scores) -> str:
 def all_tables(scores: Scores) -> list[Table]:
     """Make every table that there are scores for."""
     tables = [summary(scores), per_class(scores), _by_tolerance(scores), _by_distance(scores), _by_size(scores)]
-    return [*(table for table in tables if table.rows), _protocol(scores)]
+    protocol = Table("Protocol", ["what", "value"], protocol_rows(scores), numbers=False)
+    return [*(table for table in tables if table.rows), protocol]
 
 
 def summary(scores: Scores) -> Table:
@@ -274,19 +275,19 @@ def _by_size(scores: Scores) -> Table:
     return Table("By size of object, in percent", ["size", "mIoU", "objects"], rows, note, bar=1)
 
 
-def _protocol(scores: Scores) -> Table:
-    values = {**scores.protocol, "images": scores.images, "pixels": scores.pixels}
+def protocol_rows(scores: Scores) -> list[list[str]]:
+    """Name and value of everything in the protocol, and the numbers of images and pixels."""
+    values = {
+        **scores.protocol,
+        **{key: of for key in ("images", "pixels") if (of := getattr(scores, key)) is not None},
+    }
     if values.get("crop") is None:
         values.pop("overlap", None)  # of windows, of which there are none
-    rows = [
-        [key.replace("_", " "), _readable(key, value)]
-        for key, value in values.items()
-        if value is not None or key in scores.protocol
-    ]
-    return Table("Protocol", ["what", "value"], rows, numbers=False)
+    return [[key.replace("_", " "), readable(key, value)] for key, value in values.items()]
 
 
-def _readable(key: str, value: Any) -> str:
+def readable(key: str, value: Any) -> str:
+    """A value of the protocol in words."""
     if key == "crop":
         return "none: the whole image at once" if value is None else f"{value[0]} x {value[1]} pixels"
     if value is None:

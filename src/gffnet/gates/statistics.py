@@ -4,7 +4,7 @@ The paper reads off its figures that low levels open at boundaries and high leve
 same statements as means over the pixels of one image or of many.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -126,37 +126,10 @@ class GateStatistics:
         }
 
 
-def gate_rows(
-    images: Sequence[tuple[np.ndarray, Sequence[np.ndarray], Sequence[tuple[int, np.ndarray, float]]]],
-) -> list[dict[str, Any]]:
-    """Return a row for each level over images of (prediction, gate maps, (level, changed pixels, share) of closings).
-
-    Keys: `level`; `gate`: its mean, near boundaries (the first ring) and far from them (the last); `open`: the share of
-    pixels above one half; `changed`: the share that closing it alone changes, near, far. `None` where undefined.
-    """
-    rows = []
-    rings = [boundary_rings(prediction) for prediction, _, _ in images]
-    for level in range(1, max((len(maps) for _, maps, _ in images), default=0) + 1):
-        gates = [(m[level - 1], ring) for (_, m, _), ring in zip(images, rings, strict=True) if level <= len(m)]
-        changed = [(c, ring) for (_, _, own), ring in zip(images, rings, strict=True) for k, c, _ in own if k == level]
-        rows.append(
-            {
-                "level": level,
-                "gate": _mean_near_far(gates),
-                "open": _mean_near_far([(gate > 0.5, ring) for gate, ring in gates])[0],
-                "changed": _mean_near_far(changed),
-            }
-        )
-    return rows
-
-
-def _mean_near_far(maps: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[float | None]:
-    """Return the mean over all pixels of maps with their rings, over the first ring, and over the last."""
-    if not maps:
-        return [None] * 3
-    values, rings = (np.concatenate([pair[i].ravel() for pair in maps]) for i in (0, 1))
-    by_ring = group_means(group_sums(values, rings, len(RING_NAMES)))
-    return [float(values.mean(dtype=np.float64)), by_ring[0], by_ring[-1]]
+def near_and_far(numbers: Mapping[str, Any]) -> list[float | None]:
+    """Return the means near boundaries (the first ring) and far from them (the last), of a level or a closing."""
+    rings = list(numbers["by_distance"].values())
+    return [rings[0], rings[-1]]
 
 
 def group_sums(values: np.ndarray, groups: Integer[np.ndarray, "..."], count: int) -> Float64[np.ndarray, "2 count"]:

@@ -11,31 +11,45 @@ import json
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import zip_longest
 from math import ceil, isfinite, isnan
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int64, UInt8
+from jaxtyping import Float64, Int64, UInt8
 from matplotlib.figure import Figure
 
-from gffnet.console import screen, signed, track
+from gffnet.console import memory_size, percent, screen, signed, track
 from gffnet.data.colors import MARK, Palette, legend
 from gffnet.data.dataset import Dataset, Sample
 from gffnet.data.datasets import dataset_classes, open_dataset
 from gffnet.errors import UserError
 from gffnet.evaluation.evaluate import evaluate
 from gffnet.evaluation.paper import match
-from gffnet.evaluation.results import NO_CLASS, SCORES, TOLERANCE, ImageScore, Result, read_result, write_result
+from gffnet.evaluation.results import (
+    NO_CLASS,
+    SCORES,
+    TOLERANCE,
+    ImageScore,
+    Result,
+    pixel_range,
+    protocol_rows,
+    read_result,
+    readable,
+    write_result,
+)
 from gffnet.files import atomic_write
-from gffnet.gates.edit import GatedImage
+from gffnet.gates.edit import Closing, GatedImage, GateResult
 from gffnet.gates.figures import color_table
-from gffnet.gates.statistics import gate_rows
+from gffnet.gates.statistics import GateStatistics, near_and_far
 from gffnet.inference.model_io import CONFIG, ModelConfig, hash_weights, load_model
 from gffnet.inference.predictor import Predictor, load
+from gffnet.metrics.scores import Scores
 from gffnet.models.fusion import GatedFusion
 from gffnet.recipe import EvaluationRecipe, Recipe, from_mapping, load_recipe
 from gffnet.reports.cost import costs
@@ -171,8 +185,10 @@ def thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 # Scores: key figures, bars beside those of a baseline, and the protocol
 
 
-_COMPARED = ("dataset", "split", "crop", "overlap", "scales", "flip", "labels_at", "absent")
-"""Parts of the protocol in which comparable scores agree."""
+UNKNOWN = Scores(miou=None, per_class={})
+"""Stands for a baseline that there is not: all of its scores are undefined."""
+_COMPARED = ("dataset", "split", "crop", "overlap", "scales", "flip", "labels_at", "absent", "images", "pixels")
+"""What comparable scores agree in."""
 
 
 class KeyFigure(NamedTuple):
@@ -180,9 +196,9 @@ class KeyFigure(NamedTuple):
 
     label: str
     value: str
-    remark: str = ""
     gain: float | None = None
     """Points over the baseline."""
+    remark: str = ""
 
 
 class Bar(NamedTuple):
@@ -191,21 +207,19 @@ class Bar(NamedTuple):
     label: str
     value: float | None
     other: float | None = None
-    color: str | None = None
-    """Of the class."""
     amount: str = ""
     """Number of pixels or objects behind it."""
+    color: str | None = None
+    """Of the class."""
 
     @property
     def gain(self) -> float | None:
-        """Points over the baseline."""
-        return None if self.value is None or self.other is None else 100 * (self.value - self.other)
+        return _gain(self.value, self.other)
 
 
 class Bars(NamedTuple):
     """A table of scores of one kind."""
 
-    key: str
     title: str
     note: str
     heading: str
@@ -217,191 +231,89 @@ class Bars(NamedTuple):
     """Heading of the counts."""
 
 
-def key_figures(scores: Mapping[str, Any], baseline: Mapping[str, Any], name: str) -> list[KeyFigure]:
-    """Mean IoU, accuracies, boundary F and speed, with the difference to the baseline called `name`."""
-    figures = []
-    for label, of in _SUMMARY.items():
-        value, other = of(scores), of(baseline)
-        if value is not None:
-            gain = None if other is None else 100 * (value - other)
-            remark = "" if gain is None else f"{signed(gain)} points over {name}"
-            figures.append(KeyFigure(label, f"{value:.1%}".replace("%", " %"), remark, gain))
-    if scores.get("images_per_second"):
-        figures.append(KeyFigure("images per second", f"{scores['images_per_second']:.3g}", "files read and scored"))
+def key_figures(scores: Scores, baseline: Scores) -> list[KeyFigure]:
+    """Mean IoU, accuracies, boundary F and speed, with the differences to the baseline."""
+    means = zip(_means(scores).items(), _means(baseline).values(), strict=True)
+    figures = [
+        KeyFigure(label, f"{percent(value)} %", _gain(value, other))
+        for (label, value), other in means
+        if value is not None
+    ]
+    if scores.images_per_second:
+        speed = f"{scores.images_per_second:.3g}"
+        figures.append(KeyFigure("images per second", speed, remark="files read and scored"))
     return figures
 
 
-def class_bars(scores: Mapping[str, Any], baseline: Mapping[str, Any], palette: Palette) -> Bars | None:
-    """IoU of every class."""
-    per_class, others = scores.get("per_class"), baseline.get("per_class", {})
-    if not per_class:
+def _means(scores: Scores) -> dict[str, float | None]:
+    boundary = scores.boundary_f.get(TOLERANCE)
+    return {
+        "mean IoU": scores.miou,
+        "pixel accuracy": scores.pixel_accuracy,
+        "mean accuracy": scores.mean_accuracy,
+        f"boundary F, {TOLERANCE} px": None if boundary is None else boundary.mean,
+    }
+
+
+def _gain(value: float | None, other: float | None) -> float | None:
+    return None if value is None or other is None else 100 * (value - other)
+
+
+def class_bars(scores: Scores, baseline: Scores, palette: Palette) -> Bars | None:
+    """IoU of every class; None where classes are unknown."""
+    if not scores.per_class:
         return None
-    rows = [Bar(name, per_class[name], others.get(name), color) for name, color in legend(list(per_class), palette)]
+    colors = legend(list(scores.per_class), palette)
+    rows = [Bar(name, scores.per_class[name], baseline.per_class.get(name), color=color) for name, color in colors]
     missing = any(row.value is None for row in rows)
     note = "A dash: the class occurs in neither labels nor predictions." if missing else ""
-    return Bars("classes", "By class", note, "class", "IoU", rows)
+    return Bars("By class", note, "class", "IoU", rows)
 
 
-def detail_bars(scores: Mapping[str, Any], baseline: Mapping[str, Any]) -> list[Bars]:
+def detail_bars(scores: Scores, baseline: Scores) -> list[Bars]:
     """IoU by distance to a boundary and by size of object, and boundary F by tolerance."""
+    bands = {(band.start, band.end): band.miou for band in baseline.iou_by_distance}
+    bins = {(size.start, size.end): size.miou for size in baseline.iou_by_size}
+    boundaries = {tolerance: of.mean for tolerance, of in baseline.boundary_f.items()}
+    distance = [
+        Bar(pixel_range(of.start, of.end), of.miou, bands.get((of.start, of.end)), f"{of.pixels:,}")
+        for of in scores.iou_by_distance
+    ]
+    size = [Bar(of.name, of.miou, bins.get((of.start, of.end)), f"{of.objects:,}") for of in scores.iou_by_size]
+    boundary = [Bar(f"{t} px", of.mean, boundaries.get(t)) for t, of in scores.boundary_f.items()]
+    sizes = ", ".join(f"{of.name} {pixel_range(of.start, of.end)}" for of in scores.iou_by_size)
+    notes = (
+        "Distance of a pixel to the nearest boundary of the labels.",
+        f"An object is a connected part of one class: {sizes}.",
+        "F of boundary pixels; one is right if the other map has a boundary of its class within the tolerance.",
+    )
     kinds = [
-        Bars(
-            "distance",
-            "By distance to a boundary",
-            "Distance of a pixel to the nearest boundary of the labels.",
-            "distance",
-            "mean IoU",
-            _banded(scores, baseline, "iou_by_distance", "pixels"),
-            "pixels",
-        ),
-        Bars(
-            "size",
-            "By size of object",
-            f"An object is a connected part of one class: {_sizes(scores)}.",
-            "size",
-            "mean IoU",
-            _banded(scores, baseline, "iou_by_size", "objects"),
-            "objects",
-        ),
-        Bars(
-            "boundary",
-            "Boundaries",
-            "F of boundary pixels; one is right if the other map has a boundary of its class within the tolerance.",
-            "tolerance",
-            "F",
-            [
-                Bar(f"{tolerance} px", of["mean"], baseline.get("boundary_f", {}).get(tolerance, {}).get("mean"))
-                for tolerance, of in scores.get("boundary_f", {}).items()
-            ],
-        ),
+        Bars("By distance to a boundary", notes[0], "distance", "mean IoU", distance, "pixels"),
+        Bars("By size of object", notes[1], "size", "mean IoU", size, "objects"),
+        Bars("Boundaries", notes[2], "tolerance", "F", boundary),
     ]
     return [kind for kind in kinds if kind.rows]
 
 
-def protocol_rows(scores: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The protocol, and the number of images and pixels."""
-    rows = {**scores.get("protocol", {}), **{key: scores[key] for key in ("images", "pixels") if key in scores}}
-    if rows.get("crop") is None:
-        rows.pop("overlap", None)  # without windows
-    return [(key.replace("_", " "), readable(key, value)) for key, value in rows.items()]
-
-
-def paper_remark(scores: Mapping[str, Any]) -> str | None:
-    """The paper's figure for the same recipe and protocol; None if there is none."""
-    found = match(scores.get("protocol", {}))
-    return None if found.row is None else f"mean IoU {found.row.miou} % ({found.remark})"
-
-
-def differences(scores: Mapping[str, Any], baseline: Mapping[str, Any]) -> list[str]:
+def differences(scores: Scores, baseline: Scores) -> list[str]:
     """Differences of two protocols that make their scores hard to compare, in words."""
-    ours, theirs = scores.get("protocol", {}), baseline.get("protocol", {})
-    keys = [key for key in _COMPARED if not (key == "overlap" and ours.get("crop") is None is theirs.get("crop"))]
-    found = [_difference(key, ours.get(key), theirs.get(key)) for key in keys]
-    found += [_difference(key, scores.get(key), baseline.get(key)) for key in ("images", "pixels")]
-    return [text for text in found if text]
-
-
-def readable(key: str, value: Any) -> str:
-    """A value of the protocol in words."""
-    if key == "crop":
-        return "none: the whole image at once" if value is None else f"{value[0]} x {value[1]} pixels"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, (list, tuple)):
-        return ", ".join(str(item) for item in value)
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _boundary_f(scores: Mapping[str, Any]) -> float | None:
-    mean: float | None = scores.get("boundary_f", {}).get(TOLERANCE, {}).get("mean")
-    return mean
-
-
-_SUMMARY: Mapping[str, Any] = {
-    "mean IoU": lambda scores: scores.get("miou"),
-    "pixel accuracy": lambda scores: scores.get("pixel_accuracy"),
-    "mean accuracy": lambda scores: scores.get("mean_accuracy"),
-    f"boundary F, {TOLERANCE} px": _boundary_f,
-}
-
-
-def _banded(scores: Mapping[str, Any], baseline: Mapping[str, Any], key: str, counted: str) -> list[Bar]:
-    """Bars of ranges, such as distances or sizes, each with its name or its limits."""
-    others = {(part["from"], part["to"]): part["miou"] for part in baseline.get(key, [])}
+    here, there = ({**of.protocol, "images": of.images, "pixels": of.pixels} for of in (scores, baseline))
+    whole = here.get("crop") is there.get("crop") is None  # windows that do not exist do not overlap
     return [
-        Bar(
-            part.get("name") or _reach(part["from"], part["to"]),
-            part["miou"],
-            others.get((part["from"], part["to"])),
-            amount=f"{part[counted]:,}",
-        )
-        for part in scores.get(key, [])
+        f"{key.replace('_', ' ')}: {readable(key, here.get(key))} here, {readable(key, there.get(key))} there"
+        for key in _COMPARED
+        if here.get(key) != there.get(key) and not (whole and key == "overlap")
     ]
-
-
-def _reach(start: float, end: float | None) -> str:
-    """A range in pixels, with no-break spaces for narrow columns."""
-    if end is None:
-        return f"over {start:,}\N{NO-BREAK SPACE}px"
-    return f"{start:,}–{end:,}\N{NO-BREAK SPACE}px" if start else f"to {end:,}\N{NO-BREAK SPACE}px"
-
-
-def _sizes(scores: Mapping[str, Any]) -> str:
-    """The ranges of object sizes, in words."""
-    parts = scores.get("iou_by_size", [])
-    return ", ".join(f"{part['name']} {_reach(part['from'], part['to'])}" for part in parts)
-
-
-def _difference(key: str, here: Any, there: Any) -> str:
-    """One difference in words; empty if there is none."""
-    same = _plain(here) == _plain(there)
-    return "" if same else f"{key.replace('_', ' ')}: {readable(key, here)} here, {readable(key, there)} there"
-
-
-def _plain(value: Any) -> Any:
-    """As JSON holds it."""
-    return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else value
 
 
 # ----------------------------------------------------------------------------------------------------------------------
 # The confusion matrix, rows divided by their sums: n_ij / Σ_j n_ij, the fraction of class i predicted as j. Few classes
-# are drawn as cells in the colors of the page, many as a picture; the most confused pairs are listed.
+# are a table of colored cells, many a picture; the most confused pairs are listed.
 
 
 MAX_CELLS = 32
-"""Most classes that are drawn as cells."""
+"""Most classes that are shown as cells."""
 PAIRS = 12
-CELL, MARGIN = 33, 8
-"""Side of a cell, and around the drawing, in units of the drawing."""
-LETTER = 6.6
-"""Approximate width of a letter."""
-MIN_CONFUSION = 0.005
-"""Smaller fractions have no number in their cell."""
-MAX_OPACITY = 0.62
-"""Of a fraction of 1, so that numbers stay readable."""
-
-
-class Cell(NamedTuple):
-    """One entry of the matrix."""
-
-    x: float
-    y: float
-    text: str
-    """In percent; empty where it is small."""
-    opacity: float
-    hit: bool
-    """On the diagonal."""
-    title: str
-
-
-class Label(NamedTuple):
-    """The name of a row or column."""
-
-    x: float
-    y: float
-    text: str
 
 
 class Pair(NamedTuple):
@@ -415,19 +327,16 @@ class Pair(NamedTuple):
 
 
 class Confusion(NamedTuple):
-    """The matrix as the template draws it."""
+    """The matrix as the template shows it."""
 
     pairs: list[Pair]
-    cells: list[Cell]
-    rows: list[Label]
-    columns: list[Label]
-    width: float
-    height: float
+    labels: Sequence[str]
+    answers: Sequence[str]
+    shares: list[list[float]]
     picture: Picture | None
     """Instead of cells, for many classes."""
     description: str
     """The matrix in words, for screen readers."""
-    cell: int = CELL
 
 
 def confusion_of(counts: Int64[np.ndarray, "k k_and_none"] | None, names: Sequence[str]) -> Confusion | None:
@@ -436,22 +345,21 @@ def confusion_of(counts: Int64[np.ndarray, "k k_and_none"] | None, names: Sequen
         return None
     shares = row_shares(counts)
     pairs = worst_pairs(counts, names)
-    there = [i for i in range(len(names)) if counts[i].any()]
-    hits = [shares[i, i] for i in there]
+    hits = [shares[i, i] for i in range(len(names)) if counts[i].any()]
     worst = "; ".join(f"{pair.share:.0%} of {pair.label} as {pair.predicted}" for pair in pairs[:3])
     description = (
-        f"Confusion matrix of {len(there)} classes. Found: {min(hits):.0%} to {max(hits):.0%} of a class's pixels."
+        f"Confusion matrix of {len(hits)} classes. Found: {min(hits):.0%} to {max(hits):.0%} of a class's pixels."
         + (f" Most often confused: {worst}." if worst else "")
     )
-    if len(names) > MAX_CELLS:
-        return Confusion(pairs, [], [], [], 0, 0, share_picture(np.sqrt(shares[:, : len(names)])), description)
-    return _matrix_cells(shares, names, pairs, description)
+    few = len(names) <= MAX_CELLS
+    answers = [*names, NO_CLASS] if counts[:, len(names)].any() else names
+    picture = None if few else share_picture(np.sqrt(shares[:, : len(names)]))
+    return Confusion(pairs, names, answers, shares[:, : len(answers)].tolist(), picture, description)
 
 
 def row_shares(counts: Int64[np.ndarray, "k columns"]) -> Float64[np.ndarray, "k columns"]:
     """Every row divided by its sum; 0 for an empty row."""
-    sums = counts.sum(1, keepdims=True)
-    shares: np.ndarray = counts / np.maximum(sums, 1)
+    shares: np.ndarray = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     return shares
 
 
@@ -460,43 +368,9 @@ def worst_pairs(counts: Int64[np.ndarray, "k k_and_none"], names: Sequence[str],
     shares = row_shares(counts)
     np.fill_diagonal(shares, 0)
     answers = [*names, NO_CLASS]
-    pairs = []
-    for place in np.argsort(-shares, axis=None, kind="stable")[:most]:
-        i, j = divmod(int(place), shares.shape[1])
-        if shares[i, j] > 0:
-            pairs.append(Pair(names[i], answers[j], float(shares[i, j]), int(counts[i, j])))
-    return pairs
-
-
-def _matrix_cells(shares: np.ndarray, names: Sequence[str], pairs: list[Pair], description: str) -> Confusion:
-    """The matrix as cells, with names to the left and above."""
-    answers = [*names, NO_CLASS] if shares[:, len(names)].any() else list(names)
-    left = top = MARGIN + LETTER * max(len(_short(name)) for name in answers) + 8
-    cells = [
-        Cell(
-            left + CELL * j,
-            top + CELL * i,
-            _number(shares[i, j]),
-            round(MAX_OPACITY * float(np.sqrt(shares[i, j])), 3),
-            i == j,
-            f"{name} as {answer}: {shares[i, j]:.2%}",
-        )
-        for i, name in enumerate(names)
-        for j, answer in enumerate(answers)
-    ]
-    rows = [Label(left - 8, top + CELL * (i + 0.5) + 4, _short(name)) for i, name in enumerate(names)]
-    columns = [Label(left + CELL * (j + 0.5) + 4, top - 8, _short(name)) for j, name in enumerate(answers)]
-    width, height = left + CELL * len(answers) + MARGIN, top + CELL * len(names) + MARGIN
-    return Confusion(pairs, cells, rows, columns, width, height, None, description)
-
-
-def _number(share: float) -> str:
-    return f"{100 * share:.0f}" if share >= MIN_CONFUSION else ""
-
-
-def _short(name: str) -> str:
-    """A name of at most 18 letters."""
-    return name if len(name) <= 18 else f"{name[:17]}…"
+    places = np.argsort(-shares, axis=None, kind="stable")[:most]
+    found = [divmod(int(place), shares.shape[1]) for place in places]
+    return [Pair(names[i], answers[j], float(shares[i, j]), int(counts[i, j])) for i, j in found if shares[i, j]]
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -526,53 +400,47 @@ def training_charts(history: History, record: Mapping[str, Any]) -> list[Chart]:
         _line(history, "pixel accuracy", "pixel_accuracy", 100, dots=True),
     ]
     end = max((line["iteration"] for line in history), default=None)
-    charts = [
-        line_chart("Training loss", "iteration", "cross entropy", losses, None, end, resumed),
-        line_chart("Validation", "iteration", "percent", scores, 100, end, resumed),
-        line_chart("Learning rate", "iteration", "rate", [_line(history, "rate", "learning_rate")], None, end, resumed),
-        line_chart("Gradient", "iteration", "norm", [_line(history, "norm", "gradient_norm")], None, end, resumed),
+    kinds: list[tuple[str, str, list[Line], float | None]] = [
+        ("Training loss", "cross entropy", losses, None),
+        ("Validation", "percent", scores, 100),
+        ("Learning rate", "rate", [_line(history, "rate", "learning_rate")], None),
+        ("Gradient", "norm", [_line(history, "norm", "gradient_norm")], None),
     ]
+    charts = [line_chart(title, "iteration", unit, lines, top, end, resumed) for title, unit, lines, top in kinds]
     return [chart for chart in charts if chart is not None]
 
 
-def last_validation(history: History, classes: Sequence[str]) -> dict[str, Any]:
-    """The scores of the last validation, in the form of `scores.json`; empty if there was none."""
-    lines = [line for line in history if "miou" in line]
-    if not lines:
-        return {}
-    last = lines[-1]
-    scores = {key: last[key] for key in ("iteration", "miou", "pixel_accuracy") if key in last}
+def last_validation(history: History, classes: Sequence[str]) -> tuple[int | None, Scores]:
+    """The iteration of the last validation, None if there was none, and its scores."""
+    last = next((line for line in reversed(history) if "miou" in line), {})
     values = last.get("iou", [])
-    return {**scores, "per_class": dict(zip(classes, values, strict=True)) if len(values) == len(classes) else {}}
+    per_class = dict(zip(classes, values, strict=True)) if len(values) == len(classes) else {}
+    scores = Scores(miou=last.get("miou"), pixel_accuracy=last.get("pixel_accuracy"), per_class=per_class)
+    return last.get("iteration"), scores
 
 
 def sessions_of(record: Mapping[str, Any]) -> list[SessionFacts]:
     """The sessions of a run, oldest first."""
     return [
         SessionFacts(
-            started=_day(session["started"]),
-            took=_took(session["started"], session.get("ended")),
-            iterations=_from_to(session["from_iteration"], session.get("to_iteration")),
+            started=datetime.fromisoformat(session["started"]).strftime("%Y-%m-%d %H:%M"),
+            took=training_time([session]),
+            iterations=f"{session['from_iteration']:,} to {session['to_iteration']:,}"
+            if session.get("to_iteration") is not None
+            else f"from {session['from_iteration']:,}",
             outcome=session.get("outcome") or "not ended, or killed",
             speed=f"{session['images_per_second']:.3g}" if session.get("images_per_second") else "",
-            memory=amount(session["memory"]) if session.get("memory") else "",
+            memory=memory_size(session["memory"]) if session.get("memory") else "",
         )
         for session in record.get("sessions", [])
     ]
 
 
-def record_facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Data, hardware, precision, versions and commit; where sessions differ, all of their values."""
-    sessions = record.get("sessions", [])
-    facts = [
-        ("Data", _data(record.get("data") or {})),
-        ("Parameters", f"{record['parameters']:,}" if record.get("parameters") else ""),
-        ("Hardware", _each(_hardware(session) for session in sessions)),
-        ("Precision", _each(_precision(session.get("precision") or {}) for session in sessions)),
-        ("Versions", _each(_versions(session.get("versions") or {}) for session in sessions)),
-        ("Commit", _each(_commit(session.get("git")) for session in sessions)),
-    ]
-    return [(label, value) for label, value in facts if value]
+def training_time(sessions: Iterable[Mapping[str, Any]]) -> str:
+    """The duration of the sessions whose end is known, `42 s`, `6 min 12 s` or `3 h 05 min`; empty if none is."""
+    ends = [(session["started"], session["ended"]) for session in sessions if session.get("ended")]
+    times = [datetime.fromisoformat(end) - datetime.fromisoformat(start) for start, end in ends]
+    return minutes(sum(time.total_seconds() for time in times)) if times else ""
 
 
 def minutes(seconds: float) -> str:
@@ -585,9 +453,36 @@ def minutes(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def amount(memory: float) -> str:
-    """A number of bytes: `1.7 GB`."""
-    return f"{memory / 1e9:.1f} GB" if memory >= 1e8 else f"{memory / 1e6:.0f} MB"
+def record_facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Data, hardware, precision, versions and commit; where sessions differ, all of their values."""
+    data, sessions = record.get("data") or {}, record.get("sessions", [])
+    splits = [f"{of['split']} {of['samples']:,}" for of in data.get("splits", {}).values()]
+    precisions = [of for session in sessions if (of := session.get("precision"))]
+    versions = [(session.get("versions") or {}).items() for session in sessions]
+    commits = [of for session in sessions if (of := session.get("git"))]
+    facts = [
+        ("Data", [f"{data['name']}, images: {', '.join(splits)}"] if splits else []),
+        ("Parameters", [f"{record['parameters']:,}"] if record.get("parameters") else []),
+        ("Hardware", map(_hardware, sessions)),
+        ("Precision", [f"{of['name']}: {of['reason']}" for of in precisions]),
+        ("Versions", [", ".join(f"{name} {version}" for name, version in of if version) for of in versions]),
+        ("Commit", [f"{of['commit'][:12]}{', with changes' if of['changes'] else ''}" for of in commits]),
+    ]
+    lines = [(label, "; then ".join(dict.fromkeys(filter(None, values)))) for label, values in facts]
+    return [line for line in lines if line[1]]
+
+
+def _hardware(session: Mapping[str, Any]) -> str:
+    hardware = session.get("hardware") or {}
+    parts = [hardware.get("cpu") or ""]
+    parts += [f"{hardware['cores']} cores"] if hardware.get("cores") else []
+    parts += [memory_size(hardware["memory"])] if hardware.get("memory") else []
+    gpus = [f"{gpu['name']} ({memory_size(gpu['memory'])})" for gpu in hardware.get("gpus") or []]
+    parts += [f"{gpus.count(gpu)} x {gpu}" for gpu in dict.fromkeys(gpus)]
+    if session.get("processes", 1) > 1:
+        nodes = session.get("nodes", 1)
+        parts.append(f"{session['processes']} processes" + (f" on {nodes} nodes" if nodes > 1 else ""))
+    return ", ".join(filter(None, parts))
 
 
 def _line(history: History, name: str, key: str, factor: float = 1.0, dots: bool = False) -> Line:
@@ -596,63 +491,12 @@ def _line(history: History, name: str, key: str, factor: float = 1.0, dots: bool
     return Line(name, points if any(value for _, value in points) else [], dots)
 
 
-def _day(time: str) -> str:
-    return datetime.fromisoformat(time).strftime("%Y-%m-%d %H:%M")
-
-
-def _took(started: str, ended: str | None) -> str:
-    if ended is None:
-        return ""
-    return minutes((datetime.fromisoformat(ended) - datetime.fromisoformat(started)).total_seconds())
-
-
-def _from_to(start: int, end: int | None) -> str:
-    return f"from {start:,}" if end is None else f"{start:,} to {end:,}"
-
-
-def _data(data: Mapping[str, Any]) -> str:
-    splits = [f"{of['split']} {of['samples']:,}" for of in data.get("splits", {}).values()]
-    return f"{data['name']}, images: {', '.join(splits)}" if splits else ""
-
-
-def _hardware(session: Mapping[str, Any]) -> str:
-    hardware = session.get("hardware") or {}
-    parts = [hardware.get("cpu") or ""]
-    parts += [f"{hardware['cores']} cores"] if hardware.get("cores") else []
-    parts += [amount(hardware["memory"])] if hardware.get("memory") else []
-    gpus = [f"{gpu['name']} ({amount(gpu['memory'])})" for gpu in hardware.get("gpus") or []]
-    parts += [f"{gpus.count(gpu)} x {gpu}" for gpu in dict.fromkeys(gpus)]
-    if session.get("processes", 1) > 1:
-        nodes = session.get("nodes", 1)
-        parts.append(f"{session['processes']} processes" + (f" on {nodes} nodes" if nodes > 1 else ""))
-    return ", ".join(filter(None, parts))
-
-
-def _precision(precision: Mapping[str, str]) -> str:
-    return f"{precision['name']}: {precision['reason']}" if precision else ""
-
-
-def _versions(versions: Mapping[str, str | None]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in versions.items() if version)
-
-
-def _commit(git: Mapping[str, Any] | None) -> str:
-    return f"{git['commit'][:12]}{', with changes' if git['changes'] else ''}" if git else ""
-
-
-def _each(values: Iterable[str]) -> str:
-    return "; then ".join(dict.fromkeys(filter(None, values)))
-
-
 # ----------------------------------------------------------------------------------------------------------------------
 # Example images: the worst, the best and some between, with predictions and gates
 
 
 NARROW = 400
 """Width in pixels of the pictures of gates, four in a row."""
-
-ClosedGate = tuple[int, Bool[np.ndarray, "h w"], float]
-"""A level, the pixels that change when its gate is closed, and their fraction."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -664,9 +508,10 @@ class Example:
     labels: UInt8[np.ndarray, "h w"] | None
     """Train ids, 255 where ignored; None if unknown."""
     prediction: UInt8[np.ndarray, "h w"]
-    gates: tuple[Float[np.ndarray, "h w"], ...] | None = None
-    """`G_1..G_L` at the image's size; None for a network without gates."""
-    closed: Sequence[ClosedGate] | None = None
+    gates: GateResult | None = None
+    """None for a network without gates."""
+    closings: Sequence[Closing] = ()
+    """Of every gate alone."""
     why: str = ""
     """Why it was selected, such as `worst of 40`."""
     miou: float | None = None
@@ -699,17 +544,23 @@ def choose(images: Sequence[tuple[str, ImageScore]], count: int) -> list[Choice]
     evenly from between. Images without labels have no score and are not selected."""
     scored = [i for i, (_, score) in enumerate(images) if not isnan(score.miou)]
     order = sorted(scored, key=lambda i: images[i][1].miou)
-    count = min(count, len(order))
+    count, of = min(count, len(order)), len(order)
     ends = (count + 1) * 3 // 8
-    between = order[ends : len(order) - ends]
     middle = count - 2 * ends
-    places = [(2 * i + 1) * len(between) // (2 * middle) for i in range(middle)]
+    typical = [ends + (2 * i + 1) * (of - 2 * ends) // (2 * middle) for i in range(middle)]
     chosen = [
-        *((i, _rank("worst", place, len(order))) for place, i in enumerate(order[:ends], 1)),
-        *((between[place], f"typical: number {ends + place + 1} of {len(order)}") for place in places),
-        *((i, _rank("best", place, len(order))) for place, i in zip(range(ends, 0, -1), order[-ends:], strict=False)),
+        *((place, _rank("worst", place + 1, of)) for place in range(ends)),
+        *((place, f"typical: number {place + 1} of {of}") for place in typical),
+        *((place, _rank("best", of - place, of)) for place in range(of - ends, of)),
     ]
-    return [Choice(i, why, images[i][1].miou) for i, why in chosen]
+    return [Choice(order[place], why, images[order[place]][1].miou) for place, why in chosen]
+
+
+def _rank(which: str, place: int, count: int) -> str:
+    """Such as `worst of 40`, `second worst of 40` or `number 4 from the worst, of 40`."""
+    if place <= 3:
+        return f"{('', 'second ', 'third ')[place - 1]}{which} of {count}"
+    return f"number {place} from the {which}, of {count}"
 
 
 def spread(images: int, count: int) -> list[Choice]:
@@ -724,14 +575,12 @@ def make_example(predictor: Predictor, sample: Sample, protocol: EvaluationRecip
     Gates are of the whole image at scale 1.
     """
     image = sample.image.permute(1, 2, 0).numpy()
-    labels, prediction = sample.labels.numpy(), predictor.predict(image, protocol)
-    plain = Example(sample.name, image, labels, prediction, None, None, choice.why, choice.miou)
-    if not isinstance(predictor.network.fusion, GatedFusion):
-        return plain
-    gated = GatedImage(predictor, image, scale=1.0)  # as the evaluation sees it
-    closings = [gated.close([level]) for level in range(1, len(gated.learned.maps) + 1)]
-    closed = [(closing.levels[0], closing.changed, closing.share) for closing in closings]
-    return Example(sample.name, image, labels, prediction, gated.learned.maps, closed, choice.why, choice.miou)
+    prediction, gates, closings = predictor.predict(image, protocol), None, []
+    if isinstance(predictor.network.fusion, GatedFusion):
+        gated = GatedImage(predictor, image, scale=1.0)  # as the evaluation sees it
+        gates = dataclasses.replace(gated.learned, prediction=prediction)
+        closings = [gated.close([level]) for level in range(1, len(gates.maps) + 1)]
+    return Example(sample.name, image, sample.labels.numpy(), prediction, gates, closings, choice.why, choice.miou)
 
 
 def image_chart(images: Sequence[tuple[str, ImageScore]]) -> Chart | None:
@@ -742,19 +591,19 @@ def image_chart(images: Sequence[tuple[str, ImageScore]]) -> Chart | None:
     return line_chart("Images from the worst to the best", "image", "mean IoU (%)", [line], top=100)
 
 
-def example_content(example: Example, palette: Palette) -> dict[str, Any]:
-    """The pictures of an example in rows, for the template."""
-    image, name = example.image, example.name
+def example_rows(example: Example, palette: Palette) -> list[list[Shown]]:
+    """The pictures of an example: what was seen, its gates, and what closing them changes."""
+    image, name, labels = example.image, example.name, example.labels
     seen = [Shown("image", f"The image {name}.", photo(image))]
-    if example.labels is not None:
-        truth = label_picture(example.labels, palette)
+    if labels is not None:
+        truth = label_picture(labels, palette)
         seen.append(Shown("ground truth", f"Ground truth of {name}.", truth, sharp=True))
     predicted = label_picture(example.prediction, palette)
     seen.append(Shown("prediction", f"Predicted classes of {name}.", predicted, sharp=True))
-    if example.labels is not None:
-        known = example.labels < len(palette)
-        wrong = known & (example.labels != example.prediction)
-        share = f"{wrong.sum() / max(int(known.sum()), 1):.1%}".replace("%", " %")
+    if labels is not None:
+        known = labels < len(palette)
+        wrong = known & (labels != example.prediction)
+        share = f"{percent(wrong.sum() / max(known.sum(), 1))} %"
         alt = f"Wrongly classified pixels of {name}, {share}."
         seen.append(Shown(f"wrong: {share}", alt, marked_picture(image, wrong)))
     gates = [
@@ -764,35 +613,46 @@ def example_content(example: Example, palette: Palette) -> dict[str, Any]:
             gate_picture(gate, NARROW),
             level=level,
         )
-        for level, gate in enumerate(example.gates or (), start=1)
+        for level, gate in enumerate(example.gates.maps if example.gates else (), start=1)
     ]
     closed = [
         Shown(
-            f" closed: {share:.1%} of pixels change".replace("%", " %"),
-            f"Pixels of {name} that change with G_{level} closed: {share:.1%}.",
-            marked_picture(image, changed, NARROW),
-            level=level,
+            f" closed: {percent(of.share)} % of pixels change",
+            f"Pixels of {name} that change with G_{of.levels[0]} closed: {percent(of.share)} %.",
+            marked_picture(image, of.changed, NARROW),
+            level=of.levels[0],
         )
-        for level, changed, share in example.closed or ()
+        for of in example.closings
     ]
-    rows = [row for row in (seen, gates, closed) if row]
-    return {"name": name, "why": example.why, "miou": example.miou, "rows": rows}
+    return [row for row in (seen, gates, closed) if row]
+
+
+def gate_rows(examples: Sequence[Example], classes: Sequence[str]) -> list[dict[str, Any]]:
+    """Means over the pixels of all examples, for every level.
+
+    Keys: `level`; `gate`: its mean, near boundaries and far from them; `open`: the fraction of pixels above one half;
+    `changed`: the fraction that closing it alone changes, near, far.
+    """
+    statistics = GateStatistics(classes)
+    for example in examples:
+        if example.gates is not None:
+            statistics.add(example.gates, example.closings)
+    return [
+        {
+            "level": of["level"],
+            "gate": [of["mean"], *near_and_far(of)],
+            "open": of["share_above_half"],
+            "changed": [closed["changed_share"], *near_and_far(closed)] if closed else [None] * 3,
+        }
+        for of, closed in zip_longest(statistics.levels(), statistics.closings())
+    ]
 
 
 def seen_classes(examples: Sequence[Example], classes: Sequence[str], palette: Palette) -> list[tuple[str, str]]:
     """Names and colors of the classes that occur in the labels or predictions of the examples."""
-    there: set[int] = set()
-    for example in examples:
-        there |= set(np.unique(example.prediction).tolist())
-        there |= set() if example.labels is None else set(np.unique(example.labels).tolist())
+    maps = [of for example in examples for of in (example.prediction, example.labels) if of is not None]
+    there = {k for of in maps for k in np.unique(of).tolist()}
     return [entry for k, entry in enumerate(legend(classes, palette)) if k in there]
-
-
-def _rank(which: str, place: int, count: int) -> str:
-    """Such as `worst of 40`, `second worst of 40` or `number 4 from the worst, of 40`."""
-    if place <= 3:
-        return f"{('', 'second ', 'third ')[place - 1]}{which} of {count}"
-    return f"number {place} from the {which}, of {count}"
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -854,78 +714,53 @@ def scores_of_run(run: Run, images: Images | None, named: Path | None = None, de
         UserError: `named` is of another model, or the images have other classes.
     """
     if named is not None:
-        result = read_result(named)
-        _check_weights(run, named, result)
+        result, best = read_result(named), run.folder / "best"
+        known = {run.weights, hash_weights(load_model(best)[0]) if (best / CONFIG).is_file() else None}
+        if result.scores.protocol.get("weights_sha256") not in known - {None}:
+            raise UserError(
+                f"--scores {named}: these are not the scores of a model in {run.folder}, whose weights have another "
+                f"SHA-256. Name what `gffnet evaluate --model {run.folder} --out DIR` wrote, or leave --scores out."
+            )
         return result
-    return _found(run, images) or _made(run, images, device)
+    scores = run.folder / SCORES_FOLDER
+    folder = next((path for path in (scores, run.folder) if (path / SCORES).is_file()), None)
+    if folder is not None:
+        result = read_result(folder)
+        protocol = result.scores.protocol
+        if run.weights is None or protocol.get("weights_sha256") != run.weights:
+            screen.print(f"ignored: {folder / SCORES} is not of the model now in {run.folder}", style="yellow")
+        elif images is None or (protocol["dataset"], protocol.get("split")) == (images.name, images.split):
+            return result
+    if images is None or run.config is None:
+        return None
+    result = evaluate(load(run.folder, device), images.dataset, images.name, images.split, run.config.evaluation)
+    write_result(scores, result)
+    screen.print(f"scores: {scores}")
+    return result
 
 
-def scores_of_baseline(path: Path, images: Images | None, device: str = "auto") -> Result:
+def scores_of_baseline(path: Path, images: Images | None, classes: Sequence[str], device: str = "auto") -> Result:
     """The evaluation to compare with: in a folder or file, or of a run.
 
     Raises:
-        UserError: there is none, and the run cannot be evaluated.
+        UserError: there is none, and the run cannot be evaluated; or its classes are not `classes`.
     """
     if path.is_file() or (path / SCORES).is_file():
-        return read_result(path)
-    result = scores_of_run(open_run(path), images, device=device)
+        result: Result | None = read_result(path)
+    else:
+        result = scores_of_run(open_run(path), images, device=device)
     if result is None:
         raise UserError(
             f"--baseline {path} holds no scores. Name the folder of `gffnet evaluate --model {path} --out DIR`, or "
             "give --root, so that a trained run is evaluated now."
         )
-    return result
-
-
-def check_classes(path: Path, baseline: Result, classes: Sequence[str]) -> None:
-    """Check that a baseline has the classes of the run.
-
-    Raises:
-        UserError: it has others.
-    """
-    there = list(baseline.scores.per_class)
+    there = list(result.scores.per_class)
     if there != list(classes):
         raise UserError(
             f"--baseline {path}: it has {len(there)} classes ({', '.join(there[:4])}, ...), and the run {len(classes)} "
             f"({', '.join(classes[:4])}, ...). Only scores of the same classes can be compared."
         )
-
-
-def _found(run: Run, images: Images | None) -> Result | None:
-    """The evaluation in a run folder, if it is of this model and these images."""
-    folder = next((path for path in (run.folder / SCORES_FOLDER, run.folder) if (path / SCORES).is_file()), None)
-    if folder is None:
-        return None
-    result = read_result(folder)
-    protocol = result.scores.protocol
-    if run.weights is None or protocol.get("weights_sha256") != run.weights:
-        screen.print(f"ignored: {folder / SCORES} is not of the model now in {run.folder}", style="yellow")
-        return None
-    if images is not None and (protocol["dataset"], protocol.get("split")) != (images.name, images.split):
-        return None
     return result
-
-
-def _made(run: Run, images: Images | None, device: str) -> Result | None:
-    """Evaluate a run by its own protocol, and save the result."""
-    if images is None or run.config is None:
-        return None
-    predictor = load(run.folder, device)
-    result = evaluate(predictor, images.dataset, images.name, images.split, run.config.evaluation)
-    write_result(run.folder / SCORES_FOLDER, result)
-    screen.print(f"scores: {run.folder / SCORES_FOLDER}")
-    return result
-
-
-def _check_weights(run: Run, path: Path, result: Result) -> None:
-    """Check that scores are of the run's model, the last or the best."""
-    best = run.folder / "best"
-    known = {run.weights, hash_weights(load_model(best)[0]) if (best / CONFIG).is_file() else None}
-    if result.scores.protocol.get("weights_sha256") not in known - {None}:
-        raise UserError(
-            f"--scores {path}: these are not the scores of a model in {run.folder}, whose weights have another "
-            f"SHA-256. Name what `gffnet evaluate --model {run.folder} --out DIR` wrote, or leave --scores out."
-        )
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -954,17 +789,14 @@ class Report:
     """One sentence below the title."""
     summary: Sequence[tuple[str, str]] = ()
     """Further facts at the top: label and value."""
-    history: Sequence[Mapping[str, Any]] = ()
+    history: History = ()
     """The lines of `history.jsonl`."""
     record: Mapping[str, Any] = field(default_factory=dict)
     """The content of `run.json`."""
-    scores: Mapping[str, Any] | None = None
-    """The content of `scores.json`; if None, the page shows the last validation."""
-    images: Sequence[tuple[str, ImageScore]] = ()
-    """The scores of every image."""
-    confusion: Int64[np.ndarray, "k k_and_none"] | None = None
+    result: Result | None = None
+    """The evaluation; if None, the page shows the last validation."""
     examples: Sequence[Example] = ()
-    baseline: Mapping[str, Any] | None = None
+    baseline: Scores | None = None
     """Scores of a network with the same classes to compare with."""
     baseline_name: str = "baseline"
     cost: Sequence[Mapping[str, Any]] = ()
@@ -981,50 +813,42 @@ def write_report(path: Path, report: Report) -> None:
     Raises:
         CannotWrite: the file cannot be written.
     """
-    page = fill("reports", "page.html.jinja", _content(report), {"signed": signed})
-    atomic_write(path, page.encode())
+    atomic_write(path, fill("reports", "page.html.jinja", _content(report), {"signed": signed}).encode())
 
 
 def _content(report: Report) -> dict[str, Any]:
     """The variables of the template."""
-    scores = report.scores or last_validation(report.history, report.classes)
-    baseline = report.baseline or {}
+    result, examples, classes, palette = report.result, report.examples, report.classes, report.palette
+    validated, validation = last_validation(report.history, classes)
+    scores, baseline = result.scores if result else validation, report.baseline or UNKNOWN
+    paper = match(scores.protocol) if result else None
     return {
         "title": report.title,
         "lede": report.lede,
         "summary": report.summary,
-        "figures": key_figures(scores, baseline, report.baseline_name),
-        "validated": scores.get("iteration"),
-        "paper": paper_remark(scores) if report.scores else None,
-        "baseline_name": report.baseline_name if baseline else None,
-        "differences": differences(scores, baseline) if report.scores and baseline else [],
-        "class_bars": class_bars(scores, baseline, report.palette),
+        "figures": key_figures(scores, baseline),
+        "validated": None if result else validated,
+        "paper": f"mean IoU {paper.row.miou} % ({paper.remark})" if paper and paper.row else None,
+        "baseline_name": report.baseline_name if report.baseline else None,
+        "differences": differences(scores, baseline) if result and report.baseline else [],
+        "class_bars": class_bars(scores, baseline, palette),
         "long": LONG,
         "detail_bars": detail_bars(scores, baseline),
-        "confusion": confusion_of(report.confusion, report.classes),
-        "image_chart": image_chart(report.images) if len(report.images) > 1 else None,
-        **_examples(report),
+        "confusion": confusion_of(result.confusion, classes) if result else None,
+        "image_chart": image_chart(result.images) if result and len(result.images) > 1 else None,
+        "examples": [(example, example_rows(example, palette)) for example in examples],
+        "legend": seen_classes(examples, classes, palette),
+        "void": any(of.labels is not None and (of.labels >= len(classes)).any() for of in examples),
+        "mark": "#{:02x}{:02x}{:02x}".format(*MARK),
+        "gate_rows": gate_rows(examples, classes),
+        "gate_colors": ", ".join("#{:02x}{:02x}{:02x}".format(*c) for c in color_table()[:: 255 // 15]),
         "charts": training_charts(report.history, report.record),
         "sessions": sessions_of(report.record),
         "record": record_facts(report.record),
         "cost": report.cost,
-        "protocol": protocol_rows(scores) if report.scores else [],
+        "protocol": protocol_rows(scores) if result else [],
         "commands": report.commands,
         "recipe": report.recipe,
-    }
-
-
-def _examples(report: Report) -> dict[str, Any]:
-    """The variables of the template about images and gates."""
-    gated = [example for example in report.examples if example.gates]
-    return {
-        "examples": [example_content(example, report.palette) for example in report.examples],
-        "legend": seen_classes(report.examples, report.classes, report.palette),
-        "void": any(e.labels is not None and (e.labels >= len(report.classes)).any() for e in report.examples),
-        "mark": "#{:02x}{:02x}{:02x}".format(*MARK),
-        "gate_levels": max((len(example.gates or ()) for example in gated), default=0),
-        "gate_rows": gate_rows([(e.prediction, e.gates, e.closed or ()) for e in gated if e.gates]),
-        "gate_colors": ", ".join("#{:02x}{:02x}{:02x}".format(*c) for c in color_table()[:: 255 // 15]),
     }
 
 
@@ -1032,16 +856,12 @@ def _examples(report: Report) -> dict[str, Any]:
 # Gathering what is known about a run
 
 
-SHOWN = 8
-"""Images shown by default."""
-
-
 def report_of(
     folder: Path,
     images: Images | None = None,
     scores: Path | None = None,
     baseline: Path | None = None,
-    shown: int = SHOWN,
+    shown: int = 8,
     device: str = "auto",
 ) -> Report:
     """Gather the report of a run.
@@ -1057,12 +877,15 @@ def report_of(
     Raises:
         UserError: there is no run, or the scores or the baseline do not fit it.
     """
-    run, record = open_run(folder), _record(folder)
+    run, record = open_run(folder), read_record(folder)
     result = scores_of_run(run, images, scores, device)
-    other = None if baseline is None else scores_of_baseline(baseline, images, device)
-    classes, palette = _classes(run)
-    if baseline is not None and other is not None:
-        check_classes(baseline, other, classes)
+    classes: Sequence[str] = ()
+    palette: Palette = ()
+    if run.config is not None:
+        classes, palette = run.config.classes, run.config.palette
+    elif run.recipe.data.name != "folder":  # its classes are known with the model only
+        known = dataset_classes(run.recipe.data.name)
+        classes, palette = known.names, known.palette
     name = str(record.get("recipe") or (run.config.recipe if run.config else folder.name))
     report = Report(
         title=name,
@@ -1071,44 +894,37 @@ def report_of(
         palette=palette,
         history=read_history(folder / HISTORY),
         record=record,
-        examples=_examples_run(run, images, result, shown, device),
-        cost=costs(
-            _networks(name, run.recipe, baseline, other), run.recipe.evaluation.crop or run.recipe.training.crop
-        ),
+        result=result,
         commands=_commands(folder, record, result),
         recipe=(folder / "recipe.yaml").read_text(encoding="utf-8"),
     )
-    if other is not None:
-        report = dataclasses.replace(
-            report, baseline=other.scores.to_json(), baseline_name=_called(baseline, other, name)
-        )
-    if result is None:
-        return report
-    return dataclasses.replace(report, scores=result.scores.to_json(), images=result.images, confusion=result.confusion)
+    other: Recipe | None = None
+    if baseline is not None:
+        compared = scores_of_baseline(baseline, images, classes, device).scores
+        called = str(compared.protocol.get("recipe", "baseline"))
+        called = f"{called} ({baseline})" if called == name else called
+        report = dataclasses.replace(report, baseline=compared, baseline_name=called)
+        other = _baseline_recipe(baseline, compared.protocol)
+    elif run.recipe.model.fusion != "none":
+        called = "the same without fusion"
+        bare = dataclasses.replace(run.recipe.model, fusion="none", dense_pyramid="none")
+        other = dataclasses.replace(run.recipe, model=bare)
+    networks = [*([(called, other)] if other else []), (name, run.recipe)]
+    cost = costs(networks, run.recipe.evaluation.crop or run.recipe.training.crop)
+    return dataclasses.replace(report, examples=_examples(run, images, result, shown, device), cost=cost)
 
 
-def _record(folder: Path) -> dict[str, Any]:
-    """`run.json`; empty if it is missing or damaged."""
+def read_record(folder: Path) -> dict[str, Any]:
+    """`run.json` of a run folder; empty, with a notice, if it is damaged, and empty if there is none."""
     try:
-        stored = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        [(session["started"], session["from_iteration"]) for session in stored["sessions"]]
+        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        sessions_of(record), record_facts(record)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError, LookupError) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         screen.print(f"ignored: {folder / RECORD} cannot be read ({error!r})", style="yellow")
         return {}
-    record: dict[str, Any] = stored
     return record
-
-
-def _classes(run: Run) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:
-    """Names and colors; empty for a `folder` data set without a model yet."""
-    if run.config is not None:
-        return run.config.classes, run.config.palette
-    if run.recipe.data.name == "folder":
-        return (), ()
-    classes = dataset_classes(run.recipe.data.name)
-    return classes.names, classes.palette
 
 
 def _lede(recipe: Recipe, result: Result | None) -> str:
@@ -1124,14 +940,13 @@ def _lede(recipe: Recipe, result: Result | None) -> str:
     return f"{sentence}; scored on {protocol['dataset']} {protocol['split']}, {count:,} image{'s' * (count != 1)}."
 
 
-def _examples_run(run: Run, images: Images | None, result: Result | None, count: int, device: str) -> list[Example]:
+def _examples(run: Run, images: Images | None, result: Result | None, count: int, device: str) -> list[Example]:
     """Example images, selected by their scores."""
     if images is None or run.config is None or count == 0:
         return []
     predictor, dataset, protocol = load(run.folder, device), images.dataset, run.config.evaluation
-    names = [dataset.name(i) for i in range(len(dataset))]
     choices = spread(len(dataset), count)
-    if result is not None and [name for name, _ in result.images] == names:
+    if result is not None and [name for name, _ in result.images] == [dataset.name(i) for i in range(len(dataset))]:
         choices, protocol = choose(result.images, count), _protocol(result)
     return [
         make_example(predictor, dataset[choice.sample], protocol, choice)
@@ -1142,35 +957,15 @@ def _examples_run(run: Run, images: Images | None, result: Result | None, count:
 def _protocol(result: Result) -> EvaluationRecipe:
     """That the images were predicted by."""
     keys = [field.name for field in dataclasses.fields(EvaluationRecipe)]
-    told = {key: value for key, value in result.scores.protocol.items() if key in keys}
-    return from_mapping(EvaluationRecipe, told, "scores.json")
-
-
-def _called(baseline: Path | None, other: Result, name: str) -> str:
-    """The name of a baseline: its recipe, with its folder where that is not enough to tell it from the run."""
-    recipe = str(other.scores.protocol.get("recipe", "baseline"))
-    return f"{recipe} ({baseline})" if recipe == name else recipe
-
-
-def _networks(name: str, recipe: Recipe, baseline: Path | None, other: Result | None) -> list[tuple[str, Recipe]]:
-    """What the run's network is to be compared with in cost, and the network."""
-    ours = [(name, recipe)]
-    if other is not None and baseline is not None:
-        their = _baseline_recipe(baseline, other.scores.protocol)
-        return ours if their is None else [(_called(baseline, other, name), their), *ours]
-    if recipe.model.fusion == "none":
-        return ours
-    bare = dataclasses.replace(recipe.model, fusion="none", dense_pyramid="none")
-    return [("the same without fusion", dataclasses.replace(recipe, model=bare)), *ours]
+    given = {key: value for key, value in result.scores.protocol.items() if key in keys}
+    return from_mapping(EvaluationRecipe, given, "scores.json")
 
 
 def _baseline_recipe(baseline: Path, protocol: Mapping[str, Any]) -> Recipe | None:
     """The recipe of a baseline: that of the run, or the one that ships by its name."""
     for source in (baseline / "recipe.yaml", baseline.parent / "recipe.yaml", str(protocol.get("recipe"))):
-        try:
+        with suppress(UserError):
             return load_recipe(source)
-        except UserError:
-            continue
     return None
 
 
