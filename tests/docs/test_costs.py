@@ -7,7 +7,7 @@ import pytest
 
 from gffnet.inference.sliding_window import axes
 from gffnet.recipe import EvaluationRecipe, load_recipe
-from gffnet.reports.cost import cost
+from gffnet.reports.cost import costs
 
 DOCS = Path(__file__).parents[2] / "docs"
 SUSTAINED = 100e12
@@ -23,7 +23,7 @@ def table(page: str, heading: str) -> list[list[str]]:
 
 @cache
 def forward_flops(recipe: str, size: tuple[int, int]) -> int:
-    return cost(load_recipe(recipe), size)["executed_flops"]
+    return costs([("", load_recipe(recipe))], size)[0]["executed_flops"]
 
 
 @pytest.mark.parametrize("row", table("training.md", "recipe"), ids=lambda row: row[0])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from gffnet.gates.edit import Closing, GateResult
-from gffnet.gates.statistics import GateStatistics, gate_rows
+from gffnet.gates.statistics import GateStatistics
 from gffnet.metrics.boundary import RING_NAMES
 
 
@@ -98,18 +98,3 @@ def test_images_are_pooled_by_their_pixels(hand_made):
     assert (both.levels(), both.closings()) == (merged.levels(), merged.closings())
     with pytest.raises(ValueError, match="closings"):
         both.add(hand_made, [])
-
-
-def test_rows_pool_the_pixels_of_all_images(hand_made):
-    labels, (near, over_b) = hand_made.prediction, hand_made.maps
-    plain = np.zeros((2, 24), np.uint8)
-    flat = np.full((2, 24), 0.25, np.float32)
-    changed = np.zeros((1, 24), bool)
-    changed[0, 11] = True
-    first, second = gate_rows([(labels, (near, over_b), [(1, changed, 1 / 24)]), (plain, (flat, flat), [])])
-    assert first["gate"] == [pytest.approx((4 + 48 * 0.25) / 72), 1.0, pytest.approx(48 * 0.25 / 52)]
-    assert first["open"] == pytest.approx(4 / 72)
-    assert first["changed"] == [pytest.approx(1 / 24), 0.25, 0.0]
-    assert second["level"] == 2
-    assert second["changed"] == [None, None, None]
-    assert gate_rows([]) == []

@@ -20,7 +20,8 @@ from gffnet.inference.model_io import hash_weights, load_model, save_model
 from gffnet.inference.pretrained import make_card
 from gffnet.metrics.scores import Scores
 from gffnet.recipe import load_recipe
-from gffnet.reports.model_card import KEPT, WEAK, gather
+from gffnet.reports.model_card import WEAK, gather
+from gffnet.reports.report import SCORES_FOLDER
 from tests import tiny
 from tests.reports.runs import make_run
 
@@ -57,7 +58,7 @@ def scores_of(run: Path) -> dict[str, Any]:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with scores; read only."""
     run = make_run(tmp_path_factory.mktemp("runs") / "run")
-    write_scores(run / KEPT / "scores.json", Scores.from_json(scores_of(run)))
+    write_scores(run / SCORES_FOLDER / "scores.json", Scores.from_json(scores_of(run)))
     return run
 
 
@@ -84,7 +85,7 @@ def test_all_of_a_run(made: Path) -> None:
     assert "- Iterations: 6 of 2 crops of 32x48" in training
     assert "- Start: random weights" in training
     assert "- Time: 1 h 05 min" in training  # of the session whose end is known
-    assert any(line.startswith("- Hardware: A CPU, 8 cores, 16.0 GB, 2 x A GPU") for line in training)
+    assert any(line.startswith("- Hardware: A CPU, 8 cores, 16.00 GB, 2 x A GPU") for line in training)
     assert not any("--root" in line for line in training)
 
 
@@ -115,7 +116,7 @@ def test_the_paper_stands_beside_its_own_rows(run: Path) -> None:
     scores = scores_of(run)
     row = "cityscapes/gffnet_r101"
     scores["protocol"] |= {**plain(load_recipe(row).evaluation), "recipe": row, "dataset": "cityscapes", "split": "val"}
-    write_scores(run / KEPT / "scores.json", Scores.from_json(scores))
+    write_scores(run / SCORES_FOLDER / "scores.json", Scores.from_json(scores))
     assert "| paper | 81.2 |" in re.sub(" +", " ", gather(str(run)).facts.sections["Scores"])
 
 
@@ -248,6 +249,6 @@ def test_scores_of_another_model(run: Path, capsys: pytest.CaptureFixture[str]) 
     assert facts.sections["Scores"] == ""
     assert "scores.json is not of this model" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"--scores .*: these are the scores of another model"):
-        gather(str(run), scores=run / KEPT)
+        gather(str(run), scores=run / SCORES_FOLDER)
     with pytest.raises(UserError, match="does not exist"):
         gather(str(run), scores=run / "none")

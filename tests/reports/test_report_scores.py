@@ -17,7 +17,7 @@ from gffnet.evaluation.results import Result, protocol_rows, read_result, write_
 from gffnet.inference.predictor import load
 from gffnet.metrics.scores import ScoreAccumulator, Scores
 from gffnet.recipe import load_recipe
-from gffnet.reports.cost import cost
+from gffnet.reports.cost import costs
 from gffnet.reports.report import (
     UNKNOWN,
     Images,
@@ -225,8 +225,8 @@ def test_the_cost_is_told_beside_that_of_the_network_without_fusion(tmp_path: Pa
     run = make_run(tmp_path / "run")
     bare, ours = report_of(run).cost
     assert (bare["recipe"], ours["recipe"]) == ("the same without fusion", "tests/tiny")
-    assert ours["params"] == cost(tiny.recipe(tiny.GFFNET), (32, 48))["params"]
-    assert bare["macs"] == cost(tiny.recipe(tiny.PSPNET), (32, 48))["macs"]
+    assert ours["params"] == costs([("", tiny.recipe(tiny.GFFNET))], (32, 48))[0]["params"]
+    assert bare["macs"] == costs([("", tiny.recipe(tiny.PSPNET))], (32, 48))[0]["macs"]
     assert [row["recipe"] for row in report_of(make_run(tmp_path / "psp", tiny.PSPNET)).cost] == ["tests/tiny"]
 
 
@@ -270,14 +270,14 @@ def test_a_baseline_has_its_scores_its_name_and_its_cost(val: Images, tmp_path: 
     assert report.baseline.per_class == read_result(other / "scores").scores.per_class
     assert report.baseline_name == f"tests/tiny ({other})", "its recipe has the name of the run's"
     assert [row["recipe"] for row in report.cost] == [report.baseline_name, "tests/tiny"]
-    assert report.cost[0]["params"] == cost(tiny.recipe(tiny.PSPNET), (32, 48))["params"]
+    assert report.cost[0]["params"] == costs([("", tiny.recipe(tiny.PSPNET))], (32, 48))[0]["params"]
     assert list(report.examples) == []
     named: dict[str, Any] = json.loads((other / "scores/scores.json").read_text())
     named["protocol"]["recipe"] = "camvid/pspnet_r18"
     write_scores(tmp_path / "elsewhere/scores.json", Scores.from_json(named))
     shipped = report_of(run, baseline=tmp_path / "elsewhere/scores.json")
     assert shipped.baseline_name == "camvid/pspnet_r18"
-    assert shipped.cost[0]["params"] == cost(load_recipe("camvid/pspnet_r18"), (32, 48))["params"]
+    assert shipped.cost[0]["params"] == costs([("", load_recipe("camvid/pspnet_r18"))], (32, 48))[0]["params"]
     named["protocol"]["recipe"] = "unheard of"
     write_scores(tmp_path / "elsewhere/scores.json", Scores.from_json(named))
     assert [row["recipe"] for row in report_of(run, baseline=tmp_path / "elsewhere").cost] == ["tests/tiny"]

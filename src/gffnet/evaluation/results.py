@@ -308,17 +308,17 @@ def pixel_range(start: float, end: float | None) -> str:
 
 def markdown(title: str, tables: Sequence[Table]) -> str:
     """Set tables in Markdown below a title."""
-    parts = [f"# {_escaped(title)}"]
+    parts = [f"# {escape_markdown(title)}"]
     for table in tables:
-        head, *rows = [[_escaped(cell) for cell in line] for line in (table.headings, *table.rows)]
+        head, *rows = [[escape_markdown(cell) for cell in line] for line in (table.headings, *table.rows)]
         align = ["left", *["right" if table.numbers else "left"] * (len(head) - 1)]
         text = tabulate(rows, head, "pipe", colalign=align if rows else None, disable_numparse=True)
         parts += [f"## {table.title}", text]
-        parts += [_escaped(table.note)] * bool(table.note)
+        parts += [escape_markdown(table.note)] * bool(table.note)
     return "\n\n".join(parts) + "\n"
 
 
-def _escaped(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Escape what Markdown would take for markup; tabulate leaves cells as they are."""
     for mark in "\\|*_`<[":
         text = text.replace(mark, "\\" + mark)

@@ -1,8 +1,8 @@
 """What a network costs (Table 3): parameters, multiply-accumulates (MACs) and FLOPs at any image size.
 
 Counted on the meta device: nothing is computed, so ResNet-101 at any size takes a second. MACs are those of the
-convolutions and matrix products of one image; FLOPs are twice that. `macs` is the network written out plainly, as the
-paper counts; `executed_macs` is what this project executes (see `gffnet.models.algebra`). The auxiliary head, which
+convolutions and matrix products of one image; FLOPs are twice that. `macs` is the reference network, as the paper
+counts; `executed_macs` are those of the efficient forms (see `gffnet.models.ops`). The auxiliary head, which
 exists in training only, is not counted.
 """
 
@@ -16,18 +16,23 @@ from torch.utils.flop_counter import FlopCounterMode
 from gffnet.data.datasets import class_count
 from gffnet.models.gffnet import build_network
 from gffnet.models.ops import use_reference
-from gffnet.recipe import Recipe
+from gffnet.recipe import ModelRecipe, Recipe
 
 
 def costs(recipes: Sequence[tuple[str, Recipe]], size: tuple[int, int]) -> list[dict[str, Any]]:
     """The cost of each named recipe for an image of `size` (height, width), with increments over the first, in percent.
 
     Keys: `recipe`, `params`, `macs`, `flops`, `executed_macs`, `executed_flops`, `params_increase_percent`,
-    `macs_increase_percent` and `executed_macs_increase_percent` (executed MACs over the first recipe's plain `macs`).
+    `macs_increase_percent` and `executed_macs_increase_percent` (executed MACs over the first recipe's `macs`).
     """
     rows: list[dict[str, Any]] = []
     for name, recipe in recipes:
-        row: dict[str, Any] = {"recipe": name, "height": size[0], "width": size[1], **cost(recipe, size)}
+        row: dict[str, Any] = {
+            "recipe": name,
+            "height": size[0],
+            "width": size[1],
+            **cost(recipe.model, class_count(recipe.data.name), size),
+        }
         first = rows[0] if rows else row
         row["params_increase_percent"] = 100 * (row["params"] / first["params"] - 1)
         row["macs_increase_percent"] = 100 * (row["macs"] / first["macs"] - 1)
@@ -36,19 +41,18 @@ def costs(recipes: Sequence[tuple[str, Recipe]], size: tuple[int, int]) -> list[
     return rows
 
 
-def cost(recipe: Recipe, size: tuple[int, int]) -> dict[str, int]:
-    """Parameters, MACs and FLOPs of one recipe's network for an image of `size`."""
+def cost(model: ModelRecipe, num_classes: int, size: tuple[int, int]) -> dict[str, int]:
+    """Parameters, MACs and FLOPs of a network for an image of `size`."""
     with torch.device("meta"):
-        network = build_network(recipe.model.without_weights(), class_count(recipe.data.name)).eval()
-        image = torch.empty(1, recipe.model.backbone.in_channels, *size)
-    use_reference(network)
-    plain = count_macs(network, image)
-    use_reference(network, False)
+        network = build_network(model.without_weights(), num_classes).eval()
+        image = torch.empty(1, model.backbone.in_channels, *size)
     executed = count_macs(network, image)
+    use_reference(network)
+    reference = count_macs(network, image)
     return {
         "params": sum(p.numel() for p in network.parameters()),
-        "macs": plain,
-        "flops": 2 * plain,
+        "macs": reference,
+        "flops": 2 * reference,
         "executed_macs": executed,
         "executed_flops": 2 * executed,
     }

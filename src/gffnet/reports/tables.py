@@ -16,6 +16,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -30,8 +31,9 @@ from gffnet.console import DASH, MINUS, signed
 from gffnet.data.datasets import dataset_classes, thin_classes
 from gffnet.errors import UserError
 from gffnet.evaluation.paper import Match, PaperTable, PrintedRow, match, paper_rows, paper_tables
-from gffnet.evaluation.results import SCORES, read_result
+from gffnet.evaluation.results import SCORES, TOLERANCE, escape_markdown, read_result
 from gffnet.files import atomic_write
+from gffnet.metrics.scores import Scores
 from gffnet.recipe import ModelRecipe, Recipe, load_recipe, recipe_from_mapping, recipe_names
 from gffnet.reports.cost import costs
 from gffnet.templates import fill
@@ -66,7 +68,7 @@ class ScoredRun:
 
     path: Path
     """Its `scores.json`."""
-    scores: Mapping[str, Any]
+    scores: Scores
     recipe: Recipe | None
     """What it was trained by; None if neither a run folder nor the package knows."""
     seed: int | None
@@ -77,18 +79,16 @@ class ScoredRun:
     @property
     def name(self) -> str:
         """The name of its recipe."""
-        return str(self.scores["protocol"].get("recipe"))
+        return str(self.scores.protocol.get("recipe"))
 
     @property
-    def protocol(self) -> Mapping[str, Any]:
-        """The `protocol` block of `scores.json`."""
-        protocol: Mapping[str, Any] = self.scores["protocol"]
-        return protocol
+    def dataset(self) -> str:
+        return str(self.scores.protocol.get("dataset"))
 
     @property
     def match(self) -> Match:
         """The row of the paper with its recipe and protocol, or the reason why there is none."""
-        return match(self.protocol)
+        return match(self.scores.protocol)
 
     @property
     def in_paper(self) -> bool:
@@ -98,11 +98,25 @@ class ScoredRun:
     @property
     def measured(self) -> Protocol:
         """The protocol in words."""
-        get = self.protocol.get
+        get = self.scores.protocol.get
         crop, scales = get("crop"), " ".join(f"{scale:g}" for scale in get("scales") or [1.0])
         window = f"window {crop[0]}x{crop[1]}, overlap {get('overlap'):.2g}" if crop else "whole images"
         scale = "single scale" if scales == "1" else f"scales {scales}"
-        return f"{get('dataset')} {get('split')}", window, scale, "with flip" if get("flip") else "without flip"
+        return f"{self.dataset} {get('split')}", window, scale, "with flip" if get("flip") else "without flip"
+
+    def by_column(self) -> dict[str, float | None]:
+        """All scores that tables show, by the keys of their columns, in percent."""
+        of, boundary = self.scores, self.scores.boundary_f.get(TOLERANCE)
+        thin = [value for name in thin_classes(self.dataset) if (value := of.per_class.get(name)) is not None]
+        values = {
+            **of.per_class,
+            "miou": of.miou,
+            "pixel_accuracy": of.pixel_accuracy,
+            "boundary_f": None if boundary is None else boundary.mean,
+            "small": next((size.miou for size in of.iou_by_size if size.name == "small"), None),
+            "thin": fmean(thin) if thin and len(thin) == len(thin_classes(self.dataset)) else None,
+        }
+        return {key: None if value is None else 100 * value for key, value in values.items()}
 
 
 def find_scores(paths: Sequence[Path]) -> list[ScoredRun]:
@@ -129,23 +143,26 @@ def find_scores(paths: Sequence[Path]) -> list[ScoredRun]:
     runs: dict[tuple[Any, ...], ScoredRun] = {}
     for file in files:
         run = _read(file)
-        runs.setdefault((run.protocol.get("weights_sha256", file), run.measured), run)
+        runs.setdefault((run.scores.protocol.get("weights_sha256", file), run.measured), run)
     return list(runs.values())
 
 
 def _read(path: Path) -> ScoredRun:
-    scores = read_result(path).scores.to_json()
-    name = scores["protocol"].get("recipe")
+    scores = read_result(path).scores
+    name = scores.protocol.get("recipe")
     shipped = load_recipe(name) if name in recipe_names() else None
     own = _recipe_of_run(path, name)
-    changes: tuple[str, ...] = ()
+    changes: list[str] = []
     if own and shipped:
-        mapping = own.to_mapping()
-        changes = tuple(f"{key} {_nested(mapping, key.split('.'))}" for key in unlike(own, shipped))
-    return ScoredRun(path, scores, own or shipped, own.seed if own else None, changes)
+        for key in unlike(own, shipped):
+            value: Any = own.to_mapping()
+            for part in key.split("."):
+                value = value.get(part) if isinstance(value, Mapping) else None
+            changes.append(f"{key} {value}")
+    return ScoredRun(path, scores, own or shipped, own.seed if own else None, tuple(changes))
 
 
-def _recipe_of_run(path: Path, name: str) -> Recipe | None:
+def _recipe_of_run(path: Path, name: str | None) -> Recipe | None:
     """The recipe of the run folder around a `scores.json`, if it is a run of that name."""
     for folder in path.absolute().parents[:_LEVELS]:
         try:
@@ -161,16 +178,6 @@ def unlike(own: Recipe, other: Recipe) -> list[str]:
     """Keys in which the training of two recipes differs materially."""
     found = differences(other.to_mapping(), own.to_mapping())
     return [key for key in found if key not in _IMMATERIAL and not key.startswith("evaluation.")]
-
-
-def _nested(value: Any, path: Iterable[str]) -> Any:
-    """The value at a path of keys, in a list the entry of that `name`; None if there is none."""
-    for key in path:
-        if isinstance(value, list):
-            value = next((entry for entry in value if entry.get("name") == key), None)
-        else:
-            value = value.get(key) if isinstance(value, Mapping) else None
-    return value
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -246,14 +253,11 @@ class Table:
     """Printed transposed: a line for every score, a column for every method."""
 
 
-def samples(runs: Sequence[ScoredRun], paths: Mapping[str, Sequence[str]]) -> dict[str, Samples]:
-    """Scores of runs in percent, each at its path of keys in `scores.json`; scores that a run lacks are left out."""
-    found = {name: [_nested(run.scores, path) for run in runs] for name, path in paths.items()}
-    return {
-        name: Samples(tuple(100 * float(value) for value in values))
-        for name, values in found.items()
-        if values and all(isinstance(value, int | float) for value in values)
-    }
+def samples(runs: Sequence[ScoredRun]) -> dict[str, Samples]:
+    """Scores of runs, by column; scores that a run lacks are left out."""
+    found = [run.by_column() for run in runs]
+    values = {key: [of.get(key) for of in found] for key in (found[0] if found else ())}
+    return {key: Samples(tuple(each)) for key, each in values.items() if None not in each}  # type: ignore[arg-type]
 
 
 def with_gain(row: Row, baseline: Row) -> Row:
@@ -274,12 +278,8 @@ def with_gain(row: Row, baseline: Row) -> Row:
 
 def seed_pairs(seeds: Sequence[int | None], others: Sequence[int | None]) -> list[tuple[int, int]]:
     """Index pairs of runs with the same seed, if both have the same two or more seeds, each once; else none."""
-    if (
-        len(seeds) < 2
-        or None in seeds
-        or len(set(seeds)) != len(seeds)
-        or sorted(map(str, seeds)) != sorted(map(str, others))
-    ):
+    known = [seed for seed in seeds if seed is not None]
+    if len(seeds) < 2 or len(set(known)) < len(seeds) or set(seeds) != set(others) or len(seeds) != len(others):
         return []
     return [(i, list(others).index(seed)) for i, seed in enumerate(seeds)]
 
@@ -386,13 +386,12 @@ def _paper_rows(printed: PrintedRow, runs: Sequence[ScoredRun]) -> list[Row]:
         else:
             notes.append(f"{run.path}: its settings are not those of {run.name}: {', '.join(run.changes)}")
     base = Row(printed.method, printed.group, row.recipe, paper=paper, notes=tuple(notes))
-    paths = {**{name: ("per_class", name) for name in printed.per_class}, **{key: (key,) for key in _PAPER_SCORES}}
     return [
         replace(
             base,
             method=printed.method + (f", {measured[2]}" if row.scales is None else ""),
             protocol=", ".join(measured),
-            ours=samples(of_protocol, paths),
+            ours=samples(of_protocol),
             seeds=tuple(run.seed for run in of_protocol),
             notes=(*notes, *_seed_notes(of_protocol)),
         )
@@ -415,12 +414,6 @@ def _over_baseline(row: Row, baseline: Sequence[Row]) -> Row:
 _CONTEXTS = {"pyramid_pooling": "PSPNet", "dense_aspp": "DenseASPP", "none": "FCN"}
 _FUSIONS = {"concat": "Concat", "addition": "Addition", "fpn": "FPN", "gated_fpn": "Gated FPN", "gff": "GFF"}
 _PYRAMIDS = {"dense": "DFP", "literal": "literal DFP"}
-_PATHS = {
-    "miou": ("miou",),
-    "pixel_accuracy": ("pixel_accuracy",),
-    "boundary_f": ("boundary_f", "3", "mean"),
-    "small": ("iou_by_size", "small", "miou"),
-}
 _COLUMNS = (
     Column("miou", "mIoU", ours_only=True),
     Column("pixel_accuracy", "pixel accuracy", ours_only=True),
@@ -454,8 +447,8 @@ def make_dataset_tables(runs: Sequence[ScoredRun]) -> list[Table]:
     """
     left = [run for run in runs if not run.in_paper]
     found = []
-    for name in dict.fromkeys(str(run.protocol.get("dataset")) for run in left):
-        table = _dataset_table(name, [run for run in left if run.protocol.get("dataset") == name])
+    for name in dict.fromkeys(run.dataset for run in left):
+        table = _dataset_table(name, [run for run in left if run.dataset == name])
         found += [table, *_class_table(table)]
     return found
 
@@ -497,28 +490,17 @@ def _folder(recipe: str) -> str:
 def _row_names(names: Iterable[str], recipes: Mapping[str, Recipe], with_recipe: bool) -> dict[str, str]:
     """The method of every recipe, followed by the recipe's name if `with_recipe` or if several share the method."""
     methods = {name: method_name(recipe.model) for name, recipe in recipes.items()}
-    shared = [method for method in methods.values() if list(methods.values()).count(method) > 1]
-    return {
-        name: name
-        if name not in methods
-        else f"{methods[name]} ({name})"
-        if with_recipe or methods[name] in shared
-        else methods[name]
-        for name in names
-    }
+    count = Counter(methods.values())
+    long = {name: f"{of} ({name})" if with_recipe or count[of] > 1 else of for name, of in methods.items()}
+    return {name: long.get(name, name) for name in names}
 
 
 def _dataset_row(key: _Key, runs: Sequence[ScoredRun], name: str, usual: Protocol) -> Row:
-    dataset = str(runs[0].protocol.get("dataset"))
-    thin = thin_classes(dataset)
-    ours = samples(runs, {**_PATHS, **{name: ("per_class", name) for name in runs[0].scores.get("per_class", {})}})
-    if thin and all(name in ours for name in thin):
-        ours["thin"] = Samples(tuple(map(fmean, zip(*(ours[name].values for name in thin), strict=True))))
     return Row(
         ", ".join([name, *(part for part in key.protocol if part not in usual), *key.changes]),
         recipe=key.recipe,
         protocol=", ".join(key.protocol),
-        ours=ours,
+        ours=samples(runs),
         seeds=tuple(run.seed for run in runs),
         notes=_seed_notes(runs),
     )
@@ -786,15 +768,15 @@ def to_markdown(tables: Sequence[Table]) -> str:
     parts = [f"# {TITLE}", LEGEND]
     for table in map(to_text, tables):
         blanks = [""] * (len(table.headings) - 1)
-        lines = [[*map(_markdown_text, table.headings)], ["---", *["---:"] * len(blanks)]]
+        lines = [[*map(escape_markdown, table.headings)], ["---", *["---:"] * len(blanks)]]
         for group, rows in groupby(table.rows, key=lambda row: row[0]):
-            lines += [[f"*{_markdown_text(group)}*", *blanks]] * bool(group)
+            lines += [[f"*{escape_markdown(group)}*", *blanks]] * bool(group)
             lines += [
-                [_markdown_text(cell.text) + cell.marked[len(cell.text) :] for cell in cells] for _, cells in rows
+                [escape_markdown(cell.text) + cell.marked[len(cell.text) :] for cell in cells] for _, cells in rows
             ]
-        parts += [f"## {_markdown_text(table.title)}", "\n".join(f"| {' | '.join(line)} |" for line in lines)]
-        parts += [_markdown_text(table.remark)] * bool(table.remark)
-        parts += [f"{_superscript(number)} {_markdown_text(note)}" for number, note in enumerate(table.notes, start=1)]
+        parts += [f"## {escape_markdown(table.title)}", "\n".join(f"| {' | '.join(line)} |" for line in lines)]
+        parts += [escape_markdown(table.remark)] * bool(table.remark)
+        parts += [f"{_superscript(number)} {escape_markdown(note)}" for number, note in enumerate(table.notes, start=1)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -820,11 +802,6 @@ FORMATS: Mapping[str, Callable[[Sequence[Table]], str]] = {
 
 def _superscript(text: object) -> str:
     return str(text).translate(_SUPERSCRIPTS)
-
-
-def _markdown_text(text: str) -> str:
-    """Escape what Markdown would interpret."""
-    return re.sub(r"([\\|*_`<\[])", r"\\\1", text)
 
 
 def _latex_table(table: TextTable) -> str:
