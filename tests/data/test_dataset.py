@@ -1,5 +1,10 @@
 """What all data sets share: label tables, layouts, split lists, classes, the registry and ground truth by path."""
 
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gffnet.data.cache import build_cache
+from gffnet.data.camvid import CamVid
 from gffnet.data.dataset import (
     DATASETS,
     IGNORE,
@@ -17,12 +24,13 @@ from gffnet.data.dataset import (
     LabelTable,
     Layout,
     Truth,
+    fingerprint,
     identity,
     list_files,
     read_list,
     register_dataset,
 )
-from gffnet.data.datasets import class_count, dataset_classes, open_dataset, thin_classes
+from gffnet.data.datasets import class_count, dataset_classes, open_dataset, open_files, thin_classes
 from gffnet.errors import UserError
 from gffnet.registry import NAMES
 from gffnet.streets import write_streets
@@ -254,11 +262,6 @@ def test_a_data_set_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "mine" in NAMES["data set"]
 
 
-def test_streets_are_named_in_errors(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"data set 'streets' .*gffnet data streets --out DIR"):
-        open_dataset("streets", tmp_path, "val")
-
-
 def test_mistaken_names(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data set 'camvit' is unknown. Did you mean 'camvid'\?"):
         open_dataset("camvit", tmp_path, "val")
@@ -342,3 +345,84 @@ def test_thin_classes_are_classes(name: str) -> None:
 
 def test_no_thin_classes_are_stated() -> None:
     assert thin_classes("ade20k") == thin_classes("folder") == thin_classes("unknown") == ()
+
+
+# The fingerprint: it depends on the data, not on their place.
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_it_depends_on_the_split_but_not_on_the_place(name: str, tmp_path: Path) -> None:
+    TREES[name](tmp_path / "here")
+    shutil.copytree(tmp_path / "here", tmp_path / "there/below")
+    here, there = (open_files(name, tmp_path / place, "train") for place in ("here", "there/below"))
+    assert fingerprint(here) == fingerprint(there)
+    other = "test" if name == "coco_stuff_10k" else "val"
+    splits = [open_files(name, tmp_path / "here", split) for split in (other, f"train+{other}")]
+    assert len({fingerprint(here), *map(fingerprint, splits)}) == 3
+
+
+def test_it_is_made_of_classes_meaning_names_and_sizes(tmp_path: Path) -> None:
+    data = CamVid(camvid_tree(tmp_path, train=2), "train")
+    text = json.dumps([list(data.classes.names), data.table.text()])
+    for i in range(2):
+        sizes = [(tmp_path / folder / f"train_00{i}.png").stat().st_size for folder in ("train", "trainannot")]
+        text += json.dumps([f"train_00{i}", *sizes])
+    assert fingerprint(data) == hashlib.sha256(text.encode()).hexdigest()
+
+
+def lengthen(root: Path) -> None:
+    with (root / "trainannot/train_001.png").open("ab") as file:
+        file.write(b"x")
+
+
+def rename(root: Path) -> None:
+    for folder in ("train", "trainannot"):
+        (root / folder / "train_001.png").rename(root / folder / "train_00x.png")
+    listed = root / "train.txt"
+    listed.write_text(listed.read_text().replace("train_001", "train_00x"))
+
+
+def reverse(root: Path) -> None:
+    listed = root / "train.txt"
+    listed.write_text("\n".join(reversed(listed.read_text().splitlines())))
+
+
+def shorten(root: Path) -> None:
+    listed = root / "train.txt"
+    listed.write_text("\n".join(listed.read_text().splitlines()[:-1]))
+
+
+@pytest.mark.parametrize("change", [lengthen, rename, reverse, shorten])
+def test_a_change_shows(change: Callable[[Path], None], tmp_path: Path) -> None:
+    root = camvid_tree(tmp_path)
+    before = fingerprint(CamVid(root, "train"))
+    os.utime(root / "train/train_001.png", (1, 1))
+    assert fingerprint(CamVid(root, "train")) == before
+    change(root)
+    assert fingerprint(CamVid(root, "train")) != before
+
+
+def test_other_classes_and_other_meanings_show(tmp_path: Path) -> None:
+    root = folder_tree(tmp_path)
+    text = (root / "classes.yaml").read_text()
+    seen = set()
+    for variant in (text, text.replace("road", "roads"), f"{text}ignore: [7]\n"):
+        (root / "classes.yaml").write_text(variant)
+        seen.add(fingerprint(open_files("folder", root, "train")))
+    assert len(seen) == 3
+
+
+def test_a_cache_changes_nothing(tmp_path: Path) -> None:
+    root = camvid_tree(tmp_path)
+    before = fingerprint(open_dataset("camvid", root, "train"))
+    build_cache(open_files("camvid", root, "train"), "train", root / "gffnet_cache", workers=1)
+    cached = open_dataset("camvid", root, "train")
+    assert cached.cache is not None
+    assert fingerprint(cached) == before
+
+
+def test_a_missing_file_changes_it(tmp_path: Path) -> None:
+    data = CamVid(camvid_tree(tmp_path), "train")
+    before = fingerprint(data)
+    (tmp_path / "train/train_001.png").unlink()
+    assert fingerprint(data) != before
