@@ -5,8 +5,8 @@ importing PyTorch. The objects are registered where they are defined, in `gffnet
 an object of one's own adds its name.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar, overload
+from collections.abc import Callable
+from typing import TypeVar
 
 from gffnet.errors import UserError, unknown
 
@@ -22,7 +22,7 @@ NAMES: dict[str, list[str]] = {
 """The names that a recipe may use, by kind, in the order in which errors list them."""
 
 
-class Registry(Generic[T]):
+class Registry(dict[str, T]):
     """Objects of one kind by name, in the order of registration. `kind` names them in errors.
 
     FUSIONS: Registry[type[Fusion]] = Registry("fusion")
@@ -34,43 +34,29 @@ class Registry(Generic[T]):
     """
 
     def __init__(self, kind: str) -> None:
+        super().__init__()
         self.kind = kind
-        self._entries: dict[str, T] = {}
 
-    @overload
-    def register(self, name: str) -> Callable[[U], U]: ...
-    @overload
-    def register(self, name: str, entry: U) -> U: ...
-    def register(self, name: str, entry: U | None = None) -> U | Callable[[U], U]:
-        """Register `entry` as `name`; without `entry`, a decorator that does.
+    def register(self, name: str) -> Callable[[U], U]:
+        """Return a decorator that registers an object as `name`.
 
         Raises:
             UserError: another object has this name. (The same class, defined anew in a notebook, replaces the old one.)
         """
-        if entry is None:
-            return lambda entry: self.register(name, entry)
-        if name in self and _origin(self._entries[name]) != _origin(entry):
-            raise UserError(f"{self.kind} {name!r} is taken by {self._entries[name]!r}: choose another name.")
-        self._entries[name] = entry  # type: ignore[assignment]  # U is T, which a decorator must not widen
-        names = NAMES.setdefault(self.kind, [])
-        if name not in names:
-            names.append(name)
-        return entry
 
-    def __getitem__(self, name: str) -> T:
-        """The object called `name`. Raises `UserError`, which lists all names and the nearest, if there is none."""
-        if name not in self:
-            raise unknown(self.kind, name, self)
-        return self._entries[name]
+        def decorator(entry: U) -> U:
+            if name in self and _origin(self[name]) != _origin(entry):
+                raise UserError(f"{self.kind} {name!r} is taken by {self[name]!r}: choose another name.")
+            self[name] = entry  # type: ignore[assignment]  # U is T, which a decorator must not widen
+            names = NAMES.setdefault(self.kind, [])
+            if name not in names:
+                names.append(name)
+            return entry
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return decorator
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
-
-    def __len__(self) -> int:
-        return len(self._entries)
+    def __missing__(self, name: str) -> T:
+        raise unknown(self.kind, name, self)
 
 
 def _origin(entry: object) -> object:

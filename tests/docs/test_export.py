@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from gffnet.export.export import smallest_side
-from gffnet.export.parity import TOLERANCES
+from gffnet.export.export import TOLERANCES
 from gffnet.inference.predictor import load
 from gffnet.recipe import ModelRecipe
 from tests import tiny

@@ -3,10 +3,13 @@
 import dataclasses
 import io
 import json
+import math
 import sys
 import zipfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,12 +27,15 @@ from gffnet.export.export import (
     ImageToLabels,
     Parity,
     check_request,
+    compare,
     describe_export,
     export_model,
+    parity_sizes,
     smallest_side,
     to_onnx,
     trace,
 )
+from gffnet.inference.exported import OUTPUTS, Exported
 from gffnet.inference.model_io import hash_weights
 from gffnet.models.gffnet import SegmentationModel
 from gffnet.recipe import ModelRecipe
@@ -38,7 +44,10 @@ from tests.export.networks import GFFNET, config, exported, network, symbolic_si
 
 SIZES = [(1, 16, 16), (2, 65, 47), (3, 33, 120), (1, 97, 31)]
 VARIANTS = [
-    {"context": "dense_aspp", "fusion": "concat", "dense_pyramid": "dense", "pyramid_kernel": 3},
+    pytest.param(
+        {"context": "dense_aspp", "fusion": "concat", "dense_pyramid": "dense", "pyramid_kernel": 3},
+        marks=pytest.mark.slow,
+    ),
     {"context": "none", "fusion": "addition", "dense_pyramid": "literal"},
     {"context": "none", "fusion": "gated_fpn", "dense_pyramid": "dense", "gate_channels": "each"},
 ]
@@ -157,6 +166,7 @@ def test_both_formats_hold_the_record(to: str) -> None:
     assert record["weights"] == hash_weights(network(GFFNET))
     assert (record["precision"], record["smallest"]) == ("float32", 16)
     assert record["image"].startswith("uint8 (batch, 3, height, width), RGB in 0..255")
+    assert record["probabilities"] == "float32 (batch, 11, height, width), their sum over the classes is 1"
     assert record["config"]["classes"] == list(CAMVID.names)
     assert record["config"]["palette"] == [list(color) for color in CAMVID.palette]
     assert (record["config"]["dataset"], record["config"]["recipe"]) == ("camvid", "tests/export")
@@ -202,6 +212,32 @@ def test_the_parity_is_reported(to: str) -> None:
         assert 0 < each["difference"] <= report["tolerance"]["difference"] == 1e-3
 
 
+class Shifted(Exported):
+    """A file that agrees with the network but for one image, whose first row it moves to the next class."""
+
+    def __init__(self, of: object) -> None:
+        self.of = of
+        self.record = SimpleNamespace(smallest=16)  # type: ignore[assignment]
+
+    def __call__(self, image: torch.Tensor, wanted: Sequence[str] = OUTPUTS) -> list[torch.Tensor]:
+        probabilities = self.of(image).logits.softmax(1)  # type: ignore[operator]
+        labels = probabilities.max(1).indices
+        if image.shape[-2] == 101:
+            labels[:, 0] += 1
+            probabilities[0, 2, 5, 7] += 0.25
+        return [labels.to(torch.uint8), probabilities]
+
+
+def test_labels_and_probabilities_are_compared_at_each_size() -> None:
+    of = network(SMALL)
+    found = list(compare(Shifted(of), of))
+    assert [(each.batch, each.height, each.width) for each in found] == parity_sizes(16)
+    for each in found:
+        wrong = each.height == 101
+        assert math.isclose(each.agreement, 100 / 101 if wrong else 1)
+        assert math.isclose(each.difference, 0.25 if wrong else 0, rel_tol=1e-5)
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> list[Parity]:
     """Trace nothing; the test sets the parity."""
@@ -227,8 +263,11 @@ def test_a_good_file_replaces_what_is_there(quick: list[Parity], tmp_path: Path)
     assert out.read_bytes() == b"new"
 
 
-@pytest.mark.parametrize("wrong", [Parity(3, 233, 149, 0.98, 1e-5), Parity(3, 233, 149, 1.0, 0.02)])
-def test_a_file_that_differs_is_discarded(wrong: Parity, quick: list[Parity], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("agreement", "difference"), [(0.98, 1e-5), (1.0, 0.02), (1.0, math.nan)])
+def test_a_file_that_differs_is_discarded(
+    agreement: float, difference: float, quick: list[Parity], tmp_path: Path
+) -> None:
+    wrong = Parity(3, 233, 149, agreement, difference)
     quick += [Parity(1, 16, 16, 1.0, 1e-6), wrong]
     out = tmp_path / "model.pt2"
     out.write_bytes(b"old")
@@ -269,10 +308,3 @@ def test_progress_is_reported(quick: list[Parity], tmp_path: Path) -> None:
     out = tmp_path / "model.pt2"
     export_model(network(SMALL), config(SMALL), "pt2", out, advance=lambda done, total: steps.append((done, total)))
     assert steps == [(done, 7) for done in range(1, 8)]
-
-
-def test_the_record_describes_input_and_outputs() -> None:
-    recipe = ModelRecipe(context="none", mean=(1.0,) * 3, std=(1.0,) * 3)
-    record = describe_export(network(recipe), config(GFFNET), "float32")
-    assert record.image == "uint8 (batch, 3, height, width), RGB in 0..255, height and width at least 16"
-    assert record.probabilities == "float32 (batch, 11, height, width), their sum over the classes is 1"

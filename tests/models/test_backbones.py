@@ -10,13 +10,11 @@ import timm
 import torch
 import torch.nn.functional as F
 import torchvision
-from timm.models import is_model_in_modules
 from torch import Tensor, nn
 from torch.export import Dim
 
 from gffnet.errors import UserError
 from gffnet.models.backbones import (
-    BACKBONES,
     AvgPool2x2,
     Backbone,
     DenseNet,
@@ -142,16 +140,16 @@ def test_bottlenecks_are_dilated_as_torchvisions(stride: int, dilate: list[bool]
     taps: list[torch.Tensor] = []
     for layer in (reference.layer1, reference.layer2, reference.layer3, reference.layer4):
         layer.register_forward_hook(lambda _, __, output: taps.append(output))
-    image = torch.randn(1, 3, 65, 97, dtype=torch.float64)
+    image = torch.randn(1, 3, 33, 49, dtype=torch.float64)
     with torch.no_grad():
         reference(image)
     for x, y in zip(pyramid(backbone, image), taps, strict=True):
         torch.testing.assert_close(x, y, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet18d"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet26", "resnet18d"])
 @pytest.mark.parametrize("stride", [8, 16])
-@pytest.mark.parametrize("size", [(64, 96), (75, 51)])
+@pytest.mark.parametrize("size", [(32, 64), (75, 51)])
 def test_a_dilated_network_sampled_is_the_strided_one(name: str, stride: int, size: tuple[int, int]) -> None:
     recipe = BackboneRecipe(name, "none", 32)
     strided = randomized(build_backbone(recipe))
@@ -167,11 +165,7 @@ def test_a_dilated_network_sampled_is_the_strided_one(name: str, stride: int, si
 def test_averaged_shortcuts_are_dilated_one_then_two() -> None:
     backbone = build_backbone(BackboneRecipe("resnet18d", "none", 8))
     averages = [part for part in backbone.modules() if isinstance(part, (AvgPool2x2, DilatedAvgPool2x2))]
-    assert [str(part) for part in averages] == [
-        "AvgPool2x2()",
-        "DilatedAvgPool2x2(dilation=1)",
-        "DilatedAvgPool2x2(dilation=2)",
-    ]
+    assert [getattr(part, "dilation", None) for part in averages] == [None, 1, 2]
 
 
 def test_basic_blocks_are_dilated_two_then_four() -> None:
@@ -277,13 +271,6 @@ def test_a_dilated_block_sampled_is_the_strided_one(
     torch.testing.assert_close(fine, coarse, rtol=1e-10, atol=1e-10)
 
 
-def test_maps_are_rectified() -> None:
-    backbone = randomized(build_backbone(BackboneRecipe("densenet121", "none", 8)))
-    for x in pyramid(backbone, torch.randn(1, 3, 64, 64, dtype=torch.float64)):
-        assert x.min() == 0
-        assert x.max() > 0
-
-
 SWIN = "swin_tiny_patch4_window7_224"
 
 
@@ -293,6 +280,7 @@ class TestConvNeXt(BackboneContract):
     strides = (4, 8, 16, 32)
 
 
+@pytest.mark.slow
 class TestEfficientNetDilated(BackboneContract):
     recipe = BackboneRecipe("efficientnet_b0", "none", 16)
     channels = (24, 40, 112, 320)
@@ -305,6 +293,7 @@ class TestMobileNetV3(BackboneContract):
     strides = (4, 8, 16, 32)
 
 
+@pytest.mark.slow
 class TestSwin(BackboneContract):
     recipe = BackboneRecipe(SWIN, "none", None)
     channels = (96, 192, 384, 768)
@@ -342,14 +331,15 @@ def test_maps_are_timms_where_no_padding_is_needed() -> None:
 
 def test_channels_come_first_in_maps_of_a_model_that_has_them_last() -> None:
     backbone = build_backbone(BackboneRecipe(SWIN, "none", None)).eval()
-    image = torch.randn(1, 3, 224, 224)
+    image = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
         for x, y in zip(pyramid(backbone, image), backbone.net(image), strict=True):
             torch.testing.assert_close(x, y.permute(0, 3, 1, 2))
 
 
 def test_swin_shifts_its_windows_in_every_stage() -> None:
-    backbone = build_backbone(BackboneRecipe(SWIN, "none", None))
+    with torch.device("meta"):
+        backbone = build_backbone(BackboneRecipe(SWIN, "none", None))
     shifts = [backbone.net.get_submodule(f"layers_{n}").blocks[1].shift_size for n in range(4)]
     assert shifts == [(3, 3)] * 4
 
@@ -386,18 +376,17 @@ def test_a_model_that_can_be_dilated_elsewhere_lists_where(monkeypatch: pytest.M
     assert "output_stride to 16 or null; null is its own, 32" in pyramid_error("convnext_atto", 8)
 
 
-def test_fewer_than_four_levels() -> None:
-    assert "only 3 levels" in pyramid_error("nest_tiny")
-    assert "only 3 levels" in pyramid_error("vit_tiny_patch16_224")
-
-
-@pytest.mark.parametrize("name", ["hiera_tiny_224", "maxvit_tiny_tf_224", "efficientformer_l1"])
-def test_one_size_of_image_only(name: str) -> None:
-    assert "of the size it was trained with only" in pyramid_error(name)
-
-
-def test_maps_off_their_grid() -> None:
-    assert "crops its maps at the border" in pyramid_error("inception_v4")
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("vit_tiny_patch16_224", "has only 3 levels, gffnet needs four. Use one with a pyramid"),
+        ("hiera_tiny_224", "takes images of the size it was trained with only"),
+        ("efficientformer_l1", "takes images of the size it was trained with only"),
+        ("inception_v4", "crops its maps at the border"),
+    ],
+)
+def test_models_that_are_no_backbone(name: str, said: str) -> None:
+    assert said in pyramid_error(name)
 
 
 def test_no_feature_maps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -430,26 +419,12 @@ def test_pooling_stays_channels_last(pool: torch.nn.Module) -> None:
     assert pool(x).is_contiguous(memory_format=torch.channels_last)
 
 
-def test_the_dilation_is_shown() -> None:
-    assert str(DilatedAvgPool2x2(2)) == "DilatedAvgPool2x2(dilation=2)"
-
-
-def test_families_are_named_after_modules_of_timm() -> None:
-    for module in BACKBONES:
-        assert any(is_model_in_modules(name, [module]) for name in timm.list_models())
-
-
 @pytest.mark.parametrize("name", ["resnet10t", "resnetaa50", "resnetblur18", "resnetrs50", "ecaresnet26t", "senet154"])
 def test_relatives_of_resnet_are_resnets(name: str) -> None:
     with torch.device("meta"):
         backbone = build_backbone(BackboneRecipe(name, "none", 8))
     assert isinstance(backbone, ResNet)
     assert backbone.strides == (4, 8, 8, 8)
-
-
-def test_other_models_are_timm_pyramids() -> None:
-    with torch.device("meta"):
-        assert isinstance(build_backbone(BackboneRecipe("regnety_002", "none", 8)), TimmPyramid)
 
 
 def test_a_name_may_have_a_tag() -> None:

@@ -27,7 +27,7 @@ class ContextContract:
         raise NotImplementedError
 
     def build(self, in_channels: int = 8) -> Any:
-        """The context with random weights, in float64, its result narrowed to that of a small network."""
+        """The context with random weights, in float64."""
         return naive.randomized(self.kind(in_channels))
 
     @inherited
@@ -88,9 +88,9 @@ class TestPyramidPooling(ContextContract):
         return naive.block(context.project, naive.resized_cat([x, *pooled], x.shape[-2:]))
 
 
-@pytest.mark.parametrize("height", range(1, 21))
+@pytest.mark.parametrize("height", [*range(1, 8), 12, 13, 20])
 def test_adaptive_averages_are_those_of_torch_at_every_size(height):
-    for width in range(1, 21):
+    for width in (1, 2, 5, 6, 7, 11, 12, 19):
         x = torch.randn(2, 3, height, width, dtype=torch.float64, requires_grad=True)
         ours = adaptive_averages(x, BINS)
         theirs = [F.adaptive_avg_pool2d(x, b) for b in BINS]
@@ -117,8 +117,8 @@ def test_adaptive_averages_in_bfloat16_round_three_times_where_torch_rounds_once
 def test_training_with_one_image_keeps_the_statistics_of_the_1x1_bin_only():
     context = PyramidPooling(8).train()
     context(torch.randn(1, 8, 6, 6))
-    kept = [bool((branch.norm.running_mean == 0).all()) for branch in context.branches]
-    assert kept == [True, False, False, False]
+    unchanged = [bool((branch.norm.running_mean == 0).all()) for branch in context.branches]
+    assert unchanged == [True, False, False, False]
 
 
 def test_parameters_for_a_resnet_101():

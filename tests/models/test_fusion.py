@@ -32,7 +32,7 @@ class FusionContract:
 
     kind: ClassVar[type[Fusion]]
     options: ClassVar[dict[str, Any]] = {}
-    """Arguments of the class beyond channels and channels."""
+    """Arguments of the class beyond the channels."""
     takes_context: ClassVar[bool] = False
     gate_channels: ClassVar[int | None] = None
     """Channels of a gate map; None: the fusion has no gates."""
@@ -65,8 +65,7 @@ class FusionContract:
         use_reference(fusion, reference)
         maps = random_maps(fusion.in_channels, sizes)
         before = [x.clone() for x in maps]
-        fused = fusion.fuse(fusion.reduce(maps), fusion.gates(maps))
-        assert_equal(fused, self.expected(fusion, before))
+        assert_equal(fusion(maps), self.expected(fusion, before))
         assert_equal(maps, before)
 
     @inherited
@@ -82,12 +81,6 @@ class FusionContract:
 
         maps = random_maps(fusion.in_channels, sizes)
         assert_equal(fusion.fuse(fusion.reduce(maps), edit(fusion.gates(maps))), self.expected(fusion, maps, edit))
-
-    @pytest.mark.parametrize("training", [False, True])
-    def test_forward_is_fuse_of_reduced_maps_and_gates(self, training: bool):
-        fusion = self.build(4).train(training)
-        maps = random_maps(fusion.in_channels, BACKBONE_SIZES[0])
-        assert_equal(fusion(maps), fusion.fuse(fusion.reduce(maps), fusion.gates(maps)), 0)
 
     @pytest.mark.parametrize("sizes", BACKBONE_SIZES)
     def test_shapes(self, sizes: list[Size]):
@@ -111,7 +104,7 @@ class FusionContract:
             assert gate.min() >= 0
             assert gate.max() <= 1
 
-    def test_is_built_with_256_channels_unless_told(self):
+    def test_is_built_with_256_channels_by_default(self):
         with torch.device("meta"):
             fusion = self.kind((8, 16), **self.options)
         assert fusion.channels == 256

@@ -12,7 +12,7 @@ from torch import nn
 from gffnet.errors import UserError
 from gffnet.models.context import CONTEXTS, PyramidPooling
 from gffnet.models.fusion import FPN, FUSIONS, Addition, Concat, GatedFPN, GatedFullyFusion, GatedFusion
-from gffnet.models.gffnet import Head, SegmentationModel, build_fusion, build_network, build_pyramid
+from gffnet.models.gffnet import Head, SegmentationModel, build_network
 from gffnet.models.layers import Output
 from gffnet.models.ops import use_reference
 from gffnet.models.pyramid import PYRAMIDS, DenseFeaturePyramid
@@ -176,7 +176,7 @@ def test_gffnet_on_one_page():
 
 
 @all_kinds
-@pytest.mark.parametrize("size", [(32, 48), (37, 50), (1, 1), (3, 65)])
+@pytest.mark.parametrize("size", [(37, 50), (1, 1)])
 def test_logits_have_the_size_of_the_image(fusion, pyramid, size):
     network = built(fusion, pyramid)
     output = network(images(*size))
@@ -381,20 +381,6 @@ def test_mean_deviation_dropout_and_channels_reach_the_network():
     assert network(torch.zeros(2, 2, 16, 16)).logits.shape == (2, 3, 16, 16)
 
 
-@pytest.mark.parametrize(("fusion", "in_channels"), [("gff", BACKBONE_CHANNELS), ("fpn", (*BACKBONE_CHANNELS, 256))])
-def test_the_context_map_is_an_input_of_the_fusions_that_take_it(fusion, in_channels):
-    with torch.device("meta"):
-        assert build_fusion(ModelRecipe(fusion=fusion), (*BACKBONE_CHANNELS, 256)).in_channels == in_channels
-
-
-@pytest.mark.parametrize(("pyramid", "maps"), [("none", 5), ("dense", 5), ("literal", 6)])
-def test_a_pyramid_declares_the_channels_of_the_maps_it_returns(pyramid, maps):
-    with torch.device("meta"):
-        assert (
-            build_pyramid(ModelRecipe(fusion="gff", dense_pyramid=pyramid), 512, 4, 256).out_channels == (256,) * maps
-        )
-
-
 def without(state, *parts):
     return {name: value for name, value in state.items() if name.split(".")[0] not in parts}
 
@@ -405,7 +391,7 @@ def test_a_trained_context_loads_unchanged_into_every_fusion_network(context):
     trained = build_network(ModelRecipe(context=context), num_classes=7)
     start = without(trained.state_dict(), "head")
     assert {name.split(".")[0] for name in start} == {"backbone", "context"}
-    for fusion, pyramid in itertools.product(FUSIONS, PYRAMIDS):
+    for fusion, pyramid in (("concat", "none"), ("gated_fpn", "dense"), ("gff", "literal")):
         network = build_network(ModelRecipe(context=context, fusion=fusion, dense_pyramid=pyramid), num_classes=7)
         common = without(network.state_dict(), "fusion", "pyramid", "head")
         assert {name: v.shape for name, v in common.items()} == {name: v.shape for name, v in start.items()}

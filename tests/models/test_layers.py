@@ -42,10 +42,6 @@ def test_block_is_convolution_normalization_and_relu_at_the_size_of_its_map(kern
     assert_equal(y, naive.block(block, x))
 
 
-def test_block_has_no_bias_beside_its_normalization():
-    assert [name for name, _ in conv_block(3, 4, 3).named_parameters()] == ["conv.weight", "norm.weight", "norm.bias"]
-
-
 def test_block_leaves_its_input_as_it_is():
     block, x = conv_block(3, 4, 1), torch.randn(2, 3, 4, 4)
     before = x.clone()

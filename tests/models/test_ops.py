@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -13,13 +12,8 @@ from gffnet.models.ops import (
     ConcatConv2d,
     LevelSum,
     PooledConv2d,
-    _shifted_sum,
-    averaging_mask,
     bilinear_matrix,
     resize,
-    size_of,
-    spread_conv,
-    upsampled_conv,
     use_reference,
 )
 from tests.models import naive
@@ -56,18 +50,9 @@ class TestResize:
         expected = [[bilinear_value(rows, i, j, size) for j in range(size[1])] for i in range(size[0])]
         assert_equal(resize(x, size)[0, 0], torch.tensor(expected, dtype=torch.float64))
 
-    def test_size_is_height_and_width(self):
-        assert size_of(torch.zeros(2, 3, 5, 7)) == (5, 7)
-
     def test_a_map_of_the_size_asked_for_comes_back_as_it_is(self):
         x = torch.randn(1, 2, 5, 7)
         assert resize(x, (5, 7)) is x
-
-    @given(st.integers(1, 20), st.integers(1, 40))
-    def test_bilinear_matrix_is_what_interpolate_does_along_one_axis(self, source, target):
-        x = torch.randn(1, 1, 1, source, dtype=torch.float64)
-        expected = F.interpolate(x, size=(1, target), mode="bilinear", align_corners=False)
-        assert_equal((bilinear_matrix([source], target, x) @ x[0, 0, 0]), expected[0, 0, 0])
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
     def test_bilinear_matrix_is_worked_out_finely_and_rounded_once(self, dtype):
@@ -76,14 +61,6 @@ class TestResize:
         got = bilinear_matrix([6], 129, like)
         assert got.dtype == dtype
         torch.testing.assert_close(got.double(), exact, rtol=torch.finfo(dtype).eps, atol=1e-5)
-
-    @given(st.integers(1, 8), st.integers(1, 20))
-    def test_averaging_mask_has_the_cells_of_adaptive_pooling(self, bins, length):
-        mask, counts = averaging_mask([bins], length, torch.device("cpu"))
-        for cell in range(bins):
-            start, stop = math.floor(cell * length / bins), math.ceil((cell + 1) * length / bins)
-            assert mask[cell].tolist() == [start <= place < stop for place in range(length)]
-            assert counts[cell] == stop - start
 
 
 class TestLevelSum:
@@ -170,18 +147,6 @@ class TestConcatConv2d:
         maps = random_maps(module.map_channels, sizes)
         assert_implementations_agree(module, lambda m: m(maps, size), maps)
 
-    @pytest.mark.parametrize("dim", [2, 3])
-    @pytest.mark.parametrize("size", [(3, 4), (5, 7)])
-    def test_sums_of_shifted_maps_stay_channels_last(self, dim, size):
-        taps = random_maps([4] * 3, [size] * 3, dtype=torch.float32)
-        assert_stays_channels_last(lambda *maps: _shifted_sum(maps, (5, 7), dim), taps)
-
-    @given(source=sides(6), more=st.tuples(st.integers(0, 9), st.integers(0, 9)))
-    def test_upsampled_conv_is_a_convolution_after_upsampling(self, source, more):
-        size = (source[0] + more[0], source[1] + more[1])
-        x, weight = random_maps([2], [source])[0], torch.randn(3, 2, 3, 3, dtype=torch.float64)
-        assert_equal(upsampled_conv(x, weight, size), F.conv2d(naive.resize(x, size), weight, padding=1))
-
     def test_a_tap_outside_the_map_adds_nothing(self):
         """A kernel of ones over a map of ones counts the taps inside: 4 in a corner, 6 on an edge, 9 elsewhere."""
         module = ConcatConv2d([1], 1, 3)
@@ -230,13 +195,6 @@ class TestPooledConv2d:
         module = PooledConv2d(8, 4, 4, 8).to(memory_format=torch.channels_last)
         maps = random_maps(module.map_channels, [(7, 9), (1, 1), (2, 2), (3, 3), (6, 6)], dtype=torch.float32)
         assert_stays_channels_last(lambda x, *pooled: module(x, pooled), maps, module.weight)
-
-    @given(size=sides(13), source=sides(7))
-    def test_spread_conv_is_the_sum_of_convolutions_after_resizing(self, size, source):
-        pooled = random_maps([2, 2], [source, (1, 1)])
-        weights = [torch.randn(4, 2, 3, 3, dtype=torch.float64) for _ in pooled]
-        expected = sum(F.conv2d(naive.resize(p, size), w, padding=1) for p, w in zip(pooled, weights, strict=True))
-        assert_equal(spread_conv(pooled, weights, size), expected)
 
     def test_parameters_are_those_of_nn_conv2d(self):
         ours, conv = PooledConv2d(3, 2, 2, 4), nn.Conv2d(7, 4, 3, padding=1, bias=False)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from gffnet.errors import UserError
 from gffnet.models import weights
 from gffnet.models.backbones import build_backbone
-from gffnet.models.weights import COMMON_MODELS, identify_model, pretrained_file, read_weights
+from gffnet.models.weights import pretrained_file, read_weights
 from gffnet.recipe import BackboneRecipe
 
 
@@ -122,7 +122,12 @@ class TestNames:
 
     @pytest.mark.parametrize(
         ("name", "stride"),
-        [("convnext_atto", 8), ("mobilenetv3_small_050", None), ("regnetx_002", 16), ("xception41", 8)],
+        [
+            ("convnext_atto", 8),
+            ("mobilenetv3_small_050", None),
+            ("regnetx_002", 16),
+            pytest.param("xception41", 8, marks=pytest.mark.slow),
+        ],
     )
     def test_timm_pyramids(self, tmp_path: Path, name: str, stride: int | None) -> None:
         """Their parameters change their names when timm takes the features out; what they compute does not."""
@@ -157,8 +162,7 @@ class TestNames:
 
 
 class TestInputChannels:
-    @pytest.mark.parametrize("channels", [1, 6])
-    @pytest.mark.parametrize("name", ["resnet18", "test_convnext"])
+    @pytest.mark.parametrize(("channels", "name"), [(1, "resnet18"), (6, "test_convnext")])
     def test_the_first_convolution_is_adapted(self, tmp_path: Path, channels: int, name: str) -> None:
         """Grey images through the adapted network answer as through the original."""
         path = tmp_path / "weights.pth"
@@ -184,7 +188,7 @@ class TestInputChannels:
         path = tmp_path / "weights.pth"
         torch.save(timm.create_model("resnet18", in_chans=4).state_dict(), path)
         message = error(path, "resnet18", 5)
-        assert "1 of another shape (conv1.weight is 64x4x7x7, not 64x5x7x7)" in message
+        assert "1 of another shape (conv1.weight is (64, 4, 7, 7), not (64, 5, 7, 7))" in message
 
 
 def error(path: Path, name: str = SMALL, channels: int = 3) -> str:
@@ -209,24 +213,19 @@ class TestMisfits:
         message = error(tmp_path / "weights.pth", "resnet50")
         assert "does not fit backbone 'resnet50'" in message
         assert re.search(r"\d+ missing \(layer1.0.conv3.weight, .*, \.\.\.\)", message)
-        assert "of another shape (layer1.0.conv1.weight is 64x64x3x3, not 64x64x1x1" in message
-        assert "It seems to hold resnet18: set model.backbone.name=resnet18" in message
+        assert "of another shape (layer1.0.conv1.weight is (64, 64, 3, 3), not (64, 64, 1, 1)" in message
+        assert message.endswith("Give a file of resnet50, or set model.backbone.name to the model that the file holds.")
 
     def test_a_deeper_network_is_not_cut_short(self, tmp_path: Path) -> None:
         """All of ResNet-50 is in ResNet-101, under the same names and in the same shapes."""
         torch.save(shapes("resnet101", 0), tmp_path / "weights.pth")
         message = error(tmp_path / "weights.pth", "resnet50")
         assert re.search(r": \d+ unexpected \(layer3.6", message)
-        assert "It seems to hold resnet101" in message
-
-    def test_another_family(self, tmp_path: Path) -> None:
-        torch.save(shapes("densenet121", 1000), tmp_path / "weights.pth")
-        assert "It seems to hold densenet121" in error(tmp_path / "weights.pth", "resnet50")
 
     def test_nothing_known(self, tmp_path: Path) -> None:
         torch.save({"a": torch.zeros(3), "b": torch.zeros(())}, tmp_path / "weights.pth")
         message = error(tmp_path / "weights.pth")
-        assert "2 unexpected (a, b). Give one of test_resnet." in message
+        assert "2 unexpected (a, b). Give a file of test_resnet, or" in message
 
     def test_a_missing_parameter(self, tmp_path: Path) -> None:
         incomplete = state()
@@ -262,7 +261,7 @@ class TestInvalidFiles:
         assert "must end with .safetensors, .pth" in error(tmp_path / "weights.npz")
 
     @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-    @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
+    @pytest.mark.parametrize("share", [0.0, 0.5, 0.999])
     def test_cut_off(self, tmp_path: Path, suffix: str, share: float) -> None:
         path, original = tmp_path / f"weights{suffix}", state()
         safetensors.torch.save_file(original, path) if suffix == ".safetensors" else torch.save(original, path)
@@ -272,9 +271,7 @@ class TestInvalidFiles:
         assert "is damaged, or no checkpoint" in message or "is no checkpoint" in message
 
     @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-    @pytest.mark.parametrize(
-        "content", [b"<html>404</html>", b"version https://git-lfs", b"hello", bytes(64), b"PK\3\4rest"]
-    )
+    @pytest.mark.parametrize("content", [b"<html>404</html>", b"version https://git-lfs", bytes(64), b"PK\3\4rest"])
     def test_no_checkpoint(self, tmp_path: Path, suffix: str, content: bytes) -> None:
         path = tmp_path / f"weights{suffix}"
         path.write_bytes(content)
@@ -304,37 +301,6 @@ class TestInvalidFiles:
 def test_read_weights_keeps_the_names_of_the_file(tmp_path: Path) -> None:
     torch.save({"model": {"module.a": torch.ones(2)}}, tmp_path / "weights.pth")
     assert list(read_weights(tmp_path / "weights.pth")) == ["module.a"]
-
-
-def meta_state(name: str, classes: int = 1000) -> dict[str, torch.Tensor]:
-    with torch.device("meta"):
-        return timm.create_model(name, num_classes=classes).state_dict()
-
-
-class TestIdentifyModel:
-    @pytest.mark.parametrize(
-        "name", ["resnet18", "resnet50d", "resnet101", "densenet161", "convnext_tiny", "efficientnet_b0"]
-    )
-    @pytest.mark.parametrize("classes", [0, 19])
-    def test_a_common_model_is_known_with_and_without_its_classifier(self, name: str, classes: int) -> None:
-        assert identify_model(meta_state(name, classes)) == name
-
-    def test_torchvisions_resnet_is_known(self) -> None:
-        with torch.device("meta"):
-            assert identify_model(torchvision.models.resnet34().state_dict()) == "resnet34"
-
-    def test_counters_do_not_matter(self) -> None:
-        assert identify_model({k: v for k, v in meta_state("resnet18").items() if "num_batches" not in k}) == "resnet18"
-
-    def test_something_else_is_not_guessed(self) -> None:
-        assert identify_model({"a.weight": torch.zeros(3)}) is None
-        assert identify_model({k: v for k, v in meta_state("resnet50").items() if "layer4" not in k}) is None
-        assert identify_model({**meta_state("resnet18"), **{f"decoder.{n}": torch.zeros(1) for n in range(9)}}) is None
-
-    def test_every_known_model_has_its_familys_sign(self) -> None:
-        for parameter, names in COMMON_MODELS:
-            assert parameter in meta_state(names[0])
-            assert all(timm.is_model(name) for name in names)
 
 
 REPOSITORY = timm.get_pretrained_cfg("test_resnet").hf_hub_id

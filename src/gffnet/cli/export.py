@@ -2,12 +2,8 @@
 
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gffnet.cli.arguments import Parser, print_json
-
-if TYPE_CHECKING:
-    from gffnet.export.export import Export
 
 SUMMARY = "a model as one ONNX or PyTorch file for images of any size, checked against the network"
 
@@ -16,12 +12,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--model", type=str, required=True, help="a run folder, a model folder, a checkpoint or a name on the hub"
     )
-    parser.add_argument(
-        "--to",
-        choices=["onnx", "pt2"],
-        required=True,
-        help="ONNX, or a program of torch.export",
-    )
+    parser.add_argument("--to", choices=["onnx", "pt2"], required=True, help="ONNX, or a program of torch.export")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="such as model.onnx or model.pt2")
     parser.add_argument(
         "--precision",
@@ -33,8 +24,9 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """Write the file, and print its parity with the network."""
-    from gffnet.console import progress, screen
+    from rich.table import Table
+
+    from gffnet.console import Results, progress, screen
     from gffnet.export.export import check_request, export_model
     from gffnet.inference.model_io import load_model
 
@@ -45,19 +37,10 @@ def run(arguments: Namespace) -> None:
     if arguments.json:
         print_json(export.to_mapping())
     else:
-        _print_table(export)
+        table = Table(title="the file beside the network, float32")
+        for heading in ("images", "labels that agree", "greatest difference of a probability"):
+            table.add_column(heading, justify="right")
+        for each in export.parity:
+            table.add_row(each.size, f"{each.agreement:.4%}", f"{each.difference:.1e}")
+        Results(width=100).print(table)
     screen.print(f"model: {export.path}, {export.size / 1e6:.1f} MB")
-
-
-def _print_table(export: "Export") -> None:
-    """Print the parity as a table."""
-    from rich.table import Table
-
-    from gffnet.console import Results
-
-    table = Table(title="the file beside the network, float32")
-    for heading in ("images", "labels that agree", "greatest difference of a probability"):
-        table.add_column(heading, justify="right")
-    for each in export.parity:
-        table.add_row(each.size, f"{each.agreement:.4%}", f"{each.difference:.1e}")
-    Results(width=100).print(table)

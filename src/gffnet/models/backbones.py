@@ -248,10 +248,6 @@ class DilatedAvgPool2x2(nn.Module):
             x = (x + _shift(x, padding)) / (1 + _shift(inside, padding))
         return x
 
-    def extra_repr(self) -> str:
-        """Show the dilation in `print`."""
-        return f"dilation={self.dilation}"
-
 
 def _shift(x: Tensor, padding: tuple[int, int, int, int]) -> Tensor:
     """Shift `x` towards its origin by what `padding` adds at its end, filling up with zeros. (Slices do not export.)"""
@@ -268,8 +264,6 @@ ANY_SIZE: tuple[Options, ...] = (
 )
 """Arguments that let a model take images of any size, the first that it accepts; with the first, attention windows
 shift in the last stage, too."""
-
-SUGGESTION = "Use one with a pyramid, such as resnet50, convnext_tiny or swin_tiny_patch4_window7_224."
 
 
 class TimmPyramid(Backbone):
@@ -307,13 +301,10 @@ class TimmPyramid(Backbone):
 
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
         """Load `state`, of which `features_only` models of timm leave some out and rename the rest."""
-        if state.keys() == self.state_dict().keys():
-            self.load_state_dict(dict(state))
-            return
         aliases = {
             alias: value
             for name, value in state.items()
-            for alias in (name, name.replace(".", "_", 1), f"model.{name}", f"body.{name}")
+            for alias in (name, name.removeprefix("net."), name.replace(".", "_", 1), f"model.{name}", f"body.{name}")
         }
         self.net.load_state_dict({name: aliases[name] for name in self.net.state_dict() if name in aliases})
 
@@ -326,39 +317,53 @@ def _maps(net: Any, images: Tensor) -> list[Tensor]:
     return maps
 
 
+@torch.no_grad()
 def _pyramid_options(recipe: BackboneRecipe) -> Options:
     """Return the arguments with which timm's model is a backbone.
 
     Raises:
         UserError: there are none.
     """
-    any_size = next((options for options in ANY_SIZE if _create_on_meta(recipe, options)), None)
-    if any_size is None:
-        raise UserError(f"backbone {recipe.name!r}: timm returns no feature maps of it. {SUGGESTION}")
-    own: list[int] = _create_on_meta(recipe, any_size).feature_info.reduction()
-    if len(own) < 4:
-        raise UserError(f"backbone {recipe.name!r} has only {len(own)} levels, gffnet needs four. {SUGGESTION}")
-    options = {**any_size, "out_indices": tuple(range(len(own) - 4, len(own)))}
-    if recipe.output_stride not in (None, own[-1]):
-        options = _dilated(recipe, options, own[-1])
-    _check_maps(recipe, _create_on_meta(recipe, options))
-    return options
 
-
-def _dilated(recipe: BackboneRecipe, options: Options, own: int) -> Options:
-    """Return `options` with the output stride of the recipe, where timm supports it; `own`: that of the model."""
-    supported = {}
-    for stride in {8, 16, 32} - {own}:
-        net = _create_on_meta(recipe, {**options, "output_stride": stride})
-        if net is not None and net.feature_info.reduction()[-1] == stride:
-            supported[stride] = {**options, "output_stride": stride}
-    if recipe.output_stride not in supported:
-        allowed = [*map(str, sorted(supported)), "null"]
-        raise UserError(
-            f"backbone {recipe.name!r} has no output stride {recipe.output_stride}: timm cannot dilate it so. Set "
-            f"model.backbone.output_stride to {' or '.join(allowed)}; null is its own, {own}."
+    def refusal(reason: str) -> UserError:
+        return UserError(
+            f"backbone {recipe.name!r} {reason}. Use one with a pyramid, such as resnet50, convnext_tiny or "
+            "swin_tiny_patch4_window7_224."
         )
-    return supported[recipe.output_stride]
+
+    options = next((each for each in ANY_SIZE if _create_on_meta(recipe, each)), None)
+    if options is None:
+        raise refusal("is no backbone: timm returns no feature maps of it")
+    own: list[int] = _create_on_meta(recipe, options).feature_info.reduction()
+    if len(own) < 4:
+        raise refusal(f"has only {len(own)} levels, gffnet needs four")
+    options = {**options, "out_indices": tuple(range(len(own) - 4, len(own)))}
+
+    def dilated(stride: int) -> bool:
+        net = _create_on_meta(recipe, {**options, "output_stride": stride})
+        return net is not None and net.feature_info.reduction()[-1] == stride
+
+    if recipe.output_stride not in (None, own[-1]):
+        if not dilated(recipe.output_stride):
+            allowed = " or ".join([*(str(s) for s in (8, 16, 32) if s != own[-1] and dilated(s)), "null"])
+            raise UserError(
+                f"backbone {recipe.name!r} has no output stride {recipe.output_stride}: timm cannot dilate it so. Set "
+                f"model.backbone.output_stride to {allowed}; null is its own, {own[-1]}."
+            )
+        options["output_stride"] = recipe.output_stride
+    net = _create_on_meta(recipe, options)
+    strides = net.feature_info.reduction()
+    height, width = 8 * strides[-1], 9 * strides[-1]
+    try:
+        maps = _maps(net, torch.empty(1, recipe.in_channels, height, width, device="meta"))
+    except (AssertionError, RuntimeError, ValueError):
+        raise refusal(
+            "takes images of the size it was trained with only; gffnet feeds crops and whole images of any size"
+        ) from None
+    for x, channels, stride in zip(maps, net.feature_info.channels(), strides, strict=True):
+        if x.shape[1:] != (channels, height // stride, width // stride):
+            raise refusal(f"crops its maps at the border, off the grid of {stride} pixels")
+    return options
 
 
 def _create_on_meta(recipe: BackboneRecipe, options: Options) -> Any:
@@ -368,22 +373,3 @@ def _create_on_meta(recipe: BackboneRecipe, options: Options) -> Any:
             return _create_model(recipe, None, features_only=True, **options).eval()
     except (AssertionError, NotImplementedError, RuntimeError, TypeError, ValueError):
         return None
-
-
-@torch.no_grad()
-def _check_maps(recipe: BackboneRecipe, net: Any) -> None:
-    """Raise a UserError unless a model on the meta device returns the maps that a backbone must."""
-    all_channels, strides = net.feature_info.channels(), net.feature_info.reduction()
-    height, width = 8 * strides[-1], 9 * strides[-1]
-    try:
-        maps = _maps(net, torch.empty(1, recipe.in_channels, height, width, device="meta"))
-    except (AssertionError, RuntimeError, ValueError):
-        raise UserError(
-            f"backbone {recipe.name!r} takes images of the size it was trained with only; gffnet feeds crops and whole "
-            f"images of any size. {SUGGESTION}"
-        ) from None
-    for x, channels, stride in zip(maps, all_channels, strides, strict=True):
-        if x.shape[1:] != (channels, height // stride, width // stride):
-            raise UserError(
-                f"backbone {recipe.name!r} crops its maps at the border, off the grid of {stride} pixels. {SUGGESTION}"
-            )

@@ -1,6 +1,7 @@
 """The network of Figure 3: backbone, context, fusion, pyramid, head; and its construction from a recipe."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Num
@@ -118,29 +119,19 @@ def build_network(recipe: ModelRecipe, num_classes: int) -> SegmentationModel:
     """
     backbone = build_backbone(recipe.backbone)
     context = CONTEXTS[recipe.context](backbone.channels[-1])
-    fusion, pyramid = None, None
+    fusion: Fusion | None = None
+    pyramid: FeaturePyramid | None = None
     head_channels: tuple[int, ...] = (context.out_channels,)
     if recipe.fusion != "none":
-        fusion = build_fusion(recipe, (*backbone.channels, context.out_channels))
+        kind: Any = FUSIONS[recipe.fusion]
+        levels = (*backbone.channels, context.out_channels) if kind.takes_context else backbone.channels
+        gated = issubclass(kind, GatedFusion)
+        fusion = kind(levels, gate_channels=recipe.gate_channels) if gated else kind(levels)
         context_channels = fusion.channels if fusion.takes_context else context.out_channels
-        pyramid = build_pyramid(recipe, context_channels, len(backbone.channels), fusion.channels)
+        kind = PYRAMIDS[recipe.dense_pyramid]
+        dense = issubclass(kind, DenseFeaturePyramid | LiteralDensePyramid)
+        options = {"kernel_size": recipe.pyramid_kernel} if dense else {}
+        pyramid = kind(context_channels, len(backbone.channels), fusion.channels, **options)
         head_channels = pyramid.out_channels
     head = Head(head_channels, num_classes, recipe.dropout)
     return SegmentationModel(backbone, context, fusion, pyramid, head, recipe.mean, recipe.std)
-
-
-def build_fusion(recipe: ModelRecipe, in_channels: tuple[int, ...]) -> Fusion:
-    """Build the fusion of a recipe for maps of `in_channels`, finest first, the context map last."""
-    kind = FUSIONS[recipe.fusion]
-    levels = in_channels if kind.takes_context else in_channels[:-1]
-    if issubclass(kind, GatedFusion):
-        return kind(levels, gate_channels=recipe.gate_channels)
-    return kind(levels)
-
-
-def build_pyramid(recipe: ModelRecipe, context_channels: int, levels: int, channels: int) -> FeaturePyramid:
-    """Build the pyramid of a recipe over `levels` fused maps of `channels` and a context map."""
-    kind = PYRAMIDS[recipe.dense_pyramid]
-    if issubclass(kind, DenseFeaturePyramid | LiteralDensePyramid):
-        return kind(context_channels, levels, channels, kernel_size=recipe.pyramid_kernel)
-    return kind(context_channels, levels, channels)

@@ -10,6 +10,7 @@ the same parameters and, up to rounding, the same values. All of them follow fro
 """
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import torch
 import torch.nn.functional as F
@@ -62,36 +63,19 @@ class LevelSum(EquivalentForms):
         # Sizes are compared, never used as keys: in a network that is being exported they are symbols.
         sizes = [size_of(x) for x in maps]
         first_of_size = [sizes.index(size) for size in sizes]
-        resized: dict[tuple[tuple[int, ...], int], Tensor] = {}
-        return [self._level(maps, level, first_of_size, resized) for level in range(len(maps))]
-
-    def _level(
-        self,
-        maps: Sequence[Tensor],
-        level: int,
-        first_of_size: list[int],
-        resized: dict[tuple[tuple[int, ...], int], Tensor],
-    ) -> Tensor:
-        """Compute the sum at one level.
-
-        Args:
-            maps: of all levels.
-            level: index of the level.
-            first_of_size: for each level, the first level of the same size.
-            resized: sums that have been resized, by levels and target; new ones are added for later levels to reuse.
-        """
-        groups: dict[int, tuple[int, ...]] = {}
-        for i in range(len(maps)):
-            if i != level or not self.others_only:
-                key = i if self.reference else first_of_size[i]
-                groups[key] = (*groups.get(key, ()), i)
-        terms = []
-        for group in groups.values():
-            pair = group, first_of_size[level]
-            if pair not in resized:
-                resized[pair] = resize(_sum([maps[i] for i in group]), size_of(maps[level]))
-            terms.append(resized[pair])
-        return _sum(terms)
+        resized: dict[tuple[tuple[int, ...], int], Tensor] = {}  # by levels and target, for later levels to reuse
+        sums = []
+        for level, target in enumerate(first_of_size):
+            groups: dict[int, tuple[int, ...]] = {}
+            for i in range(len(maps)):
+                if i != level or not self.others_only:
+                    key = i if self.reference else first_of_size[i]
+                    groups[key] = (*groups.get(key, ()), i)
+            for group in groups.values():
+                if (group, target) not in resized:
+                    resized[group, target] = resize(_sum([maps[i] for i in group]), sizes[level])
+            sums.append(_sum([resized[group, target] for group in groups.values()]))
+        return sums
 
 
 def _sum(maps: Sequence[Tensor]) -> Tensor:
@@ -125,30 +109,24 @@ class ConcatConv2d(nn.Conv2d, EquivalentForms):
         """Maps of any resolutions → (B, out_channels, *size)."""
         if self.reference:
             return super().forward(torch.cat([resize(x, size) for x in maps], dim=1))
-        runs = _runs(maps, size)
+
+        def run_size(x: Tensor) -> tuple[int, int]:
+            """The resolution at which a map is convolved: its own if coarser, else the target's."""
+            height, width = size_of(x)
+            return (height, width) if height <= size[0] and width <= size[1] else (size[0], size[1])
+
+        runs = [(size_of_run, list(run)) for size_of_run, run in groupby(maps, run_size)]
         weights = self.weight.split([sum(x.shape[1] for x in run) for _, run in runs], dim=1)
         terms = []
-        for (run_size, run), weight in zip(runs, weights, strict=True):
-            resized = [resize(x, run_size) for x in run]
+        for (size_of_run, run), weight in zip(runs, weights, strict=True):
+            resized = [resize(x, size_of_run) for x in run]
             x = torch.cat(resized, dim=1) if len(run) > 1 else resized[0]
-            if run_size == tuple(size):
+            if size_of_run == tuple(size):
                 terms.append(F.conv2d(x, weight, padding=self.padding))
             else:
                 terms.append(upsampled_conv(x, weight, size))
         total = _sum(terms)
         return total if self.bias is None else total + self.bias[:, None, None]
-
-
-def _runs(maps: Sequence[Tensor], size: tuple[int, int]) -> list[tuple[tuple[int, int], list[Tensor]]]:
-    """Group adjacent maps that are convolved at one resolution: their own if coarser, else the target's."""
-    runs: list[tuple[tuple[int, int], list[Tensor]]] = []
-    for x in maps:
-        height, width = size_of(x)
-        run_size = (height, width) if height <= size[0] and width <= size[1] else (size[0], size[1])
-        if not runs or runs[-1][0] != run_size:
-            runs.append((run_size, []))
-        runs[-1][1].append(x)
-    return runs
 
 
 def upsampled_conv(

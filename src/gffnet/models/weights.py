@@ -17,10 +17,9 @@ import sys
 import urllib.request
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 import safetensors.torch
@@ -29,7 +28,7 @@ import torch
 from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from timm.models import adapt_input_conv
-from torch import Size, Tensor, nn
+from torch import Tensor, nn
 
 from gffnet.errors import UserError, nearest
 from gffnet.recipe import BackboneRecipe
@@ -57,7 +56,7 @@ def read_weights(path: Path) -> State:
     try:
         content: Any
         if path.suffix == ".safetensors":
-            content = safetensors.torch.load_file(path, device="cpu")
+            content = safetensors.torch.load_file(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
@@ -68,20 +67,16 @@ def read_weights(path: Path) -> State:
     except Exception as error:  # parsers raise anything on a damaged file
         reason = " ".join(str(error).split()).partition(". ")[0] or "it ends too early"
         raise UserError(f"weights file {path} is damaged, or no checkpoint: {reason}. Download it again.") from None
-    state = _unwrap(content)
-    if not state:
-        raise UserError(f"weights file {path} holds no state dict, neither bare nor under {', '.join(WRAPPERS)}.")
-    return state
-
-
-def _unwrap(content: Any) -> State:
-    """Return the named tensors in the content of a file, without their wrappers; empty if there are none."""
     while isinstance(content, Mapping):
         inner = [content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)]
         if not inner:
-            return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+            break
         content = inner[0]
-    return {}
+    named = content.items() if isinstance(content, Mapping) else ()
+    state = {str(name): value for name, value in named if isinstance(value, Tensor)}
+    if not state:
+        raise UserError(f"weights file {path} holds no state dict, neither bare nor under {', '.join(WRAPPERS)}.")
+    return state
 
 
 def fit_weights(state: State, own: Mapping[str, Tensor], recipe: BackboneRecipe, path: Path) -> State:
@@ -97,7 +92,7 @@ def fit_weights(state: State, own: Mapping[str, Tensor], recipe: BackboneRecipe,
         All parameters and buffers of the timm model but the classifier's under timm's names, or those of `own`.
 
     Raises:
-        UserError: names or shapes differ; the message lists them, and the model that the weights seem to be of.
+        UserError: names or shapes differ; the message lists them.
     """
     with torch.device("meta"):
         full, reference = (
@@ -108,20 +103,19 @@ def fit_weights(state: State, own: Mapping[str, Tensor], recipe: BackboneRecipe,
     state = _strip_prefixes(state, expected)
     # torchvision's old names of DenseNet: denselayer1.norm.2 is denselayer1.norm2.
     state = {re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.", r"\1\2.", name): value for name, value in state.items()}
-    if state.keys() == own.keys() and not Differences.between(own, state):
+    if state.keys() == own.keys() and not _differences(own, state):
         return state
     found = []
     for candidate in (state, _convert(state, reference)):
         without_classifier = {name: value for name, value in candidate.items() if name not in classifier}
         fitted = _adapt_input_channels(without_classifier, recipe)
-        found.append(Differences.between(expected, fitted))
+        found.append(_differences(expected, fitted))
         if not found[-1]:
             counters = {name: torch.tensor(0) for name in expected if name.endswith(COUNTER)}
             return {**counters, **fitted}
-    model = identify_model(state)
-    remedy = f"It seems to hold {model}: set model.backbone.name={model}, or give" if model else "Give"
     raise UserError(
-        f"weights file {path} does not fit backbone {recipe.name!r}: {found[0]}. {remedy} one of {recipe.name}."
+        f"weights file {path} does not fit backbone {recipe.name!r}: {found[0]}. Give a file of {recipe.name}, or set "
+        "model.backbone.name to the model that the file holds."
     )
 
 
@@ -138,13 +132,10 @@ def _strip_prefixes(state: State, expected: Iterable[str]) -> State:
 
 def _convert(state: State, reference: nn.Module) -> State:
     """Convert names of older releases as timm does when it loads weights into the model `reference`."""
-    convert = getattr(sys.modules[type(reference).__module__], "checkpoint_filter_fn", None)
-    if convert is None:
-        return state
-    try:
+    convert = getattr(sys.modules[type(reference).__module__], "checkpoint_filter_fn", lambda state, _: state)
+    with suppress(AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
         return dict(convert(dict(state), reference))
-    except (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
-        return state  # names that it does not know
+    return state  # names that timm does not know
 
 
 def _adapt_input_channels(state: State, recipe: BackboneRecipe) -> State:
@@ -156,91 +147,23 @@ def _adapt_input_channels(state: State, recipe: BackboneRecipe) -> State:
     return {**state, **{name: adapt_input_conv(recipe.in_channels, state[name]) for name in rgb}}
 
 
-class Differences(NamedTuple):
-    """The differences between a state dict and the one that a model expects; false if there are none."""
-
-    missing: list[str]
-    unexpected: list[str]
-    shapes: list[str]
-
-    @classmethod
-    def between(cls, expected: Mapping[str, Tensor], state: State) -> "Differences":
-        """Compare names and shapes; counters may be missing."""
-        return cls(
-            [name for name in expected if name not in state and not name.endswith(COUNTER)],
-            [name for name in state if name not in expected],
-            [
-                f"{name} is {_shape(state[name])}, not {_shape(value)}"
-                for name, value in expected.items()
-                if name in state and state[name].shape != value.shape
-            ],
-        )
-
-    def __bool__(self) -> bool:
-        return any(tuple(self))
-
-    def __str__(self) -> str:
-        parts = []
-        for names, what in zip(self, ("missing", "unexpected", "of another shape"), strict=True):
-            if names:
-                parts.append(f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})")
-        return "; ".join(parts)
-
-
-def _shape(value: Tensor) -> str:
-    return "x".join(map(str, value.shape)) or "a number"
-
-
-COMMON_MODELS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    (
-        "layer1.0.conv1.weight",
-        (
-            *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
-            *("resnet18d", "resnet34d", "resnet50c", "resnet50d", "resnet50s"),
-            *("resnet101c", "resnet101d", "resnet101s", "resnet152c", "resnet152d", "resnet152s"),
-            *("resnext50_32x4d", "resnext101_32x8d", "wide_resnet50_2", "wide_resnet101_2"),
-        ),
-    ),
-    ("features.denseblock1.denselayer1.conv1.weight", ("densenet121", "densenet161", "densenet169", "densenet201")),
-    (
-        "stages.0.blocks.0.conv_dw.weight",
-        ("convnext_atto", "convnext_nano", "convnext_tiny", "convnext_small", "convnext_base", "convnext_large"),
-    ),
-    (
-        "layers.0.blocks.0.attn.qkv.weight",
-        tuple(f"swin_{size}_patch4_window7_224" for size in ("tiny", "small", "base", "large")),
-    ),
-    (
-        "conv_stem.weight",
-        (
-            *(f"efficientnet_b{n}" for n in range(6)),
-            *("mobilenetv2_100", "mobilenetv3_small_100", "mobilenetv3_large_100"),
-        ),
-    ),
-)
-"""A parameter by which a family is recognized, and common models of the family."""
-
-
-def identify_model(state: Mapping[str, Tensor]) -> str | None:
-    """Return the common timm model with exactly the names and shapes of `state`, classifier apart, if there is one."""
-    shapes = _shapes(state)
-    for parameter, names in COMMON_MODELS:
-        for name in names if parameter in state else ():
-            expected = _model_shapes(name)
-            if all(shapes.get(key) == shape for key, shape in expected.items()) and len(shapes) - len(expected) <= 2:
-                return name
-    return None
-
-
-@cache
-def _model_shapes(name: str) -> dict[str, Size]:
-    """Return the shapes of a timm model without classifier."""
-    with torch.device("meta"):
-        return _shapes(timm.create_model(name, num_classes=0).state_dict())
-
-
-def _shapes(state: Mapping[str, Tensor]) -> dict[str, Size]:
-    return {name: value.shape for name, value in state.items() if not name.endswith(COUNTER)}
+def _differences(expected: Mapping[str, Tensor], state: State) -> str:
+    """The names and shapes in which a state dict differs from the expected one; counters may be missing."""
+    shapes = [
+        f"{name} is {tuple(state[name].shape)}, not {tuple(value.shape)}"
+        for name, value in expected.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    found = {
+        "missing": [name for name in expected if name not in state and not name.endswith(COUNTER)],
+        "unexpected": [name for name in state if name not in expected],
+        "of another shape": shapes,
+    }
+    return "; ".join(
+        f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        for what, names in found.items()
+        if names
+    )
 
 
 HUB_TIMEOUT = 2.0
@@ -261,41 +184,31 @@ def pretrained_file(name: str) -> Path:
         raise UserError(
             f"weights 'imagenet' of backbone {name!r}: timm publishes none. Set model.backbone.weights=none or a file."
         )
-    repository, _, revision = config.hf_hub_id.partition("@")
-    named = config.hf_hub_filename
+    repository, _, tag = config.hf_hub_id.partition("@")
+    revision, named = tag or None, config.hf_hub_filename
     files = [named] if named else [constants.SAFETENSORS_SINGLE_FILE, constants.PYTORCH_WEIGHTS_NAME]
     for file in files:
-        cached = try_to_load_from_cache(repository, file, revision=revision or None)
+        cached = try_to_load_from_cache(repository, file, revision=revision)
         if isinstance(cached, str):
             return Path(cached)
-    remedy = (
-        f"On a machine with a network: `hf download {repository} {files[0]} --local-dir .`; copy the file here and "
-        "pass --set model.backbone.weights=FILE. Or use random weights: --set model.backbone.weights=none."
-    )
-    missing = (
-        f"weights 'imagenet' of backbone {name!r}: {repository} is not in the local cache {constants.HF_HUB_CACHE}"
-    )
+    reason = ""
     if constants.HF_HUB_OFFLINE:
-        raise UserError(f"{missing}, and HF_HUB_OFFLINE is set. {remedy}")
-    if not reachable(constants.ENDPOINT):
-        raise UserError(f"{missing}, and {urlsplit(constants.ENDPOINT).hostname} cannot be reached. {remedy}")
-    try:
-        return _download(repository, files, revision or None)
-    except Exception as error:  # what the client raises differs between its releases
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{missing}, and the download failed: {reason.rstrip('.')}. {remedy}") from error
-
-
-def _download(repository: str, files: list[str], revision: str | None) -> Path:
-    """Download the first of `files` that the repository holds."""
-    for file in files[:-1]:
+        reason = "HF_HUB_OFFLINE is set"
+    elif not reachable(constants.ENDPOINT):
+        reason = f"{urlsplit(constants.ENDPOINT).hostname} cannot be reached"
+    for file in () if reason else files:
         try:
             return Path(hf_hub_download(repository, file, revision=revision))
-        except LocalEntryNotFoundError:  # no answer; it is a subclass of the answer that there is no such file
-            raise
-        except EntryNotFoundError:
-            continue
-    return Path(hf_hub_download(repository, files[-1], revision=revision))
+        except Exception as error:  # what the client raises differs between its releases
+            reason = f"the download failed: {' '.join(str(error).split()).rstrip('.') or type(error).__name__}"
+            # Only the answer that there is no such file leads to the next; no answer is a subclass of it.
+            if isinstance(error, LocalEntryNotFoundError) or not isinstance(error, EntryNotFoundError):
+                break
+    raise UserError(
+        f"weights 'imagenet' of backbone {name!r}: {repository} is not in the local cache {constants.HF_HUB_CACHE}, "
+        f"and {reason}. On a machine with a network: `hf download {repository} {files[0]} --local-dir .`; copy the "
+        "file here and pass --set model.backbone.weights=FILE. Or random weights: --set model.backbone.weights=none."
+    )
 
 
 def reachable(endpoint: str) -> bool:
