@@ -2,8 +2,10 @@
 
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -29,10 +31,9 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 @pytest.fixture
-def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with the photo and the run that the examples name. What they register is forgotten afterwards."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(FUSIONS, "_entries", dict(FUSIONS._entries))
     monkeypatch.setitem(NAMES, "fusion", list(NAMES["fusion"]))
     torch.manual_seed(0)
     model = load_recipe("streets/gffnet_r18").model
@@ -40,7 +41,8 @@ def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     save_model(tmp_path / "runs/streets/gffnet_r18/model", build_network(model, 2), config)
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(tmp_path / "photo.jpg")
-    return tmp_path
+    with patch.dict(FUSIONS):
+        yield tmp_path
 
 
 @pytest.mark.usefixtures("working_folder")

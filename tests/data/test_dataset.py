@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -242,8 +243,8 @@ def test_every_data_set_is_opened_by_name(tmp_path: Path, name: str) -> None:
         assert np.array_equal(dataset[i].labels, dataset.labels(i))
 
 
+@patch.dict(DATASETS)
 def test_a_data_set_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(DATASETS, "_entries", dict(DATASETS._entries))
     monkeypatch.setitem(NAMES, "data set", list(NAMES["data set"]))
 
     @register_dataset("mine")
