@@ -155,12 +155,6 @@ def a_label_map_without_an_image(root: Path) -> str:
     return "trainannot/x.png"
 
 
-@fault("label-without-image", "warning", tree="cityscapes")
-def a_label_map_in_a_city_without_an_image(root: Path) -> str:
-    save(root / "gtFine/train/ulm/x_gtFine_labelIds.png", ids(1, 12, SIZE))
-    return "gtFine/train/ulm/x_gtFine_labelIds.png"
-
-
 @fault("not-listed", "note", "add them to the list")
 def a_sample_is_not_listed(root: Path) -> str:
     write_list(root, "train", 0, 2)
@@ -177,12 +171,6 @@ def a_sample_is_listed_twice(root: Path) -> str:
 def an_image_is_in_capitals(root: Path) -> str:
     (root / IMAGE).rename(root / "train/train_001.PNG")
     return "train/train_001.PNG"
-
-
-@fault("name-mismatch", "error", "expected train_001.png")
-def an_image_has_another_extension(root: Path) -> str:
-    (root / IMAGE).rename(root / "train/train_001.jpeg")
-    return "train/train_001.jpeg"
 
 
 @fault("name-mismatch", "error", "expected train_001.png")
@@ -281,12 +269,6 @@ def a_sample_in_two_lists(root: Path) -> str:
 @fault("image-unreadable", "error", "damaged or cut short", "download it again")
 def an_image_is_cut_short(root: Path) -> str:
     (root / IMAGE).write_bytes((root / IMAGE).read_bytes()[:3000])
-    return IMAGE
-
-
-@fault("image-unreadable", "error", "is no image")
-def an_image_is_none(root: Path) -> str:
-    (root / IMAGE).write_bytes(b"nothing")
     return IMAGE
 
 
@@ -454,13 +436,6 @@ def test_every_kind_of_finding_is_tested() -> None:
     text = Path(__file__).read_text()
     assert [code for code in FINDINGS if f'"{code}"' not in text] == []
     assert {kind.severity for kind in FINDINGS.values()} == set(SEVERITIES)
-
-
-def test_samples_that_are_hidden_or_repeated_do_not_count(tmp_path: Path) -> None:
-    for plant in (hidden_files_look_like_samples, a_sample_is_listed_twice):
-        root = camvid(tmp_path / plant.__name__)
-        plant(root)
-        assert check(root).splits["train"].samples == 3
 
 
 @pytest.mark.parametrize(

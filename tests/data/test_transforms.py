@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
@@ -116,16 +116,16 @@ def test_crop_positions_are_uniform(height: int, width: int) -> None:
     """Where the image is larger than the crop, and where it lies within it."""
     image, labels = ramps(height, width)
     places = np.zeros((abs(height - 32) + 1, abs(width - 40) + 1))
-    for seed in range(4000):
+    for seed in range(2000):
         view, view_labels = PLAIN(image, labels, np.random.default_rng(seed))
         row, column = (int(axis[0]) for axis in torch.nonzero(view_labels < 255, as_tuple=True))
         places[(row, column) if height < 32 else (int(view[0, 0, 0]), int(view[1, 0, 0]))] += 1
     for counts in (places.sum(0), places.sum(1)):
-        expected, freedom = 4000 / len(counts), len(counts) - 1
+        expected, freedom = 2000 / len(counts), len(counts) - 1
         assert ((counts - expected) ** 2 / expected).sum() < freedom + 4 * math.sqrt(2 * freedom)
     rows, columns = np.indices(places.shape)
     both = np.cov(rows.ravel(), columns.ravel(), fweights=places.ravel().astype(int))
-    assert abs(both[0, 1]) / math.sqrt(both[0, 0] * both[1, 1]) < 0.06
+    assert abs(both[0, 1]) / math.sqrt(both[0, 0] * both[1, 1]) < 0.08
 
 
 def test_half_of_the_views_are_mirrored() -> None:
@@ -219,7 +219,6 @@ def window(image: NDArray[np.uint8], rows: Span, columns: Span) -> NDArray[np.ui
     return resample(as_tensor(image)[:, sources[0].part, sources[1].part], rows, columns, sources)
 
 
-@settings(max_examples=300)
 @given(spans(), spans(), st.integers(0, 99))
 @example(Span(9, 10, 1, 1), Span(2, 2, 1, 1), 0)  # as many pixels come out as go in
 @example(Span(1000, 1001, 600, 40), Span(31, 65, 4, 50), 0)
