@@ -5,7 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from gffnet.cli.arguments import SCALES, Parser, add_model, add_protocol, add_speed, load_predictor, memory, positive
+from gffnet.cli.arguments import (
+    SCALES,
+    Parser,
+    add_model,
+    add_protocol,
+    add_speed,
+    load_predictor,
+    memory,
+    whole_number,
+)
 from gffnet.errors import UserError
 from gffnet.inference.model_io import save_model
 from gffnet.inference.predictor import Predictor
@@ -76,6 +85,6 @@ def test_what_is_no_memory(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "two", ""])
 def test_what_is_no_positive_number(text: str) -> None:
-    assert positive("12") == 12
+    assert whole_number("--batch", 1)("12") == 12
     with pytest.raises(UserError, match=r"must be a whole number, 1 or more"):
-        positive(text)
+        whole_number("--batch", 1)(text)

@@ -4,6 +4,7 @@ import argparse
 import json
 import re
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -145,7 +146,10 @@ def add_speed(parser: Parser) -> None:
 def add_batch_and_memory(parser: Parser, effect: str) -> None:
     """`--batch` and `--memory`; `effect`: what a limit on memory does."""
     parser.add_argument(
-        "--batch", type=positive, default=None, help="windows predicted at once (default: 4 on a GPU, else 1)"
+        "--batch",
+        type=whole_number("--batch", 1),
+        default=None,
+        help="windows predicted at once (default: 4 on a GPU, else 1)",
     )
     parser.add_argument("--memory", type=memory, default=None, metavar="SIZE", help=f"such as 8GB: {effect}")
 
@@ -215,11 +219,16 @@ def memory(text: str) -> int:
     return int(float(parts[1]) * _UNITS[parts[2]])
 
 
-def positive(text: str) -> int:
-    """A whole number of at least 1."""
-    if not (re.fullmatch(r"[0-9]{1,6}", str(text)) and int(text)):
-        raise UserError(f"--batch {text!r} must be a whole number, 1 or more.")
-    return int(text)
+def whole_number(option: str, least: int, most: int | None = None) -> Callable[[str], int]:
+    """The type of an option whose value is a whole number."""
+    allowed = f", {least} or more" if most is None else f" from {least} to {most}"
+
+    def parse(text: str) -> int:
+        if not (re.fullmatch(r"[0-9]{1,6}", text) and least <= int(text) <= (most or 10**6)):
+            raise UserError(f"{option} {text!r} must be a whole number{allowed}.")
+        return int(text)
+
+    return parse
 
 
 def _crop(text: str) -> tuple[int, ...]:

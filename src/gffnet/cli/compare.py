@@ -5,15 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gffnet.cli.arguments import Parser, add_device, add_truth, ground_truth, print_json
+from gffnet.cli.arguments import Parser, add_device, add_truth, ground_truth, print_json, whole_number
 from gffnet.errors import UserError
 
 if TYPE_CHECKING:
     from gffnet.reports.compare import NamedModel
 
 SUMMARY = "results of models side by side, with the refined parts marked and enlarged (Figures 1, 4, 5 and 8)"
-
-_MOST_INSETS = 6
 
 
 def add_arguments(parser: Parser) -> None:
@@ -35,7 +33,13 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--names", nargs="+", metavar="NAME", help="names of the models (default: their recipes)")
     add_truth(parser)
     add_device(parser)
-    parser.add_argument("--insets", type=_insets, default=3, metavar="N", help="enlarged windows, 0..6 (default: 3)")
+    parser.add_argument(
+        "--insets",
+        type=whole_number("--insets", 0, 6),
+        default=3,
+        metavar="N",
+        help="enlarged windows, 0..6 (default: 3)",
+    )
     parser.add_argument(
         "--format", choices=["png", "pdf", "svg"], default="png", help="kind of figure; PDF and SVG keep text as text"
     )
@@ -47,6 +51,7 @@ def run(arguments: Namespace) -> None:
     """Compare, write, and print the numbers, the most improved image first."""
     from gffnet.console import screen
     from gffnet.data.io import image_files
+    from gffnet.evaluation.evaluate import same_classes
     from gffnet.reports.compare import FigureOptions, write_comparison
 
     models, others = split_models(arguments.models)
@@ -57,7 +62,7 @@ def run(arguments: Namespace) -> None:
     images = image_files([truth.image(path) for path in given])
     named = _load_models(models, arguments)
     if truth.classes is not None:
-        _check_labels(named[0], truth.classes, arguments.dataset)
+        same_classes(named[0].predictor, truth.classes, arguments.dataset)
     options = FigureOptions(arguments.format, arguments.insets, arguments.panels)
     numbers = write_comparison(named, images, truth, arguments.out, options)
     if arguments.json:
@@ -95,28 +100,6 @@ def _load_models(models: Sequence[str], arguments: Namespace) -> list["NamedMode
         recipe if recipes.count(recipe) == 1 else model for recipe, model in zip(recipes, models, strict=True)
     ]
     return [NamedModel(name, predictor) for name, predictor in zip(names, predictors, strict=True)]
-
-
-def _check_labels(model: "NamedModel", there: Sequence[str], dataset: str) -> None:
-    """Check that a data set with the classes `there` has the classes of a model.
-
-    Raises:
-        UserError: they are not.
-    """
-    known = model.predictor.config.classes
-    if tuple(there) != known:
-        raise UserError(
-            f"model {model.name} has {len(known)} classes ({', '.join(known[:4])}, ...), but --dataset "
-            f"{dataset} has {len(there)} ({', '.join(there[:4])}, ...). "
-            "Name the data set that the models were trained on, or leave --dataset out to see where they differ."
-        )
-
-
-def _insets(text: str) -> int:
-    """A number of insets."""
-    if not (text.isdecimal() and int(text) <= _MOST_INSETS):
-        raise UserError(f"--insets {text!r} must be a whole number of 0..{_MOST_INSETS}.")
-    return int(text)
 
 
 def _print_table(numbers: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from gffnet.cli.arguments import (
     add_protocol,
     load_predictor,
     print_json,
+    whole_number,
 )
 from gffnet.cli.evaluate import stop_on_sigterm
 from gffnet.cli.gates import add_value
@@ -27,7 +28,11 @@ def add_arguments(parser: Parser) -> None:
         parser, "predict large images in tiles, and keep no encoded window: the backbone then runs for every closing"
     )
     parser.add_argument(
-        "--limit", type=_limit, default=None, metavar="N", help="score N images, evenly spread over the split"
+        "--limit",
+        type=whole_number("--limit", 1),
+        default=None,
+        metavar="N",
+        help="score N images, evenly spread over the split",
     )
     parser.add_argument("--no-pairs", dest="pairs", action="store_false", help="close gates one at a time only")
     add_value(parser)
@@ -72,13 +77,6 @@ def run(arguments: Namespace) -> None:
         print_json(record)
     else:
         _print_tables(record)
-
-
-def _limit(text: str) -> int:
-    """Parse a number of images."""
-    if not (text.isdecimal() and 0 < int(text) < 10**9):
-        raise UserError(f"--limit {text!r} must be a whole number of images, 1 or more.")
-    return int(text)
 
 
 def _print_tables(record: dict[str, object]) -> None:

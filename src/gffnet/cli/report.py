@@ -3,7 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
-from gffnet.cli.arguments import Parser, add_cache, add_root
+from gffnet.cli.arguments import Parser, add_cache, add_root, whole_number
 from gffnet.errors import UserError
 
 SUMMARY = "one page about a run: curves, scores, confusions, best and worst images, gates, cost"
@@ -31,7 +31,9 @@ def add_arguments(parser: Parser) -> None:
         metavar="RUN_OR_SCORES",
         help="another run, or its scores, to compare with",
     )
-    parser.add_argument("--images", type=_count, default=8, metavar="N", help="images to show (default: 8)")
+    parser.add_argument(
+        "--images", type=whole_number("--images", 0, 200), default=8, metavar="N", help="images to show (default: 8)"
+    )
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
     parser.add_argument(
         "--out", type=Path, default=None, metavar="FILE", help="the page to write (default: RUN/report.html)"
@@ -57,10 +59,3 @@ def run(arguments: Namespace) -> None:
     report = report_of(folder, images, arguments.scores, arguments.baseline, arguments.images, arguments.device)
     write_report(out, report)
     screen.print(f"report: {out}")
-
-
-def _count(text: str) -> int:
-    """A number of images."""
-    if not (str(text).isdecimal() and int(text) <= 200):
-        raise UserError(f"--images {text!r} must be a whole number from 0 to 200.")
-    return int(text)

@@ -203,7 +203,7 @@ def same_classes(predictor: Predictor, classes: Sequence[str], name: str) -> tup
         raise UserError(
             f"the model knows {len(config.classes)} classes ({', '.join(config.classes[:4])}, ...), but {name} "
             f"has {len(classes)} ({', '.join(classes[:4])}, ...). "
-            f"This model was trained on {config.dataset}: evaluate it there."
+            f"This model was trained on {config.dataset}: name that data set."
         )
     return tuple(config.classes)
 

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from numpy.typing import NDArray
 from PIL import Image
 
 from gffnet.console import track
@@ -29,7 +28,6 @@ from gffnet.recipe import EvaluationRecipe
 _LAYOUT = Cityscapes.layout
 _NAME = re.compile(r"([^_]+_[^_]+_[^_]+)_leftImg8bit\.png")
 _LABEL_IDS = np.array(EVALUATED, np.uint8)
-Size = tuple[int, int]
 
 
 def find_images(root: Path, split: str) -> dict[str, Path]:
@@ -84,7 +82,7 @@ def write_submission(predictor: Predictor, images: dict[str, Path], out: Path, p
         RunFailed: the archive is not as it should be.
     """
     check_classes(predictor)
-    sizes: dict[str, Size] = {}
+    sizes: dict[str, tuple[int, int]] = {}
     with atomic_file(out) as file:
         paths = track(images.values(), "predicting", total=len(images))
         with (
@@ -118,7 +116,7 @@ def label_ids(train_ids: UInt8[np.ndarray, "h w"]) -> bytes:
     return file.getvalue()
 
 
-def check_archive(archive: Path, sizes: dict[str, Size]) -> None:
+def check_archive(archive: Path, sizes: dict[str, tuple[int, int]]) -> None:
     """Read an archive again and check names, sizes and label ids.
 
     Raises:
@@ -132,14 +130,12 @@ def check_archive(archive: Path, sizes: dict[str, Size]) -> None:
                 raise RunFailed(f"the archive holds {len(there)} files for {len(wanted)} images: {', '.join(odd[:3])}.")
             for name, size in sizes.items():
                 with Image.open(io.BytesIO(opened.read(f"{name}.png"))) as image:
-                    _check_map(name, np.asarray(image), size)
+                    ids = np.asarray(image)
+                if ids.shape != size:
+                    raise RunFailed(f"{name}.png in the archive is {ids.shape}, but its image is {size}.")
+                if strange := set(np.unique(ids).tolist()) - set(EVALUATED):
+                    raise RunFailed(
+                        f"{name}.png in the archive holds {min(strange)}: no label id that is scored."
+                    )
     except (OSError, zipfile.BadZipFile) as error:
         raise RunFailed(f"the archive cannot be read again ({error}); the disk may be failing. Run again.") from None
-
-
-def _check_map(name: str, ids: NDArray[np.uint8], size: Size) -> None:
-    if ids.shape != size:
-        raise RunFailed(f"{name}.png in the archive is {ids.shape}, but its image is {size}.")
-    strange = sorted(set(np.flatnonzero(np.bincount(ids.ravel())).tolist()) - set(EVALUATED))
-    if strange:
-        raise RunFailed(f"{name}.png in the archive holds {strange[0]}, which is no label id that is scored.")

@@ -23,7 +23,7 @@ gates that lose less than 0.1 points, and few images, decide nothing.
 
 import copy
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -371,36 +371,28 @@ def title_of(record: Mapping[str, Any]) -> str:
 def all_tables(record: Mapping[str, Any]) -> list[Table]:
     """Make all tables, the conclusion last."""
     learned, alone = record["learned"], [of for of in record["closings"] if len(of["levels"]) == 1]
+    headings = ["as learned", *(_name(of["levels"]) for of in alone)]
+    scores = [learned, *(of["difference"] for of in alone)]
 
-    def changes(title: str, what: str, rows: Sequence[Sequence[str]]) -> Table:
-        headings = [what, "as learned", *(_name(of["levels"]) for of in alone)]
-        return Table(f"{title}, percent; changes, points", headings, rows)
+    def part(title: str, what: str, names: Iterable[str], values: Callable[[Any], Iterable[float | None]]) -> Table:
+        rows = [
+            [name, percent(value, 2), *map(_points, changes)]
+            for name, value, *changes in zip(names, *map(values, scores), strict=True)
+        ]
+        return Table(f"{title}, percent; changes, points", [what, *headings], rows)
 
-    classes = [
-        [name, percent(iou, 2), *(_points(of["difference"]["per_class"][name]) for of in alone)]
-        for name, iou in learned["per_class"].items()
-    ]
-    distances = [
-        [
-            pixel_range(band["from"], band["to"]),
-            percent(band["pixel_accuracy"], 2),
-            *(_points(of["difference"]["iou_by_distance"][i]["pixel_accuracy"]) for of in alone),
-        ]
-        for i, band in enumerate(learned["iou_by_distance"])
-    ]
-    sizes = [
-        [
-            f"{size['name']}: {pixel_range(size['from'], size['to'])}",
-            percent(size["miou"], 2),
-            *(_points(of["difference"]["iou_by_size"][i]["miou"]) for of in alone),
-        ]
-        for i, size in enumerate(learned["iou_by_size"])
-    ]
+    bands = [pixel_range(band["from"], band["to"]) for band in learned["iou_by_distance"]]
+    sizes = [f"{size['name']}: {pixel_range(size['from'], size['to'])}" for size in learned["iou_by_size"]]
     return [
         _closings_table(record),
-        changes("IoU by class", "class", classes),
-        changes("Pixel accuracy by distance to a boundary", "distance", distances),
-        changes("IoU by size of object", "size", sizes),
+        part("IoU by class", "class", learned["per_class"], lambda of: of["per_class"].values()),
+        part(
+            "Pixel accuracy by distance to a boundary",
+            "distance",
+            bands,
+            lambda of: [band["pixel_accuracy"] for band in of["iou_by_distance"]],
+        ),
+        part("IoU by size of object", "size", sizes, lambda of: [size["miou"] for size in of["iou_by_size"]]),
         _observation_table(record),
     ]
 
@@ -408,13 +400,9 @@ def all_tables(record: Mapping[str, Any]) -> list[Table]:
 def _closings_table(record: Mapping[str, Any]) -> Table:
     """The scores of every closing, and their changes."""
 
-    def f(scores: Mapping[str, Any]) -> float | None:
-        mean: float | None = scores["boundary_f"][TOLERANCE]["mean"]
-        return mean
-
     learned = record["learned"]
     headings = ["gates", "mIoU", "change", "pixel accuracy", "change", f"boundary F, {TOLERANCE} px", "change"]
-    means = [learned["miou"], learned["pixel_accuracy"], f(learned)]
+    means = [learned["miou"], learned["pixel_accuracy"], learned["boundary_f"][TOLERANCE]["mean"]]
     rows = [["as learned", *(cell for mean in means for cell in (percent(mean, 2), DASH)), DASH]]
     alone = {of["levels"][0]: of["difference"]["miou"] for of in record["closings"] if len(of["levels"]) == 1}
     for of in record["closings"]:
@@ -425,7 +413,7 @@ def _closings_table(record: Mapping[str, Any]) -> Table:
                 _name(of["levels"]),
                 *(percent(scores["miou"], 2), _points(change["miou"])),
                 *(percent(scores["pixel_accuracy"], 2), _points(change["pixel_accuracy"])),
-                *(percent(f(scores), 2), _points(change["boundary_f"][TOLERANCE])),
+                *(percent(scores["boundary_f"][TOLERANCE]["mean"], 2), _points(change["boundary_f"][TOLERANCE])),
                 _points(sum(parts)) if len(parts) > 1 and None not in parts else DASH,
             ]
         )

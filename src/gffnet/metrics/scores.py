@@ -5,7 +5,7 @@ number of processes can count a part of a data set each.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from itertools import pairwise
 from typing import Any
 
@@ -101,7 +101,9 @@ class Scores:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, without the fields that do not apply."""
-        values = {each.name: _plain(getattr(self, each.name)) for each in fields(self)}
+        values = asdict(self)
+        for name in ("iou_by_distance", "iou_by_size"):
+            values[name] = [{_TO_JSON.get(key, key): v for key, v in part.items()} for part in values[name]]
         optional = ("boundary_f", "iou_by_distance", "iou_by_size", "images", "images_per_second", "protocol")
         return {name: value for name, value in values.items() if name not in optional or value not in ({}, [], None)}
 
@@ -124,16 +126,6 @@ class Scores:
 
 _TO_JSON = {"start": "from", "end": "to"}
 _FROM_JSON = {there: here for here, there in _TO_JSON.items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, BoundaryF | DistanceBand | SizeBin):
-        return {_TO_JSON.get(each.name, each.name): _plain(getattr(value, each.name)) for each in fields(value)}
-    if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return value
 
 
 class ScoreAccumulator:

@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 import cv2
 import matplotlib
 import numpy as np
-from jaxtyping import Bool, Float, Int8, Integer, Shaped, UInt8
+from jaxtyping import Bool, Int8, Integer, Shaped, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -165,7 +165,10 @@ def find_insets(marks: Integer[np.ndarray, "h w"], count: int) -> list[Inset]:
     size = tuple(min(side, max(MIN_INSET, round(side / INSET_FRACTION))) for side in (height, width))
     rows, columns = height - size[0] + 1, width - size[1] + 1
     top, left = size[0] // 2, size[1] // 2
-    density = _density(marks, size)[top : top + rows, left : left + columns].copy()  # of windows that start there
+    box = (max(1, left) | 1, max(1, top) | 1)  # odd: no shift
+    blurred = cv2.blur(marks.astype(np.float32), box, borderType=cv2.BORDER_CONSTANT)
+    blurred = cv2.blur(blurred, box, borderType=cv2.BORDER_CONSTANT)
+    density = blurred[top : top + rows, left : left + columns].copy()  # of windows that start there
     found: list[Inset] = []
     faintest = MIN_DENSITY * max(float(density.max()), 0.0)
     for _ in range(count):
@@ -175,14 +178,6 @@ def find_insets(marks: Integer[np.ndarray, "h w"], count: int) -> list[Inset]:
         found.append(Inset(row, column, *size))
         density[max(0, row - size[0] + 1) : row + size[0], max(0, column - size[1] + 1) : column + size[1]] = -np.inf
     return found
-
-
-def _density(marks: Integer[np.ndarray, "h w"], size: tuple[int, ...]) -> Float[np.ndarray, "h w"]:
-    """The tent-shaped mean around every pixel, zero beyond the border."""
-    box = (max(1, size[1] // 2) | 1, max(1, size[0] // 2) | 1)  # odd: no shift
-    once = cv2.blur(marks.astype(np.float32), box, borderType=cv2.BORDER_CONSTANT)
-    twice: np.ndarray = cv2.blur(once, box, borderType=cv2.BORDER_CONSTANT)
-    return twice
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -204,6 +199,8 @@ class Panel(NamedTuple):
     picture: UInt8[np.ndarray, "h w 3"]
     flat: bool
     """Colors stand for classes: enlarge it without interpolation."""
+    file: str = ""
+    """Its name as a file of its own."""
 
 
 def comparison_figure(
@@ -225,13 +222,17 @@ def comparison_figure(
     figure = Figure(figsize=size, dpi=DPI, layout=tight)
     figure.suptitle(title, fontsize=13, parse_math=False)
     for column, panel in enumerate(panels):
-        axes = _show(figure, (rows, columns, column + 1), panel.picture, "auto")
-        axes.set_title(panel.caption, fontsize=11, parse_math=False)
-        for number, inset in enumerate(insets, start=1):
-            _frame(axes, number, inset)
-            below = (rows, columns, number * columns + column + 1)
-            enlarged = _show(figure, below, inset.cut(panel.picture), "nearest" if panel.flat else "bicubic")
-            _tag(enlarged, number, (-0.5, -0.5), 11)
+        for row, inset in enumerate([None, *insets]):
+            axes = figure.add_subplot(rows, columns, row * columns + column + 1)
+            axes.set_axis_off()
+            if inset is None:
+                axes.imshow(panel.picture)
+                axes.set_title(panel.caption, fontsize=11, parse_math=False)
+                for number, framed in enumerate(insets, start=1):
+                    _frame(axes, number, framed)
+            else:
+                axes.imshow(inset.cut(panel.picture), interpolation="nearest" if panel.flat else "bicubic")
+                _tag(axes, row, (-0.5, -0.5), 11)
     unlabelled = [("not labelled", (0, 0, 0))] * any((one >= len(classes)).any() for one in labels)
     known = [one[one < len(classes)] for one in labels]
     class_legend(figure, known, classes, palette, [*unlabelled, *of.colors])
@@ -245,14 +246,6 @@ def figure_bytes(figure: Figure, kind: Format) -> bytes:
     with matplotlib.rc_context({"pdf.fonttype": 42, "svg.hashsalt": "gffnet"}):
         figure.savefig(file, format=kind, metadata=undated)
     return file.getvalue()
-
-
-def _show(figure: Figure, place: tuple[int, int, int], picture: UInt8[np.ndarray, "h w 3"], how: str) -> Axes:
-    """Show a picture without axes."""
-    axes: Axes = figure.add_subplot(*place)
-    axes.imshow(picture, interpolation=how)
-    axes.set_axis_off()
-    return axes
 
 
 def _frame(axes: Axes, number: int, inset: Inset) -> None:
@@ -325,88 +318,81 @@ class Comparison:
         """
         labels = self.truth.labels(path)
         predicted = [one.predictor.predict(image) for one in self.models]
-        first, last = predicted[0], predicted[-1]
-        of = difference(first, last, labels, len(self.classes))
+        of = difference(predicted[0], predicted[-1], labels, len(self.classes))
         insets = find_insets(of.marks, self.options.insets)
-        scores = self._scored(labels, predicted)
-        panels = self._panels(image, labels, predicted, scores, of)
+        panels = [Panel("image", image, False, "image")]
+        accuracy: dict[str, float | None] = {}
+        miou: dict[str, float | None] = {}
+        if labels is not None:
+            panels.append(Panel("ground truth", colorize(labels, self.palette), True, "truth"))
+        for number, (model, answer) in enumerate(zip(self.models, predicted, strict=True)):
+            caption = model.name
+            if labels is not None:
+                self._counts[number].update(labels, answer)
+                score = score_image(labels, answer, len(self.classes))
+                accuracy[caption] = score.correct / score.pixels if score.pixels else None
+                miou[caption] = score.miou if score.pixels else None
+                if score.pixels:
+                    caption += f"\nmIoU {score.miou:.1%}, pixels {score.correct / score.pixels:.1%}"
+            panels.append(Panel(caption, colorize(answer, self.palette), True, f"model{number + 1}"))
+        over = f"{self.models[-1].name} over {self.models[0].name}" if len(predicted) > 2 else "difference"
+        panels.append(Panel(f"{over}\n{of.caption}", of.picture(image), True, "difference"))
         shown = predicted if labels is None else [*predicted, labels]
         figure = comparison_figure(path.name, panels, insets, shown, self.classes, self.palette, of)
         file = f"{name}.{self.options.kind}"
         atomic_write(self.out / file, figure_bytes(figure, self.options.kind))
         if self.options.panels:
-            self._write_panels(self.out / name, panels, insets)
+            _write_panels(self.out / name, panels, insets)
         self._records.append(
             {
                 "image": str(path),
                 "figure": file,
                 "size": list(image.shape[:2]),
-                **scores,
-                **difference_numbers(of, first if labels is None else labels, self.classes),
+                "pixel_accuracy": accuracy or None,
+                "miou": miou or None,
+                **difference_numbers(of, predicted[0] if labels is None else labels, self.classes),
                 "insets": [inset._asdict() for inset in insets],
             }
         )
 
     def numbers(self) -> dict[str, Any]:
         """The content of `compare.json`: models, images (the most improved first), and `all` labelled images."""
-        matrices = [counts.scores() for counts in self._counts]
-        names = [one.name for one in self.models]
-        some = bool(matrices[0].pixels)
+        scores = {one.name: counts.scores() for one, counts in zip(self.models, self._counts, strict=True)}
+        some = any(of.pixels for of in scores.values())
         return {
-            "models": [_record(one) for one in self.models],
-            "refined_by": {"of": names[-1], "over": names[0]},
+            "models": [
+                {
+                    "name": name,
+                    "recipe": predictor.config.recipe,
+                    "dataset": predictor.config.dataset,
+                    "protocol": plain(predictor.config.evaluation),
+                    "precision": predictor.precision.name,
+                    "weights_sha256": predictor.weights,
+                }
+                for name, predictor in self.models
+            ],
+            "refined_by": {"of": self.models[-1].name, "over": self.models[0].name},
             "images": sorted(self._records, key=_most_improved),
             "all": {
                 "images": len(self._records),
                 "labelled": sum(record["refined"] is not None for record in self._records),
-                "pixel_accuracy": dict(zip(names, (m.pixel_accuracy for m in matrices), strict=True)) if some else None,
-                "miou": dict(zip(names, (m.miou for m in matrices), strict=True)) if some else None,
+                "pixel_accuracy": {name: of.pixel_accuracy for name, of in scores.items()} if some else None,
+                "miou": {name: of.miou for name, of in scores.items()} if some else None,
             },
         }
 
-    def _scored(self, labels: np.ndarray | None, predicted: Sequence[np.ndarray]) -> dict[str, Any]:
-        """Score one image by model, and add it to the scores of all."""
-        if labels is None:
-            return {"pixel_accuracy": None, "miou": None}
-        accuracy, miou = {}, {}
-        for (name, _), counts, answer in zip(self.models, self._counts, predicted, strict=True):
-            counts.update(labels, answer)
-            score = score_image(labels, answer, len(self.classes))
-            accuracy[name] = score.correct / score.pixels if score.pixels else None
-            miou[name] = score.miou if score.pixels else None
-        return {"pixel_accuracy": accuracy, "miou": miou}
 
-    def _panels(
-        self,
-        image: np.ndarray,
-        labels: np.ndarray | None,
-        predicted: Sequence[np.ndarray],
-        scores: dict[str, Any],
-        of: Difference,
-    ) -> list[Panel]:
-        """The image, labels if known, predictions, and the differences."""
-        panels = [Panel("image", image, flat=False)]
-        if labels is not None:
-            panels.append(Panel("ground truth", colorize(labels, self.palette), flat=True))
-        for (name, _), answer in zip(self.models, predicted, strict=True):
-            caption = name
-            if scores["miou"] and scores["miou"][name] is not None:
-                caption += f"\nmIoU {scores['miou'][name]:.1%}, pixels {scores['pixel_accuracy'][name]:.1%}"
-            panels.append(Panel(caption, colorize(answer, self.palette), flat=True))
-        over = f"{self.models[-1].name} over {self.models[0].name}" if len(predicted) > 2 else "difference"
-        return [*panels, Panel(f"{over}\n{of.caption}", of.picture(image), flat=True)]
-
-    def _write_panels(self, folder: Path, panels: Sequence[Panel], insets: Sequence[Inset]) -> None:
-        """Write every panel, and its insets enlarged to the same size, as PNG."""
-        truth = panels[1].caption == "ground truth"
-        models = [f"model{number}" for number in range(1, len(self.models) + 1)]
-        names = ["image", *["truth"] * truth, *models, "difference"]
-        for old in folder.glob("*.png"):
-            old.unlink()  # of an earlier comparison
-        for name, panel in zip(names, panels, strict=True):
-            write_image(folder / f"{name}.png", panel.picture)
-            for number, inset in enumerate(insets, start=1):
-                write_image(folder / f"{name}-inset{number}.png", _enlarged(panel, inset))
+def _write_panels(folder: Path, panels: Sequence[Panel], insets: Sequence[Inset]) -> None:
+    """Write every panel, and its insets enlarged to its width, as PNG."""
+    for old in folder.glob("*.png"):
+        old.unlink()  # of an earlier comparison
+    for panel in panels:
+        write_image(folder / f"{panel.file}.png", panel.picture)
+        width, how = panel.picture.shape[1], Resampling.NEAREST if panel.flat else Resampling.BICUBIC
+        for number, inset in enumerate(insets, start=1):
+            size = (width, round(inset.height * width / inset.width))
+            enlarged = Image.fromarray(inset.cut(panel.picture)).resize(size, how)
+            write_image(folder / f"{panel.file}-inset{number}.png", np.asarray(enlarged))
 
 
 def write_comparison(
@@ -455,29 +441,8 @@ def _check_models(models: Sequence[NamedModel]) -> None:
             )
 
 
-def _record(of: NamedModel) -> dict[str, Any]:
-    """A model, its protocol and dtype, for JSON."""
-    config = of.predictor.config
-    return {
-        "name": of.name,
-        "recipe": config.recipe,
-        "dataset": config.dataset,
-        "protocol": plain(config.evaluation),
-        "precision": of.predictor.precision.name,
-        "weights_sha256": of.predictor.weights,
-    }
-
-
 def _most_improved(record: dict[str, Any]) -> tuple[bool, float, str]:
     """Sort key: refined minus lost pixels, descending; images without labels last, by changed pixels."""
     known = record["refined"] is not None
     gain = record["refined"] - record["lost"] if known else record["changed"]
     return not known, -gain, record["image"]
-
-
-def _enlarged(panel: Panel, inset: Inset) -> UInt8[np.ndarray, "_h _w 3"]:
-    """An inset enlarged to the panel's width."""
-    width = panel.picture.shape[1]
-    size = (width, round(inset.height * width / inset.width))
-    resampling = Resampling.NEAREST if panel.flat else Resampling.BICUBIC
-    return np.asarray(Image.fromarray(inset.cut(panel.picture)).resize(size, resampling))
