@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gffnet.export.export import smallest_side
-from gffnet.export.export import TOLERANCES
+from gffnet.export.export import TOLERANCES, smallest_side
 from gffnet.inference.predictor import load
 from gffnet.recipe import ModelRecipe
 from tests import tiny
