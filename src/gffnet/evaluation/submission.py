@@ -134,8 +134,6 @@ def check_archive(archive: Path, sizes: dict[str, tuple[int, int]]) -> None:
                 if ids.shape != size:
                     raise RunFailed(f"{name}.png in the archive is {ids.shape}, but its image is {size}.")
                 if strange := set(np.unique(ids).tolist()) - set(EVALUATED):
-                    raise RunFailed(
-                        f"{name}.png in the archive holds {min(strange)}: no label id that is scored."
-                    )
+                    raise RunFailed(f"{name}.png in the archive holds {min(strange)}: no label id that is scored.")
     except (OSError, zipfile.BadZipFile) as error:
         raise RunFailed(f"the archive cannot be read again ({error}); the disk may be failing. Run again.") from None
