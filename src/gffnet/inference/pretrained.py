@@ -66,9 +66,8 @@ class PretrainedModel(SegmentationModel, ModelHubMixin):
                 raise UserError(f"revision {revision!r}: {model} is no name on the hub, so it has none. Leave it out.")
             return cls(*load_model(model))
         name = f"{model}@{revision}" if revision else str(model)
-        options: dict[str, Any] = {"token": token, "cache_dir": cache_dir}
-        folder = fetch(name, force_download=force_download, local_files_only=local_files_only, **options)
-        return cls(*load_model(folder))
+        cache: dict[str, Any] = {"cache_dir": cache_dir, "local_files_only": local_files_only}
+        return cls(*load_model(fetch(name, token=token, force_download=force_download, **cache)))
 
     def save_pretrained(
         self,
@@ -150,12 +149,6 @@ _FUSIONS = {
     "gff": "Gated Fully Fusion",
 }
 _PYRAMIDS = {"dense": "a Dense Feature Pyramid", "literal": "a Dense Feature Pyramid (Eq. 6 taken literally)"}
-_CITATION = """@inproceedings{li2020gated,
-  title     = {Gated Fully Fusion for Semantic Segmentation},
-  author    = {Li, Xiangtai and Zhao, Houlong and Han, Lei and Tong, Yunhai and Tan, Shaohua and Yang, Kuiyuan},
-  booktitle = {Proceedings of the AAAI Conference on Artificial Intelligence},
-  year      = {2020}
-}"""
 
 
 @dataclass(frozen=True)
@@ -179,10 +172,22 @@ class Facts:
 
 def make_card(facts: Facts) -> ModelCard:
     """Return the model card; `str(card)` is the text."""
-    parts = [_about(facts), f"## Use\n\n{_use(facts)}"]
-    parts += [f"## {heading}\n\n{facts.sections[heading]}" for heading in SECTIONS if facts.sections.get(heading)]
-    parts += [f"## Limits\n\n{_limits(facts)}", f"## Citation\n\n```bibtex\n{_CITATION}\n```"]
-    return ModelCard(f"---\n{_head(facts).to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n")
+    config, gated = facts.config, ["gated-fully-fusion"] if facts.config.model.fusion == "gff" else []
+    title = facts.name.partition("/")[2] if facts.name else config.recipe
+    data = ModelCardData(
+        library_name="gffnet",
+        pipeline_tag=TASK,
+        license=facts.license,
+        tags=["semantic-segmentation", "scene-parsing", *gated, config.model.backbone.name, "pytorch"],
+        datasets=None if config.dataset == "folder" else [config.dataset],
+        metrics=list(METRICS) if facts.results else None,
+        model_name=title,
+        eval_results=list(facts.results) or None,
+    )
+    content: dict[str, Any] = {"facts": facts, "title": title, "network": describe(config), "headings": SECTIONS}
+    template = Path(__file__).with_name("model_card.md.jinja")
+    card: ModelCard = ModelCard.from_template(data, str(template), **content)
+    return card
 
 
 def describe(config: ModelConfig) -> str:
@@ -192,76 +197,3 @@ def describe(config: ModelConfig) -> str:
     found = [part for part in parts if part]
     listed = ", ".join(found[:-1]) + (" and " if len(found) > 1 else "") + found[-1] if found else "no context module"
     return f"`{model.backbone.name}` with {listed}"
-
-
-def _head(facts: Facts) -> ModelCardData:
-    """Return the metadata for the hub: task, library, data, scores."""
-    config = facts.config
-    gated = ["gated-fully-fusion"] if config.model.fusion == "gff" else []
-    return ModelCardData(
-        library_name="gffnet",
-        pipeline_tag=TASK,
-        license=facts.license,
-        tags=["semantic-segmentation", "scene-parsing", *gated, config.model.backbone.name, "pytorch"],
-        datasets=None if config.dataset == "folder" else [config.dataset],
-        metrics=list(METRICS) if facts.results else None,
-        model_name=_title(facts),
-        eval_results=list(facts.results) or None,
-    )
-
-
-def _title(facts: Facts) -> str:
-    return facts.name.partition("/")[2] if facts.name else facts.config.recipe
-
-
-def _about(facts: Facts) -> str:
-    config = facts.config
-    classes = ", ".join(f"{label} {name}" for label, name in enumerate(config.classes))
-    channels = "RGB" if config.model.backbone.in_channels == 3 else f"{config.model.backbone.in_channels} channels"
-    half = f"\n\nKernels are stored as {facts.weights}; opened, they are float32." * (facts.weights != "float32")
-    return (
-        f"# {_title(facts)}\n\n"
-        f"Semantic segmentation: one of {len(config.classes)} classes for every pixel of an image ({channels}, uint8, "
-        f"of any size). The network is {describe(config)}, after Li et al., *Gated Fully Fusion for Semantic "
-        f"Segmentation*, AAAI-20, trained with the recipe `{config.recipe}` of the Python package gffnet.{half}\n\n"
-        f"Labels: {classes}."
-    )
-
-
-def _use(facts: Facts) -> str:
-    model = facts.name or "MODEL"
-    where = "" if facts.name else "`MODEL` is the folder that this card is in.\n\n"
-    return f"""{where}```bash
-gffnet predict photo.jpg --out results --model {model}
-```
-
-```python
-import gffnet
-
-predictor = gffnet.load("{model}")
-labels = predictor.predict("photo.jpg")  # uint8 (H, W), indices into predictor.config.classes
-
-network = gffnet.PretrainedModel.from_pretrained("{model}")  # a torch.nn.Module
-logits, gates = network(image)  # image: (B, {facts.config.model.backbone.in_channels}, H, W), 0..255
-```"""
-
-
-def _limits(facts: Facts) -> str:
-    data, count = facts.config.dataset, len(facts.config.classes)
-    limits = [
-        "It has seen procedural scenes only, and no photograph."
-        if data == "streets"
-        else f"It knows images like those that it was trained on (`{data}`). Other cameras, places, weather or times "
-        "of day may give much worse labels: measure on images of yours first."
-    ]
-    if facts.weak:
-        limits.append(f"IoU is below 0.3 for: {', '.join(facts.weak)}.")
-    return "\n".join(
-        f"- {each}"
-        for each in (
-            *limits,
-            f"Whatever is none of the {count} classes gets one of them all the same.",
-            "Its probabilities have not been calibrated.",
-            "The licence of the data may bind what is done with the model.",
-        )
-    )
