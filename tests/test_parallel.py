@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gffnet.errors import RunFailed, UserError
-from gffnet.parallel import background_writer, in_processes, prefetch, prefetch_iterator
+from gffnet.parallel import background_writer, in_processes, prefetch
 
 
 def square(x: int) -> int:
@@ -108,32 +108,6 @@ def test_an_error_comes_in_its_place() -> None:
     assert [next(results), next(results)] == [3, 6]
     with pytest.raises(ZeroDivisionError):
         next(results)
-
-
-def test_items_are_made_in_a_thread_prefetch_iterator() -> None:
-    made: list[int] = []
-
-    def source() -> Iterator[int]:
-        for i in range(50):
-            made.append(threading.get_ident())
-            yield i
-
-    with closing(prefetch_iterator(source())) as items:
-        assert [next(items) for _ in range(5)] == list(range(5))
-    assert threading.get_ident() not in made
-    assert len(made) <= 8
-    assert list(prefetch_iterator(source())) == list(range(50))
-
-
-def test_an_error_of_a_source() -> None:
-    def source() -> Iterator[int]:
-        yield 1
-        raise ValueError("broken")
-
-    items = prefetch_iterator(source())
-    assert next(items) == 1
-    with pytest.raises(ValueError, match="broken"):
-        next(items)
 
 
 # Background writing

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, 
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from datetime import timedelta
-from itertools import count, islice
+from itertools import islice
 from typing import Any, TypeVar
 
 from gffnet.errors import RunFailed
@@ -82,19 +82,6 @@ def prefetch(work: Callable[[Item], Result], items: Iterable[Item], threads: int
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def prefetch_iterator(items: Iterator[Item]) -> Generator[Item, None, None]:
-    """Yield `items`, computed in a thread up to two in advance; to be closed like `prefetch`."""
-    end = object()
-    made = prefetch(lambda _: next(items, end), count(), threads=1)
-    try:
-        for item in made:
-            if item is end:
-                return
-            yield item  # type: ignore[misc]
-    finally:
-        made.close()
-
-
 @contextmanager
 def background_writer(threads: int) -> Iterator[Callable[..., None]]:
     """Yield a function `later(work, *arguments)` that calls `work(*arguments)` in a thread.
@@ -150,18 +137,8 @@ def rank_and_world_size() -> tuple[int, int]:
 
 
 def broadcast(value: Item) -> Item:
-    """Return the value of rank 0, in every rank.
-
-    Raises:
-        RunFailed: another rank is gone.
-    """
-    import torch.distributed as dist
-
-    values = [value]
-    if dist.is_initialized():
-        with _other_ranks():
-            dist.broadcast_object_list(values, src=0)
-    return values[0]
+    """Return the value of rank 0, in every rank. Raises as `all_gather`."""
+    return all_gather(value)[0]
 
 
 def all_gather(value: Item) -> list[Item]:
@@ -175,8 +152,10 @@ def all_gather(value: Item) -> list[Item]:
     if not dist.is_initialized():
         return [value]
     values: list[Any] = [None] * dist.get_world_size()
-    with _other_ranks():
+    try:
         dist.all_gather_object(values, value)
+    except RuntimeError as error:  # gloo lost a connection
+        raise RunFailed(f"another process failed, see its error ({str(error).splitlines()[0]}).") from None
     return values
 
 
@@ -188,12 +167,3 @@ def device_of_rank(device: str) -> str:
     if local is None or device not in {"auto", "cuda"} or not torch.cuda.is_available():
         return device
     return f"cuda:{int(local) % torch.cuda.device_count()}"
-
-
-@contextmanager
-def _other_ranks() -> Iterator[None]:
-    """Turn gloo's error about a lost connection into ours."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise RunFailed(f"another process failed, see its error ({str(error).splitlines()[0]}).") from None

@@ -7,9 +7,10 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from fractions import Fraction
+from itertools import count
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -21,7 +22,7 @@ from gffnet.data.colors import Palette, colorize, overlay
 from gffnet.data.io import as_tensor, write_labels
 from gffnet.errors import UserError
 from gffnet.files import atomic_file, atomic_folder, atomic_write
-from gffnet.parallel import background_writer, prefetch_iterator
+from gffnet.parallel import background_writer, prefetch
 
 EXTENSIONS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 """Suffixes of video files."""
@@ -63,9 +64,7 @@ def pyav() -> ModuleType:
     try:
         import av
     except ImportError:
-        raise UserError(
-            "videos are read and written by PyAV, which is not installed: pip install 'gffnet[video]'."
-        ) from None
+        raise UserError("videos need PyAV, which is not installed: pip install 'gffnet[video]'.") from None
     module: ModuleType = av
     return module
 
@@ -100,7 +99,9 @@ def predict_video(
     with ExitStack() as stack:
         writers = {result: stack.enter_context(_writer(result, out, name, palette)) for result in results}
         later = {result: stack.enter_context(background_writer(threads=1)) for result in results}
-        for frame in track(stack.enter_context(closing(prefetch_iterator(frames(path)))), path.name):
+        read = frames(path)
+        ahead = stack.enter_context(closing(prefetch(lambda _: next(read, None), count(), threads=1)))
+        for frame in track(iter(ahead.__next__, None), path.name):
             try:
                 labels = predict(as_tensor(frame.image))
             except UserError as error:
@@ -120,11 +121,11 @@ def _writer(result: str, out: Path, name: Path, palette: Palette) -> Iterator[Wr
         with _label_maps(place.parent) as write:
             yield write
         return
-    with clip(place) as film:
+    with clip(place) as add:
         if result == "colour":
-            yield lambda frame, labels: film.add(colorize(labels, palette), frame)
+            yield lambda frame, labels: add(colorize(labels, palette), frame)
         else:
-            yield lambda frame, labels: film.add(overlay(frame.image, labels, palette), frame)
+            yield lambda frame, labels: add(overlay(frame.image, labels, palette), frame)
 
 
 @contextmanager
@@ -161,11 +162,14 @@ def frames(path: Path) -> Iterator[Frame]:
             stream.thread_type = "AUTO"
             rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
             time = first = -1 / rate
-            for decoded in _decode(container, stream, path):
-                time = decoded.pts * decoded.time_base if decoded.pts is not None else time + 1 / rate
-                first = first if index else time
-                yield Frame(index, _upright(decoded), time, decoded.time_base or 1 / rate, rate)
-                index += 1
+            for packet in container.demux(stream):
+                if packet.is_corrupt:
+                    raise _broken(path, f"it is damaged or cut short at frame {index}")
+                for decoded in packet.decode():
+                    time = decoded.pts * decoded.time_base if decoded.pts is not None else time + 1 / rate
+                    first = first if index else time
+                    yield Frame(index, _upright(decoded), time, decoded.time_base or 1 / rate, rate)
+                    index += 1
             if _ends_early(container, stream, time - first + 1 / rate):
                 raise _broken(path, f"it is cut short: frame {index} and those after it are missing")
     except (av.FFmpegError, OSError) as error:
@@ -173,17 +177,6 @@ def frames(path: Path) -> Iterator[Frame]:
         raise _broken(path, f"frame {index} cannot be read ({reason})" if index else reason) from None
     if not index:
         raise _broken(path, "it holds no frame")
-
-
-def _decode(container: Any, stream: Any, path: Path) -> Iterator[Any]:
-    """Yield decoded frames up to the first incomplete packet, which raises `UserError`."""
-    index = 0
-    for packet in container.demux(stream):
-        if packet.is_corrupt:
-            raise _broken(path, f"it is damaged or cut short at frame {index}")
-        for frame in packet.decode():
-            yield frame
-            index += 1
 
 
 def _ends_early(container: Any, stream: Any, seconds: Fraction) -> bool:
@@ -211,72 +204,60 @@ def _broken(path: Path, cause: str) -> UserError:
 # Writing
 
 
-class Clip:
-    """An mp4 that is being written: H.264 where PyAV has it, else MPEG-4; frames keep their times."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        """`file` must stay open until `finish`."""
-        self._av = pyav()
-        self._container = self._av.open(file, "w", format="mp4")
-        self._stream: Any = None
-        self._last = -1 << 62
-
-    def add(self, image: NDArray[np.uint8], frame: Frame) -> None:
-        """Append `image` at the time of `frame`. Odd sides are padded by a pixel, because H.264 has none.
-
-        Raises:
-            UserError: its size is not that of the first, or the encoder cannot take it.
-        """
-        image = np.pad(image, ((0, image.shape[0] % 2), (0, image.shape[1] % 2), (0, 0)), mode="edge")
-        try:
-            stream = self._stream = self._stream or self._add_stream(image.shape[1], image.shape[0], frame)
-            if image.shape[:2] != (stream.height, stream.width):
-                raise UserError(f"frame {frame.number} is {image.shape[:2]}, but those before it are of another size.")
-            picture = self._av.VideoFrame.from_ndarray(image, format="rgb24")
-            picture = picture.reformat(format="yuv420p", dst_colorspace="ITU709")
-            tick = stream.codec_context.time_base
-            self._last = picture.pts = max(round(frame.time / tick), self._last + 1)
-            picture.time_base = tick
-            self._container.mux(stream.encode(picture))
-        except OSError:  # of the file; some of PyAV's errors are OSErrors, too
-            raise
-        except self._av.FFmpegError as error:
-            raise UserError(f"frame {frame.number} cannot be encoded: {error.strerror or error}.") from None
-
-    def finish(self) -> None:
-        """Write what the encoder still holds, and the end of the file."""
-        if self._stream:
-            self._container.mux(self._stream.encode(None))
-        self._container.close()
-
-    def abandon(self) -> None:
-        """Release the encoder without completing the file."""
-        with suppress(self._av.FFmpegError, OSError):
-            self._container.close()
-
-    def _add_stream(self, width: int, height: int, frame: Frame) -> Any:
-        h264 = "libx264" in self._av.codecs_available
-        options = {"crf": "18", "preset": "veryfast"} if h264 else {"qscale": "3"}
-        stream = self._container.add_stream("libx264" if h264 else "mpeg4", rate=frame.rate, options=options)
-        context = stream.codec_context
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        context.time_base = frame.tick if h264 or frame.tick.denominator <= _FINEST_MPEG4 else Fraction(1, 60000)
-        context.color_primaries = context.color_trc = context.colorspace = 1  # BT.709, limited range: players assume it
-        context.color_range = 1
-        return stream
+Film = Callable[[NDArray[np.uint8], Frame], None]
 
 
 @contextmanager
-def clip(path: Path) -> Iterator[Clip]:
-    """Yield a new mp4, written atomically.
+def clip(path: Path) -> Iterator[Film]:
+    """Write an mp4 atomically: H.264 where PyAV has it, else MPEG-4.
+
+    Yields a function that appends an image at the time of a frame. Odd sides are padded by a pixel, because H.264 has
+    none. It raises `UserError` if an image differs in size from the first, or the encoder cannot take it.
 
     Raises:
-        CannotWrite: it cannot be written.
+        CannotWrite: the file cannot be written.
     """
+    av, stream, last = pyav(), None, -1 << 62
     with atomic_file(path) as file:
-        writing = Clip(file)
+        container = av.open(file, "w", format="mp4")
+
+        def add(image: NDArray[np.uint8], frame: Frame) -> None:
+            nonlocal stream, last
+            image = np.pad(image, ((0, image.shape[0] % 2), (0, image.shape[1] % 2), (0, 0)), mode="edge")
+            height, width = image.shape[:2]
+            try:
+                stream = stream or _add_stream(av, container, width, height, frame)
+                if (height, width) != (stream.height, stream.width):
+                    raise UserError(
+                        f"frame {frame.number} is {height, width}, but those before it are of another size."
+                    )
+                picture = av.VideoFrame.from_ndarray(image, format="rgb24")
+                picture = picture.reformat(format="yuv420p", dst_colorspace="ITU709")
+                picture.time_base = tick = stream.codec_context.time_base
+                last = picture.pts = max(round(frame.time / tick), last + 1)
+                container.mux(stream.encode(picture))
+            except OSError:  # of the file; some of PyAV's errors are OSErrors, too
+                raise
+            except av.FFmpegError as error:
+                raise UserError(f"frame {frame.number} cannot be encoded: {error.strerror or error}.") from None
+
         try:
-            yield writing
-            writing.finish()
+            yield add
+            if stream:
+                container.mux(stream.encode(None))  # what the encoder still holds
+            container.close()
         finally:
-            writing.abandon()
+            with suppress(av.FFmpegError, OSError):
+                container.close()
+
+
+def _add_stream(av: ModuleType, container: Any, width: int, height: int, frame: Frame) -> Any:
+    h264 = "libx264" in av.codecs_available
+    options = {"crf": "18", "preset": "veryfast"} if h264 else {"qscale": "3"}
+    stream = container.add_stream("libx264" if h264 else "mpeg4", rate=frame.rate, options=options)
+    context = stream.codec_context
+    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+    context.time_base = frame.tick if h264 or frame.tick.denominator <= _FINEST_MPEG4 else Fraction(1, 60000)
+    context.color_primaries = context.color_trc = context.colorspace = 1  # BT.709, limited range: players assume it
+    context.color_range = 1
+    return stream
