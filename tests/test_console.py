@@ -2,7 +2,8 @@
 
 import pytest
 
-from gffnet.console import progress, screen, track
+from gffnet.console import progress, screen, size_in_bytes, track
+from gffnet.errors import UserError
 
 ODD = "/photos [red]/[/b] :smile: [bold]1.png"
 
@@ -37,3 +38,16 @@ def test_progress_may_be_called_with_any_counts(capsys: pytest.CaptureFixture[st
         for done in range(4):
             step(done, 3)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("16MB", 16e6), ("1.5 GB", 1.5e9), ("2MiB", 2**21), ("1KB", 1e3), ("3GiB", 3 * 2**30)]
+)
+def test_sizes_are_read(text: str, size: float) -> None:
+    assert size_in_bytes(text, "--memory") == size
+
+
+@pytest.mark.parametrize("text", ["", "16", "MB", "-1MB", "0MB", "16 mb", "1e3MB", "16TB", "16MB "])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(UserError, match=r"^--memory '.*' must be a number with KB, MB, .* such as 16MB"):
+        size_in_bytes(text, "--memory")

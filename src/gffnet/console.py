@@ -1,5 +1,6 @@
 """The terminal: notices and progress on standard error, results on standard output, and how numbers are written."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -9,6 +10,8 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.progress import track as rich_track
 from rich.table import Table
+
+from gffnet.errors import UserError
 
 T = TypeVar("T")
 
@@ -68,6 +71,21 @@ def signed(value: float | None, digits: int = 1) -> str:
         return DASH
     text = f"{abs(value):.{digits}f}"
     return text if float(text) == 0 else f"{'+' if value > 0 else MINUS}{text}"
+
+
+_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+def size_in_bytes(text: str, argument: str) -> int:
+    """Parse a size: `16MB` → 16,000,000.
+
+    Raises:
+        UserError: it is not a positive number with a unit; the message names the `argument`.
+    """
+    parts = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,3})?) ?([KMG]i?B)", text)
+    if not (parts and float(parts[1])):
+        raise UserError(f"{argument} {text!r} must be a number with {', '.join(_UNITS)}, such as 16MB.")
+    return int(float(parts[1]) * _UNITS[parts[2]])
 
 
 def memory_size(size: float) -> str:

@@ -80,7 +80,7 @@ def shard(text: str) -> tuple[int, int]:
 
 def add_root(parser: Parser, required: bool) -> None:
     """`--root`."""
-    parser.add_argument("--root", type=Path, default=None, required=required, help="folder of the data set")
+    parser.add_argument("--root", type=Path, required=required, help="folder of the data set")
 
 
 def add_dataset(parser: Parser) -> None:
@@ -96,7 +96,6 @@ def add_cache(parser: Parser) -> None:
     parser.add_argument(
         "--cache",
         type=Path,
-        default=None,
         help="folder that `gffnet data cache --out` wrote (default: gffnet_cache in the root, if it is there)",
     )
 
@@ -108,15 +107,12 @@ def print_json(value: Any) -> None:
 
 SCALES = (0.75, 1.0, 1.25, 1.5, 1.75)
 """The scales of the paper's multi-scale evaluation."""
-_UNITS = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
 
 
 def add_model(parser: Parser) -> None:
     """`--model`, `--device` and `--precision`."""
     parser.add_argument(
         "--model",
-        type=str,
-        default=None,
         help="a run or model folder, a checkpoint, or OWNER/NAME on the hub (default: the model that ships)",
     )
     add_device(parser)
@@ -124,7 +120,7 @@ def add_model(parser: Parser) -> None:
 
 def add_device(parser: Parser) -> None:
     """`--device` and `--precision`."""
-    parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
     parser.add_argument(
         "--precision",
         choices=["auto", "float32", "bfloat16"],
@@ -146,12 +142,9 @@ def add_speed(parser: Parser) -> None:
 def add_batch_and_memory(parser: Parser, effect: str) -> None:
     """`--batch` and `--memory`; `effect`: what a limit on memory does."""
     parser.add_argument(
-        "--batch",
-        type=whole_number("--batch", 1),
-        default=None,
-        help="windows predicted at once (default: 4 on a GPU, else 1)",
+        "--batch", type=whole_number("--batch", 1), help="windows predicted at once (default: 4 on a GPU, else 1)"
     )
-    parser.add_argument("--memory", type=memory, default=None, metavar="SIZE", help=f"such as 8GB: {effect}")
+    parser.add_argument("--memory", type=memory, metavar="SIZE", help=f"such as 8GB: {effect}")
 
 
 def add_protocol(parser: Parser) -> None:
@@ -160,23 +153,16 @@ def add_protocol(parser: Parser) -> None:
         "--scales",
         type=scale,
         nargs="*",
-        default=None,
         help="average over these scales; without numbers, the paper's 0.75 1.0 1.25 1.5 1.75 (default: the recipe's)",
     )
     parser.add_argument("--flip", action="store_true", help="also average over horizontally flipped images")
     parser.add_argument(
         "--crop",
-        type=_crop,
-        default=None,
+        type=lambda text: () if text == "none" else size(text),
         metavar="HxW",
         help="sliding window; none: the whole image (default: the recipe's)",
     )
-    parser.add_argument(
-        "--overlap",
-        type=_overlap,
-        default=None,
-        help="of windows, as a fraction of one (default: the recipe's)",
-    )
+    parser.add_argument("--overlap", type=float, help="of windows, as a fraction of one (default: the recipe's)")
 
 
 def _protocol(arguments: Namespace) -> dict[str, Any]:
@@ -213,10 +199,9 @@ def load_predictor(arguments: Namespace, device: str | None = None) -> "Predicto
 
 def memory(text: str) -> int:
     """`8GB` → 8,000,000,000."""
-    parts = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,3})?) ?(MB|GB|MiB|GiB)", str(text))
-    if not (parts and float(parts[1])):
-        raise UserError(f"--memory {text!r} must be a number with MB, GB, MiB or GiB, such as 8GB.")
-    return int(float(parts[1]) * _UNITS[parts[2]])
+    from gffnet.console import size_in_bytes
+
+    return size_in_bytes(text, "--memory")
 
 
 def whole_number(option: str, least: int, most: int | None = None) -> Callable[[str], int]:
@@ -231,32 +216,10 @@ def whole_number(option: str, least: int, most: int | None = None) -> Callable[[
     return parse
 
 
-def _crop(text: str) -> tuple[int, ...]:
-    """`HxW` → (H, W), `none` → ()."""
-    if text == "none":
-        return ()
-    window = size(text)
-    if min(window) < 16:
-        raise UserError(f"--crop {text} must be none or at least 16 pixels high and wide.")
-    return window
-
-
-def _overlap(text: str) -> float:
-    """A fraction of a window."""
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a number of at least 0 and below 1, such as 0.333")
-    return share
-
-
 def add_truth(parser: Parser) -> None:
     """`--dataset`, `--root` and `--split`."""
     parser.add_argument(
         "--dataset",
-        default=None,
         metavar="NAME",
         help="data set of the images, such as camvid: shows errors as well, and lets samples be given by name",
     )
@@ -273,8 +236,8 @@ def ground_truth(arguments: Namespace) -> "Truth":
     from gffnet.data.dataset import Truth
     from gffnet.data.datasets import open_files
 
-    if arguments.dataset is None and arguments.root is not None:
-        raise UserError(f"--root {arguments.root} is the folder of a data set: say which with --dataset NAME.")
     if arguments.dataset is None:
+        if arguments.root is not None:
+            raise UserError(f"--root {arguments.root} is the folder of a data set: say which with --dataset NAME.")
         return Truth([])
     return Truth([open_files(arguments.dataset, arguments.root, arguments.split)])

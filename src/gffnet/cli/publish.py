@@ -16,28 +16,18 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "model", metavar="MODEL", help="a run folder, or the model folder or checkpoint in it (RUN/best, ...)"
     )
-    parser.add_argument("--out", type=Path, default=None, metavar="DIR", help="model folder to write")
-    parser.add_argument("--to", default=None, metavar="OWNER/NAME", help="upload it to the hub (after `hf auth login`)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="model folder to write")
+    parser.add_argument("--to", metavar="OWNER/NAME", help="upload it to the hub (after `hf auth login`)")
     parser.add_argument("--private", action="store_true", help="with --to: as a private repository")
-    parser.add_argument(
-        "--license",
-        type=_license,
-        default=None,
-        metavar="ID",
-        help="its license, as the hub names it: apache-2.0, ...",
-    )
-    parser.add_argument(
-        "--scores", type=Path, default=None, metavar="DIR", help="what `gffnet evaluate` wrote (default: RUN/scores)"
-    )
+    parser.add_argument("--license", type=_license, metavar="ID", help="as the hub names it: apache-2.0, ...")
+    parser.add_argument("--scores", type=Path, metavar="DIR", help="what `gffnet evaluate` wrote (default: RUN/scores)")
     parser.add_argument(
         "--weights",
         choices=["float32", "bfloat16", "float16"],
         default="float32",
         help="dtype of kernels in the files; the half-precision ones are rounded and half as large (default: float32)",
     )
-    parser.add_argument(
-        "--max-shard-size", default=None, metavar="SIZE", help="maximal size of a weights file, such as 16MB"
-    )
+    parser.add_argument("--max-shard-size", metavar="SIZE", help="maximal size of a weights file, such as 16MB")
 
 
 def run(arguments: Namespace) -> None:
@@ -48,8 +38,8 @@ def run(arguments: Namespace) -> None:
     from gffnet.inference.pretrained import make_card
     from gffnet.reports.model_card import gather
 
-    out, to = arguments.out, arguments.to
     _check(arguments)
+    out, to = arguments.out, arguments.to
     if to is not None:
         check_upload(to)
     network, facts = gather(arguments.model, to, arguments.license, arguments.weights, arguments.scores)
@@ -81,7 +71,5 @@ def _check(arguments: Namespace) -> None:
 def _license(text: str) -> str:
     """Check an identifier such as `cc-by-nc-4.0`."""
     if not re.fullmatch(r"[a-z0-9]+(?:[.-][a-z0-9]+)*", text):
-        raise UserError(
-            f"--license {text!r} must be one of the hub's identifiers, such as apache-2.0, mit or cc-by-nc-4.0."
-        )
+        raise UserError(f"--license {text!r} must be an identifier of the hub, such as apache-2.0 or cc-by-nc-4.0.")
     return text

@@ -165,16 +165,16 @@ def test_what_is_written_can_be_chosen(model: Path, tmp_path: Path, capsys: Capt
     assert predict(photo, model, tmp_path / "out", "--write", "mask") == 2
 
 
-def test_it_says_how_it_computes_once_there_is_something_to_predict(
+def test_it_logs_how_it_computes_if_there_is_something_to_predict(
     model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for i in range(2):
         save_good(tmp_path / "in", i)
-    for said in (["float32 on cpu: as asked"], []):  # the second time, all is there
+    for messages in (["float32 on cpu: as asked"], []):  # the second time, all is there
         caplog.clear()
         with caplog.at_level("INFO", logger="gffnet"):
             assert predict(tmp_path / "in", model, tmp_path / "out") == 0
-        assert caplog.messages == said
+        assert caplog.messages == messages
 
 
 def test_a_video(model: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
