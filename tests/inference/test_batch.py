@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gffnet.data.camvid import CAMVID
-from gffnet.data.io import as_array, read_image, read_labels
+from gffnet.data.io import EXTENSIONS, as_array, read_image, read_labels
 from gffnet.errors import CannotWrite, RunFailed, UserError
 from gffnet.inference import batch as module
 from gffnet.inference import video
@@ -32,6 +33,7 @@ from gffnet.inference.batch import (
     predict_files,
     result_names,
 )
+from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import Predictor
 from gffnet.recipe import EvaluationRecipe
 from tests import tiny
@@ -110,42 +112,44 @@ def test_files_of_a_folder_keep_their_place(tmp_path: Path, predictor: Predictor
 # Names
 
 
-def names(inputs: list[Path]) -> list[str]:
-    return [path.as_posix() for path in result_names(inputs).values()]
-
-
-def test_two_of_one_name_keep_their_suffix(tmp_path: Path) -> None:
-    for name in ("a.jpg", "a.png", "b.jpg"):
-        photo(tmp_path / name)
-    assert names([tmp_path]) == ["a.jpg", "a.png", "b"]
-
-
-def test_a_file_named_twice_is_predicted_once(tmp_path: Path) -> None:
-    photo(tmp_path / "a.png")
-    assert names([tmp_path / "a.png", tmp_path / "a.png", tmp_path]) == ["a"]
-    assert names([tmp_path, tmp_path / "a.png"]) == ["a"]
-
-
-def test_two_spellings_of_a_path_are_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    photo(tmp_path / "in/a.png")
+@pytest.mark.parametrize(
+    ("files", "inputs", "names"),
+    [
+        (["a.jpg", "a.png", "b.jpg"], ["."], ["a.jpg", "a.png", "b"]),  # two of one name keep their suffix
+        (["a.png"], ["a.png", "a.png", "."], ["a"]),  # a file that is given twice is predicted once
+        (["a.png"], [".", "a.png"], ["a"]),
+        (["in/a.png"], ["in/a.png", "./in/../in"], ["a"]),
+        (["a.mp4", "a/0.png", "b.MOV", "c.mkv", "c.png"], ["."], ["a/0", "a.mp4", "b", "c.mkv", "c.png"]),
+    ],
+)
+def test_names_of_results(
+    files: list[str], inputs: list[str], names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    assert names([Path("in/a.png"), tmp_path / "in/a.png", Path("in/../in")]) == ["a"]
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = result_names(list(map(Path, inputs)), (*EXTENSIONS, *video.EXTENSIONS))
+    assert [path.as_posix() for path in found.values()] == names
 
 
-def test_two_files_that_would_overwrite_each_other(tmp_path: Path, predictor: Predictor) -> None:
-    inputs = [photo(tmp_path / "one/a.png"), photo(tmp_path / "two/a.png")]
-    message = r"inputs .*one/a\.png and .*two/a\.png would both be written as a\.png\. Predict them into different"
-    for given_inputs in (inputs, [path.parent for path in inputs]):
-        with pytest.raises(UserError, match=message):
-            predict_files(predictor, given_inputs, tmp_path / "out")
+@pytest.mark.parametrize(
+    ("files", "inputs", "message"),
+    [
+        (["one/a.png", "two/a.png"], ["one/a.png", "two/a.png"], r"inputs .*one/a\.png and .*two/a\.png would both be"),
+        (["one/a.png", "two/a.png"], ["one", "two"], r"written as a\.png\. Predict them into different"),
+        (["a.jpg", "a.png", "a.jpg.png"], ["."], r"would both be written as a\.jpg"),
+        (["a.png"], ["a.png", "none"], r"none does not exist"),
+    ],
+)
+def test_inputs_without_results_of_their_own(
+    files: list[str], inputs: list[str], message: str, tmp_path: Path, predictor: Predictor
+) -> None:
+    for name in files:
+        photo(tmp_path / "in" / name)
+    with pytest.raises(UserError, match=message):
+        predict_files(predictor, [tmp_path / "in" / name for name in inputs], tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-def test_a_name_that_is_like_anothers_with_its_suffix(tmp_path: Path) -> None:
-    for name in ("a.jpg", "a.png", "a.jpg.png"):
-        photo(tmp_path / name)
-    with pytest.raises(UserError, match=r"would both be written as a\.jpg"):
-        result_names([tmp_path])
 
 
 @given(
@@ -169,12 +173,6 @@ def test_no_two_files_of_a_folder_share_results(tmp_path_factory: pytest.TempPat
     assert max(Counter(found.values()).values()) == 1
 
 
-def test_no_such_input(tmp_path: Path, predictor: Predictor) -> None:
-    with pytest.raises(UserError, match=r"none does not exist"):
-        predict_files(predictor, [photo(tmp_path / "a.png"), tmp_path / "none"], tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
 # Shards
 
 
@@ -193,21 +191,6 @@ def test_shards_are_a_partition(tmp_path: Path, predictor: Predictor, count: int
 
 
 # Resuming
-
-
-def stamps(out: Path) -> dict[str, int]:
-    return {str(path.relative_to(out)): path.stat().st_mtime_ns for path in out.rglob("*")}
-
-
-def test_existing_results_are_neither_read_nor_predicted(tmp_path: Path, predictor: Predictor) -> None:
-    for i in range(3):
-        photo(tmp_path / f"in/{i}.png", i)
-    predict_files(predictor, [tmp_path / "in"], tmp_path / "out")
-    before = stamps(tmp_path / "out")
-    (tmp_path / "in/1.png").write_bytes(b"no image any more")
-    summary = predict_files(predictor, [tmp_path / "in"], tmp_path / "out")
-    assert (summary.written, summary.skipped, summary.failed) == (0, 3, [])
-    assert stamps(tmp_path / "out") == before
 
 
 def test_an_image_without_one_of_its_results_is_predicted_again(tmp_path: Path, predictor: Predictor) -> None:
@@ -261,6 +244,7 @@ def test_a_shard_lists_its_own_failures(tmp_path: Path, predictor: Predictor) ->
         cut_short(tmp_path / f"in/{name}.png")
     predict_files(predictor, [tmp_path / "in"], tmp_path / "out", (2, 3))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["failed-2-of-3.txt", "predict.json"]
+    assert (tmp_path / "out/failed-2-of-3.txt").read_text().startswith(f"{tmp_path}/in/b.png: ")
 
 
 def test_a_single_bad_file(tmp_path: Path, predictor: Predictor, capsys: pytest.CaptureFixture[str]) -> None:
@@ -321,13 +305,10 @@ def test_a_device_that_fails_stops_the_run(
 # Results that cannot be written
 
 
-@pytest.mark.parametrize("images", [1, 3])
-def test_the_output_folder_is_a_file(tmp_path: Path, predictor: Predictor, images: int) -> None:
-    for i in range(images):
-        photo(tmp_path / f"in/{i}.png")
+def test_the_output_folder_is_a_file(tmp_path: Path, predictor: Predictor) -> None:
     (tmp_path / "out").write_text("")
-    with pytest.raises(UserError, match=r"^cannot write .*out/predict\.json: "):
-        predict_files(predictor, [tmp_path / "in"], tmp_path / "out")
+    with pytest.raises(CannotWrite, match=r"^cannot write .*out/predict\.json: "):
+        predict_files(predictor, [photo(tmp_path / "a.png")], tmp_path / "out")
 
 
 def test_a_model_that_takes_other_channels(tmp_path: Path) -> None:
@@ -381,14 +362,6 @@ def test_an_interrupt_leaves_no_part_and_no_thread(
 # Videos
 
 
-def test_a_video_beside_a_folder_of_its_frames(tmp_path: Path) -> None:
-    for name in ("a.mp4", "a/0.png", "b.MOV", "c.mkv", "c.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    found = result_names([tmp_path], (".png", *video.EXTENSIONS))
-    assert [path.as_posix() for path in found.values()] == ["a/0", "a.mp4", "b", "c.mkv", "c.png"]
-
-
 def test_videos_and_images_of_a_folder(tmp_path: Path, predictor: Predictor) -> None:
     photo(tmp_path / "in/a.png")
     save_clip(tmp_path / "in/deep/film.mp4", [tiny.picture(i) for i in range(3)])
@@ -427,7 +400,7 @@ def test_all_went_well(written: int, skipped: int, said: str, capsys: Captured) 
     assert capsys.readouterr().err == f"{said}: out [1]/labels, overlay\n"
 
 
-def test_a_failure_is_told_when_it_comes_and_at_the_end(capsys: Captured) -> None:
+def test_failures_are_printed_at_once_and_at_the_end(capsys: Captured) -> None:
     made = make_summary(Path("out"), failures=LISTED + 7)
     made.written = 100
     lines = capsys.readouterr().err.splitlines()
@@ -442,23 +415,6 @@ def test_a_failure_is_told_when_it_comes_and_at_the_end(capsys: Captured) -> Non
     assert lines[LISTED:] == ["and 7 more", "100 images written, 0 were there already: out/labels, overlay"]
 
 
-def test_a_single_file_speaks_for_itself(capsys: Captured) -> None:
-    with pytest.raises(UserError, match=r"^in/0 \[x\]\.png: it is damaged$"):
-        make_summary(Path("out"), failures=1, single=True).print()
-    assert capsys.readouterr().err == ""
-
-
-def test_the_list_of_failures(tmp_path: Path) -> None:
-    make_summary(tmp_path, failures=2).write_failed()
-    assert (tmp_path / "failed.txt").read_text() == "in/0 [x].png: it is damaged\nin/1 [x].png: it is damaged\n"
-    make_summary(tmp_path, failures=1, shard=(2, 3)).write_failed()
-    assert (tmp_path / "failed-2-of-3.txt").read_text().count("\n") == 1
-    make_summary(tmp_path, shard=(2, 3)).write_failed()
-    assert [path.name for path in tmp_path.iterdir()] == ["failed.txt"]
-    make_summary(tmp_path).write_failed()
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_name_that_is_no_unicode(tmp_path: Path) -> None:
     made = make_summary(tmp_path)
     made.fail(Path("a\udcff.png"), "it is empty")
@@ -466,19 +422,12 @@ def test_a_name_that_is_no_unicode(tmp_path: Path) -> None:
     assert (tmp_path / "failed.txt").read_bytes() == b"a\xff.png: it is empty\n"
 
 
-def test_as_json() -> None:
-    made = make_summary(Path("out"), failures=1)
-    made.written, made.skipped = 3, 4
-    failed = [{"file": "in/0 [x].png", "reason": "it is damaged"}]
-    assert made.to_mapping() == {"written": 3, "skipped": 4, "failed": failed, "out": "out"}
-
-
 # Notices
 
 
 @pytest.mark.parametrize(("remedy", "said"), [("", ""), ("--scales 1 keeps it", ": --scales 1 keeps it")])
 def test_every_notice_is_logged_once(caplog: pytest.LogCaptureFixture, remedy: str, said: str) -> None:
-    notices = Notices(changed(tiny.predictor(), learned_from=(360, 480)), remedy)
+    notices = Notices(changed(learned_from=(360, 480)), remedy)
     with caplog.at_level(logging.INFO, "gffnet"):
         notices.before((360, 480))
         notices.before((360, 480))
@@ -511,35 +460,32 @@ def test_a_new_folder_and_the_same_again(tmp_path: Path, predictor: Predictor) -
         assert open_folder(out, tiny.predictor(), FOLDERS, overwrite) == 0
     assert (out / RECORD).stat().st_mtime_ns == before
     record = json.loads((out / RECORD).read_text())
-    assert record["recipe"] == "tests/tiny"
-    assert record["weights"] == predictor.weights
+    assert (record["recipe"], record["weights"]) == ("tests/tiny", predictor.weights)
     assert record["protocol"] == {"crop": None, "overlap": 1 / 3, "scales": [1.0], "flip": False}
-    assert record["precision"] == "float32"
-    assert record["classes"] == list(predictor.config.classes)
+    assert (record["precision"], record["classes"]) == ("float32", list(predictor.config.classes))
 
 
-def changed(predictor: Predictor, **changes: object) -> Predictor:
-    predictor.config = dataclasses.replace(predictor.config, **changes)  # type: ignore[arg-type]
-    return predictor
+def changed(**changes: Any) -> Predictor:
+    config = dataclasses.replace(tiny.config(tiny.recipe()), **changes)
+    return Predictor(tiny.network(tiny.recipe()), config, torch.device("cpu"), Precision(torch.float32, "for tests"))
 
 
 def test_what_differs_is_named(tmp_path: Path, predictor: Predictor) -> None:
     open_folder(tmp_path, predictor, FOLDERS, overwrite=False)
-    other = changed(tiny.predictor(), recipe="tests/other")
-    assert "made differently: recipe tests/tiny there, tests/other now. Choose" in refused(tmp_path, other)
-    other = changed(tiny.predictor(), evaluation=EvaluationRecipe(crop=(32, 48), scales=(0.75, 1.0)))
-    assert "(crop None, overlap 0.3" in refused(tmp_path, other)
-    assert "crop 32x48" in refused(tmp_path, other)
-    other = changed(tiny.predictor(), learned_from=(360, 480))
-    assert "made differently: large_images None there, seen as if of 480x360 now. Choose" in refused(tmp_path, other)
-    names = ("moon", *predictor.config.classes[1:])
-    assert "made differently: other classes. Choose" in refused(tmp_path, changed(tiny.predictor(), classes=names))
-    colors = ((1, 2, 3), *predictor.config.palette[1:])
-    assert "made differently: other palette. Choose" in refused(tmp_path, changed(tiny.predictor(), palette=colors))
-    other = tiny.predictor(dtype=torch.bfloat16)
-    assert "made differently: precision float32 there, bfloat16 now. Choose" in refused(tmp_path, other)
-    weights = [model.weights[:12] for model in (predictor, tiny.predictor(seed=1))]
-    assert f"weights {weights[0]} there, {weights[1]} now" in refused(tmp_path, tiny.predictor(seed=1))
+    windows, other = EvaluationRecipe(crop=(32, 48), scales=(0.75, 1.0)), tiny.predictor(seed=1)
+    own = "(crop None, overlap 0.3333333333333333, scales 1.0, flip False)"
+    for made, difference in {
+        changed(recipe="tests/other"): "recipe tests/tiny there, tests/other now",
+        changed(
+            evaluation=windows
+        ): f"protocol {own} there, {own.replace('None', '32x48').replace('1.0', '0.75x1.0')} now",
+        changed(learned_from=(360, 480)): "large_images None there, seen as if of 480x360 now",
+        changed(classes=("moon", *CAMVID.names[1:])): "other classes",
+        changed(palette=((1, 2, 3), *CAMVID.palette[1:])): "other palette",
+        tiny.predictor(dtype=torch.bfloat16): "precision float32 there, bfloat16 now",
+        other: f"weights {predictor.weights[:12]} there, {other.weights[:12]} now",
+    }.items():
+        assert f"made differently: {difference}. Choose" in refused(tmp_path, made)
 
 
 def test_predictions_without_a_record(tmp_path: Path, predictor: Predictor) -> None:
@@ -570,13 +516,3 @@ def test_another_process_writes_the_record_first(
     monkeypatch.setattr(module, "atomic_write", lambda path, data: path.write_text(theirs))
     with pytest.raises(UserError, match="made differently: weights"):
         open_folder(tmp_path, predictor, FOLDERS, overwrite=False)
-
-
-def test_it_cannot_be_written(tmp_path: Path, predictor: Predictor) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(CannotWrite, match=r"file/predict\.json"):
-        open_folder(tmp_path / "file", predictor, FOLDERS, overwrite=False)
-
-
-def test_half_precision_is_described() -> None:
-    assert describe_prediction(tiny.predictor(dtype=torch.bfloat16))["precision"] == "bfloat16"

@@ -34,7 +34,6 @@ from gffnet.inference.model_io import (
     rounded,
     save_model,
     shipped_model,
-    size_in_bytes,
     write_weights,
 )
 from gffnet.inference.predictor import load
@@ -91,7 +90,7 @@ def test_weights_come_back_bit_for_bit(tmp_path: Path, model: dict[str, Any]) ->
     assert all(p.requires_grad for p in loaded.parameters())  # it can be trained on
 
 
-def test_a_network_in_channels_last_and_in_training_is_saved_alike(saved: Path, tmp_path: Path) -> None:
+def test_a_network_in_channels_last_and_in_training_is_saved_the_same(saved: Path, tmp_path: Path) -> None:
     network = tiny.network(tiny.recipe()).to(memory_format=torch.channels_last).train()
     save_model(tmp_path, network, tiny.config(tiny.recipe()))
     assert network.training
@@ -116,13 +115,6 @@ def test_the_config_comes_back_whole(tmp_path: Path) -> None:
     assert loaded.mean == (1.0, 2.0, 3.5)
     assert loaded.head.classifier.out_channels == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == [CONFIG, WEIGHTS]
-
-
-def test_saving_again_replaces(saved: Path, copy: Path) -> None:
-    other = tiny.network(tiny.recipe(), seed=1)
-    save_model(copy, other, tiny.config(tiny.recipe()))
-    assert bits(load_model(copy)[0]) == bits(other)
-    assert bits(load_model(saved)[0]) != bits(other)
 
 
 def test_a_run_folder_leads_to_its_model(saved: Path) -> None:
@@ -168,7 +160,7 @@ def test_constants_that_are_not_stored_are_there(tmp_path: Path, monkeypatch: py
 
 
 def test_no_such_model(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"model .*/none does not exist\. Give a run folder, such as runs/"):
+    with pytest.raises(UserError, match=r"model .*/none does not exist\. Give a run or model folder"):
         load_model(tmp_path / "none")
 
 
@@ -184,6 +176,7 @@ def test_not_a_model(tmp_path: Path, file: bool) -> None:
     ("text", "message"),
     [
         ("", "not valid"),
+        ("\udcff{}", "not valid"),
         ('{"model": {', "not valid"),
         ("null", "must hold `key: value` lines, got None"),
         ("[1]", "must hold `key: value` lines"),
@@ -192,14 +185,8 @@ def test_not_a_model(tmp_path: Path, file: bool) -> None:
     ],
 )
 def test_a_damaged_config(copy: Path, text: str, message: str) -> None:
-    (copy / CONFIG).write_text(text)
+    (copy / CONFIG).write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(UserError, match=rf"model/config\.json: [^\n]*{message}"):
-        load_model(copy)
-
-
-def test_a_config_that_is_no_text(copy: Path) -> None:
-    (copy / CONFIG).write_bytes(b"\xff\xfe{}")
-    with pytest.raises(UserError, match=r"config\.json: not valid"):
         load_model(copy)
 
 
@@ -237,7 +224,7 @@ def test_keys_with_defaults_may_be_missing(copy: Path) -> None:
 
 def test_missing_weights(copy: Path) -> None:
     (copy / WEIGHTS).unlink()
-    with pytest.raises(UserError, match=r"model\.safetensors is missing; a model folder has it beside config\.json"):
+    with pytest.raises(UserError, match=r"model\.safetensors is missing\. Copy or fetch"):
         load_model(copy)
 
 
@@ -293,13 +280,6 @@ def test_weights_of_another_network(copy: Path, change: Callable[[dict[str, Any]
         load_model(copy)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 600
-
-
-def test_load_opens_it_for_prediction(saved: Path) -> None:
-    predictor = load(saved, "cpu", "float32")
-    assert predictor.config == tiny.config(tiny.recipe())
-    image = tiny.picture(3)
-    assert (predictor.predict(image) == tiny.predictor().predict(image)).all()
 
 
 def test_the_hash_depends_on_weights_alone(tmp_path: Path) -> None:
@@ -417,22 +397,9 @@ def test_values_that_float16_cannot_hold(tmp_path: Path) -> None:
 
 
 def test_a_weight_that_no_shard_can_hold(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"max_shard_size 10KB: weight 'big' alone has 4\.0 MB.*Give 5MB or more, or"):
+    with pytest.raises(UserError, match=r"max_shard_size 10KB: weight 'big' alone has 4\.0 MB.*Give 5MB or more"):
         write_weights(tmp_path, {"small": torch.zeros(3), "big": torch.zeros(1000, 1000)}, max_shard_size="10KB")
     assert names(tmp_path) == []
-
-
-@pytest.mark.parametrize(
-    ("text", "size"), [("16MB", 16e6), ("1.5 GB", 1.5e9), ("2MiB", 2**21), ("1KB", 1e3), ("3GiB", 3 * 2**30)]
-)
-def test_sizes(text: str, size: float) -> None:
-    assert size_in_bytes(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "16", "MB", "-1MB", "0MB", "16 mb", "1e3MB", "16TB", "16MB "])
-def test_invalid_sizes(text: str) -> None:
-    with pytest.raises(UserError, match=r"must be a number with KB, MB, .* such as 16MB"):
-        size_in_bytes(text)
 
 
 # Incomplete weights
@@ -468,28 +435,25 @@ def test_a_damaged_shard(sharded: Path) -> None:
 def test_a_shard_of_another_model(sharded: Path) -> None:
     second = sorted(sharded.glob("model-*"))[1]
     first(sharded).write_bytes(second.read_bytes())
-    assert "is in the shard or in model.safetensors.index.json, and not in both" in message(sharded)
+    assert "is not both in this shard and in model.safetensors.index.json" in message(sharded)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"weight_map": 1}', '{"weight_map": {"a": 1}}', "\udcff"])
-def test_a_damaged_index(sharded: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        *((text, "not valid") for text in ("", "[]", "{}", '{"weight_map": 1}', '{"weight_map": {"a": 1}}', "\udcff")),
+        ('{"weight_map": {}}', "expected shards such as model-00001-of-00002.safetensors, got none"),
+        *(
+            (json.dumps({"weight_map": {"a": place}}), f"such as model-00001-of-00002.safetensors, got {place!r}")
+            for place in ("../model-00001-of-00002.safetensors", "/etc/passwd", "model.bin", "x.safetensors")
+        ),
+    ],
+)
+def test_a_damaged_index(sharded: Path, text: str, reason: str) -> None:
+    """An index that leads out of the folder among them."""
     (sharded / INDEX).write_bytes(text.encode(errors="surrogateescape"))
-    assert f"model index {sharded / INDEX}: not valid" in message(sharded)
-
-
-def test_an_index_without_weights(sharded: Path) -> None:
-    (sharded / INDEX).write_text('{"weight_map": {}}')
-    assert "it names no weights" in message(sharded)
-
-
-@pytest.mark.parametrize("place", ["../model-00001-of-00002.safetensors", "/etc/passwd", "model.bin", "x.safetensors"])
-def test_an_index_leads_out_of_the_folder(sharded: Path, place: str) -> None:
-    (sharded / INDEX).write_text(json.dumps({"weight_map": {"a": place}}))
-    assert f"{place!r} is not the name of a shard" in message(sharded)
-
-
-def test_no_weights_at_all(tmp_path: Path) -> None:
-    assert "model.safetensors is missing; a model folder has it beside config.json" in message(tmp_path)
+    assert f"model index {sharded / INDEX}: " in message(sharded)
+    assert reason in message(sharded)
 
 
 # The model that ships
@@ -516,17 +480,12 @@ def test_it_is_the_network_of_its_recipe() -> None:
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(19.7e6, rel=1e-3)
 
 
-def test_it_labels_photographs() -> None:
+def test_it_labels_photographs_of_a_car_and_of_a_phone() -> None:
     predictor, val = load(), CamVid(real("CamVid"), "val")
     for index in range(0, len(val), 25):
-        sample = val[index]
-        labels = sample.labels.numpy()
-        found = predictor.predict(sample.image.permute(1, 2, 0).numpy())
-        assert (found == labels)[labels != IGNORE].mean() > 0.8
-
-
-def test_it_labels_photographs_of_a_phone() -> None:
-    predictor, sample = load(), CamVid(real("CamVid"), "val")[39]
+        labels = val[index].labels.numpy()
+        assert (predictor.predict(val[index].image) == labels)[labels != IGNORE].mean() > 0.8
+    sample = val[39]
     photograph = Image.fromarray(sample.image.permute(1, 2, 0).numpy()).resize((2400, 1800))
     labels = np.asarray(Image.fromarray(sample.labels.numpy()).resize((2400, 1800), Image.Resampling.NEAREST))
     found = predictor.predict(photograph)
@@ -555,5 +514,5 @@ def test_it_is_opened_if_no_model_is_named(tmp_path: Path, monkeypatch: pytest.M
 
 def test_an_installation_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_io, "SHIPPED", tmp_path / "nothing")
-    with pytest.raises(UserError, match=r"no model ships with this version\. Train one, such as `gffnet train "):
+    with pytest.raises(UserError, match=r"no model ships with this version\. Train one, and name"):
         load()

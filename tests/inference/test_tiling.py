@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gffnet.errors import UserError
 from gffnet.inference.sliding_window import SlidingWindow, as_slice
-from gffnet.inference.tiling import TiledWindow, _ScaledView, plan_tiles, rows_held, tile_memory
+from gffnet.inference.tiling import TiledWindow, plan_tiles, tile_memory
 from gffnet.recipe import EvaluationRecipe
 
 MEAN = (123.675, 116.28, 103.53)
@@ -32,20 +32,28 @@ def random_image(height: int, width: int) -> Tensor:
 
 
 @given(
-    size=st.tuples(st.integers(1, 200), st.integers(1, 200)),
+    size=st.tuples(st.integers(1, 150), st.integers(1, 150)),
     crop=st.tuples(st.integers(16, 40), st.integers(16, 40)),
-    overlap=st.floats(0, 0.9),
+    overlap=st.floats(0, 0.7),
     scales=st.lists(st.floats(0.3, 2), min_size=1, max_size=3),
+    flip=st.booleans(),
+    batch=st.integers(1, 3),
     share=st.floats(0.05, 1),
 )
 def test_tiles_give_the_values_of_the_whole_image(
-    size: tuple[int, int], crop: tuple[int, int], overlap: float, scales: list[float], share: float
+    size: tuple[int, int],
+    crop: tuple[int, int],
+    overlap: float,
+    scales: list[float],
+    flip: bool,
+    batch: int,
+    share: float,
 ) -> None:
     """Each pixel is in one tile, whatever the memory, and its probabilities are those of the whole image."""
-    protocol = EvaluationRecipe(crop, overlap, tuple(scales))
+    protocol = EvaluationRecipe(crop, overlap, tuple(scales), flip)
     image = random_image(*size)
     memory = int(share * tile_memory(size, size, CLASSES, protocol))
-    window = TiledWindow(score, CLASSES, protocol, MEAN, memory=memory)
+    window = TiledWindow(score, CLASSES, protocol, MEAN, batch, memory=memory)
     try:
         layout = window.layout(image)
     except UserError:
@@ -100,58 +108,11 @@ def test_tiles_take_no_more_memory_than_planned() -> None:
         assert 0.5 * layout.memory < held.most < layout.memory + 4_000_000
 
 
-# One scale
-
-
-@given(
-    st.integers(1, 80),
-    st.integers(1, 80),
-    st.floats(0.3, 2),
-    st.integers(1, 30),
-    st.booleans(),
-    st.data(),
-)
-def test_row_by_row_it_is_the_whole(
-    height: int, width: int, scale: float, tallest: int, flip: bool, data: st.DataObject
-) -> None:
-    protocol = EvaluationRecipe((16, 20), 0.4, flip=flip)
-    picture = random_image(height, width)
-    first = data.draw(st.integers(0, width - 1))
-    columns = range(first, data.draw(st.integers(first + 1, width)))
-    whole = _ScaledView(SlidingWindow(score, 4, protocol, MEAN), picture, scale, range(width), height)
-    expected = whole.resized(range(height), columns).clone()
-    strip = _ScaledView(SlidingWindow(score, 4, protocol, MEAN, batch=3), picture, scale, columns, tallest)
-    for top in range(0, height, tallest):
-        rows = range(top, min(top + tallest, height))
-        found = strip.resized(rows, columns)
-        torch.testing.assert_close(found, expected[:, as_slice(rows)], rtol=0, atol=1e-9)
-    torch.testing.assert_close(expected.sum(0), torch.ones(height, len(columns)).double(), rtol=0, atol=1e-6)
-
-
-def test_windows_are_scored_when_their_rows_are_wanted_and_once() -> None:
-    seen = []
-    protocol = EvaluationRecipe((16, 16), 0)
-    window = SlidingWindow(lambda x: seen.append(x) or x, 3, protocol)
-    view = _ScaledView(window, random_image(64, 16), 1.0, range(16), 8)
-    assert not seen
-    counts = []
-    for top in range(0, 64, 8):
-        view.resized(range(top, top + 8), range(16))
-        counts.append(len(seen))
-    assert counts == [1, 1, 2, 2, 3, 3, 4, 4]
-
-
-def test_only_windows_over_the_columns_are_scored() -> None:
-    seen = []
-    protocol = EvaluationRecipe((16, 16), 0)
-    window = SlidingWindow(lambda x: seen.append(x) or x, 3, protocol)
-    _ScaledView(window, random_image(16, 160), 1.0, range(30, 40), 16).resized(range(16), range(30, 40))
-    assert len(seen) == 2  # those at columns 16 and 32
-
-
-def test_never_more_rows_are_held_than_there_are() -> None:
-    assert rows_held(source=100, scaled=150, crop=40, tallest=100) == 150
-    assert rows_held(source=100, scaled=150, crop=40, tallest=10) == 15 + 2 + 40
+def test_every_window_is_scored_once_and_when_its_rows_are_wanted() -> None:
+    protocol, image, seen = EvaluationRecipe((16, 16), 0), random_image(128, 16), []
+    memory = tile_memory((128, 16), (32, 16), 3, protocol)
+    window = TiledWindow(lambda x: seen.append(x) or x, 3, protocol, memory=memory)  # type: ignore[func-returns-value]
+    assert [len(seen) for _ in window.tiles(image)] == [2, 4, 6, 8]
 
 
 # The layout
@@ -169,18 +130,13 @@ def test_tiles_cover_the_image_once_and_fit(height: int, width: int, log_memory:
     for ranges, length in ((layout.rows, height), (layout.columns, width)):
         assert [i for each in ranges for i in each] == list(range(length))
     wide = max(map(len, layout.columns))
-    assert tile_memory((height, width), (layout.tallest, wide), 19, CROP) == layout.memory <= 2**log_memory
+    assert tile_memory((height, width), (len(layout.rows[0]), wide), 19, CROP) == layout.memory <= 2**log_memory
 
 
 def test_tiles_of_full_width_are_preferred() -> None:
     whole = plan_tiles((4000, 4000), 19, CROP, WITHOUT_LIMIT).memory
     assert len(plan_tiles((4000, 4000), 19, CROP, whole // 4).columns) == 1
     assert len(plan_tiles((4000, 4000), 19, CROP, whole // 500).columns) > 1
-
-
-def test_one_scale_takes_its_sums_alone() -> None:
-    """A single tile of the image's size is never copied."""
-    assert tile_memory((100, 200), (100, 200), 5, CROP) == 4 * 5 * 100 * 200
 
 
 def test_a_hundred_megapixels_of_150_classes_within_8_gigabytes() -> None:
@@ -203,6 +159,7 @@ def test_reserved_memory_is_not_used() -> None:
     layout = plan_tiles((4000, 4000), 19, CROP, 10**9, reserved=9 * 10**8)
     assert layout.memory <= 10**8
     assert layout == plan_tiles((4000, 4000), 19, CROP, 10**8)
+    assert tile_memory((100, 200), (100, 200), 5, CROP) == 4 * 5 * 100 * 200  # one scale is never copied
     with pytest.raises(UserError, match=r"a memory of 1000MB .* give it 10[0-9]{2}MB or more"):
         plan_tiles((4000, 4000), 19, CROP, 10**9, reserved=10**9)
 
@@ -214,33 +171,24 @@ def test_whole_images_need_a_crop_to_be_cut() -> None:
         plan_tiles((900, 900), 150, EvaluationRecipe(), 10**6)
 
 
-PEAKS = """
+PARENT = """
+import subprocess, sys
+held = b"1" * 1_500_000_000
+subprocess.run([sys.executable, "-c", sys.argv[1]], check=True)
+"""
+CHILD = """
 import torch
-from gffnet.inference.tiling import peak_memory
+from gffnet.inference.tiling import most_resident, peak_memory
 
 before = peak_memory(torch.device("cpu"))
-kept = b"1" * 2 * before
-print(before, peak_memory(torch.device("cpu")))
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no module resource")
-def test_the_peak_grows_with_what_is_used() -> None:
-    done = subprocess.run([sys.executable, "-c", PEAKS], capture_output=True, text=True, timeout=60, check=True)
-    before, after = map(int, done.stdout.split())
-    assert before > 50e6
-    assert 2 * before <= after <= 3.2 * before
-
-
-LARGE_PARENT = """
-import subprocess, sys
-kept = b"1" * 1_500_000_000
-child = "from gffnet.inference.tiling import most_resident; print(most_resident())"
-subprocess.run([sys.executable, "-c", child], check=True)
+held = b"1" * 2 * before
+print(before, most_resident())
 """
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="only Linux reports this process alone")
-def test_memory_of_the_parent_process_does_not_count() -> None:
-    done = subprocess.run([sys.executable, "-c", LARGE_PARENT], capture_output=True, text=True, timeout=60, check=True)
-    assert 50e6 < int(done.stdout) < 1.2e9
+def test_peak_memory_grows_and_is_that_of_this_process_alone() -> None:
+    done = subprocess.run([sys.executable, "-c", PARENT, CHILD], capture_output=True, text=True, timeout=60, check=True)
+    before, after = map(int, done.stdout.split())
+    assert 50e6 < before < 1.2e9
+    assert 2 * before <= after <= 3.2 * before

@@ -27,7 +27,7 @@ from gffnet.console import screen, track
 from gffnet.data.colors import colorize, overlay
 from gffnet.data.io import EXTENSIONS, as_array, image_files, read_image, write_image, write_labels
 from gffnet.errors import CannotWrite, RunFailed, UserError
-from gffnet.files import atomic_write
+from gffnet.files import atomic_write, cannot_write
 from gffnet.inference import video
 from gffnet.inference.predictor import Predictor
 from gffnet.models.ops import size_of
@@ -76,7 +76,8 @@ def predict_files(
     since = open_folder(out, predictor, RESULTS, overwrite)
     wanted = tuple(result for result in RESULTS if result in results)
     summary = Summary(out, wanted, shard, single=len(names) == 1, noun="file" if videos else "image")
-    job = _Job(predictor, math.inf if overwrite else since, summary)
+    notices = Notices(predictor, "--scales 1 keeps their size, --crop predicts them in windows")
+    job = _Job(predictor, math.inf if overwrite else since, summary, notices)
     job.predict_images({path: name for path, name in mine.items() if path not in videos})
     for path, name in videos.items():
         job.predict_video(path, name)
@@ -84,18 +85,16 @@ def predict_files(
     return summary
 
 
+@dataclass
 class _Job:
-    """The state that all files of a run share."""
-
-    def __init__(self, predictor: Predictor, since: float, summary: "Summary") -> None:
-        """`since`: results that are older do not count as done."""
-        self._predictor, self._since, self._summary = predictor, since, summary
-        self._palette = predictor.config.palette
-        self._notices = Notices(predictor, "--scales 1 keeps their size, --crop predicts them in windows")
+    predictor: Predictor
+    since: float
+    """Results that are older do not count as done."""
+    summary: "Summary"
+    notices: "Notices"
 
     def predict_images(self, names: Mapping[Path, Path]) -> None:
-        """Predict every image whose results do not exist."""
-        summary = self._summary
+        summary = self.summary
         with (
             background_writer(_WRITERS) as write_later,
             closing(prefetch(self._read, names.items(), _READERS)) as read,
@@ -115,24 +114,24 @@ class _Job:
                     summary.written += 1
 
     def predict_video(self, path: Path, name: Path) -> None:
-        """Predict a video unless its results exist."""
-        out, results = self._summary.out, self._summary.results
-        if all(is_done(video.video_result(out, name, result), self._since) for result in results):
-            self._summary.skipped += 1
+        summary = self.summary
+        if all(is_done(video.video_result(summary.out, name, result), self.since) for result in summary.results):
+            summary.skipped += 1
             return
+        palette = self.predictor.config.palette
         try:
-            video.predict_video(self._predict, path, out, name, results, self._palette)
+            video.predict_video(self._predict, path, summary.out, name, summary.results, palette)
         except CannotWrite:
             raise
         except UserError as error:
-            self._summary.fail(path, str(error).removeprefix(f"cannot read video {path}: "))
+            summary.fail(path, str(error).removeprefix(f"cannot read video {path}: "))
         else:
-            self._summary.written += 1
+            summary.written += 1
 
     def _read(self, item: tuple[Path, Path]) -> tuple[Path, Path, Any]:
         """Read an image. In its place: None if its results exist, the error if it cannot be read."""
         path, name = item
-        if all(is_done(self._place(result, name), self._since) for result in self._summary.results):
+        if all(is_done(self._place(result, name), self.since) for result in self.summary.results):
             return path, name, None
         try:
             return path, name, read_image(path)
@@ -149,29 +148,30 @@ class _Job:
             RunFailed: the device failed.
         """
         height, width = size_of(image)
-        self._notices.before((height, width))
+        self.notices.before((height, width))
         try:
-            return self._predictor.predict(image)
+            return self.predictor.predict(image)
         except torch.AcceleratorError as error:  # no further image can be predicted
             raise RunFailed(f"the device failed: {str(error).splitlines()[0]}. Run the same command again.") from None
         except (RuntimeError, MemoryError) as error:
             reason = (str(error) or "no memory").splitlines()[0]
-        if self._predictor.device.type == "cuda":
+        if self.predictor.device.type == "cuda":
             torch.cuda.empty_cache()  # leave the memory of this image to the next
         raise UserError(f"the network cannot take its {height}x{width} pixels ({reason}).")
 
     def _write(self, image: UInt8[Tensor, "3 h w"], labels: NDArray[np.uint8], name: Path) -> None:
-        for result in self._summary.results:
+        palette = self.predictor.config.palette
+        for result in self.summary.results:
             place = self._place(result, name)
             if result == "labels":
                 write_labels(place, labels)
             elif result == "colour":
-                write_image(place, colorize(labels, self._palette), _PNG_EFFORT)
+                write_image(place, colorize(labels, palette), _PNG_EFFORT)
             else:
-                write_image(place, overlay(as_array(image), labels, self._palette), _PNG_EFFORT)
+                write_image(place, overlay(as_array(image), labels, palette), _PNG_EFFORT)
 
     def _place(self, result: str, name: Path) -> Path:
-        return self._summary.out / result / name.with_name(name.name + ".png")
+        return self.summary.out / result / name.with_name(name.name + ".png")
 
 
 def result_names(inputs: Sequence[Path], extensions: Sequence[str] = EXTENSIONS) -> dict[Path, Path]:
@@ -232,20 +232,15 @@ def open_folder(out: Path, predictor: Predictor, results: tuple[str, ...], overw
     """
     used = [name for name in results if (out / name).exists()]  # looked for first: others write the record first
     there, now = _read_record(out), describe_prediction(predictor)
+    remedy = "Choose another --out, or predict everything again with --overwrite."
     if there is None and used and not overwrite:
-        raise UserError(
-            f"folder {out} holds {used[0]}/, but no {RECORD} that says of which model. Choose another --out, or "
-            "predict everything again with --overwrite."
-        )
-    if there is None or (overwrite and differences(there, now)):
+        raise UserError(f"folder {out} holds {used[0]}/, but no {RECORD} that says of which model. {remedy}")
+    if there is None or (overwrite and _differences(there, now)):
         since = _file_system_time(out) if used else 0.0
         atomic_write(out / RECORD, json.dumps({**now, _SINCE: since}, indent=1).encode())
         there = _read_record(out) or now  # another process may have written it, too
-    if found := differences(there, now):
-        raise UserError(
-            f"folder {out} holds predictions that were made differently: {'; '.join(found)}. Choose another --out, or "
-            "predict everything again with --overwrite."
-        )
+    if found := _differences(there, now):
+        raise UserError(f"folder {out} holds predictions that were made differently: {'; '.join(found)}. {remedy}")
     return float(there.get(_SINCE, 0.0))
 
 
@@ -273,28 +268,21 @@ def describe_prediction(predictor: Predictor) -> dict[str, Any]:
     return result
 
 
-def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def _differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Describe what differs between two descriptions of a prediction."""
-    found = []
-    for key, wanted in now.items():
-        held = there.get(key)
-        if held == wanted:
-            continue
-        if key in {"classes", "palette"}:
-            found.append(f"other {key}")
-        elif key == "weights":
-            found.append(f"weights {str(held)[:12]} there, {wanted[:12]} now")
-        else:
-            found.append(f"{key} {_text(held)} there, {_text(wanted)} now")
-    return found
 
+    def text(key: str, value: Any) -> str:
+        if isinstance(value, dict):
+            return "(" + ", ".join(f"{name} {text(name, part)}" for name, part in value.items()) + ")"
+        if isinstance(value, list):
+            return "x".join(map(str, value))
+        return str(value)[: 12 if key == "weights" else None]
 
-def _text(value: Any) -> str:
-    if isinstance(value, dict):
-        return "(" + ", ".join(f"{key} {_text(part)}" for key, part in value.items()) + ")"
-    if isinstance(value, list):
-        return "x".join(map(str, value))
-    return str(value)
+    different = {key: (there.get(key), wanted) for key, wanted in now.items() if there.get(key) != wanted}
+    return [
+        f"other {key}" if key in {"classes", "palette"} else f"{key} {text(key, a)} there, {text(key, b)} now"
+        for key, (a, b) in different.items()
+    ]
 
 
 def _read_record(out: Path) -> dict[str, Any] | None:
@@ -316,7 +304,7 @@ def _file_system_time(out: Path) -> float:
         os.utime(out)
         return out.stat().st_mtime
     except OSError as error:
-        raise CannotWrite(f"cannot write {out}: {error.strerror or error}. Choose a folder of your own.") from None
+        raise cannot_write(out, error) from None
 
 
 # What is reported
@@ -390,10 +378,8 @@ class Summary:
         screen.print(f"{files} written, {existed}: {self.out}/{', '.join(self.results)}")
         if self.failed:
             total = self.written + self.skipped + len(self.failed)
-            raise RunFailed(
-                f"{len(self.failed)} of {total} files failed and were left out; they are listed in {self.listing}. "
-                f"The others are in {self.out}."
-            )
+            failed = f"{len(self.failed)} of {total} files failed and were left out"
+            raise RunFailed(f"{failed}; they are listed in {self.listing}. The others are in {self.out}.")
 
 
 class Notices:
@@ -440,10 +426,8 @@ def readable(paths: Sequence[Path], what: str, out: Path) -> Iterator[tuple[Path
             continue
         yield path, as_array(image)
     if unreadable and len(unreadable) == len(paths):
-        raise UserError(
-            unreadable[0] if len(paths) == 1 else f"not one of {len(paths)} images could be read: {unreadable[0]}"
-        )
+        which = f"not one of {len(paths)} images could be read: " if len(paths) > 1 else ""
+        raise UserError(which + unreadable[0])
     if unreadable:
-        raise RunFailed(
-            f"{len(unreadable)} of {len(paths)} images could not be read and were left out; the others are in {out}."
-        )
+        failed = f"{len(unreadable)} of {len(paths)} images could not be read and were left out"
+        raise RunFailed(f"{failed}; the others are in {out}.")

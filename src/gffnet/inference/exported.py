@@ -65,10 +65,7 @@ def read_record(text: str | None, path: Path) -> ExportRecord:
         UserError: the file has none, or it is not valid.
     """
     if not text:
-        raise UserError(
-            f"model {path} does not describe its classes and its protocol, so it was not written by gffnet. Give a "
-            "file that `gffnet export` wrote, or a run folder."
-        )
+        raise UserError(f"model {path} has no description: give a file that `gffnet export` wrote, or a run folder.")
     try:
         return from_mapping(ExportRecord, json.loads(text), f"model {path}")
     except json.JSONDecodeError as error:
@@ -94,11 +91,10 @@ class Exported:
             UserError: the windows are smaller than `record.smallest`.
         """
         height, width = windows.shape[-2:]
-        smallest = self.record.smallest
-        if min(height, width) < smallest:
+        least = self.record.smallest
+        if min(height, width) < least:
             raise UserError(
-                f"model {self.path} takes images and windows of {smallest}x{smallest} pixels and more, not "
-                f"{height}x{width}. Give larger ones, or the run folder that it was exported from."
+                f"model {self.path} takes images and windows of {least}x{least} pixels and more, not {height}x{width}."
             )
         (probabilities,) = self(windows, ["probabilities"])
         return probabilities.log()
@@ -115,7 +111,11 @@ class OnnxFile(Exported):
         Raises:
             UserError: ONNX Runtime is not installed; the file is missing, damaged, or not of gffnet.
         """
-        onnx, runtime = _onnx(path)
+        try:
+            import onnx
+            import onnxruntime as runtime
+        except ImportError as error:
+            raise UserError(f"model {path} needs {error.name}: pip install 'gffnet[export]'.") from None
         model = _opened(path, onnx.load_model_from_string)
         texts = {entry.key: entry.value for entry in model.metadata_props}
         self.path, self.record = path, read_record(texts.get(PROPERTY), path)
@@ -174,15 +174,10 @@ def open_for_windows(path: Path, device: str, precision: str, compiled: bool) ->
     elif device in ("auto", "cpu"):
         exported = OnnxFile(path, floats=True)
     else:
-        raise UserError(
-            f"--device {device}: model {path} runs on the CPU. Give --device cpu, or a .pt2 file or a run "
-            "folder, which any device takes."
-        )
+        raise UserError(f"--device {device}: model {path} runs on the CPU. Give --device cpu, or a .pt2 file or run.")
     own = exported.record.precision
     if precision not in ("auto", own):
-        raise UserError(
-            f"--precision {precision}: model {path} was exported in {own}. Leave it out, or export the model again."
-        )
+        raise UserError(f"--precision {precision}: model {path} was exported in {own}. Leave it out, or export again.")
     return exported
 
 
@@ -195,29 +190,13 @@ def _opened(path: Path, read: Callable[[bytes], Any]) -> Any:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UserError(
-            f"model {path} cannot be read: {error.strerror}. Give a file that `gffnet export` wrote."
-        ) from None
+        raise UserError(f"model {path} cannot be read: {error.strerror}. Give a file of `gffnet export`.") from None
     try:
         with silenced():
             return read(data)
     except Exception as error:  # the parser of a damaged file raises anything
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"model {path}: not a whole {path.suffix} file ({reason}). Export it again.") from None
-
-
-def _onnx(path: Path) -> tuple[Any, Any]:
-    """Import the packages that read and run ONNX.
-
-    Raises:
-        UserError: they are not installed.
-    """
-    try:
-        import onnx
-        import onnxruntime
-    except ImportError as error:
-        raise UserError(f"model {path} needs {error.name}: pip install 'gffnet[export]'.") from None
-    return onnx, onnxruntime
 
 
 @contextlib.contextmanager

@@ -39,7 +39,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 import gffnet
-from gffnet.console import screen
+from gffnet.console import screen, size_in_bytes
 from gffnet.errors import UserError
 from gffnet.files import atomic_write
 from gffnet.models.gffnet import SegmentationModel, build_network
@@ -113,16 +113,14 @@ def load_model(model: str | Path) -> tuple[SegmentationModel, ModelConfig]:
     if path.suffix == ".ckpt" and path.is_file():
         return _load_checkpoint(path)
     if is_exported(model):
-        raise UserError(
-            f"model {path} is an exported file, which can predict and no more. Give the run folder that it was "
-            "exported from."
-        )
+        raise UserError(f"model {path} is an exported file, which can predict and no more. Give its run folder.")
     folder = fetch(str(model)) if is_hub_name(model) else find_model(model)
+    source = f"model config {folder / CONFIG}"
     try:
         mapping = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise UserError(f"model config {folder / CONFIG}: not valid: {error}") from None
-    config = from_mapping(ModelConfig, mapping, f"model config {folder / CONFIG}")
+        raise UserError(f"{source}: not valid: {error}") from None
+    config = from_mapping(ModelConfig, mapping, source)
     return _build(config, read_weights(folder), folder / WEIGHTS), config
 
 
@@ -137,10 +135,7 @@ def find_model(model: str | Path) -> Path:
         if (folder / CONFIG).is_file():
             return folder
     if not path.exists():
-        raise UserError(
-            f"model {path} does not exist. Give a run folder, such as runs/camvid/gffnet_r18, or a name on the hub, "
-            "OWNER/NAME."
-        )
+        raise UserError(f"model {path} does not exist. Give a run or model folder, or OWNER/NAME on the hub.")
     raise UserError(f"model {path} holds no {CONFIG}, nor does {path / 'model'}: it is no run or model folder.")
 
 
@@ -151,10 +146,7 @@ def shipped_model() -> Path:
         UserError: this installation lacks it.
     """
     if not SHIPPED.is_dir():
-        raise UserError(
-            "no model ships with this version. Train one, such as `gffnet train streets/gffnet_r18 --root DIR`, "
-            "and name its run folder: --model runs/streets/gffnet_r18."
-        )
+        raise UserError("no model ships with this version. Train one, and name its run folder: --model RUN.")
     return SHIPPED
 
 
@@ -178,12 +170,10 @@ def _load_checkpoint(path: Path) -> tuple[SegmentationModel, ModelConfig]:
     """Return the network of an unfinished run: its EMA, if the run has one."""
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)  # executes no code
-        config = from_mapping(ModelConfig, json.loads(stored["config"]), f"model {path}")
-        state: State = stored["state_dict"]
-    except UserError:
-        raise
+        mapping, state = json.loads(stored["config"]), dict(stored["state_dict"])
     except Exception as error:  # the parser of a damaged file raises anything
         raise UserError(f"model {path}: not a whole checkpoint of gffnet ({_one_line(error)[:200]}).") from None
+    config = from_mapping(ModelConfig, mapping, f"model {path}")
     prefix = _EMA if any(key.startswith(_EMA) for key in state) else "network."
     weights = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     return _build(config, weights, path), config
@@ -199,11 +189,8 @@ def _build(config: ModelConfig, weights: State, path: Path) -> SegmentationModel
     try:
         network.load_state_dict(weights, assign=True)
     except RuntimeError as error:
-        raise UserError(
-            f"model {path}: these weights are not of the network in {CONFIG}: {_one_line(error)[:300]}"
-        ) from None
-    for parameter in network.parameters():
-        parameter.requires_grad_(True)
+        reason = _one_line(error)[:300]
+        raise UserError(f"model {path}: these weights are not of the network in {CONFIG}: {reason}") from None
     return network.eval()
 
 
@@ -215,7 +202,6 @@ def _one_line(error: BaseException) -> str:
 # stay float32: they are a thousandth of the bytes, and variances may exceed the range of float16. Weights that are read
 # are float32 again. The files are split and named by huggingface_hub, whose own `save_torch_state_dict` is not atomic.
 
-_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _HEADER_ENTRY = 160
 """Most bytes that a weight takes in the header of a file, besides its name."""
 
@@ -264,7 +250,7 @@ def read_weights(folder: Path) -> State:
         shard = _read_file(folder / name)
         if odd := sorted(shard.keys() ^ {weight for weight, place in places.items() if place == name}):
             raise UserError(
-                f"model {folder / name}: weight {odd[0]!r} is in the shard or in {INDEX}, and not in both: they are of "
+                f"model {folder / name}: weight {odd[0]!r} is not both in this shard and in {INDEX}: they are of "
                 "different models. Copy or fetch the folder again."
             )
         state |= shard
@@ -274,18 +260,6 @@ def read_weights(folder: Path) -> State:
 def rounded(state: Mapping[str, torch.Tensor], kind: WeightFormat) -> State:
     """Return the weights that `read_weights` returns after `write_weights(..., kind)`. Raises as `write_weights`."""
     return {name: _to_stored(name, value, kind).to(value.dtype) for name, value in state.items()}
-
-
-def size_in_bytes(text: str) -> int:
-    """Parse a size: `16MB` → 16,000,000.
-
-    Raises:
-        UserError: it is not a positive number with a unit.
-    """
-    parts = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,3})?) ?([KMG]i?B)", text)
-    if not (parts and float(parts[1])):
-        raise UserError(f"max_shard_size {text!r} must be a number with {', '.join(_UNITS)}, such as 16MB.")
-    return int(float(parts[1]) * _UNITS[parts[2]])
 
 
 def _to_stored(name: str, value: torch.Tensor, kind: WeightFormat) -> torch.Tensor:
@@ -302,16 +276,13 @@ def _split(stored: State, max_shard_size: str | None) -> dict[str, State]:
     """Return the weights of every file, by its name."""
     if max_shard_size is None:
         return {WEIGHTS: stored}
-    limit = size_in_bytes(max_shard_size)
+    limit = size_in_bytes(max_shard_size, "max_shard_size")
     room = limit - sum(_HEADER_ENTRY + len(name.encode()) for name in stored)
     name, largest = max(stored.items(), key=lambda item: item[1].nbytes)
     if largest.nbytes > room:
         least = math.ceil((limit - room + largest.nbytes) / 1e6)
-        half = ", or write it in half precision" if largest.dtype == torch.float32 else ""
-        raise UserError(
-            f"max_shard_size {max_shard_size}: weight {name!r} alone has {largest.nbytes / 1e6:.1f} MB, and a weight "
-            f"is not divided. Give {least}MB or more{half}."
-        )
+        alone = f"weight {name!r} alone has {largest.nbytes / 1e6:.1f} MB"
+        raise UserError(f"max_shard_size {max_shard_size}: {alone}, and is not divided. Give {least}MB or more.")
     split = split_torch_state_dict_into_shards(stored, max_shard_size=room)
     return {file: {name: stored[name] for name in names} for file, names in split.filename_to_tensors.items()}
 
@@ -320,9 +291,7 @@ def _read_file(path: Path) -> State:
     try:
         state = safetensors.torch.load_file(path)
     except FileNotFoundError:
-        raise UserError(
-            f"model {path.parent}: {path.name} is missing; a model folder has it beside {CONFIG}."
-        ) from None
+        raise UserError(f"model {path.parent}: {path.name} is missing. Copy or fetch the folder again.") from None
     except (safetensors.SafetensorError, OSError) as error:
         raise UserError(f"model {path}: not a whole safetensors file ({error}); copy or train it again.") from None
     halves = (torch.float16, torch.bfloat16)
@@ -338,8 +307,8 @@ def _read_index(path: Path) -> dict[str, str]:
     except (OSError, ValueError, TypeError, LookupError) as error:
         raise UserError(f"model index {path}: not valid: {error!r}. Copy or fetch the folder again.") from None
     if odd or not places:
-        what = f"{odd[0]!r} is not the name of a shard" if odd else "it names no weights"
-        raise UserError(f"model index {path}: {what}, such as model-00001-of-00002.safetensors.")
+        got = repr(odd[0]) if odd else "none"
+        raise UserError(f"model index {path}: expected shards such as model-00001-of-00002.safetensors, got {got}.")
     return places
 
 
@@ -348,11 +317,12 @@ def _read_index(path: Path) -> dict[str, str]:
 # within five, since `snapshot_download` itself has no time limit. Otherwise, and for a commit, which cannot change, the
 # cached version is used.
 
-FILES = (CONFIG, WEIGHTS, "model-*-of-*.safetensors", INDEX)
+FILES = [CONFIG, WEIGHTS, "model-*-of-*.safetensors", INDEX]
 """Everything that is downloaded: nothing that could run code."""
 PATIENCE = 5.0
 """Seconds that the hub has to answer, once it has accepted a connection."""
 
+_CLIENT: dict[str, Any] = {"library_name": "gffnet", "library_version": gffnet.__version__}
 _WORD = r"[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?"
 _NAME = re.compile(rf"({_WORD}/{_WORD})(?:@([\w./-]+))?", re.ASCII)
 _FILE_ENDINGS = (".ckpt", ".json", ".onnx", ".pt", ".pt2", ".pth", ".safetensors", ".yaml")
@@ -391,23 +361,17 @@ def fetch(
         UserError: there is no such model, or it is not in the cache and cannot be downloaded.
     """
     repository, revision = _parse(name)
+    options: dict[str, Any] = {"revision": revision, "cache_dir": cache_dir, "token": token}
 
     def snapshot(local: bool) -> Path:
+        force = force_download and not local
         with _progress_bars():
-            folder = snapshot_download(
-                repository,
-                revision=revision,
-                cache_dir=cache_dir,
-                token=token,
-                force_download=force_download and not local,
-                local_files_only=local,
-                allow_patterns=list(FILES),
-                library_name="gffnet",
-                library_version=gffnet.__version__,
+            found = snapshot_download(
+                repository, **options, **_CLIENT, force_download=force, local_files_only=local, allow_patterns=FILES
             )
-        if not (Path(folder) / CONFIG).is_file():
+        if not (Path(found) / CONFIG).is_file():
             raise UserError(f"model {name} is on the hub, but holds no {CONFIG}: it is no model of gffnet.")
-        return Path(folder)
+        return Path(found)
 
     if revision and _COMMIT.fullmatch(revision) and not force_download:
         with suppress(LocalEntryNotFoundError):
@@ -426,12 +390,11 @@ def fetch(
             reason = f"{_host()} answered: {_without_address(cause)}"
         else:
             reason = f"{_host()} cannot be reached"
-        folder = repository.partition("/")[2]
         at = f" --revision {revision}" if revision else ""
         raise UserError(
-            f"model {name}: there is no such folder here, a model of this name is not in the hub's cache "
-            f"{cache_dir or constants.HF_HUB_CACHE}, and {reason}. On a machine with a network: `hf download "
-            f"{repository}{at} --local-dir {folder}`; bring the folder here and name it: --model ./{folder}."
+            f"model {name}: there is no such folder here, nor in the cache {cache_dir or constants.HF_HUB_CACHE}, and "
+            f"{reason}. On a machine with a network, run `hf download {repository}{at} --local-dir DIR`, bring DIR "
+            "here and give --model ./DIR."
         ) from None
     except Exception as error:  # the client's exceptions differ between its releases
         raise _refused(f"model {name}", repository, revision, error) from None
@@ -446,7 +409,7 @@ def upload(
         UserError: the name is not valid, the hub cannot be reached, or it refuses.
     """
     check_upload(repository)
-    api = HfApi(token=token, library_name="gffnet", library_version=gffnet.__version__)
+    api, kept = HfApi(token=token, **_CLIENT), [*FILES, CARD]
     try:
         with _progress_bars():
             api.create_repo(repository, private=private, exist_ok=True)
@@ -454,8 +417,8 @@ def upload(
                 repo_id=repository,
                 folder_path=folder,
                 commit_message=message,
-                allow_patterns=[*FILES, CARD],
-                delete_patterns=list(FILES),
+                allow_patterns=kept,
+                delete_patterns=FILES,
             )
     except Exception as error:  # the client's exceptions differ between its releases
         raise _refused(f"model {repository} could not be uploaded to the hub", repository, None, error) from None
@@ -468,14 +431,13 @@ def check_upload(repository: str) -> None:
     Raises:
         UserError: the name is not valid, or the hub cannot be reached.
     """
-    name = _NAME.fullmatch(repository)
-    if name is None or name[2]:
+    if _parse(repository)[1]:
         raise UserError(f"{repository!r} is no name on the hub: it must read OWNER/NAME, such as your-name/gffnet-r18.")
     if constants.HF_HUB_OFFLINE or not reachable(constants.ENDPOINT):
         reason = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{_host()} cannot be reached"
         raise UserError(
-            f"model {repository} cannot be uploaded to the hub: {reason}. Write the folder (`gffnet publish --out "
-            f"DIR`), and on a machine with a network: `hf upload {repository} DIR`."
+            f"model {repository} cannot be uploaded to the hub: {reason}. Run `gffnet publish --out DIR`, and on a "
+            f"machine with a network `hf upload {repository} DIR`."
         )
 
 
@@ -509,10 +471,7 @@ def _refused(what: str, repository: str, revision: str | None, error: Exception)
     elif isinstance(error, RevisionNotFoundError):
         reason = f"it has no revision {revision!r}. See {page}/commits/main."
     elif isinstance(error, RepositoryNotFoundError):
-        reason = (
-            f"{_host()} has no model {repository}, or it is private. Check the name (there is no folder of that name "
-            "here either), or log in: `hf auth login`."
-        )
+        reason = f"{_host()} has no model {repository}, or it is private. Check the name, or `hf auth login`."
     elif isinstance(error, LocalTokenNotFoundError) or (response is not None and response.status_code in (401, 403)):
         reason = f"{_host()} requires a login: `hf auth login`, with a token that has the permission."
     elif isinstance(error, HFValidationError):

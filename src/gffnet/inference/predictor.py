@@ -5,7 +5,7 @@ file → uint8 tensor (C, H, W) → sliding window over the network → probabil
 
 import copy
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import asdict, replace
 from math import sqrt
 from pathlib import Path
 from typing import Any, TypeAlias, overload
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gffnet.data.io import as_rgb, as_tensor, read_image
-from gffnet.errors import UserError, unknown
+from gffnet.errors import UserError
 from gffnet.inference.exported import Exported, open_for_windows
 from gffnet.inference.model_io import ModelConfig, hash_weights, is_exported, load_model, shipped_model
 from gffnet.inference.precision import Precision, pick_device, pick_precision
@@ -28,7 +28,7 @@ from gffnet.models.folding import fold_norms
 from gffnet.models.gffnet import SegmentationModel
 from gffnet.models.layers import Encoded, Gates
 from gffnet.models.ops import resize, size_of
-from gffnet.recipe import EvaluationRecipe
+from gffnet.recipe import EvaluationRecipe, from_mapping
 
 ImageLike: TypeAlias = str | Path | PIL.Image.Image | NDArray[Any] | Tensor
 """A path, a PIL image of any mode, a uint8 array (H, W, C), or a uint8 tensor (C, H, W); (H, W) for one channel."""
@@ -47,6 +47,8 @@ class Predictor:
     """
 
     config: ModelConfig
+    protocol: EvaluationRecipe
+    """The protocol that images are predicted by: the model's, with the changes that were given."""
     weights: str
     """SHA-256 of the weights as they were loaded: the same for a model on any device, in any dtype and file format."""
     device: torch.device
@@ -58,7 +60,7 @@ class Predictor:
 
     def __init__(
         self,
-        network: SegmentationModel,
+        network: SegmentationModel | Exported,
         config: ModelConfig,
         device: torch.device,
         precision: Precision,
@@ -69,34 +71,25 @@ class Predictor:
         compiled: bool = False,
     ) -> None:
         """Prepare a copy of `network`, which itself keeps its device, dtype and mode. The rest is as for `load`."""
-        prepared = copy.deepcopy(network).eval().cpu()  # folded on the CPU, the weights are the same for any device
-        fold_norms(prepared, torch.zeros(1, len(network.mean), 64, 64))
-        self._network: SegmentationModel = prepared.to(device, precision.dtype).to(memory_format=torch.channels_last)
-        self._forward = torch.compile(self._network, dynamic=False) if compiled else self._network
-        self._configure(config, hash_weights(network), device, precision, protocol, batch, memory)
-
-    def _configure(
-        self,
-        config: ModelConfig,
-        weights: str,
-        device: torch.device,
-        precision: Precision,
-        protocol: Protocol | None,
-        batch: int | None,
-        memory: int | None,
-    ) -> None:
-        """Set what every predictor has, whatever scores its windows."""
-        self.config, self.weights, self.device, self.precision = config, weights, device, precision
-        self.batch = batch or (4 if device.type == "cuda" else 1)
-        self.memory = memory
-        keys = [each.name for each in fields(EvaluationRecipe)]
-        for key in protocol if isinstance(protocol, Mapping) else ():
-            if key not in keys:
-                raise unknown("protocol key", key, keys)
-        self._protocol = protocol
-        self.protocol  # noqa: B018  # raises if a value is not valid
+        self.config, self.device, self.precision = config, device, precision
+        self.batch, self.memory = batch or (4 if device.type == "cuda" else 1), memory
+        if isinstance(protocol, EvaluationRecipe):
+            self.protocol, self._downscales = protocol, False
+        else:
+            mapping = {**asdict(config.evaluation), **(protocol or {})}
+            self.protocol = from_mapping(EvaluationRecipe, mapping, "protocol")
+            self._downscales = "scales" not in (protocol or {})
         self._tried: set[tuple[tuple[int, int], bool]] = set()
         self._base = 0
+        self._network = network
+        if isinstance(network, Exported):
+            self.weights = network.record.weights
+            return
+        self.weights = hash_weights(network)
+        prepared = copy.deepcopy(network).eval().cpu()  # folded on the CPU, the weights are the same for any device
+        fold_norms(prepared, torch.zeros(1, len(network.mean), 64, 64))
+        self._network = prepared.to(device, precision.dtype).to(memory_format=torch.channels_last)
+        self._forward = torch.compile(self._network, dynamic=False) if compiled else self._network
 
     @property
     def network(self) -> SegmentationModel:
@@ -105,20 +98,17 @@ class Predictor:
         Raises:
             UserError: the model is an exported file, which has no modules.
         """
+        if isinstance(self._network, Exported):
+            path = self._network.path
+            raise UserError(
+                f"model {path} is an exported file: it predicts images, and has no gates. Give its run folder."
+            )
         return self._network
-
-    @property
-    def protocol(self) -> EvaluationRecipe:
-        """The protocol that images are predicted by: the model's, with the changes that were given to `load`."""
-        if isinstance(self._protocol, EvaluationRecipe):
-            return self._protocol
-        return replace(self.config.evaluation, **(self._protocol or {}))
 
     @property
     def usual_size(self) -> tuple[int, int] | None:
         """Height and width of the training images, if much larger images are downscaled; else None (see `scale`)."""
-        scales_given = isinstance(self._protocol, EvaluationRecipe) or "scales" in (self._protocol or {})
-        return None if scales_given or self.protocol.crop is not None else self.config.learned_from
+        return self.config.learned_from if self._downscales and self.protocol.crop is None else None
 
     def scale(self, size: tuple[int, int]) -> float:
         """Return the scale at which an image of a height and width is predicted: 1, unless it is very large.
@@ -198,7 +188,9 @@ class Predictor:
         return self._base
 
     def score(self, windows: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
-        """Return the logits of windows. All predictions go through this method."""
+        """Return the logits of windows (log-probabilities by an exported file). All predictions use this method."""
+        if isinstance(self._network, Exported):
+            return self._network.log_probabilities(windows)
         logits: Tensor = self._forward(windows.contiguous(memory_format=torch.channels_last)).logits
         return logits
 
@@ -226,66 +218,31 @@ class Predictor:
         return self.network.decode(encoded, gates)
 
     def tensor(self, image: ImageLike) -> UInt8[Tensor, "c h w"]:
-        """Return an image as a uint8 tensor on the device.
+        """Return an image as a uint8 tensor on the device; on the CPU it may share the memory of the image.
 
         Raises:
-            UserError: a file cannot be read, or the image is not one that the model takes.
+            UserError: a file cannot be read, or the image is not uint8 with as many channels as the model takes.
         """
-        return image_tensor(image, self.config.model.backbone.in_channels).to(self.device)
-
-
-def image_tensor(image: ImageLike, channels: int) -> UInt8[Tensor, "c h w"]:
-    """Return an image as a uint8 tensor (C, H, W), which may share its memory.
-
-    Raises:
-        UserError: a file cannot be read, or the image is not uint8 with so many channels.
-    """
-    if isinstance(image, str | Path):
-        image = read_image(image)
-    elif isinstance(image, PIL.Image.Image):
-        image = as_rgb(image.copy(), "the image")
-    if image.ndim == 2 and channels == 1:
-        image = image[None] if isinstance(image, Tensor) else image[:, :, None]
-    shape, dtype = tuple(image.shape), str(image.dtype).removeprefix("torch.")
-    axis = 0 if isinstance(image, Tensor) else 2
-    if len(shape) != 3 or 0 in shape or shape[axis] != channels:
-        wanted = f"(height, width, {channels})" if axis else f"({channels}, height, width)"
-        raise UserError(f"an image is {shape}, but this model takes {wanted}.")
-    if dtype != "uint8":
-        raise UserError(f"an image is {dtype}, but this model takes uint8, in 0..255. Scale and convert it to uint8.")
-    if isinstance(image, Tensor):
-        return image
-    return as_tensor(np.require(image, requirements=["C", "W"]))  # copied only if torch cannot share the array
-
-
-class ExportedPredictor(Predictor):
-    """A predictor of a file that `gffnet export` wrote: it predicts images, and has no modules and no gates."""
-
-    def __init__(
-        self,
-        exported: Exported,
-        *,
-        protocol: Protocol | None = None,
-        batch: int | None = None,
-        memory: int | None = None,
-    ) -> None:
-        """`exported` is opened to take floats. The rest is as for `load`."""
-        self._exported = exported
-        record = exported.record
-        precision = Precision(getattr(torch, record.precision), "as it was exported")
-        self._configure(record.config, record.weights, exported.device, precision, protocol, batch, memory)
-
-    @property
-    def network(self) -> SegmentationModel:
-        """Raise `UserError`: there is none."""
-        raise UserError(
-            f"model {self._exported.path} is an exported file: it predicts images, and has no gates and no maps to "
-            "show. Give the run folder that it was exported from."
-        )
-
-    def score(self, windows: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
-        """Return the log-probabilities of windows."""
-        return self._exported.log_probabilities(windows)
+        channels = self.config.model.backbone.in_channels
+        if isinstance(image, str | Path):
+            image = read_image(image)
+        elif isinstance(image, PIL.Image.Image):
+            image = as_rgb(image.copy(), "the image")
+        if image.ndim == 2 and channels == 1:
+            image = image[None] if isinstance(image, Tensor) else image[:, :, None]
+        shape, dtype = tuple(image.shape), str(image.dtype).removeprefix("torch.")
+        axis, wanted = 2, f"(height, width, {channels})"
+        if isinstance(image, Tensor):
+            axis, wanted = 0, f"({channels}, height, width)"
+        if len(shape) != 3 or 0 in shape or shape[axis] != channels:
+            raise UserError(f"an image is {shape}, but this model takes {wanted}.")
+        if dtype != "uint8":
+            raise UserError(
+                f"an image is {dtype}, but this model takes uint8, in 0..255. Scale and convert it to uint8."
+            )
+        if not isinstance(image, Tensor):  # copied only if torch cannot share the array
+            image = as_tensor(np.require(image, requirements=["C", "W"]))
+        return image.to(self.device)
 
 
 def load(
@@ -315,18 +272,14 @@ def load(
         UserError: there is no such model or device, the protocol is not valid, or an exported file cannot be run so.
     """
     model = shipped_model() if model is None else model
+    network: SegmentationModel | Exported
     if is_exported(model):
-        exported = open_for_windows(Path(model), device, precision, compiled)
-        return ExportedPredictor(exported, protocol=protocol, batch=batch, memory=memory)
-    network, config = load_model(model)
-    place = pick_device(device)
-    return Predictor(
-        network,
-        config,
-        place,
-        pick_precision(precision, place),
-        protocol=protocol,
-        batch=batch,
-        memory=memory,
-        compiled=compiled,
-    )
+        network = open_for_windows(Path(model), device, precision, compiled)
+        config, place = network.record.config, network.device
+        kind = Precision(getattr(torch, network.record.precision), "as it was exported")
+    else:
+        network, config = load_model(model)
+        place = pick_device(device)
+        kind = pick_precision(precision, place)
+    options: dict[str, Any] = {"protocol": protocol, "batch": batch, "memory": memory, "compiled": compiled}
+    return Predictor(network, config, place, kind, **options)

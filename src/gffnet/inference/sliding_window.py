@@ -12,7 +12,8 @@ limit.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,10 +23,8 @@ from torch import Tensor
 from gffnet.models.ops import size_of
 from gffnet.recipe import EvaluationRecipe
 
-Scorer: TypeAlias = Callable[[Tensor], Tensor]
-"""Windows (B, C, h, w), float in 0..255 → logits (B, K, h, w)."""
 
-
+@dataclass
 class SlidingWindow:
     """A network, or any callable, whose softmax is averaged as a protocol says.
 
@@ -35,26 +34,16 @@ class SlidingWindow:
     Images are uint8 tensors (C, H, W) on the device of the callable; everything stays on that device.
     """
 
-    def __init__(
-        self,
-        score: Scorer,
-        classes: int,
-        protocol: EvaluationRecipe,
-        mean: Sequence[float] = (123.675, 116.28, 103.53),
-        batch: int = 1,
-    ) -> None:
-        """Set up the window; nothing is computed yet.
-
-        Args:
-            score: windows (B, C, h, w), float in 0..255 → logits (B, K, h, w). B is at most `batch`, twice that with
-                horizontal flips.
-            classes: K.
-            protocol: crop, overlap, scales and horizontal flip.
-            mean: the color of padding, one grey level per channel.
-            batch: number of windows that are scored at once.
-        """
-        self.score, self.classes, self.protocol = score, classes, protocol
-        self.mean, self.batch = tuple(mean), batch
+    score: Callable[[Tensor], Tensor]
+    """Windows (B, C, h, w), float in 0..255 → logits (B, K, h, w). B ≤ `batch`, twice that with horizontal flips."""
+    classes: int
+    """K."""
+    protocol: EvaluationRecipe
+    """Crop, overlap, scales and horizontal flip."""
+    mean: Sequence[float] = (123.675, 116.28, 103.53)
+    """The color of padding, one grey level per channel."""
+    batch: int = 1
+    """Number of windows that are scored at once."""
 
     @torch.inference_mode()
     def labels(self, image: UInt8[Tensor, "c h w"]) -> UInt8[Tensor, "h w"]:
@@ -66,9 +55,8 @@ class SlidingWindow:
         """Return the probabilities of all classes at every pixel, in float32 (float64 if the network's are)."""
         size, scales = size_of(image), self.protocol.scales
         total: Tensor | None = None
-        for scale in scales:
-            averaged = self._average_windows(image, scaled_size(size, scale))
-            resized = resize_region(averaged, size_of(averaged), size)
+        for scaled in (scaled_size(size, scale) for scale in scales):
+            resized = resize_region(self._average_windows(image, scaled), scaled, size)
             total = resized if total is None else total.add_(resized)
         assert total is not None
         return total.div_(len(scales)) if len(scales) > 1 else total
@@ -114,9 +102,8 @@ class SlidingWindow:
         region = range(top, min(top + height, size[0])), range(left, min(left + width, size[1]))
         rows, columns = (source_range(*each) for each in zip(region, size_of(image), size, strict=True))
         source = image[:, as_slice(rows), as_slice(columns)].float()
-        return pad_to(
-            resize_region(source, size_of(image), size, region, (rows.start, columns.start)), (height, width), self.mean
-        )
+        window = resize_region(source, size_of(image), size, region, (rows.start, columns.start))
+        return pad_to(window, (height, width), self.mean)
 
 
 def most_probable(probabilities: Float[Tensor, "k h w"]) -> UInt8[Tensor, "h w"]:

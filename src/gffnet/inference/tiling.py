@@ -13,6 +13,7 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +23,6 @@ from torch import Tensor
 
 from gffnet.errors import UserError
 from gffnet.inference.sliding_window import (
-    Scorer,
     SlidingWindow,
     as_slice,
     axes,
@@ -47,29 +47,14 @@ class Tile(NamedTuple):
     """Valid until the next tile is requested."""
 
 
+@dataclass
 class TiledWindow(SlidingWindow):
     """A `SlidingWindow` that computes an image in tiles, each within a memory limit."""
 
-    def __init__(
-        self,
-        score: Scorer,
-        classes: int,
-        protocol: EvaluationRecipe,
-        mean: Sequence[float] = (123.675, 116.28, 103.53),
-        batch: int = 1,
-        *,
-        memory: int,
-        reserved: int = 0,
-    ) -> None:
-        """Set up the window.
-
-        Args:
-            score, classes, protocol, mean, batch: as for `SlidingWindow`.
-            memory: limit in bytes.
-            reserved: bytes of the limit that are taken by other things than probabilities.
-        """
-        super().__init__(score, classes, protocol, mean, batch)
-        self.memory, self.reserved = memory, reserved
+    memory: int = field(kw_only=True)
+    """Limit in bytes."""
+    reserved: int = field(default=0, kw_only=True)
+    """Bytes of the limit that are taken by other things than probabilities."""
 
     @torch.inference_mode()
     def probabilities(self, image: UInt8[Tensor, "c h w"]) -> Float[Tensor, "k h w"]:
@@ -97,7 +82,7 @@ class TiledWindow(SlidingWindow):
         """
         layout = self.layout(image)
         for columns in layout.columns:
-            views = [_ScaledView(self, image, scale, columns, layout.tallest) for scale in self.protocol.scales]
+            views = [_ScaledView(self, image, scale, columns, len(layout.rows[0])) for scale in self.protocol.scales]
             for rows in layout.rows:
                 yield Tile(rows, columns, _mean(views, rows, columns))
 
@@ -196,17 +181,12 @@ class _ScaledView:
 
 
 class Layout(NamedTuple):
-    """The tiles of an image."""
+    """The tiles of an image, the highest and widest first."""
 
     rows: tuple[range, ...]
     columns: tuple[range, ...]
     memory: int
     """Bytes that the probabilities of one tile take, with all that is held for them."""
-
-    @property
-    def tallest(self) -> int:
-        """Number of rows of the highest tile."""
-        return max(map(len, self.rows))
 
 
 def plan_tiles(
@@ -218,26 +198,27 @@ def plan_tiles(
         UserError: even the smallest tiles take more.
     """
     height, width = size
-    least: int | None = None
+    heights = [height]
+    while heights[-1] > _SMALLEST:
+        heights.append(-(-heights[-1] // 2))
+    least = math.inf
     for strips in range(1, max(1, width // _SMALLEST) + 1):
         wide = -(-width // strips)
-        for tall in _heights(height):
+        for tall in heights:
             needed = tile_memory(size, (tall, wide), classes, protocol)
             if needed + reserved <= memory:
                 return Layout(_cut(height, tall), _cut(width, wide), needed)
-            least = needed if least is None else min(least, needed)
-    remedy = f"give it {_megabytes((least or 0) + reserved)} or more."
+            least = min(least, needed)
+    remedy = f"give it {math.ceil((least + reserved) / 1e6)}MB or more."
     if protocol.crop is None:
         remedy = f"the whole image is one window: give the model a crop, such as --crop 512x512, or {remedy}"
     raise UserError(
-        f"a memory of {_megabytes(memory)} is too little for an image of {height}x{width} and {classes} classes: "
-        f"{remedy}"
+        f"a memory of {math.ceil(memory / 1e6)}MB is too little for an image of {height}x{width} and {classes} "
+        f"classes: {remedy}"
     )
 
 
-def tile_memory(
-    size: tuple[int, int], tile: tuple[int, int], classes: int, protocol: EvaluationRecipe, itemsize: int = 4
-) -> int:
+def tile_memory(size: tuple[int, int], tile: tuple[int, int], classes: int, protocol: EvaluationRecipe) -> int:
     """Return the bytes that the probabilities of a tile of an image take, with all that is held for them."""
     tall, wide = tile
     values, resized, largest = 0, False, 0
@@ -251,7 +232,7 @@ def tile_memory(
             largest = max(largest, 3 * tall * columns)  # two rows of the source and their mean, for every row
     if resized or len(protocol.scales) > 1:
         values += largest + 3 * tall * wide  # resized columns, the sum so far, and the next one
-    return itemsize * classes * values
+    return 4 * classes * values  # float32
 
 
 def rows_held(source: int, scaled: int, crop: int, tallest: int) -> int:
@@ -280,18 +261,6 @@ def most_resident() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _heights(height: int) -> list[int]:
-    """Return the heights of tiles to try: the whole, then halves of it."""
-    heights = [height]
-    while heights[-1] > _SMALLEST:
-        heights.append(-(-heights[-1] // 2))
-    return heights
-
-
 def _cut(length: int, most: int) -> tuple[range, ...]:
     """Divide positions 0..length - 1 into ranges of at most `most`."""
     return tuple(range(first, min(first + most, length)) for first in range(0, length, most))
-
-
-def _megabytes(memory: int) -> str:
-    return f"{-(-memory // 10**6)}MB"
