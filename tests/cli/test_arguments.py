@@ -37,7 +37,6 @@ from gffnet.recipe import EvaluationRecipe
 from tests import tiny
 from tests.data.trees import camvid_tree
 
-
 COUNT = whole_number("--batch", 1)
 
 
