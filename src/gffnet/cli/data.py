@@ -1,22 +1,13 @@
 """`gffnet data check|cache|streets`: check a data set, decode it once for training, or make one of street scenes."""
 
 from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from gffnet.cli.arguments import Parser, add_root, print_json, size
 from gffnet.errors import RunFailed, UserError
 
 SUMMARY = "data sets: check, cache, streets"
-
-
-class Subcommand(NamedTuple):
-    """A command below `gffnet data`."""
-
-    summary: str
-    add_arguments: Callable[[Parser], None]
-    run: Callable[[Namespace], None]
 
 
 def add_arguments(parser: Parser) -> None:
@@ -136,14 +127,16 @@ def _streets(arguments: Namespace) -> None:
     screen.print(f"{arguments.train} + {arguments.val} scenes: --root {arguments.out}")
 
 
-COMMANDS: Mapping[str, Subcommand] = {
-    "check": Subcommand(
-        "find what is wrong with a data set, file by file, with the remedy, and count its classes", _add_check, _check
+COMMANDS: dict[str, tuple[str, Callable[[Parser], None], Callable[[Namespace], None]]] = {
+    "check": (
+        "find what is wrong with a data set, file by file, with the remedy, and count its classes",
+        _add_check,
+        _check,
     ),
-    "cache": Subcommand(
-        "decode a data set once, into memory-mapped arrays that training reads many times faster", _add_cache, _cache
+    "cache": (
+        "decode a data set once, into memory-mapped arrays that training reads many times faster",
+        _add_cache,
+        _cache,
     ),
-    "streets": Subcommand(
-        "write procedural street scenes, with labels, in the Cityscapes layout", _add_streets, _streets
-    ),
+    "streets": ("write procedural street scenes, with labels, in the Cityscapes layout", _add_streets, _streets),
 }

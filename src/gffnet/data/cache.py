@@ -139,44 +139,36 @@ def build_cache(
     """
     target, written, size, left_out, keys = folder / split, 0, 0, [], set()
     work = partial(_cache_sample, dataset, _meaning(dataset), target)
-    for count, done in enumerate(in_processes(work, range(len(dataset)), workers), 1):
-        if done.error:
-            left_out.append(done.error)
-        keys.add(done.key)
-        size += done.size
-        written += done.written
-        if written == 1 and done.written:
-            _check_room(folder, done.size * (len(dataset) - count))
+    for count, (key, new, nbytes, error) in enumerate(in_processes(work, range(len(dataset)), workers), 1):
+        keys.add(key)
+        size += nbytes
+        written += new
+        if error:
+            left_out.append(error)
+        if written == 1 and new:
+            _check_room(folder, nbytes * (len(dataset) - count))
         if progress:
             progress(count, len(dataset))
     _remove_stale(folder, target, keys)
     return CacheReport(written, len(dataset) - len(left_out) - written, left_out, size)
 
 
-class _Done(NamedTuple):
-    key: str
-    written: bool = False
-    size: int = 0
-    error: str = ""
-
-
-def _cache_sample(dataset: Dataset, meaning: str, target: Path, index: int) -> _Done:
-    """Write the entry of one sample, unless it is there."""
+def _cache_sample(dataset: Dataset, meaning: str, target: Path, index: int) -> tuple[str, bool, int, str]:
+    """Write the entry of one sample, unless it is there: its key, whether it was written, its size, and the error."""
     key = _key(dataset, index, meaning)
-    entry = _open(target, key)
-    if entry is not None:
-        return _Done(key, size=sum(part.nbytes for part in entry))
+    if entry := _open(target, key):
+        return key, False, sum(part.nbytes for part in entry), ""
     try:
         sample = dataset.read(index)
     except UserError as error:
-        return _Done(key, error=str(error))
+        return key, False, 0, str(error)
     if _key(dataset, index, meaning) != key:
-        return _Done(key, error=f"{dataset.files[index][0]} or its label map was changed while it was read")
+        return key, False, 0, f"{dataset.files[index][0]} or its label map was changed while it was read"
     labels, image = sample.labels.numpy(), as_array(sample.image)
     for path, array in zip(reversed(_paths(target, key)), (labels, image), strict=True):
         with atomic_file(path, durable=True) as file:
             np.save(file, array)
-    return _Done(key, True, image.nbytes + labels.nbytes)
+    return key, True, image.nbytes + labels.nbytes, ""
 
 
 def _remove_stale(folder: Path, target: Path, keys: set[str]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from glob import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -23,9 +23,6 @@ from torchvision.tv_tensors import Image, Mask
 from gffnet.data.io import read_image, read_labels
 from gffnet.errors import UserError, nearest
 from gffnet.registry import Registry
-
-if TYPE_CHECKING:
-    from gffnet.data.cache import Cache
 
 IGNORE = 255
 """The label of pixels that count neither in the loss nor in a score."""
@@ -226,6 +223,14 @@ class Sample(NamedTuple):
     name: str
 
 
+class SampleCache(Protocol):
+    """What a data set asks of its cache (`gffnet.data.cache.Cache`); None for a sample that is not cached."""
+
+    def read(self, dataset: "Dataset", index: int) -> Sample | None: ...
+
+    def read_labels(self, dataset: "Dataset", index: int) -> UInt8[np.ndarray, "h w"] | None: ...
+
+
 class Dataset(torch.utils.data.Dataset[Sample]):
     """Images with label maps. Subclasses state `classes`, `table` and `layout`.
 
@@ -244,7 +249,7 @@ class Dataset(torch.utils.data.Dataset[Sample]):
     layout: Layout
     thin_classes: tuple[str, ...] = ()
     """Classes that are thin or small in most images; tables average them separately."""
-    cache: "Cache | None" = None
+    cache: "SampleCache | None" = None
     """Where samples are looked up before they are read; see `with_cache`."""
 
     def __init__(self, root: Path, split: str, files: Files | None = None) -> None:

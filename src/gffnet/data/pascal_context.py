@@ -15,7 +15,7 @@ Format:
 Classes:
     59, in the order of 59_labels.txt whatever the label maps store: the 20 of PASCAL VOC first. Ids of the 459 are
     matched by name; three names differ between the lists. All other pixels are ignored. The colors are those of
-    PASCAL VOC's color map, which goes on for ever.
+    PASCAL VOC's color map.
 Licence:
     The annotations are free for research; the images are under Flickr's terms of use.
 """
@@ -29,9 +29,6 @@ from numpy.typing import NDArray
 from gffnet.data.dataset import DATASETS, IGNORE, Classes, Dataset, Files, LabelTable, Layout, read_list
 from gffnet.data.io import read_labels, read_mat
 from gffnet.errors import UserError
-
-ORDER = "59_labels.txt"
-"""The order of the train ids: a table of scores should name it, since the alphabetical order is used as well."""
 
 _CLASSES = Classes.parse(
     """
@@ -105,22 +102,20 @@ class Variant(NamedTuple):
 
     folder: str
     ending: str
-    order: str
-    """What the ids count."""
     table: LabelTable
 
 
-def _variant_59(folder: str, order: str, train_ids: list[int]) -> Variant:
+def _variant_59(folder: str, train_ids: list[int]) -> Variant:
     ids = {0: IGNORE, **dict(enumerate(train_ids, 1))}
     hint = "other ids mean that the map was converted once more, and its order is unknown: use trainval/*.mat"
-    return Variant(folder, ".png", order, LabelTable(ids, "0..59", hint))
+    return Variant(folder, ".png", LabelTable(ids, "0..59", hint))
 
 
 VARIANTS = (
-    Variant("trainval", ".mat", "459 names", TABLE_459),
-    Variant("trainval", ".png", "459 names", TABLE_459),
-    _variant_59("59_context_labels", ORDER, list(range(59))),
-    _variant_59("SegmentationClassContext", "alphabet", [_STORED[stored] for stored in sorted(_STORED)]),
+    Variant("trainval", ".mat", TABLE_459),
+    Variant("trainval", ".png", TABLE_459),
+    _variant_59("59_context_labels", list(range(59))),
+    _variant_59("SegmentationClassContext", [_STORED[stored] for stored in sorted(_STORED)]),
 )
 _READS = "gffnet reads trainval/*.mat of trainval.tar.gz (Pascal Context); see docs/data.md#pascal_context."
 
@@ -174,12 +169,10 @@ class PascalContext(Dataset):
     """The images of `split`: train, val, or both as `train+val`.
 
     Attributes:
-        order: of the train ids.
         variant: of the label maps that are read.
     """
 
     classes = _CLASSES
-    order = ORDER
     layout = Layout(
         name="pascal_context",
         marker="trainval/*.mat",

@@ -110,17 +110,6 @@ def resample_labels(
     return picked
 
 
-class Draw(NamedTuple):
-    """The random numbers of one view: all of them, whatever the settings, so that no setting shifts the others."""
-
-    flip: bool
-    scale: float
-    position: tuple[float, float]
-    """Of the crop between the first and the last possible row and column, in [0, 1)."""
-    shift: tuple[int, ...]
-    """Grey levels added, one a channel."""
-
-
 @dataclass(frozen=True)
 class Augmentation:
     """Random scale, crop, color shift and horizontal flip of an image with its labels.
@@ -154,29 +143,23 @@ class Augmentation:
 
         Only the part of the sample that the view shows is touched.
         """
-        draw = self.draw(rng)
+        # All random numbers are drawn, whatever the settings, so that no setting shifts the others.
+        flip = bool(rng.random() < 0.5) and self.flip
+        scale = rng.uniform(*self.scales)
+        down, across = rng.random(2)
+        levels = rng.integers(-self.jitter, self.jitter, size=len(self.mean), endpoint=True)
         rows, columns = (
-            self._span(side, crop, draw.scale, u, None if focus is None else focus[axis])
-            for axis, (side, crop, u) in enumerate(zip(sample.labels.shape, self.crop, draw.position, strict=True))
+            self._span(side, crop, scale, u, None if focus is None else focus[axis])
+            for axis, (side, crop, u) in enumerate(zip(sample.labels.shape, self.crop, (down, across), strict=True))
         )
         sources = source_of(rows), source_of(columns)
         part = tuple(source.part for source in sources)
-        flip = self.flip and draw.flip
         image = resample(sample.image.as_subclass(Tensor)[:, *part], rows, columns, sources, flip)
         labels = resample_labels(sample.labels.as_subclass(Tensor).numpy()[part], rows, columns, sources, flip)
-        _shift(image, draw.shift)
+        _shift(image, levels)
         if labels.shape != self.crop:
-            down, across = draw.position
             image, labels = self._pad(image, labels, (down, 1 - across if flip else across))
         return Sample(Image(as_tensor(image)), Mask(torch.from_numpy(labels)), sample.name)
-
-    def draw(self, rng: np.random.Generator) -> Draw:
-        """Draw the random numbers of one view."""
-        flip = rng.random() < 0.5
-        scale = rng.uniform(*self.scales)
-        down, across = rng.random(2)
-        shift = rng.integers(-self.jitter, self.jitter, size=len(self.mean), endpoint=True)
-        return Draw(flip, scale, (down, across), tuple(shift.tolist()))
 
     @staticmethod
     def _span(side: int, crop: int, scale: float, u: float, focus: int | None) -> Span:
@@ -203,9 +186,9 @@ class Augmentation:
         return padded, padded_labels
 
 
-def _shift(image: UInt8[np.ndarray, "h w c"], shift: tuple[int, ...]) -> None:
+def _shift(image: UInt8[np.ndarray, "h w c"], shift: NDArray[np.int64]) -> None:
     """Add grey levels, one number a channel, and clip to 0..255; in place, and in eight bits throughout."""
-    levels = np.tile(np.array(shift), image.shape[1])
+    levels = np.tile(shift, image.shape[1])
     rows = image.reshape(image.shape[0], -1)  # adding to a long row is faster than to three channels
     np.maximum(rows, np.maximum(0, -levels).astype(np.uint8), out=rows)
     np.minimum(rows, np.minimum(255, 255 - levels).astype(np.uint8), out=rows)
