@@ -362,7 +362,7 @@ def test_a_reader_that_leaves(json_too: list[str], unbuffered: str) -> None:
 
 def test_an_interrupted_training_says_how_to_go_on(camvid: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "mine.yaml"
-    recipe.write_text(json.dumps(tiny.recipe(iterations=100_000, validate_every=50).to_mapping()))
+    recipe.write_text(json.dumps(tiny.recipe(iterations=100_000, checkpoint_every=3, validate_every=50).to_mapping()))
     run = tmp_path / "run"
     command = [sys.executable, "-m", "gffnet", "train", str(recipe), "--root", str(camvid), "--out", str(run)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})

@@ -8,9 +8,8 @@ struck, and whether the final weights are the same bit for bit.
 """
 
 import argparse
-import os
 import random
-import subprocess
+import signal
 import sys
 import tempfile
 import time
@@ -26,6 +25,7 @@ from gffnet.training.callbacks import read_history
 from gffnet.training.run_folder import LAST
 from tests import tiny
 from tests.data.trees import camvid_tree
+from tests.training.processes import Forked
 
 TIMES = {"images_per_second", "seconds", "memory"}
 """What the history says that depends on the clock."""
@@ -56,25 +56,19 @@ def recipe(iterations: int) -> Recipe:
     )
 
 
-def start(out: Path, root: Path, of: Recipe, threads: int) -> subprocess.Popen[str]:
-    """`gffnet train --resume` as a process of its own."""
+def start(out: Path, root: Path, of: Recipe, threads: int = 1) -> Forked:
+    """`gffnet train --resume` in a process of its own."""
     file = out.with_suffix(".yaml")
     file.write_text(yaml.safe_dump(of.to_mapping()))
-    return subprocess.Popen(
-        [sys.executable, "-m", "gffnet", "train", str(file), "--root", str(root), "--out", str(out), "--resume"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # so that its loading processes die with it
-        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
-    )
+    words = ["train", file, "--root", root, "--out", out, "--resume"]
+    return Forked(words, out.with_suffix(".log"), lambda: torch.set_num_threads(threads))
 
 
-def finish(process: subprocess.Popen[str]) -> None:
+def finish(process: Forked) -> None:
     """Wait for a run to end well."""
-    said = process.communicate(timeout=600)[1]
-    if process.returncode:
-        raise RuntimeError(f"the run failed:\n{said[-3000:]}")
+    code, output = process.wait()
+    if code:
+        raise RuntimeError(f"the run failed:\n{output[-3000:]}")
 
 
 def kills(number: int, out: Path, root: Path, of: Recipe, rng: random.Random, threads: int = 1) -> Iterator[Kill]:
@@ -88,20 +82,20 @@ def kills(number: int, out: Path, root: Path, of: Recipe, rng: random.Random, th
             time.sleep(rng.random() * 0.01)
         else:
             writing = False
-            _wait(process, out, rng.uniform(0, 10), ahead)
-        if process.poll() is not None:
-            raise RuntimeError(f"the run ended before it could be killed:\n{process.communicate()[1][-3000:]}")
-        os.killpg(process.pid, 9)
-        process.communicate()
+            _wait(process, out, rng.uniform(0, 5), ahead)
+        if not process.process.is_alive():
+            raise RuntimeError(f"the run ended before it could be killed:\n{process.wait()[1][-3000:]}")
+        process.kill(signal.SIGKILL)
+        process.wait()
         yield Kill(time.perf_counter() - began, writing, _iteration(out))
     finish(start(out, root, of, threads))
 
 
-def _wait(process: subprocess.Popen[str], out: Path, seconds: float, ahead: int) -> None:
+def _wait(process: Forked, out: Path, seconds: float, ahead: int) -> None:
     """Wait so long, or until so many checkpoints are written, however fast the machine is."""
     end = time.perf_counter() + seconds
     last = _written(out)
-    while process.poll() is None and time.perf_counter() < end and ahead:
+    while process.process.is_alive() and time.perf_counter() < end and ahead:
         time.sleep(0.001)
         before, last = last, _written(out)
         ahead -= before != last
@@ -112,10 +106,10 @@ def _written(out: Path) -> int:
     return (out / LAST).stat().st_mtime_ns if (out / LAST).is_file() else 0
 
 
-def _wait_for_writing(process: subprocess.Popen[str], out: Path, skip: int) -> bool:
+def _wait_for_writing(process: Forked, out: Path, skip: int) -> bool:
     """Wait until a checkpoint is being written, for the (`skip` + 1)th time."""
     before = _being_written(out)
-    while process.poll() is None:
+    while process.process.is_alive():
         now = _being_written(out)
         if now - before:
             if skip == 0:

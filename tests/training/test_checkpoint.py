@@ -14,13 +14,13 @@ from gffnet.errors import CannotWrite, RunFailed, UserError
 from gffnet.inference.model_io import load_model
 from gffnet.inference.predictor import load
 from gffnet.metrics.confusion import ConfusionMatrix
-from gffnet.training.callbacks import DivergenceCheck, _Losses
+from gffnet.training.callbacks import DivergenceCheck
 from gffnet.training.checkpoint import AtomicCheckpointIO, LastCheckpoint
 from gffnet.training.train import train
 from tests import tiny
 
 
-@pytest.mark.parametrize(("every", "wanted"), [(3, [2, 3, 4, 6]), (1, [1, 2, 3, 4, 5, 6]), (100, [2, 4, 6])])
+@pytest.mark.parametrize(("every", "wanted"), [(3, [2, 3, 4, 6]), (100, [2, 4, 6])])
 def test_the_last_is_written_every_so_often_and_after_validations(
     every: int, wanted: list[int], tmp_path: Path, camvid: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,7 +65,7 @@ def test_a_checkpoint_never_holds_what_a_bad_loss_made(tmp_path: Path) -> None:
     """On a GPU losses are looked at later than they come: at the latest before a checkpoint is written."""
     last = LastCheckpoint(tmp_path / "last.ckpt", 1, 10)
     divergence = DivergenceCheck(2)
-    divergence._pending.append(_Losses(0, torch.tensor([float("nan"), 1.0]), ("a",)))
+    divergence._pending.append((0, torch.tensor([float("nan"), 1.0]), ("a",)))
     with pytest.raises(RunFailed, match="iteration 1 is not finite"):
         last.save(At(1), SimpleNamespace(divergence=divergence))
     assert list(tmp_path.iterdir()) == []
@@ -104,10 +104,9 @@ def test_the_best_is_that_of_the_best_validation(tmp_path: Path, camvid: Path, m
     assert not torch.equal(best["head.classifier.weight"], last["head.classifier.weight"])
 
 
-@pytest.mark.parametrize("ema", [None, 0.9])
-def test_a_checkpoint_is_a_model(ema: float | None, tmp_path: Path, camvid: Path) -> None:
+def test_a_checkpoint_is_a_model(tmp_path: Path, camvid: Path) -> None:
     """The one that the run would keep at that moment: the averaged network, where there is one."""
-    run = train(tiny.recipe(ema=ema), camvid, tmp_path / "run", progress=False)
+    run = train(tiny.recipe(ema=0.9, iterations=2), camvid, tmp_path / "run", progress=False)
     wanted, config = load_model(run)
     got, same_config = load_model(run / "checkpoints/last.ckpt")
     assert same_config == config

@@ -128,16 +128,12 @@ def test_what_timm_does_not_decay_is_not_decayed(name: str) -> None:
         (nn.LayerNorm((2, 3)), "norm.weight", False),
         (nn.Linear(2, 3), "biased.weight", True),
         (nn.Linear(2, 3), "attention.pos_embed.weight", False),
+        (nn.Bilinear(2, 2, 1), "block.weight", True),
     ],
 )
 def test_shape_owner_and_name_say_what_is_decayed(module: nn.Module, name: str, decayed: bool) -> None:
     parameter = module.get_parameter("bias" if name.endswith("bias") else "weight")
     assert is_decayed(module, name, parameter) is decayed
-
-
-def test_a_bias_of_any_shape_is_not_decayed() -> None:
-    assert not is_decayed(nn.Module(), "block.bias", nn.Parameter(torch.zeros(2, 3)))
-    assert is_decayed(nn.Module(), "block.weight", nn.Parameter(torch.zeros(2, 3)))
 
 
 def test_every_trained_parameter_is_in_one_group_and_no_other_is() -> None:
@@ -262,16 +258,6 @@ def test_a_resumed_optimizer_goes_on_exactly(name: str) -> None:
         assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_schedule_scales_every_group(name: str) -> None:
-    recipe = tiny.recipe(optimizer=name, learning_rate=0.5)
-    optimizer = make_optimizer(*parts(recipe), recipe.training)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: 0.5**i)
-    optimizer.step()
-    schedule.step()
-    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.25, 2.5])
-
-
 def test_nesterov_needs_momentum() -> None:
     with pytest.raises(
         UserError, match=r"training\.momentum is 0\.0, .* 'nesterov' needs one above 0, .*optimizer sgd"
@@ -289,20 +275,6 @@ def test_poly_at_its_ends() -> None:
     assert poly(0, 100, 0.9) == 1
     assert poly(50, 100, 0.9) == pytest.approx(0.535887)
     assert poly(100, 100, 0.9) == poly(101, 100, 0.9) == 0
-
-
-@pytest.mark.parametrize(("power", "wanted"), [(0.0, 1.0), (1.0, 0.25), (2.0, 0.0625), (0.5, 0.5)])
-def test_poly_at_three_quarters(power: float, wanted: float) -> None:
-    assert poly(75, 100, power) == pytest.approx(wanted)
-
-
-def test_poly_never_rises() -> None:
-    factors = [poly(i, 37, 0.9) for i in range(40)]
-    assert factors == sorted(factors, reverse=True)
-
-
-def test_without_warm_up_the_factor_is_that_of_poly() -> None:
-    assert [learning_rate_factor(i, 37, 0.9) for i in range(40)] == [poly(i, 37, 0.9) for i in range(40)]
 
 
 def test_warm_up_by_hand() -> None:
@@ -333,7 +305,7 @@ def train_a_step(net: nn.Module) -> None:
         p.add_(0.1 * torch.randn_like(p))
 
 
-def trained(net: nn.Module, average: "ExponentialMovingAverage[nn.Module]", steps: int) -> list[list[Tensor]]:
+def trained(net: nn.Module, average: ExponentialMovingAverage, steps: int) -> list[list[Tensor]]:
     """The weights after each of some steps, which the average takes in."""
     seen = []
     for _ in range(steps):
@@ -355,32 +327,6 @@ def test_it_is_its_equation(decay: float, steps: int, seed: int) -> None:
         torch.testing.assert_close(a.double(), b, rtol=1e-5, atol=1e-6)
 
 
-def test_initial_weights_are_soon_forgotten() -> None:
-    net = nn.Linear(1, 1, bias=False)
-    nn.init.ones_(net.weight)
-    average = ExponentialMovingAverage(net, 0.9998)
-    nn.init.zeros_(net.weight)
-    share = 1.0
-    for n in range(1, 11):
-        average.update(net)
-        share *= (1 + n) / (10 + n)
-    assert average.network.weight.item() == pytest.approx(share, rel=1e-4)
-    assert share < 1e-4
-
-
-@pytest.mark.parametrize(("decay", "reached"), [(0.5, 8), (0.999, 8990)])
-def test_its_decay_is_reached_when_it_is_said_to_be(decay: float, reached: int) -> None:
-    for updates, wanted in [(reached - 1, (1 + reached) / (10 + reached)), (10 * reached, decay)]:
-        net = nn.Linear(1, 1, bias=False)
-        nn.init.zeros_(net.weight)
-        average = ExponentialMovingAverage(net, decay)
-        average.updates = updates
-        nn.init.ones_(net.weight)
-        average.update(net)
-        assert average.network.weight.item() == pytest.approx(1 - wanted, rel=1e-4)
-    assert (1 + reached) / (10 + reached) == pytest.approx(decay, abs=1e-12)
-
-
 def test_buffers_are_those_of_the_last_step() -> None:
     net = network()
     average = ExponentialMovingAverage(net, 0.9)
@@ -395,12 +341,12 @@ def test_buffers_are_those_of_the_last_step() -> None:
 
 def test_a_resumed_average_goes_on_exactly() -> None:
     net = network()
-    average: ExponentialMovingAverage[nn.Module] = ExponentialMovingAverage(net, 0.999)
+    average: ExponentialMovingAverage = ExponentialMovingAverage(net, 0.999)
     trained(net, average, 4)
     file = io.BytesIO()
     torch.save(average.state_dict(), file)
     file.seek(0)
-    resumed: ExponentialMovingAverage[nn.Module] = ExponentialMovingAverage(network(1), 0.999)
+    resumed: ExponentialMovingAverage = ExponentialMovingAverage(network(1), 0.999)
     resumed.load_state_dict(torch.load(file, weights_only=True))
     for _ in range(3):
         train_a_step(net)

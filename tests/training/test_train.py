@@ -2,10 +2,11 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -20,8 +21,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.utils.data import get_worker_info
 
 from gffnet.data.cache import build_cache
+from gffnet.data.camvid import CamVid
 from gffnet.data.datasets import open_dataset, open_files
 from gffnet.errors import UserError
 from gffnet.evaluation.evaluate import evaluate
@@ -47,6 +50,7 @@ from gffnet.training.train import (
 )
 from tests import tiny
 from tests.data.trees import camvid_tree, folder_tree, ids, save
+from tests.training.processes import Forked
 from tests.training.test_resume import interrupt
 
 
@@ -154,34 +158,25 @@ def test_a_run_that_initializes_another_replaces_pretrained_weights(
     assert all(torch.allclose(old[key], new[key], atol=1e-12) for key in loaded)
 
 
-DIE = """
-import os, signal, sys
-from torch.utils.data import get_worker_info
-from gffnet.cli.main import main
-from gffnet.data.camvid import CamVid
-
-read_sample, read = CamVid.read, []
-
-def die(self, index):
-    read.append(index)
-    if get_worker_info() and len(read) == 5:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return read_sample(self, index)
-
-CamVid.read = die
-sys.exit(main(sys.argv[1:]))
-"""
-
-
 def test_a_dead_worker_is_reported_and_the_run_resumes_with_fewer(tmp_path: Path, camvid: Path, whole: Path) -> None:
     """In a process of its own: torch raises that a worker died wherever the training process happens to be."""
-    recipe = tmp_path / "tiny.yaml"
+    recipe, out = tmp_path / "tiny.yaml", tmp_path / "dead"
     recipe.write_text(yaml.safe_dump(tiny.recipe(workers=1).to_mapping()))
-    out = tmp_path / "dead"
-    command = [sys.executable, "-c", DIE, "train", str(recipe), "--root", str(camvid), "--out", str(out)]
-    dead = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert dead.returncode == 1
-    assert dead.stderr.strip().splitlines()[-1] == (
+
+    def prepare() -> None:
+        real, read = CamVid.read, []
+
+        def die(self: CamVid, index: int) -> Any:
+            read.append(index)
+            if get_worker_info() and len(read) == 5:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(self, index)
+
+        pytest.MonkeyPatch().setattr(CamVid, "read", die)
+
+    code, output = Forked(["train", recipe, "--root", camvid, "--out", out], tmp_path / "log", prepare).wait()
+    assert code == 1, output
+    assert output.strip().splitlines()[-1] == (
         "error: a process that loads data died: it was killed, or ran out of memory. Resume with the same command, "
         "--resume, and fewer of them: --set training.workers=0."
     )
@@ -368,79 +363,63 @@ def test_the_verdict_of_overfitting() -> None:
 # The processes of a run
 
 
-CPU = torch.device("cpu")
-LAUNCHERS = [
-    "LOCAL_RANK",
-    "RANK",
-    "WORLD_SIZE",
-    "LOCAL_WORLD_SIZE",
-    "TORCHELASTIC_RUN_ID",
-    "SLURM_NTASKS",
-    "SLURM_NNODES",
-    "SLURM_PROCID",
-    "SLURM_JOB_NAME",
-]
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+TORCHRUN_JOB = {
+    **{"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "6", "LOCAL_WORLD_SIZE": "3"},
+    **{"RANK": "4", "LOCAL_RANK": "1"},
+}
+SLURM_JOB = {"SLURM_NTASKS": "8", "SLURM_NNODES": "2", "SLURM_PROCID": "5", "SLURM_JOB_NAME": "gff"}
 
 
 @pytest.fixture
-def _no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in LAUNCHERS:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+def launched(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str], int], None]:
+    """A function that sets the environment of a process and the number of GPUs."""
+
+    def launch(environment: dict[str, str], gpus: int) -> None:
+        for name in {*TORCHRUN_JOB, *SLURM_JOB}:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+
+    return launch
 
 
-def environment(patch: pytest.MonkeyPatch, **values: str) -> None:
-    for name, value in values.items():
-        patch.setenv(name, value)
+@pytest.mark.parametrize(
+    ("environment", "gpus", "devices", "wanted"),
+    [
+        ({}, 0, None, Launch(CPU, 1, 1, 0, "gffnet")),
+        ({}, 0, 2, Launch(CPU, 2, 1, 0, "gffnet")),
+        ({"LOCAL_RANK": "1"}, 0, 2, Launch(CPU, 2, 1, 1, "gffnet")),  # started by the first process
+        ({}, 4, None, Launch(CUDA, 4, 1, 0, "gffnet")),
+        ({}, 4, 2, Launch(CUDA, 2, 1, 0, "gffnet")),
+        (TORCHRUN_JOB, 0, None, Launch(CPU, 3, 2, 4, "torchrun")),
+        (TORCHRUN_JOB, 0, 3, Launch(CPU, 3, 2, 4, "torchrun")),
+        (SLURM_JOB, 0, None, Launch(CPU, 4, 2, 5, "SLURM")),
+        ({**SLURM_JOB, "SLURM_JOB_NAME": "interactive"}, 0, None, Launch(CPU)),  # a shell in a job
+    ],
+)
+def test_the_processes_follow_from_the_environment(
+    environment: dict[str, str], gpus: int, devices: int | None, wanted: Launch, launched: Any
+) -> None:
+    launched(environment, gpus)
+    assert find_launch(devices) == wanted
+    assert wanted.world_size == wanted.devices * wanted.nodes
 
 
-def gpus(patch: pytest.MonkeyPatch, number: int) -> None:
-    patch.setattr(torch.cuda, "is_available", lambda: True)
-    patch.setattr(torch.cuda, "device_count", lambda: number)
-
-
-@pytest.mark.usefixtures("_no_launcher")
-def test_on_a_cpu_there_is_one_process_unless_more_are_asked_for() -> None:
-    assert find_launch() == Launch(CPU, 1, 1, 0, "gffnet")
-    assert find_launch(2) == Launch(CPU, 2, 1, 0, "gffnet")
-
-
-@pytest.mark.usefixtures("_no_launcher")
-def test_a_process_started_by_the_first_knows_its_rank(monkeypatch: pytest.MonkeyPatch) -> None:
-    environment(monkeypatch, LOCAL_RANK="1")
-    assert find_launch(2).rank == 1
-
-
-@pytest.mark.usefixtures("_no_launcher")
-def test_all_gpus_are_taken_unless_fewer_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    gpus(monkeypatch, 4)
-    assert find_launch() == Launch(torch.device("cuda"), 4, 1, 0, "gffnet")
-    assert find_launch(2).devices == 2
-    with pytest.raises(UserError, match=r"--devices 8: this machine has 4 GPUs\. Take at most that many\."):
-        find_launch(8)
-
-
-@pytest.mark.usefixtures("_no_launcher")
-def test_torchrun_on_two_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    environment(monkeypatch, TORCHELASTIC_RUN_ID="x", WORLD_SIZE="6", LOCAL_WORLD_SIZE="3", RANK="4", LOCAL_RANK="1")
-    launch = find_launch()
-    assert launch == Launch(CPU, 3, 2, 4, "torchrun")
-    assert launch.world_size == 6
-    assert find_launch(3) == launch
-    with pytest.raises(UserError, match=r"--devices 2: torchrun started 3 on this node\. Leave --devices out\."):
-        find_launch(2)
-
-
-@pytest.mark.usefixtures("_no_launcher")
-def test_slurm_on_two_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    environment(monkeypatch, SLURM_NTASKS="8", SLURM_NNODES="2", SLURM_PROCID="5", SLURM_JOB_NAME="gff")
-    assert find_launch() == Launch(CPU, 4, 2, 5, "SLURM")
-
-
-@pytest.mark.usefixtures("_no_launcher")
-def test_a_shell_in_a_slurm_job_is_no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
-    environment(monkeypatch, SLURM_NTASKS="8", SLURM_NNODES="2", SLURM_PROCID="0", SLURM_JOB_NAME="interactive")
-    assert find_launch().world_size == 1
+@pytest.mark.parametrize(
+    ("environment", "devices", "message"),
+    [
+        ({}, 8, r"--devices 8: this machine has 4 GPUs\. Take at most that many\."),
+        ({}, 0, r"--devices 0: it must be 1 or more"),
+        (TORCHRUN_JOB, 2, r"--devices 2: torchrun started 3 on this node\. Leave --devices out\."),
+    ],
+)
+def test_impossible_numbers_of_devices(environment: dict[str, str], devices: int, message: str, launched: Any) -> None:
+    launched(environment, 4)
+    with pytest.raises(UserError, match=message):
+        find_launch(devices)
 
 
 @given(batch=st.integers(1, 64), devices=st.integers(1, 8), nodes=st.integers(1, 4))
@@ -513,117 +492,111 @@ def same_run(one: Path, two: Path) -> None:
         assert torch.allclose(value, after[name], rtol=1e-3, atol=1e-5), name
 
 
-@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("size", [1, 3])
 def test_micro_batches_are_one_batch(size: int, tmp_path: Path, start: str, one_process: OneProcess) -> None:
-    """In one process: 1, 2, or 3 images (and a rest of 1) at a time."""
+    """In one process: 1 image, or 3 and the remaining 1."""
     root, run = one_process(5)
     same_run(run, train(frozen_recipe(init_from=start, device_batch=size), root, tmp_path, progress=False))
 
 
 COUNT = """
-import json, sys
-from pathlib import Path
+import sys
 from gffnet.cli.main import main
-from gffnet.training.task import SegmentationTask
-
-end = SegmentationTask.on_validation_epoch_end
-
-def counted(self):
-    end(self)
-    file = Path(__file__).with_name(f"counted_{self.global_rank}.json")
-    file.write_text(json.dumps(self._confusion.counts.tolist()))
-
-SegmentationTask.on_validation_epoch_end = counted
+from tests.training.test_train import count
+count()
 sys.exit(main(sys.argv[1:]))
 """
-"""The command line, but every process writes down what a validation has counted."""
 
 
-class Launched:
-    """A run of two processes, to be compared with that of one on a data set with a number of validation images."""
+def count() -> None:
+    """Let every process write down what a validation has counted."""
+    end = SegmentationTask.on_validation_epoch_end
 
-    def __init__(self, folder: Path, start: str, images: int, one_process: OneProcess, **training: Any) -> None:
-        self.folder = folder
-        self.images = images
-        self.root, self.one = one_process(images)
-        self.two = folder / "two"
-        self.script = folder / "count.py"
-        self.script.write_text(COUNT)
-        file = folder / "two.yaml"
-        file.write_text(yaml.safe_dump(frozen_recipe(init_from=start, **training).to_mapping()))
-        self.arguments = ["train", str(file), "--root", str(self.root), "--out", str(self.two)]
+    def counted(self: SegmentationTask) -> None:
+        end(self)
+        assert self._confusion is not None
+        file = Path(self.trainer.default_root_dir).with_name(f"counted_{self.global_rank}.json")
+        file.write_text(json.dumps(self._confusion.counts.tolist()))
 
-    def run(self, commands: Sequence[tuple[Sequence[str], dict[str, str]]]) -> None:
-        """Start all commands at once, wait for them, and compare what they did with the run of one process."""
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        processes = [
-            subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**environment, **more}
-            )
-            for command, more in commands
-        ]
-        said = [process.communicate(timeout=300)[0] for process in processes]
-        assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(said)[-5000:]
-        same_run(self.one, self.two)
-        self.check_counts()
-
-    def check_counts(self) -> None:
-        """Every labelled pixel of every validation image was counted once, and both processes know it."""
-        labels = torch.cat([torch.from_numpy(ids(i, 12)).flatten() for i in range(self.images)])
-        wanted = torch.bincount(labels, minlength=12)[:11]
-        for rank in (0, 1):
-            counted = torch.tensor(json.loads((self.folder / f"counted_{rank}.json").read_text()))
-            assert torch.equal(counted.sum(1), wanted)
+    pytest.MonkeyPatch().setattr(SegmentationTask, "on_validation_epoch_end", counted)
 
 
-def free_port() -> str:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return str(found.getsockname()[1])
+def words(folder: Path, root: Path, start: str, **training: Any) -> list[str]:
+    """The command that trains in `folder`/two."""
+    file = folder / "two.yaml"
+    file.write_text(yaml.safe_dump(frozen_recipe(init_from=start, **training).to_mapping()))
+    return ["train", str(file), "--root", str(root), "--out", str(folder / "two")]
+
+
+def check(folder: Path, one: Path, images: int) -> None:
+    """The run of two processes is that of one.
+
+    Every labelled pixel of every validation image was counted once, and both processes know it.
+    """
+    same_run(one, folder / "two")
+    labels = torch.cat([torch.from_numpy(ids(i, 12)).flatten() for i in range(images)])
+    wanted = torch.bincount(labels, minlength=12)[:11]
+    for rank in (0, 1):
+        counted = torch.tensor(json.loads((folder / f"counted_{rank}.json").read_text()))
+        assert torch.equal(counted.sum(1), wanted)
 
 
 def test_two_processes_learn_what_one_does(tmp_path: Path, start: str, one_process: OneProcess) -> None:
     """Started by the first of them; five images to validate on, which two do not divide."""
-    run = Launched(tmp_path, start, 5, one_process)
-    run.run([([sys.executable, str(run.script), *run.arguments, "--devices", "2"], {})])
-    record = json.loads((run.two / "run.json").read_text())
+    root, one = one_process(5)
+    script = tmp_path / "count.py"
+    script.write_text(COUNT)
+    command = [sys.executable, str(script), *words(tmp_path, root, start), "--devices", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-5000:]
+    check(tmp_path, one, 5)
+    record = json.loads((tmp_path / "two/run.json").read_text())
     assert (record["sessions"][0]["processes"], record["sessions"][0]["outcome"]) == (2, "finished")
 
 
-def test_two_nodes_learn_what_one_process_does(tmp_path: Path, start: str, one_process: OneProcess) -> None:
-    """Two nodes of one process each, as torchrun starts them; gradients are accumulated over parts, too.
+SLURM = {
+    "SLURM_NTASKS": "2",
+    "SLURM_NTASKS_PER_NODE": "2",
+    "SLURM_NNODES": "1",
+    "SLURM_NODEID": "0",
+    "SLURM_JOB_ID": "17",
+    "SLURM_JOB_NAME": "gff",
+    "SLURM_NODELIST": "localhost",
+}
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1", "LOCAL_RANK": "0"}
 
-    One image to validate on: the second process has none.
-    """
-    run = Launched(tmp_path, start, 1, one_process, device_batch=1)
-    port = free_port()
-    nodes = [
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"),
-            *("--node-rank", str(rank), "--master-addr", "127.0.0.1", "--master-port", port),
-            *(str(run.script), *run.arguments),
-        ]
-        for rank in (0, 1)
+
+@pytest.mark.parametrize(
+    ("launcher", "ranks", "images", "training"),
+    [
+        (SLURM, ("SLURM_PROCID", "SLURM_LOCALID"), 5, {}),
+        (TORCHRUN, ("RANK", "GROUP_RANK"), 1, {"device_batch": 1}),
+    ],
+    ids=["SLURM", "torchrun on two nodes"],
+)
+def test_two_launched_processes_learn_what_one_does(
+    launcher: dict[str, str],
+    ranks: tuple[str, str],
+    images: int,
+    training: dict[str, Any],
+    tmp_path: Path,
+    start: str,
+    one_process: OneProcess,
+) -> None:
+    """In the environment that the launcher makes. The second process may have no image to validate on."""
+    root, one = one_process(images)
+    command = words(tmp_path, root, start, **training)
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = str(found.getsockname()[1])
+    place = {**launcher, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    processes = [
+        Forked(command, tmp_path / f"log {i}", count, {**place, **dict.fromkeys(ranks, str(i))}) for i in range(2)
     ]
-    run.run([(node, {}) for node in nodes])
-
-
-def test_slurm_starts_two_processes(tmp_path: Path, start: str, one_process: OneProcess) -> None:
-    """What `srun` leaves in the environment of its tasks, for two of them on one node."""
-    run = Launched(tmp_path, start, 5, one_process)
-    job = {
-        "SLURM_NTASKS": "2",
-        "SLURM_NTASKS_PER_NODE": "2",
-        "SLURM_NNODES": "1",
-        "SLURM_NODEID": "0",
-        "SLURM_JOB_ID": "17",
-        "SLURM_JOB_NAME": "gff",
-        "SLURM_NODELIST": "localhost",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": free_port(),
-    }
-    command = [sys.executable, str(run.script), *run.arguments]
-    run.run([(command, {**job, "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)}) for rank in (0, 1)])
+    ends = [process.wait() for process in processes]
+    assert [code for code, _ in ends] == [0, 0], ends
+    check(tmp_path, one, images)
 
 
 def norms(launch: Launch, **training: Any) -> set[type]:

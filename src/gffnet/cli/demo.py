@@ -5,13 +5,11 @@ one page about all of it. An interrupted demo resumes where it stopped; a finish
 """
 
 import dataclasses
-import shutil
 import time
 from argparse import Namespace
 from pathlib import Path
 
 from gffnet.cli.arguments import Parser
-from gffnet.errors import UserError
 
 SUMMARY = "draw street scenes, train a small GFFNet on them, score it and write DIR/report.html; offline, in minutes"
 RECIPE = "streets/demo"
@@ -40,52 +38,29 @@ def demo(out: Path) -> Path:
     Raises:
         UserError: `out` cannot be written to, or holds a run of another recipe.
     """
-    from gffnet.console import screen
+    from gffnet.console import progress, screen
+    from gffnet.files import atomic_folder
     from gffnet.inference.model_io import CONFIG
     from gffnet.reports.report import open_images, report_of, write_report
+    from gffnet.streets import write_streets
     from gffnet.training.train import train
 
-    start, report_file, run = time.perf_counter(), out / "report.html", out / "run"
-    begun, done = run.exists(), (run / "model" / CONFIG).is_file() and report_file.is_file()
-    scenes = _scenes(out / "streets")
+    start, report_file, run, scenes = time.perf_counter(), out / "report.html", out / "run", out / "streets"
+    resumed, done = run.exists(), (run / "model" / CONFIG).is_file() and report_file.is_file()
+    if not scenes.is_dir():
+        with atomic_folder(scenes) as folder, progress("drawing street scenes") as step:
+            write_streets(folder, TRAIN_SCENES, VAL_SCENES, SIZE, progress=step)
     train(RECIPE, scenes, run, resume=True)
     if done:
         return report_file
     report = report_of(run, open_images("streets", scenes, "val"), shown=EXAMPLES)
     assert report.result is not None
     screen.print(f"mIoU {report.result.scores.miou:.1%} on {VAL_SCENES} unseen scenes")
-    page = dataclasses.replace(
-        report,
-        title="GFFNet on procedural street scenes",
-        summary=_summary(time.perf_counter() - start, begun),
-    )
-    write_report(report_file, page)
-    return report_file
-
-
-def _scenes(folder: Path) -> Path:
-    """The folder of the scenes, drawn into it (atomically) unless it exists."""
-    from gffnet.console import progress
-    from gffnet.streets import write_streets
-
-    if folder.is_dir():
-        return folder
-    part = folder.with_name(f"{folder.name}.part")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(part, ignore_errors=True)
-        with progress("drawing street scenes") as step:
-            write_streets(part, TRAIN_SCENES, VAL_SCENES, SIZE, progress=step)
-        return part.rename(folder)
-    except OSError as error:
-        raise UserError(f"--out: cannot write {folder}: {error.strerror or error}. Name a folder with room.") from None
-
-
-def _summary(seconds: float, begun: bool) -> list[tuple[str, str]]:
-    """The first lines of the report."""
-    whole = "since it was resumed" if begun else "in all"
-    return [
+    minutes = (time.perf_counter() - start) / 60
+    summary = [
         ("Scenes", f"{TRAIN_SCENES} to train on, {VAL_SCENES} to score on, {SIZE[1]} x {SIZE[0]} pixels"),
         ("Training", "from scratch: no weights were loaded"),
-        ("Time", f"{seconds / 60:.1f} minutes {whole}, scenes and this page included"),
+        ("Time", f"{minutes:.1f} minutes {'since it was resumed' if resumed else 'in all'}, with scenes and this page"),
     ]
+    write_report(report_file, dataclasses.replace(report, title="GFFNet on procedural street scenes", summary=summary))
+    return report_file

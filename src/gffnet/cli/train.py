@@ -1,8 +1,10 @@
 """`gffnet train`: train a recipe, or measure in a dry run what that takes."""
 
 import logging
+import math
 import shlex
 from argparse import Namespace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,6 +62,7 @@ def run(arguments: Namespace) -> None:
     if arguments.json and not arguments.plan:
         raise UserError("--json goes with --plan only: add --plan, or leave --json out.")
 
+    from gffnet.recipe import load_recipe
     from gffnet.training.train import read_recipe, train
 
     if arguments.plan:
@@ -73,10 +76,10 @@ def run(arguments: Namespace) -> None:
             print_dry_run(arguments.recipe, measured)
         return
 
-    file, images = Path(arguments.recipe), arguments.overfit
-    out = arguments.out or Path("runs") / (file.stem if file.suffix in {".yaml", ".yml"} else arguments.recipe)
-    if images is not None and arguments.out is None:
-        out = out.with_name(f"{out.name}_overfit_{images}")
+    name, images, out = Path(arguments.recipe), arguments.overfit, arguments.out
+    if out is None:
+        out = Path("runs") / (name.stem if name.suffix in {".yaml", ".yml"} else name)
+        out = out if images is None else out.with_name(f"{out.name}_overfit_{images}")
     train(
         arguments.recipe,
         arguments.root,
@@ -89,19 +92,10 @@ def run(arguments: Namespace) -> None:
         wandb=arguments.wandb,
     )
     if images is None:
-        for line in next_commands(out, arguments.root):
-            log.info(line)
-
-
-def next_commands(run: Path, root: Path | None) -> list[str]:
-    """What to do with a trained run, as lines to copy."""
-    from gffnet.recipe import load_recipe
-
-    dataset = load_recipe(run / "recipe.yaml").data.name
-    model = ["--model", str(run)]
-    scored = ["gffnet", "evaluate", *model, "--dataset", dataset, "--root", str(root)]
-    used = ["gffnet", "predict", "IMAGE", *model, "--out", "predicted"]
-    return [f"score it: {shlex.join(scored)}", f"use it:   {shlex.join(used)}"]
+        model, dataset = ["--model", str(out)], load_recipe(out / "recipe.yaml").data.name
+        evaluate = ["gffnet", "evaluate", *model, "--dataset", dataset, "--root", str(arguments.root)]
+        log.info("score it: %s", shlex.join(evaluate))
+        log.info("use it:   %s", shlex.join(["gffnet", "predict", "IMAGE", *model, "--out", "predicted"]))
 
 
 def print_dry_run(name: str, measured: "DryRun") -> None:
@@ -111,24 +105,21 @@ def print_dry_run(name: str, measured: "DryRun") -> None:
 
     from gffnet.console import Results, memory_size
 
-    memory, disk = measured.memory, measured.disk
-    height, width = measured.crop
-    several = f" each, on {measured.devices} devices" if measured.devices > 1 else ""
-    fit = f"{'' if memory.tried_all else 'at least '}{_images(memory.largest_device_batch)}"
-    used = [f"{memory_size(memory.peak)} with {_images(memory.images)} at a time"] if memory.peak else []
-    free = [f"{memory_size(memory.free)} free before"] if memory.free else []
-    parts = {part: f"{count / 1e6:.2g}" for part, count in measured.parameters.items()}
-    auxiliary = parts.pop("auxiliary")
-    total = sum(count for part, count in measured.parameters.items() if part != "auxiliary")
+    memory, disk, devices = measured.memory, measured.disk, measured.devices
+    used = f"{memory_size(memory.peak)} with {_images(memory.images)} at a time" if memory.peak else ""
+    free = f"{memory_size(memory.free)} free before" if memory.free else ""
+    most = f"{'' if memory.tried_all else 'at least '}{_images(memory.largest_device_batch)}"
+    counts = {part: f"{part} {count / 1e6:.2g}" for part, count in measured.parameters.items()}
+    total, auxiliary = measured.parameters["network"] / 1e6, counts.pop("auxiliary")
+    del counts["network"]
     rows = {
-        "run": f"{measured.iterations:,} iterations of {_images(measured.batch)} of {height}x{width}, "
-        f"{measured.precision}",
-        "time": f"{_number(measured.seconds_per_iteration)} s an iteration, {_number(measured.images_per_second)} "
-        f"images/s{several}\n"
-        f"median of {len(measured.times)} iterations with {measured.data} images; validation comes on top",
-        "memory": f"{', '.join(used + free)}\n{fit} at a time fit here: training.device_batch",
-        "parameters": f"{total / 1e6:.2f} M: {', '.join(f'{part} {count}' for part, count in parts.items())}; "
-        f"in training also the auxiliary head {auxiliary}",
+        "run": f"{measured.iterations:,} iterations of {_images(measured.batch)} of "
+        f"{'x'.join(map(str, measured.crop))}, {measured.precision}",
+        "time": f"{measured.seconds_per_iteration:.3f} s an iteration, {measured.images_per_second:.2f} images/s"
+        f"{f' each, on {devices} devices' if devices > 1 else ''}\nmedian of {measured.measured['iterations']} "
+        f"iterations with {measured.measured['data']} images; validation comes on top",
+        "memory": f"{', '.join(filter(None, (used, free)))}\n{most} at a time fit here: training.device_batch",
+        "parameters": f"{total:.2f} M: {', '.join(counts.values())}; in training also {auxiliary}",
         "disk": f"{memory_size(disk.most)} at most: {disk.checkpoints} checkpoint{'s' * (disk.checkpoints > 1)} of "
         f"{memory_size(disk.checkpoint)}, 2 models of {memory_size(disk.model)}",
     }
@@ -136,23 +127,10 @@ def print_dry_run(name: str, measured: "DryRun") -> None:
     for key, text in rows.items():
         table.add_row(Text(key, style="bold"), Text(text))
     out = Results(width=120)
-    where = f"{measured.devices} x {measured.here}" if measured.devices > 1 else measured.here
-    out.print(Text(f"{name}: {_duration(measured.seconds)} on {where}", style="bold"))
+    time = timedelta(seconds=math.ceil(measured.time[0]["seconds"]))
+    out.print(Text(f"{name}: {time} on {f'{devices} x ' if devices > 1 else ''}{measured.here}", style="bold"))
     out.print(table)
 
 
 def _images(count: int) -> str:
     return f"{count} image{'s' * (count > 1)}"
-
-
-def _duration(seconds: float) -> str:
-    """A time in the largest unit of which it is more than one: `1.2 days`."""
-    for unit, length in (("years", 365 * 86400.0), ("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
-        if seconds >= 1.5 * length:
-            return f"{_number(seconds / length)} {unit}"
-    return f"{_number(seconds)} seconds"
-
-
-def _number(value: float) -> str:
-    """Two digits, or all before the point."""
-    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"

@@ -13,7 +13,6 @@ show what an uninterrupted run would have.
 import json
 import logging
 import math
-import os
 import secrets
 import signal
 import threading
@@ -23,12 +22,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from lightning import Callback, Trainer
 from rich.console import RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 from torch import Tensor
 
@@ -36,6 +35,7 @@ from gffnet.console import screen
 from gffnet.errors import CannotWrite, RunFailed, Stopped, UserError
 from gffnet.files import NO_ROOM, atomic_write
 from gffnet.inference.tiling import most_resident
+from gffnet.parallel import all_gather
 from gffnet.training.checkpoint import LastCheckpoint
 
 HISTORY = "history.jsonl"
@@ -60,9 +60,22 @@ log = logging.getLogger("gffnet")
 # Loggers
 
 
-@runtime_checkable
-class Logger(Protocol):
-    """A record of a run beside its history; only rank 0 has any. Nothing is written before `start`."""
+def series(event: Mapping[str, Any], classes: Sequence[str]) -> dict[str, float]:
+    """The known values of an event by the names of their series."""
+    named = {name: event.get(key) for key, name in SERIES.items()}
+    named |= {f"iou/{name}": value for name, value in zip(classes, event.get("iou", ()), strict=False)}
+    return {name: value for name, value in named.items() if value is not None}
+
+
+class Logger:
+    """A record of a run beside its history, on rank 0. Nothing is written before `start`."""
+
+    def __init__(self, folder: Path, classes: Sequence[str]) -> None:
+        """Initialise with the run folder and the names of the classes."""
+        self.folder = folder
+        self.classes = classes
+        self.target: Any = None
+        """What events are written to, after `start`."""
 
     def start(self, iteration: int) -> None:
         """Begin, or resume from an iteration: remove or hide the events of later ones."""
@@ -74,48 +87,33 @@ class Logger(Protocol):
         """Finish; `failed`: the run was interrupted or failed. May be called without `start`."""
 
 
-def series(event: Mapping[str, Any], classes: Sequence[str]) -> dict[str, float]:
-    """The known values of an event by the names of their series."""
-    named = {name: event.get(key) for key, name in SERIES.items()}
-    named |= {f"iou/{name}": value for name, value in zip(classes, event.get("iou", ()), strict=False)}
-    return {name: value for name, value in named.items() if value is not None}
-
-
-class TensorBoard:
+class TensorBoard(Logger):
     """Event files in RUN/tensorboard, for `tensorboard --logdir RUN`."""
-
-    def __init__(self, folder: Path, classes: Sequence[str]) -> None:
-        """Initialise with the run folder and the names of the classes."""
-        self.folder = folder / "tensorboard"
-        self.classes = tuple(classes)
-        self._writer: Any = None
 
     def start(self, iteration: int) -> None:
         """Begin a new file, which hides the later events of the previous ones."""
         from torch.utils.tensorboard import SummaryWriter  # slow to import
 
-        self._writer = SummaryWriter(str(self.folder), purge_step=iteration + 1)
+        self.target = SummaryWriter(str(self.folder / "tensorboard"), purge_step=iteration + 1)
 
     def write(self, event: dict[str, Any]) -> None:
-        """Write a point of every series. Raises `OSError` if the disk is full."""
         for name, value in series(event, self.classes).items():
-            self._writer.add_scalar(name, value, event["iteration"])
-        self._writer.flush()
+            self.target.add_scalar(name, value, event["iteration"])
+        self.target.flush()
 
     def close(self, failed: bool = False) -> None:
-        """Close the file."""
-        if self._writer is not None:
-            self._writer.close()
+        if self.target is not None:
+            self.target.close()
 
 
-class WeightsAndBiases:
+class WeightsAndBiases(Logger):
     """A run at Weights & Biases; with WANDB_MODE=offline in RUN/wandb, for `wandb sync`.
 
     Its id is stored in RUN/wandb_id, with which a resumed run continues the same run there.
     """
 
     def __init__(
-        self, folder: Path, classes: Sequence[str], project: str, config: Mapping[str, Any], name: str | None = None
+        self, folder: Path, classes: Sequence[str], project: str, config: dict[str, Any], name: str | None = None
     ) -> None:
         """Initialise.
 
@@ -129,17 +127,13 @@ class WeightsAndBiases:
         Raises:
             UserError: wandb is not installed.
         """
+        super().__init__(folder, classes)
         found = find_spec("wandb")
         if found is None or found.origin is None:  # a folder of that name, such as wandb itself writes, is no package
             raise UserError(
                 "logging to Weights & Biases needs the package wandb, which is missing: `pip install 'gffnet[wandb]'`."
             )
-        self.folder = folder
-        self.classes = tuple(classes)
-        self.project = project
-        self.config = dict(config)
-        self.name = name
-        self._run: Any = None
+        self.options: dict[str, Any] = {"project": project, "config": config, "name": name}
 
     def start(self, iteration: int) -> None:
         """Begin a run, or continue that of the run folder.
@@ -152,41 +146,26 @@ class WeightsAndBiases:
         # The login asks for a key on a terminal; elsewhere it must not wait for one forever.
         wandb.setup(wandb.Settings(silent=True, login_timeout=60))
         self.folder.mkdir(parents=True, exist_ok=True)
-        settings: dict[str, Any] = {"silent": True, "console": "off"}  # the progress bar would fill the log of the run
-        if "finish_timeout" in wandb.Settings.model_fields:
-            settings["finish_timeout"] = 300
-        self._run = wandb.init(
-            project=self.project,
-            name=self.name,
-            config=self.config,
-            dir=str(self.folder),
-            id=self._id(iteration),
-            resume="allow",
-            settings=wandb.Settings(**settings),
-        )
-        self._run.define_metric("*", step_metric="iteration")
-        log.info("Weights & Biases: %s", self._run.url or f"offline, in {self.folder / 'wandb'}")
+        path = self.folder / "wandb_id"
+        if not (iteration and path.is_file()):
+            atomic_write(path, secrets.token_hex(4).encode())
+        more: Any = {"finish_timeout": 300} if "finish_timeout" in wandb.Settings.model_fields else {}
+        settings = wandb.Settings(silent=True, console="off", **more)  # the progress bar would fill the run's log
+        run_id = path.read_text(encoding="utf-8").strip()
+        self.target = wandb.init(dir=str(self.folder), id=run_id, resume="allow", settings=settings, **self.options)
+        self.target.define_metric("*", step_metric="iteration")
+        log.info("Weights & Biases: %s", self.target.url or f"offline, in {self.folder / 'wandb'}")
 
     def write(self, event: dict[str, Any]) -> None:
         """Send the values of an event, unless an interrupted session has sent them."""
         # Steps must grow, and an iteration may have both losses and scores: two steps per iteration.
         step = 2 * event["iteration"] + ("miou" in event)
-        if step >= self._run.step:
-            self._run.log({"iteration": event["iteration"], **series(event, self.classes)}, step=step)
+        if step >= self.target.step:
+            self.target.log({"iteration": event["iteration"], **series(event, self.classes)}, step=step)
 
     def close(self, failed: bool = False) -> None:
-        """Send the rest, for at most five minutes, and report how the run ended."""
-        if self._run is not None:
-            self._run.finish(exit_code=int(failed))
-
-    def _id(self, iteration: int) -> str:
-        """The id of the run at Weights & Biases: the stored one when resuming, else a new one."""
-        path = self.folder / "wandb_id"
-        known = path.read_text(encoding="utf-8").strip() if iteration and path.is_file() else ""
-        if not known:
-            known = secrets.token_hex(4)
-            atomic_write(path, known.encode())
-        return known
+        if self.target is not None:
+            self.target.finish(exit_code=int(failed))
 
 
 # The history
@@ -216,17 +195,23 @@ class History(Callback):
         self.iteration = 0
         self.memory: int | None = None
         """The largest `memory` of this session."""
-        self._pending = _no_losses()
-        self._clock = _Clock()
+        self._pending: dict[str, list[Tensor]] = {}
+        self._began = 0.0  # later by the time that validations took
+        self._paused: float | None = None
         self._images = 0
         self._previous = (0, 0.0)  # images and seconds at the previous line
         self._scored: int | None = None
         self._started = False
 
     @property
+    def _seconds(self) -> float:
+        """Of training in this session, without validation."""
+        return (time.perf_counter() if self._paused is None else self._paused) - self._began
+
+    @property
     def images_per_second(self) -> float | None:
         """The mean over this session without validation; None before its first iteration."""
-        return self._images / max(self._clock.seconds, 1e-9) if self._images else None
+        return self._images / max(self._seconds, 1e-9) if self._images else None
 
     def state_dict(self) -> dict[str, Any]:
         """The losses that are not written yet, for resuming."""
@@ -234,12 +219,11 @@ class History(Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the losses that an interrupted run had not written."""
-        self._pending = _no_losses() | {name: [torch.tensor(v) for v in values] for name, values in state.items()}
+        self._pending = {name: [torch.tensor(v) for v in values] for name, values in state.items()}
 
     def on_train_start(self, trainer: Trainer, task: Any) -> None:
-        """Start or resume the history, and the clock."""
         self._start(trainer)
-        self._clock.resume()
+        self._began = time.perf_counter()
 
     def _start(self, trainer: Trainer) -> None:
         """Remove the lines after the iteration that a run resumes from, and start the loggers; only once."""
@@ -257,40 +241,41 @@ class History(Callback):
         """Collect losses; every few iterations write their mean."""
         self.iteration = trainer.global_step
         self._images += self.batch
-        for name, values in self._pending.items():
-            if name in outputs:
-                values.append(outputs[name])
-        if len(self._pending["main"]) < self.every and self.iteration < (trainer.max_steps or 0):
+        for name in outputs.keys() & {"main", "auxiliary", "gradient_norm"}:
+            self._pending.setdefault(name, []).append(outputs[name])
+        if len(self._pending["main"]) < self.every and self.iteration < trainer.max_steps:
             return
         if trainer.is_global_zero:
             # Reading the losses waits for the GPU: the speed computed next is that of finished work.
             means = {name: sum(map(float, values)) / len(values) for name, values in self._pending.items() if values}
-            (images, seconds), self._previous = self._previous, (self._images, self._clock.seconds)
-            memory = memory_in_use(task.device)
-            self.memory = max((value for value in (self.memory, memory) if value is not None), default=None)
+            (images, seconds), self._previous = self._previous, (self._images, self._seconds)
+            on_gpu = task.device.type == "cuda"
+            memory = torch.cuda.max_memory_allocated(task.device) if on_gpu else most_resident()
+            self.memory = max(self.memory or 0, memory or 0) or None
             self._write(
-                loss=means["main"],
-                auxiliary_loss=means["auxiliary"],
+                loss=means.pop("main"),
+                auxiliary_loss=means.pop("auxiliary"),
                 learning_rate=trainer.optimizers[0].param_groups[0]["lr"],
-                images_per_second=(self._images - images) / max(self._clock.seconds - seconds, 1e-9),
+                images_per_second=(self._images - images) / max(self._previous[1] - seconds, 1e-9),
                 memory=memory,
-                **{name: means[name] for name in means.keys() & {"gradient_norm"}},
+                **means,
             )
-        self._pending = _no_losses()
+        self._pending = {}
 
     def on_validation_start(self, trainer: Trainer, task: Any) -> None:
-        """Stop the clock. A run that is resumed after its last iteration starts here."""
-        self._start(trainer)
-        self._clock.stop()
+        self._start(trainer)  # a run that is resumed after its last iteration starts here
+        self._paused = time.perf_counter()
 
     def on_validation_end(self, trainer: Trainer, task: Any) -> None:
-        """Write the scores, and resume the clock."""
-        seconds = self._clock.resume()
+        """Write the scores, unless a run that was interrupted after its last validation repeats it."""
+        assert self._paused is not None
+        seconds = time.perf_counter() - self._paused
+        self._began, self._paused = self._began + seconds, None
         scores = task.val_scores
         if scores is None or not trainer.is_global_zero:
             return
         values = {"miou": scores.miou, "pixel_accuracy": scores.pixel_accuracy, "iou": list(scores.iou)}
-        if self._scored == trainer.global_step:  # repeated by a run that was interrupted after its last validation
+        if self._scored == trainer.global_step:
             self.newest |= values
         else:
             self._write(**values, seconds=seconds)
@@ -325,32 +310,6 @@ class History(Callback):
                 log.warning("%s is dropped: %s", type(logger).__name__, " ".join(str(error).split()))
 
 
-class _Clock:
-    """Seconds of training, without those of validation."""
-
-    def __init__(self) -> None:
-        self._before = 0.0
-        self._since: float | None = None
-        self._stopped = time.perf_counter()
-
-    @property
-    def seconds(self) -> float:
-        return self._before + (0.0 if self._since is None else time.perf_counter() - self._since)
-
-    def stop(self) -> None:
-        self._before, self._since = self.seconds, None
-        self._stopped = time.perf_counter()
-
-    def resume(self) -> float:
-        """Resume, and return how long it stood."""
-        self._since = time.perf_counter()
-        return self._since - self._stopped
-
-
-def _no_losses() -> dict[str, list[Tensor]]:
-    return {"main": [], "auxiliary": [], "gradient_norm": []}
-
-
 def read_history(path: Path) -> list[dict[str, Any]]:
     """The lines of a history file, oldest first, without an incomplete last line; empty if there is no file."""
     lines = []
@@ -360,16 +319,6 @@ def read_history(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             break
     return lines
-
-
-def memory_in_use(device: torch.device) -> int | None:
-    """Peak bytes of tensors on an NVIDIA GPU, else the resident memory of the process; None if unknown."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError, AttributeError):
-        return most_resident()  # the peak, where the system does not report the present value
 
 
 # Progress
@@ -394,8 +343,7 @@ class ProgressBar(Callback):
     def __init__(self, history: History) -> None:
         """Initialise with the history of the run, which must be called first."""
         self.history = history
-        self._bar: _Bar | None = None
-        self._task = TaskID(0)
+        self.bar: _Bar | None = None
         self._printed = 0.0
 
     def on_train_start(self, trainer: Trainer, task: Any) -> None:
@@ -403,83 +351,64 @@ class ProgressBar(Callback):
         if not trainer.is_global_zero:
             return
         columns = TextColumn("{task.description}"), BarColumn(30), MofNCompleteColumn(), TimeElapsedColumn()
+        left = TextColumn("{task.fields[left]}")
         # An estimate over up to 1000 iterations and the validations among them, not over the last seconds.
-        bar = _Bar(
-            *columns,
-            TextColumn("{task.fields[left]}"),
-            console=screen,
-            disable=not screen.is_terminal,
-            speed_estimate_period=math.inf,
-        )
-        bar.start()
-        step, total = trainer.global_step, trainer.max_steps
-        self._task = bar.add_task("training", total=total, completed=step, state="", left="")
-        self._bar, self._printed = bar, time.perf_counter()
+        options: dict[str, Any] = {"disable": not screen.is_terminal, "speed_estimate_period": math.inf}
+        self.bar = _Bar(*columns, left, console=screen, **options)
+        self.bar.start()
+        self.bar.add_task("training", total=trainer.max_steps, completed=trainer.global_step, state="", left="")
+        self._printed = time.perf_counter()
 
     def on_train_batch_end(self, trainer: Trainer, task: Any, outputs: Any, batch: Any, index: int) -> None:
-        """Advance."""
         self._update(trainer, "training")
 
     def on_validation_start(self, trainer: Trainer, task: Any) -> None:
-        """Show the bar for a validation after training."""
-        if self._bar is None:
+        if self.bar is None:  # after training
             self.on_train_start(trainer, task)
 
     def on_validation_batch_end(
         self, trainer: Trainer, task: Any, outputs: Any, batch: Any, index: int, loader: int = 0
     ) -> None:
-        """Show how many images are validated."""
         self._update(trainer, f"validating {index + 1}/{trainer.num_val_batches[loader]}")
 
     def on_validation_end(self, trainer: Trainer, task: Any) -> None:
-        """Show the score."""
         self._update(trainer, "training", print_line=not screen.is_terminal)
-        if trainer.global_step >= trainer.max_steps:
-            self.stop()
 
-    def on_train_end(self, trainer: Trainer, task: Any) -> None:
+    def teardown(self, trainer: Trainer, task: Any, stage: str) -> None:
         """Leave the bar as it is."""
-        self.stop()
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
 
     def on_exception(self, trainer: Trainer, task: Any, exception: BaseException) -> None:
         """Restore the terminal."""
-        self.stop()
-
-    def stop(self) -> None:
-        """Stop the bar, if it is shown."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        self.teardown(trainer, task, "")
 
     def _update(self, trainer: Trainer, activity: str, print_line: bool = False) -> None:
         """Update the bar, and print a line if asked to or if it is time."""
-        if self._bar is None:
+        if self.bar is None:
             return
-        step, state = trainer.global_step, self._state()
-        task = self._bar.tasks[0]
-        if step != task.completed:
-            self._bar.update(self._task, completed=step)
-        rest = None if task.finished else task.time_remaining
-        left = "" if rest is None else f"{timedelta(seconds=round(rest))} left"
-        self._bar.update(self._task, description=activity, state=state, left=left)
-        now = time.perf_counter()
-        if print_line or (not screen.is_terminal and now - self._printed >= self.SECONDS_PER_LINE):
-            self._printed = now
-            where = f"iteration {step} of {trainer.max_steps}" + (f", {activity}" if activity != "training" else "")
-            known = "  ".join(part for part in (state, left) if part)
-            screen.print(f"{where}: {known}" if known else where)
-
-    def _state(self) -> str:
-        """Loss, learning rate, speed, score and memory, as far as they are known."""
+        step, task, newest = trainer.global_step, self.bar.tasks[0], self.history.newest
         formats = {
             "loss": "loss {:.3f}",
             "learning_rate": "rate {:.2g}",
             "images_per_second": "{:.1f} images/s",
             "miou": "mIoU {:.1%}",
         }
-        newest = {key: value for key, value in self.history.newest.items() if value is not None}
-        parts = [text.format(newest[key]) for key, text in formats.items() if key in newest]
-        return "  ".join([*parts, *([f"{newest['memory'] / 1e9:.1f} GB"] if "memory" in newest else [])])
+        parts = [text.format(newest[key]) for key, text in formats.items() if newest.get(key) is not None]
+        parts += [f"{newest['memory'] / 1e9:.1f} GB"] if newest.get("memory") else []
+        state = "  ".join(parts)
+        if step != task.completed:
+            self.bar.update(task.id, completed=step)
+        rest = None if task.finished else task.time_remaining
+        left = "" if rest is None else f"{timedelta(seconds=round(rest))} left"
+        self.bar.update(task.id, description=activity, state=state, left=left)
+        now = time.perf_counter()
+        if print_line or (not screen.is_terminal and now - self._printed >= self.SECONDS_PER_LINE):
+            self._printed = now
+            where = f"iteration {step} of {trainer.max_steps}" + (f", {activity}" if activity != "training" else "")
+            known = "  ".join(filter(None, (state, left)))
+            screen.print(f"{where}: {known}" if known else where)
 
 
 class DataWait(Callback):
@@ -498,56 +427,35 @@ class DataWait(Callback):
         """Initialise with the number of loading processes, now and at most on this machine."""
         self.workers = workers
         self.max_workers = max_workers
-        self.waited = 0.0
-        self.seconds = 0.0
-        """Of waiting and training."""
-        self._ended: float | None = None
-        self._started: float | None = None
-
-    @property
-    def fraction(self) -> float:
-        """Waiting over all time."""
-        return self.waited / self.seconds if self.seconds else 0.0
+        self.waited = self.trained = 0.0
+        """Seconds."""
+        self._started = self._ended = math.nan
 
     def on_train_batch_start(self, trainer: Trainer, task: Any, batch: Any, index: int) -> None:
-        """The batch is loaded."""
-        now = time.perf_counter()
-        if self._ended is not None:
-            self.waited += now - self._ended
-            self.seconds += now - self._ended
-        self._started = now
+        self._started = time.perf_counter()
+        if not math.isnan(self._ended):
+            self.waited += self._started - self._ended
 
     def on_train_batch_end(self, trainer: Trainer, task: Any, outputs: Any, batch: Any, index: int) -> None:
-        """Waiting for the next batch begins."""
         self._ended = time.perf_counter()
-        if self._started is not None:
-            self.seconds += self._ended - self._started
+        self.trained += self._ended - self._started
 
     def on_validation_end(self, trainer: Trainer, task: Any) -> None:
-        """The time since the last iteration was validation."""
-        self._ended = None
+        self._ended = math.nan  # the time since the last iteration was validation
 
     def on_train_end(self, trainer: Trainer, task: Any) -> None:
-        """Warn if the run waited too long."""
-        if trainer.is_global_zero and self.seconds >= self.MIN_SECONDS and self.fraction >= self.WARN_FRACTION:
-            log.warning("%s", self.advice())
-
-    def advice(self) -> str:
-        """The fraction of the time, and what reduces it."""
-        more = f"a higher training.workers ({self.workers} now, {self.max_workers} at most here), "
-        return (
-            f"training waited for data {self.fraction:.0%} of the time. What helps: "
-            f"{more if self.workers < self.max_workers else ''}a cache (`gffnet data cache`), or a faster disk."
-        )
+        seconds = self.waited + self.trained
+        if trainer.is_global_zero and seconds >= self.MIN_SECONDS and self.waited >= self.WARN_FRACTION * seconds:
+            more = f"a higher training.workers ({self.workers} now, {self.max_workers} at most here), "
+            log.warning(
+                "training waited for data %.0f%% of the time. What helps: %sa cache (`gffnet data cache`), or a faster "
+                "disk.",
+                100 * self.waited / seconds,
+                more if self.workers < self.max_workers else "",
+            )
 
 
 # Divergence
-
-
-class _Losses(NamedTuple):
-    iteration: int
-    values: Tensor
-    names: Sequence[str]
 
 
 class DivergenceCheck:
@@ -567,12 +475,12 @@ class DivergenceCheck:
 
     def __init__(self, num_classes: int) -> None:
         self.guess = math.log(max(num_classes, 2))
-        self._pending: list[_Losses] = []
+        self._pending: list[tuple[int, Tensor, Sequence[str]]] = []
         self._recent: deque[float] = deque(maxlen=self.WINDOW)
 
     def add(self, iteration: int, losses: Tensor, names: Sequence[str]) -> None:
         """Add main and auxiliary loss (2,) of an iteration, counted from 0, and the names of its images."""
-        self._pending.append(_Losses(iteration, losses.detach(), names))
+        self._pending.append((iteration, losses.detach(), names))
         if losses.device.type == "cpu" or len(self._pending) >= self.WINDOW:
             self.check()
 
@@ -584,30 +492,22 @@ class DivergenceCheck:
         """
         if not self._pending:
             return
-        values = torch.stack([losses.values for losses in self._pending]).tolist()
+        values = torch.stack([losses for _, losses, _ in self._pending]).tolist()
         pending, self._pending = self._pending, []
-        for losses, (main, auxiliary) in zip(pending, values, strict=True):
+        for (iteration, _, names), (main, auxiliary) in zip(pending, values, strict=True):
             if not (math.isfinite(main) and math.isfinite(auxiliary)):
+                images = [name for part in all_gather(names) for name in part]  # all ranks have the same losses
                 raise RunFailed(
-                    f"the loss of iteration {losses.iteration + 1} is not finite (main {main:g}, auxiliary "
-                    f"{auxiliary:g}). Its images: {', '.join(_of_all_ranks(losses.names))}. {self.ADVICE}"
+                    f"the loss of iteration {iteration + 1} is not finite (main {main:g}, auxiliary "
+                    f"{auxiliary:g}). Its images: {', '.join(images)}. {self.ADVICE}"
                 )
             self._recent.append(main)
             mean = sum(self._recent) / len(self._recent)
             if len(self._recent) == self.WINDOW and mean > self.FACTOR * self.guess:
                 raise RunFailed(
                     f"the loss has diverged: its mean over the last {self.WINDOW} iterations up to "
-                    f"{losses.iteration + 1} is {mean:.3g}, that of a uniform guess {self.guess:.3g}. {self.ADVICE}"
+                    f"{iteration + 1} is {mean:.3g}, that of a uniform guess {self.guess:.3g}. {self.ADVICE}"
                 )
-
-
-def _of_all_ranks(names: Sequence[str]) -> list[str]:
-    """The names of all ranks, which call this together: all see the same losses."""
-    if not torch.distributed.is_initialized():
-        return list(names)
-    gathered: list[Sequence[str]] = [()] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(gathered, tuple(names))
-    return [name for part in gathered for name in part]
 
 
 # Stopping
@@ -627,7 +527,6 @@ class StopOnSignal(Callback):
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, task: Any) -> None:
-        """Install the handlers."""
         if threading.current_thread() is threading.main_thread():
             self._handlers = {n: signal.signal(n, self._receive) for n in (signal.SIGTERM, signal.SIGINT)}
 
@@ -645,7 +544,6 @@ class StopOnSignal(Callback):
         )
 
     def teardown(self, trainer: Trainer, task: Any, stage: str) -> None:
-        """Restore the previous handlers."""
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from lightning import LightningDataModule
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler, Subset
 
 from gffnet.data.dataset import IGNORE, Sample
 from gffnet.data.loader import ClassBalance, TrainingStream, collate
@@ -40,26 +40,17 @@ class IterationSampler(Sampler[list[int]]):
         return self.iterations
 
 
-class RankSubset(Dataset[Sample]):
+def rank_subset(dataset: Any, rank: int, world_size: int) -> Any:
     """The samples that one rank validates on; every sample belongs to exactly one rank.
 
     Lightning's distributed sampler pads the ranks to equal length and would count some samples twice. A rank without a
     sample, which Lightning does not allow, gets one of which all labels are ignored.
     """
-
-    def __init__(self, dataset: Any, rank: int, world_size: int) -> None:
-        self.dataset = dataset
-        self.indices = range(rank, len(dataset), world_size)
-
-    def __len__(self) -> int:
-        return max(1, len(self.indices))
-
-    def __getitem__(self, index: int) -> Sample:
-        if self.indices:
-            own: Sample = self.dataset[self.indices[index]]
-            return own
-        image, labels, name = self.dataset[0]
-        return Sample(image, torch.full_like(labels, IGNORE), name)
+    indices = range(rank, len(dataset), world_size)
+    if indices:
+        return Subset(dataset, indices)
+    image, labels, name = dataset[0]
+    return [Sample(image, torch.full_like(labels, IGNORE), name)]
 
 
 class SegmentationDataModule(LightningDataModule):
@@ -97,7 +88,7 @@ class SegmentationDataModule(LightningDataModule):
         length = training.iterations * training.batch
         self.stream = TrainingStream(train, augmentation, recipe.seed, length, balance=balance)
         self.sampler = IterationSampler(first_iteration, training.iterations, training.batch, rank, world_size)
-        self.val = val if world_size == 1 else RankSubset(val, rank, world_size)
+        self.val = rank_subset(val, rank, world_size)
         on_cpu = device.type == "cpu"
         # Training on the CPU needs the cores itself: one loading process for every two of them is enough.
         cores = max(1, (os.cpu_count() or 1) // processes_per_node)

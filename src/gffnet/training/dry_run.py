@@ -6,6 +6,7 @@ random images of the crop's size. Nothing stays on the disk.
 
 import gc
 import math
+import re
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from gffnet.data.dataset import Sample
 from gffnet.data.datasets import class_count
 from gffnet.errors import RunFailed
 from gffnet.inference.model_io import ModelConfig, save_model
+from gffnet.inference.precision import Precision
 from gffnet.inference.tiling import peak_memory
 from gffnet.models.gffnet import build_network
 from gffnet.recipe import Recipe, resolve_auto
@@ -40,14 +42,14 @@ SEARCH_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Memory:
-    """Memory of one device, in bytes."""
+    """Memory of one device, in bytes; None if the system does not report it."""
 
     images: int
     """At a time, in the measured iterations."""
     peak: int | None
-    """Of the process, or of the GPU; None if the system does not report it."""
+    """Of the process, or of the GPU."""
     free: int | None
-    """Before; None if the system does not report it."""
+    """Before."""
     largest_device_batch: int
     """The most images at a time that fit, of the numbers that were tried."""
     tried_all: bool
@@ -63,16 +65,13 @@ class Disk:
     """The number of them that stay."""
     model: int
     """A model folder; a run writes two, `model` and `best`."""
-
-    @property
-    def most(self) -> int:
-        """All that exists at once: while a checkpoint is written, the previous one is kept."""
-        return (self.checkpoints + 1) * self.checkpoint + 2 * self.model
+    most: int
+    """All that exists at once: while a checkpoint is written, the previous one is there."""
 
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a run takes, as measured on one device."""
+    """What a run takes, as measured on one device; in bytes and seconds."""
 
     iterations: int
     batch: int
@@ -84,43 +83,20 @@ class DryRun:
     devices: int
     """That share the batch."""
     parameters: dict[str, int]
-    """Of every part of the network, and of the auxiliary head, which exists in training only."""
-    data: str
-    """`real` or `random` images were loaded."""
-    times: tuple[float, ...]
-    """Seconds of the measured iterations, with the loading of their batches."""
+    """Of the `network`, of each of its parts, and of the `auxiliary` head, which exists in training only."""
     memory: Memory
+    images_per_second: float
+    """Of one device."""
+    seconds_per_iteration: float
+    """With the whole batch; communication between devices comes on top."""
+    measured: dict[str, Any]
+    """`real` or `random` data, and the number of iterations and of images at a time."""
+    time: list[dict[str, float]]
+    """`seconds` of all iterations on so many `devices`; validation comes on top."""
     disk: Disk
 
-    @property
-    def images_per_second(self) -> float:
-        """Of one device."""
-        return self.memory.images / median(self.times)
-
-    @property
-    def seconds_per_iteration(self) -> float:
-        """With the whole batch; communication between devices comes on top."""
-        return self.batch / self.devices / self.images_per_second
-
-    @property
-    def seconds(self) -> float:
-        """Of all iterations; validation comes on top."""
-        return self.iterations * self.seconds_per_iteration
-
     def to_mapping(self) -> dict[str, Any]:
-        """Nested plain values for JSON, in bytes and seconds."""
-        values = asdict(self)
-        network = sum(count for part, count in self.parameters.items() if part != "auxiliary")
-        return {
-            **{key: values[key] for key in ("iterations", "batch", "crop", "classes", "precision", "here", "devices")},
-            "parameters": {"network": network, **self.parameters},
-            "memory": values["memory"],
-            "images_per_second": self.images_per_second,
-            "seconds_per_iteration": self.seconds_per_iteration,
-            "measured": {"data": self.data, "iterations": len(self.times), "images": self.memory.images},
-            "time": [{"devices": self.devices, "seconds": self.seconds}],
-            "disk": {**values["disk"], "most": self.disk.most},
-        }
+        return asdict(self)
 
 
 def dry_run(
@@ -144,165 +120,137 @@ def dry_run(
         RunFailed: not even one image fits into the memory.
     """
     launch = find_launch(devices)
-    share = launch.split(recipe.training.batch)
+    device, share = launch.device, launch.split(recipe.training.batch)
     dataset: Any
     if root is None:
         recipe, num_classes = resolve_auto(recipe, auto or [], STANDARD_SIZE), class_count(recipe.data.name)
-        dataset = RandomImages(recipe.model.backbone.in_channels, recipe.training.crop, num_classes)
+        shape = 4, recipe.model.backbone.in_channels, *recipe.training.crop
+        images, labels = torch.randint(256, shape).byte(), torch.randint(num_classes, (4, *recipe.training.crop)).byte()
+        dataset = list(map(Sample, images, labels, "abcd"))
     else:
         data = open_data(recipe, root, cache)
         recipe, dataset = resolve_auto(recipe, auto or [], data.size), data.train
         num_classes = len(dataset.classes.names)
-    prepare_process(launch.device)
-    run = _ShortRun(recipe, dataset, num_classes, launch.device)
-    free = free_memory(launch.device)
-    if free is not None and launch.device.type == "cpu":
+    prepare_process(device)
+    training, precision = recipe.training, training_precision(recipe, device)
+
+    def run(images: int, timer: _Timer) -> Trainer:
+        return _short_run(recipe, dataset, num_classes, device, precision, images, timer)
+
+    def fits(images: int) -> bool:
+        """Whether two iterations with so many images fit; the second has the optimiser's state."""
+        try:
+            run(images, _Timer(2))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if images == 1:
+                raise RunFailed(out_of_memory_advice(recipe, 1)) from None
+            return False
+        return True
+
+    found = hardware()
+    here = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{found['cpu']}, {found['cores']} cores"
+    free = free_memory(device)
+    if free is not None and device.type == "cpu":
         free //= launch.devices  # which share it
-    with progress("trying how many images fit") as step:
-        largest, tried_all = largest_batch(run.fits, share, launch.device, free, step)
-    images = min(recipe.training.device_batch or share, largest)
-    reset_peak(launch.device)
-    with progress("measuring the speed") as step:
-        times = run(images, 1 + ITERATIONS, SECONDS, step)[1:]
-    peak = peak_memory(launch.device) or None
-    assert run.task is not None
-    parts = {**dict(run.task.network.named_children()), "auxiliary": run.task.auxiliary}
-    training = recipe.training
+    with progress("measuring time and memory"):
+        largest, tried_all = largest_batch(fits, share, device, free)
+        at_once, timer = min(training.device_batch or share, largest), _Timer(1 + ITERATIONS, SECONDS)
+        reset_peak(device)
+        trainer = run(at_once, timer)
+    speed = at_once / median(timer.seconds[1:])
+    seconds = training.batch / launch.world_size / speed
+    task: Any = trainer.lightning_module
+    parts = {"network": task.network, **dict(task.network.named_children()), "auxiliary": task.auxiliary}
     return DryRun(
         training.iterations,
         training.batch,
         training.crop,
         num_classes,
-        run.precision.name,
-        _name(launch.device),
+        precision.name,
+        here,
         launch.world_size,
         {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()},
-        "random" if root is None else "real",
-        tuple(times),
-        Memory(images, peak, free, largest, tried_all),
-        run.disk(),
+        Memory(at_once, peak_memory(device) or None, free, largest, tried_all),
+        speed,
+        seconds,
+        {"data": "random" if root is None else "real", "iterations": len(timer.seconds) - 1, "images": at_once},
+        [{"devices": launch.world_size, "seconds": training.iterations * seconds}],
+        disk_space(trainer, training.iterations // training.keep_every if training.keep_every else 0),
     )
-
-
-class RandomImages:
-    """A few samples of noise."""
-
-    def __init__(self, channels: int, size: tuple[int, int], num_classes: int) -> None:
-        self.shape = channels, *size
-        self.num_classes = num_classes
-
-    def __len__(self) -> int:
-        return 16
-
-    def __getitem__(self, index: int) -> Sample:
-        image = torch.randint(256, self.shape, dtype=torch.uint8)
-        return Sample(image, torch.randint(self.num_classes, self.shape[1:], dtype=torch.uint8), f"random {index}")
-
-
-class _ShortRun:
-    """Train a recipe for a few iterations, each time from scratch."""
-
-    def __init__(self, recipe: Recipe, dataset: Any, num_classes: int, device: torch.device) -> None:
-        self.recipe = recipe
-        self.dataset = dataset
-        self.num_classes = num_classes
-        self.device = device
-        self.precision = training_precision(recipe, device)
-        self.task: SegmentationTask | None = None
-        self.trainer: Trainer | None = None
-
-    def __call__(
-        self, images: int, iterations: int, seconds: float, step: Callable[[int, int], None] = lambda *_: None
-    ) -> list[float]:
-        """Train with batches of `images`; returns the seconds of every iteration."""
-        self.task = self.trainer = None
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        loss = self.recipe.training.loss
-        weighted = loss.class_weights is not None or loss.class_weighting != "none"
-        training = replace(
-            self.recipe.training,
-            iterations=iterations,
-            batch=images,
-            device_batch=None,
-            validate_every=10**9,
-            workers=self.recipe.training.workers if iterations > 2 else 0,
-        )
-        recipe = replace(self.recipe, training=training)
-        names = tuple(f"class {i}" for i in range(self.num_classes))
-        palette = ((0, 0, 0),) * self.num_classes
-        config = ModelConfig(recipe.model, names, palette, recipe.data.name, "dry run", recipe.evaluation)
-        self.task = SegmentationTask(
-            build_network(recipe.model.without_weights(), self.num_classes),
-            config,
-            training,
-            self.precision,
-            recipe.seed,
-            torch.ones(self.num_classes) if weighted else None,
-        )
-        timer = _Timer(seconds, step)
-        folder = Path(tempfile.gettempdir())  # where nothing is written
-        self.trainer = make_trainer(training, Launch(self.device), self.precision.dtype, [timer], folder)
-        self.trainer.fit(self.task, SegmentationDataModule(recipe, self.dataset, self.dataset, device=self.device))
-        return timer.seconds
-
-    def fits(self, images: int) -> bool:
-        """Whether two iterations with so many images at a time fit; the second has the optimiser's state."""
-        try:
-            self(images, 2, math.inf)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            if images == 1:
-                raise RunFailed(out_of_memory_advice(self.recipe, 1)) from None
-            return False
-        return True
-
-    def disk(self) -> Disk:
-        """Sizes of a checkpoint and a model, which are written and removed."""
-        assert self.task is not None
-        assert self.trainer is not None
-        with tempfile.TemporaryDirectory() as folder:
-            checkpoint, model = Path(folder) / "last.ckpt", Path(folder) / "model"
-            self.trainer.save_checkpoint(checkpoint)
-            save_model(model, self.task.model, self.task.config)
-            sizes = checkpoint.stat().st_size, sum(file.stat().st_size for file in model.iterdir())
-        training = self.recipe.training
-        kept = training.iterations // training.keep_every if training.keep_every else 0
-        return Disk(sizes[0], 1 + kept, sizes[1])
 
 
 class _Timer(Callback):
     """Seconds from the end of one iteration to that of the next; stops training when it has taken long enough."""
 
-    def __init__(self, limit: float, step: Callable[[int, int], None]) -> None:
+    def __init__(self, iterations: int, limit: float = math.inf) -> None:
+        self.iterations = iterations
         self.limit = limit
-        self.step = step
         self.seconds: list[float] = []
-        self._previous = 0.0
 
     def on_train_start(self, trainer: Trainer, task: Any) -> None:
-        self._previous = time.perf_counter()
+        self.previous = time.perf_counter()
 
     def on_train_batch_end(self, trainer: Trainer, task: Any, outputs: Any, batch: Any, index: int) -> None:
         if task.device.type == "cuda":
             torch.cuda.synchronize(task.device)
         now = time.perf_counter()
-        self.seconds.append(now - self._previous)
-        self._previous = now
-        self.step(len(self.seconds), trainer.max_steps)
+        self.seconds.append(now - self.previous)
+        self.previous = now
         if len(self.seconds) > 2 and sum(self.seconds[1:]) > self.limit:
             trainer.should_stop = True
 
 
-def largest_batch(
-    fits: Callable[[int], bool],
-    share: int,
+def _short_run(
+    recipe: Recipe,
+    dataset: Any,
+    num_classes: int,
     device: torch.device,
-    free: int | None,
-    step: Callable[[int, int], None] = lambda *_: None,
-) -> tuple[int, bool]:
+    precision: Precision,
+    images: int,
+    timer: _Timer,
+) -> Trainer:
+    """Train from scratch with batches of `images`, as long as the timer allows."""
+    gc.collect()  # the previous run
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    training = replace(
+        recipe.training,
+        iterations=timer.iterations,
+        batch=images,
+        device_batch=None,
+        validate_every=10**9,
+        workers=recipe.training.workers if timer.iterations > 2 else 0,
+    )
+    weighted = training.loss.class_weights is not None or training.loss.class_weighting != "none"
+    names, palette = tuple(map(str, range(num_classes))), ((0, 0, 0),) * num_classes
+    task = SegmentationTask(
+        build_network(recipe.model.without_weights(), num_classes),
+        ModelConfig(recipe.model, names, palette, recipe.data.name, "dry run", recipe.evaluation),
+        training,
+        precision,
+        recipe.seed,
+        torch.ones(num_classes) if weighted else None,
+    )
+    folder = Path(tempfile.gettempdir())  # where nothing is written
+    trainer = make_trainer(training, Launch(device), precision.dtype, [timer], folder)
+    trainer.fit(task, SegmentationDataModule(replace(recipe, training=training), dataset, dataset, device=device))
+    return trainer
+
+
+def disk_space(trainer: Trainer, kept: int) -> Disk:
+    """Sizes of a checkpoint and a model, which are removed; `kept`: checkpoints that stay beside the last."""
+    task: Any = trainer.lightning_module
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint, model = Path(folder) / "last.ckpt", Path(folder) / "model"
+        trainer.save_checkpoint(checkpoint)
+        save_model(model, task.model, task.config)
+        one, network = checkpoint.stat().st_size, sum(file.stat().st_size for file in model.iterdir())
+    return Disk(one, 1 + kept, network, (2 + kept) * one + 2 * network)
+
+
+def largest_batch(fits: Callable[[int], bool], share: int, device: torch.device, free: int | None) -> tuple[int, bool]:
     """The most images at a time that fit, up to `share`, and whether all larger numbers were ruled out.
 
     A GPU raises when its memory is full: the numbers are halved until one fits. On a CPU the system might end the
@@ -319,7 +267,6 @@ def largest_batch(
     images = 1
     fits(images)
     while images < share:
-        step(images, share)
         if free is not None and 2 * (peak_memory(device) - before) > free:
             return images, True
         if time.perf_counter() - start > SEARCH_SECONDS:
@@ -339,11 +286,7 @@ def reset_peak(device: torch.device) -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-CGROUPS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-)
-"""Files with the memory limit of a container and its use."""
+CGROUP = Path("/sys/fs/cgroup")
 
 
 def free_memory(device: torch.device) -> int | None:
@@ -351,18 +294,12 @@ def free_memory(device: torch.device) -> int | None:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     found = []
-    with suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        found.append(next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")))
-    for limit, used in CGROUPS:
-        with suppress(OSError, ValueError):
-            found.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
+    with suppress(OSError):
+        found += [1024 * int(kb) for kb in re.findall(r"MemAvailable: *(\d+)", Path("/proc/meminfo").read_text())]
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        with suppress(OSError, ValueError):  # no container, or one without a limit
+            found.append(int((CGROUP / limit).read_text()) - int((CGROUP / used).read_text()))
     return min(found, default=None)
-
-
-def _name(device: torch.device) -> str:
-    """A device in words."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    found = hardware()
-    return f"{found['cpu']}, {found['cores']} cores"

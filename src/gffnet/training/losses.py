@@ -28,7 +28,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Integer
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gffnet.data.dataset import IGNORE
@@ -124,11 +123,6 @@ def _log_softmax(rows: Float[Tensor, "b h w k"]) -> Float[Tensor, "b h w k"]:
     return F.log_softmax(F.pad(rows, (0, missing), value=-math.inf), -1)[..., : rows.shape[-1]]
 
 
-def needs_pixels(recipe: LossRecipe) -> bool:
-    """Whether the class weights depend on the training split."""
-    return recipe.class_weighting != "none"
-
-
 def class_weights(
     recipe: LossRecipe, names: Sequence[str], pixels: Integer[np.ndarray, "samples classes"] | None
 ) -> Float[Tensor, "classes"] | None:
@@ -137,44 +131,29 @@ def class_weights(
     Args:
         recipe: of the loss.
         names: of the classes.
-        pixels: of every class in every training sample; may be None if `needs_pixels(recipe)` is false.
+        pixels: of every class in every training sample; may be None if `class_weighting` is `none`.
 
     Raises:
         UserError: the number of weights is not that of the classes.
     """
-    if recipe.class_weights is not None:
-        return _given(recipe.class_weights, names)
+    given = recipe.class_weights
+    if given is not None:
+        if len(given) != len(names):
+            raise UserError(
+                f"training.loss.class_weights has {len(given)} values: allowed is one per class in the order of the "
+                f"classes, of which the data set has {len(names)} ({names[0]} to {names[-1]}). Give {len(names)}, or "
+                "set training.loss.class_weights to null."
+            )
+        return torch.tensor(given)
     if recipe.class_weighting == "none":
         return None
     assert pixels is not None
-    occurring = pixels.any(0)
-    seen = pixels[:, occurring].astype(np.float64)
-    weights = np.ones(len(names))
-    if occurring.any():
-        weights[occurring] = _median_frequency(seen) if recipe.class_weighting == "median_frequency" else _enet(seen)
-    return torch.from_numpy(weights).float()
-
-
-def _given(weights: tuple[float, ...], names: Sequence[str]) -> Tensor:
-    """The weights of the recipe, if there is one per class."""
-    if len(weights) != len(names):
-        raise UserError(
-            f"training.loss.class_weights has {len(weights)} values: allowed is one per class in the order of the "
-            f"classes, of which the data set has {len(names)} ({names[0]} to {names[-1]}). Give {len(names)}, or set "
-            "training.loss.class_weights to null."
-        )
-    return torch.tensor(weights, dtype=torch.float32)
-
-
-def _median_frequency(pixels: Float[np.ndarray, "samples classes"]) -> Float[np.ndarray, "classes"]:
-    """`median(f) / f_c` of classes that occur."""
-    around = pixels.sum(1) @ (pixels > 0)  # all pixels of the images that show the class
-    frequency = pixels.sum(0) / around
-    weights: NDArray[np.float64] = np.median(frequency) / frequency
-    return weights
-
-
-def _enet(pixels: Float[np.ndarray, "samples classes"]) -> Float[np.ndarray, "classes"]:
-    """`1 / ln(1.02 + n_c / Σ_i n_i)`."""
-    weights: NDArray[np.float64] = 1 / np.log(1.02 + pixels.sum(0) / pixels.sum())
-    return weights
+    total = pixels.sum(0, dtype=np.float64)
+    occurring = total > 0
+    if recipe.class_weighting == "enet":
+        weights = 1 / np.log(1.02 + total / max(total.sum(), 1))
+    else:
+        around = pixels.sum(1) @ (pixels > 0)  # all pixels of the images that show the class
+        frequency = total / np.maximum(around, 1)
+        weights = np.median(frequency[occurring]) / np.where(occurring, frequency, 1) if occurring.any() else frequency
+    return torch.from_numpy(np.where(occurring, weights, 1.0)).float()

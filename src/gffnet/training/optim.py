@@ -7,8 +7,7 @@ decay are updated as by Adam.
 """
 
 import copy
-from collections.abc import Iterator
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import torch
 from timm.optim.lamb import Lamb
@@ -55,7 +54,7 @@ def parameter_groups(network: SegmentationModel, auxiliary: nn.Module, recipe: T
     `new_layers_multiplier`. With `decay_norms_and_biases` false, the parameters for which `is_decayed` is false form
     groups of their own, `... without decay`.
     """
-    in_backbone = {id(p) for p in network.backbone.parameters()}
+    in_backbone = set(network.backbone.parameters())
     rates = {
         "backbone": recipe.learning_rate * recipe.backbone_multiplier,
         "new layers": recipe.learning_rate * recipe.new_layers_multiplier,
@@ -65,10 +64,15 @@ def parameter_groups(network: SegmentationModel, auxiliary: nn.Module, recipe: T
         for name, rate in rates.items()
         for suffix, decay in (("", recipe.weight_decay), (" without decay", 0.0))
     }
-    for module, name, parameter in _trainable(network, auxiliary):
-        decayed = recipe.decay_norms_and_biases or is_decayed(module, name, parameter)
-        group = ("backbone" if id(parameter) in in_backbone else "new layers") + ("" if decayed else " without decay")
-        groups[group]["params"].append(parameter)
+    seen: set[nn.Parameter] = set()
+    for root in (network, auxiliary):
+        for path, module in root.named_modules():
+            for name, parameter in module.named_parameters(prefix=path, recurse=False):
+                if parameter.requires_grad and parameter not in seen:
+                    seen.add(parameter)
+                    decayed = recipe.decay_norms_and_biases or is_decayed(module, name, parameter)
+                    group = "backbone" if parameter in in_backbone else "new layers"
+                    groups[group if decayed else f"{group} without decay"]["params"].append(parameter)
     return [group for group in groups.values() if group["params"]]
 
 
@@ -87,17 +91,6 @@ def is_decayed(module: nn.Module, name: str, parameter: nn.Parameter) -> bool:
     return not any(part in name for part in POSITIONS + SCALES)
 
 
-def _trainable(*roots: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Parameter]]:
-    """Every trainable parameter once, with its owner and its full name."""
-    seen: set[int] = set()
-    for root in roots:
-        for path, module in root.named_modules():
-            for name, parameter in module.named_parameters(prefix=path, recurse=False):
-                if parameter.requires_grad and id(parameter) not in seen:
-                    seen.add(id(parameter))
-                    yield module, name, parameter
-
-
 def poly(iteration: int, iterations: int, power: float) -> float:
     """The factor `(1 - iteration / iterations) ** power` on the learning rate; 0 from the last iteration on."""
     return float(max(0.0, 1 - iteration / iterations) ** power)
@@ -112,10 +105,7 @@ def learning_rate_factor(iteration: int, iterations: int, power: float, warm_up:
     return rise * poly(iteration, iterations, power)
 
 
-Network = TypeVar("Network", bound=nn.Module)
-
-
-class ExponentialMovingAverage(nn.Module, Generic[Network]):
+class ExponentialMovingAverage(nn.Module):
     """A copy of a network with the exponential moving average of its weights.
 
     After the n-th optimiser step, n = 1, 2, ..., with the weights w_n:
@@ -131,21 +121,19 @@ class ExponentialMovingAverage(nn.Module, Generic[Network]):
     last step. The copy stays in evaluation mode and is not trained.
     """
 
-    def __init__(self, network: Network, decay: float) -> None:
+    def __init__(self, network: nn.Module, decay: float) -> None:
         """Initialise; `decay`, above 0 and at most 1, averages over about `1 / (1 - decay)` steps."""
         super().__init__()
         self.network = copy.deepcopy(network).float().eval().requires_grad_(False)
         self.decay = decay
         self.updates = 0
 
-    def train(self, mode: bool = True) -> "ExponentialMovingAverage[Network]":
-        """Set the mode of this module, but never that of the average."""
-        super().train(mode)
-        self.network.eval()
-        return self
+    def train(self, mode: bool = True) -> "ExponentialMovingAverage":
+        """Stay in evaluation mode."""
+        return super().train(False)
 
     @torch.no_grad()
-    def update(self, network: Network) -> None:
+    def update(self, network: nn.Module) -> None:
         """Update the average after an optimiser step."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
@@ -157,9 +145,7 @@ class ExponentialMovingAverage(nn.Module, Generic[Network]):
     # The number of updates is no buffer: on a GPU, every update would have to wait for the device to read it.
 
     def get_extra_state(self) -> Tensor:
-        """The number of updates, for `state_dict`."""
         return torch.tensor(self.updates)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Restore the number of updates."""
         self.updates = int(state)

@@ -16,16 +16,17 @@ import json
 import logging
 import os
 import platform
+import re
 import shlex
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -143,26 +144,19 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
     return found
 
 
-# The lock, and files of killed processes
+# The lock
 
 
 @contextmanager
-def lock(out: Path, writes: bool = True) -> Iterator[None]:
-    """Lock the run folder against other trainings.
+def lock(out: Path) -> Iterator[None]:
+    """Lock the run folder against other trainings, and remove what a killed one was writing.
 
     The lock is the process's own: it ends with the process, even where its data loading processes live on.
-
-    Args:
-        out: the run folder, which is made.
-        writes: whether this process is rank 0; other ranks lock nothing.
 
     Raises:
         UserError: another process trains in the folder.
         CannotWrite: the folder cannot be made.
     """
-    if not writes or fcntl is None:
-        yield
-        return
     path = out / LOCK
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -171,7 +165,8 @@ def lock(out: Path, writes: bool = True) -> Iterator[None]:
         raise cannot_write(path, error) from None
     with file:
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if fcntl is not None:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             file.seek(0)
             raise UserError(
@@ -183,17 +178,13 @@ def lock(out: Path, writes: bool = True) -> Iterator[None]:
         with suppress(OSError):  # a full disk, which raises elsewhere
             file.truncate(0)
             file.write(str(os.getpid()).encode())
+        for part in out.rglob(".*.part"):
+            part.unlink(missing_ok=True)
         try:
             yield
         finally:
             with suppress(OSError):
                 path.unlink()
-
-
-def remove_partial_files(out: Path) -> None:
-    """Remove files that a killed process was writing."""
-    for part in out.rglob(".*.part"):
-        part.unlink(missing_ok=True)
 
 
 # The record: run.json
@@ -226,9 +217,7 @@ class RunInfo:
 
 
 @contextmanager
-def record_session(
-    out: Path, info: RunInfo, history: History, iteration: int = 0, writes: bool = True
-) -> Iterator[None]:
+def record_session(out: Path, info: RunInfo, history: History, iteration: int = 0) -> Iterator[None]:
     """Record the `with` block as a session of the run, and close the loggers of its history.
 
     Args:
@@ -236,25 +225,35 @@ def record_session(
         info: of the run.
         history: of the run; it knows the iteration, the speed and the memory.
         iteration: that the session starts from.
-        writes: whether this process is rank 0.
 
     Raises:
         CannotWrite: the disk is full; if the session has failed, its own error is raised instead.
     """
-    if writes:
-        for change in begin_session(out, info, iteration):
-            log.warning("%s", change)
+    for change in begin_session(out, info, iteration):
+        log.warning("%s", change)
+    outcome = "finished"
     try:
         yield
-    except BaseException as error:
-        history.close(failed=True)
-        if writes:
-            with suppress(CannotWrite):
-                end_session(out, _outcome(error), history)
+    except (KeyboardInterrupt, SystemExit, Stopped):
+        outcome = "interrupted"
         raise
-    history.close()
-    if writes:
-        end_session(out, "finished", history)
+    except BaseException as error:
+        kind = "" if isinstance(error, UserError | RunFailed) else f"{type(error).__name__}: "
+        outcome = f"failed: {kind}{' '.join(str(error).split())[:1000]}"
+        raise
+    finally:
+        history.close(failed=outcome != "finished")
+        with suppress(CannotWrite) if outcome != "finished" else nullcontext():
+            record = _read_record(out / RECORD)
+            for session in record.get("sessions", [])[-1:]:  # none: deleted meanwhile
+                session |= {
+                    "ended": _now(),
+                    "outcome": outcome,
+                    "to_iteration": max(iteration, history.iteration),
+                    "images_per_second": history.images_per_second,
+                    "memory": history.memory,
+                }
+                _write_record(out / RECORD, record)
 
 
 def begin_session(out: Path, info: RunInfo, iteration: int = 0) -> list[str]:
@@ -266,7 +265,13 @@ def begin_session(out: Path, info: RunInfo, iteration: int = 0) -> list[str]:
     Raises:
         CannotWrite: the disk is full.
     """
-    stored, data = _read_record(out / RECORD), describe_dataset(info.dataset, info.splits)
+    stored, program = _read_record(out / RECORD), Path(sys.argv[0])
+    started = ["python", "-m", program.parent.name] if program.name == "__main__.py" else [program.name]
+    splits = {
+        use: {"split": split, "samples": len(samples), "fingerprint": fingerprint(samples)}
+        for use, (split, samples) in info.splits.items()
+    }
+    data = {"name": info.dataset, "splits": splits}
     record: dict[str, Any] = {
         "gffnet": gffnet.__version__,
         "recipe": info.recipe,
@@ -276,7 +281,7 @@ def begin_session(out: Path, info: RunInfo, iteration: int = 0) -> list[str]:
     if iteration:  # a resumed run keeps the facts of its start
         record |= {key: stored[key] for key in record.keys() & stored.keys()}
     changes = []
-    for use, now in data["splits"].items():
+    for use, now in splits.items():
         before = record["data"]["splits"].get(use)
         if before is not None and before["fingerprint"] != now["fingerprint"]:
             changes.append(
@@ -290,7 +295,7 @@ def begin_session(out: Path, info: RunInfo, iteration: int = 0) -> list[str]:
         "outcome": None,
         "from_iteration": iteration,
         "to_iteration": None,
-        "command": _command(),
+        "command": shlex.join([*started, *sys.argv[1:]]),
         "versions": versions(),
         "git": commit(),
         "hardware": hardware(),
@@ -304,40 +309,6 @@ def begin_session(out: Path, info: RunInfo, iteration: int = 0) -> list[str]:
     }
     _write_record(out / RECORD, {**record, "sessions": [*stored.get("sessions", []), session]})
     return changes
-
-
-def end_session(out: Path, outcome: str, history: History) -> None:
-    """Complete the entry that `begin_session` has added; `outcome` is such as `finished`.
-
-    Raises:
-        CannotWrite: the disk is full.
-    """
-    stored = _read_record(out / RECORD)
-    if not stored.get("sessions"):
-        return  # deleted meanwhile
-    session = stored["sessions"][-1]
-    session |= {
-        "ended": _now(),
-        "outcome": outcome,
-        "to_iteration": max(session["from_iteration"], history.iteration),
-        "images_per_second": history.images_per_second,
-        "memory": history.memory,
-    }
-    _write_record(out / RECORD, stored)
-
-
-def _outcome(error: BaseException) -> str:
-    if isinstance(error, KeyboardInterrupt | SystemExit | Stopped):
-        return "interrupted"
-    kind = "" if isinstance(error, UserError | RunFailed) else f"{type(error).__name__}: "
-    return f"failed: {kind}{' '.join(str(error).split())[:1000]}"
-
-
-def _command() -> str:
-    """The command line of this process, with the program by its name alone."""
-    program = Path(sys.argv[0])
-    started = ["python", "-m", program.parent.name] if program.name == "__main__.py" else [program.name]
-    return shlex.join([*started, *sys.argv[1:]])
 
 
 def _now() -> str:
@@ -361,34 +332,24 @@ def _write_record(path: Path, record: dict[str, Any]) -> None:
     atomic_write(path, (json.dumps(record, indent=2) + "\n").encode(), durable=True)
 
 
-def describe_dataset(name: str, splits: Mapping[str, tuple[str, Dataset]]) -> dict[str, Any]:
-    """The data set `name` for the record of a run.
-
-    Args:
-        name: such as `camvid`.
-        splits: for each use, such as `train`, the name of the split and its samples.
-    """
-    found = {
-        use: {"split": split, "samples": len(samples), "fingerprint": fingerprint(samples)}
-        for use, (split, samples) in splits.items()
-    }
-    return {"name": name, "splits": found}
-
-
 # The environment; it identifies neither the machine nor its folders
 
 
-_PACKAGES = ("gffnet", "torch", "torchvision", "timm", "lightning", "numpy")
 _OTHER_CHECKOUTS = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR"}
 """Variables that point git at another checkout, as it sets them for its hooks."""
 
 
 def hardware() -> dict[str, Any]:
     """Processor, cores available to this process, memory in bytes, GPUs; None for what the system does not report."""
+    cpu, memory = "", None
+    with suppress(OSError):
+        cpu = "".join(re.findall(r"^model name\s*: *(.*)", Path("/proc/cpuinfo").read_text(errors="replace"), re.M)[:1])
+    with suppress(AttributeError, ValueError, OSError):
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
-        "cpu": _cpu_model(),
-        "cores": _cores(),
-        "memory": _memory(),
+        "cpu": cpu.strip() or platform.processor() or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory": memory,
         "gpus": [
             {"name": found.name, "memory": found.total_memory}
             for found in map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
@@ -398,11 +359,16 @@ def hardware() -> dict[str, Any]:
 
 def versions() -> dict[str, str | None]:
     """Versions of Python and of the packages that determine results, and of CUDA and cuDNN where there is a GPU."""
-    found = {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}}
-    found["torch"] = torch.__version__  # names its build, too
+    packages = {name: version(name) for name in ("gffnet", "torchvision", "timm", "lightning", "numpy")}
     gpu = torch.cuda.is_available()
-    cudnn = torch.backends.cudnn.version() if gpu and torch.backends.cudnn.is_available() else None
-    return {**found, "cuda": torch.version.cuda if gpu else None, "cudnn": None if cudnn is None else str(cudnn)}
+    cudnn = torch.backends.cudnn.version() if gpu else None
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,  # names its build, too
+        **packages,
+        "cuda": torch.version.cuda if gpu else None,
+        "cudnn": None if cudnn is None else str(cudnn),
+    }
 
 
 def commit(package: Path = Path(gffnet.__file__).parent) -> dict[str, Any] | None:
@@ -418,33 +384,6 @@ def commit(package: Path = Path(gffnet.__file__).parent) -> dict[str, Any] | Non
     if head is None or changed is None or added is None:
         return None
     return {"commit": head, "changes": bool(changed or added)}
-
-
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, "") or platform.processor() or platform.machine()
-
-
-def _cores() -> int | None:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
-def _memory() -> int | None:
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
@@ -482,13 +421,16 @@ def explain_failures(out: Path, recipe: Recipe, images: int, workers: int) -> It
         yield
     except SystemExit:  # Lightning's answer to an interrupt
         raise KeyboardInterrupt(f"resume {out} with the same command and --resume") from None
-    except CannotWrite as error:
-        raise RunFailed(f"{error} {_saved(out)}") from None
-    except (RuntimeError, MemoryError, OSError) as error:
-        if isinstance(error, OSError):
-            if error.errno not in NO_ROOM:
-                raise
-            reason = f"cannot write to {out}: {error.strerror}. {_saved(out)}"
+    except (CannotWrite, RuntimeError, MemoryError, OSError) as error:
+        no_room = isinstance(error, OSError) and error.errno in NO_ROOM
+        if no_room or isinstance(error, CannotWrite):
+            reason = f"cannot write to {out}: {error.strerror}." if isinstance(error, OSError) else f"{error}"
+            if (out / LAST).is_file():
+                reason += (
+                    f" The previous checkpoint, {out / LAST}, is complete: free some space, and resume with --resume."
+                )
+            else:
+                reason += " No checkpoint was written yet: free some space, and start again."
         elif "DataLoader worker" in str(error):
             reason = (
                 "a process that loads data died: it was killed, or ran out of memory. Resume with the same command, "
@@ -523,10 +465,3 @@ def out_of_memory_advice(recipe: Recipe, images: int) -> str:
         )
     smaller = [max(16, side * 7 // 10 // 16 * 16) for side in (height, width)]
     return f"{cause} Use smaller crops: --set training.crop='[{smaller[0]}, {smaller[1]}]', of half the pixels."
-
-
-def _saved(out: Path) -> str:
-    """What there is to resume from."""
-    if not (out / LAST).is_file():
-        return "No checkpoint was written yet: free some space, and start again."
-    return f"The previous checkpoint, {out / LAST}, is complete: free some space, and resume with --resume."

@@ -7,7 +7,7 @@ the *whole* batch (labelled pixels over all micro-batches and ranks), so that wi
 """
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -103,10 +103,7 @@ class SegmentationTask(LightningModule):
     @property
     def model(self) -> SegmentationModel:
         """The network that is validated and saved: the moving average, if the recipe has one."""
-        if self.average is None:
-            return self.network
-        averaged: SegmentationModel = self.average.network
-        return averaged
+        return self.network if self.average is None else cast(SegmentationModel, self.average.network)
 
     def losses(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Images (B, C, H, W) and labels (B, H, W) → main and auxiliary loss, summed as by `SegmentationLoss`."""

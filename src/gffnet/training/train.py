@@ -12,6 +12,8 @@ import logging
 import os
 import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import reduce
 from pathlib import Path
 from statistics import median_low
 from typing import Any, NamedTuple
@@ -57,7 +59,7 @@ from gffnet.training.callbacks import (
 from gffnet.training.checkpoint import AtomicCheckpointIO, BestModel, LastCheckpoint
 from gffnet.training.data import SegmentationDataModule
 from gffnet.training.finetune import initialize_from
-from gffnet.training.losses import class_weights, needs_pixels
+from gffnet.training.losses import class_weights
 from gffnet.training.run_folder import (
     LAST,
     RECIPE,
@@ -67,7 +69,6 @@ from gffnet.training.run_folder import (
     explain_failures,
     lock,
     record_session,
-    remove_partial_files,
     resume_point,
 )
 from gffnet.training.task import SegmentationTask
@@ -121,7 +122,9 @@ def train(
     data = open_data(recipe, root, cache, overfit)
     if auto:
         recipe = resolve_auto(recipe, auto, data.size)
-        log.info(resolved_values(recipe, auto, data.size))
+        values = {key: reduce(getattr, key.split("."), recipe) for key in auto}
+        shown = ", ".join(f"{k} {'x'.join(map(str, v)) if isinstance(v, tuple) else v}" for k, v in values.items())
+        log.info("auto values for %d images of %dx%d: %s", *data.size, shown)
     check_classes(start, data.train.classes.names, recipe.data.name)
     prepare_process(launch.device)
     precision = training_precision(recipe, launch.device)
@@ -134,7 +137,17 @@ def train(
     if wandb is not None:
         loggers.append(WeightsAndBiases(out, task.config.classes, wandb, recipe.to_mapping(), name))
     history = History(out, training.batch, loggers)
-    batches = make_batches(recipe, data, start.iteration, launch, balance)
+    batches = SegmentationDataModule(
+        recipe,
+        data.train,
+        data.val,
+        start.iteration,
+        device=launch.device,
+        rank=launch.rank,
+        world_size=launch.world_size,
+        processes_per_node=launch.devices,
+        balance=balance,
+    )
     last = LastCheckpoint(out / LAST, training.checkpoint_every, training.validate_every, training.keep_every)
     # The order matters: what a checkpoint contains must be up to date when it is written, and `DataWait` comes last.
     callbacks = [
@@ -146,7 +159,6 @@ def train(
         DataWait(batches.workers, batches.max_workers),
     ]
     trainer = make_trainer(training, launch, precision.dtype, callbacks, out)
-    first = launch.rank == 0
     info = RunInfo(
         recipe=name,
         dataset=recipe.data.name,
@@ -157,18 +169,16 @@ def train(
         devices=launch.devices,
         nodes=launch.nodes,
     )
-    with (
-        lock(out, first),
-        record_session(out, info, history, start.iteration, first),
-        explain_failures(out, recipe, images, batches.workers),
-    ):
-        if first:
-            remove_partial_files(out)
+    with ExitStack() as stack:
+        if launch.rank == 0:
+            stack.enter_context(lock(out))
+            stack.enter_context(record_session(out, info, history, start.iteration))
             atomic_write(out / RECIPE, yaml.safe_dump(recipe.to_mapping(), sort_keys=False).encode())
+        stack.enter_context(explain_failures(out, recipe, images, batches.workers))
         trainer.fit(task, batches, ckpt_path=start.checkpoint, weights_only=True)
         if training.iterations % training.validate_every:
             trainer.validate(task, batches, verbose=False)
-        if first:
+        if launch.rank == 0:
             save_model(out / "model", task.model, task.config)
     if overfit is not None and task.val_scores is not None:
         log.info(overfit_verdict(task.val_scores, task.config.classes, overfit, out))
@@ -201,16 +211,6 @@ def read_recipe(
     if auto and resumed and (resumed / RECIPE).is_file():
         return resolve_auto(found, auto, load_recipe(resumed / RECIPE)), []
     return found, auto
-
-
-def resolved_values(recipe: Recipe, auto: Sequence[str], size: DataSize) -> str:
-    """The resolved `auto` values of a recipe in a sentence."""
-    values = []
-    for key in auto:
-        section, _, last = key.partition(".")
-        value = getattr(getattr(recipe, section), last)
-        values.append(f"{key} {'x'.join(map(str, value)) if isinstance(value, tuple) else value}")
-    return f"auto values for {size.images} images of {size.height}x{size.width}: {', '.join(values)}"
 
 
 # The data
@@ -260,30 +260,12 @@ def data_size(dataset: Dataset) -> DataSize:
 
 def class_statistics(recipe: Recipe, dataset: Dataset) -> tuple[ClassBalance | None, Tensor | None]:
     """The class-balanced sampling and the class weights of a recipe, for which pixels are counted if necessary."""
-    fraction, loss = recipe.training.class_balance, recipe.training.loss
-    pixels = None
-    if fraction > 0 or needs_pixels(loss):
+    fraction, loss, pixels = recipe.training.class_balance, recipe.training.loss, None
+    if fraction > 0 or loss.class_weighting != "none":
         with progress("counting classes") as step:
             pixels = class_pixels(dataset, progress=step)
     balance = ClassBalance(pixels, fraction) if pixels is not None and fraction > 0 else None
     return balance, class_weights(loss, dataset.classes.names, pixels)
-
-
-def make_batches(
-    recipe: Recipe, data: RunData, first_iteration: int, launch: "Launch", balance: ClassBalance | None
-) -> SegmentationDataModule:
-    """The data module of a run for this process."""
-    return SegmentationDataModule(
-        recipe,
-        data.train,
-        data.val,
-        first_iteration,
-        device=launch.device,
-        rank=launch.rank,
-        world_size=launch.world_size,
-        processes_per_node=launch.devices,
-        balance=balance,
-    )
 
 
 # Overfitting a few images

@@ -117,5 +117,5 @@ def test_interrupted_in_training(tmp_path: Path, recipe: Path, monkeypatch: pyte
 
 def test_the_folder_is_a_file(tmp_path: Path, recipe: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"^--out: cannot write .*file/streets: "):
+    with pytest.raises(UserError, match=r"^cannot write .*file/streets: "):
         demo(tmp_path / "file")

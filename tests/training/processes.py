@@ -1,0 +1,47 @@
+"""Command lines in forked processes, which import nothing anew."""
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from gffnet.cli.main import main
+
+
+class Forked:
+    """`gffnet WORDS` in a process group of its own, with the output in the file `output`."""
+
+    def __init__(
+        self,
+        words: Sequence[object],
+        output: Path,
+        prepare: Callable[[], object] = lambda: None,
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        if torch.cuda.is_available():
+            pytest.skip("autograd and CUDA do not work in forked processes")
+
+        def run() -> None:
+            os.setsid()
+            os.environ.update({"OMP_NUM_THREADS": "1", **(environment or {})})  # or Lightning sets more threads
+            sys.stdout = sys.stderr = output.open("w", buffering=1, encoding="utf-8")
+            prepare()
+            os._exit(main(list(map(str, words))))
+
+        self.output = output
+        self.process = multiprocessing.get_context("fork").Process(target=run)
+        self.process.start()
+
+    def kill(self, number: int) -> None:
+        """Send a signal to the group, which includes the processes that load data."""
+        assert self.process.pid is not None
+        os.killpg(self.process.pid, number)
+
+    def wait(self) -> tuple[int | None, str]:
+        """The exit code and the output."""
+        self.process.join(300)
+        return self.process.exitcode, self.output.read_text(encoding="utf-8")
