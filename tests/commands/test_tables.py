@@ -14,7 +14,7 @@ Captured = pytest.CaptureFixture[str]
 @pytest.fixture(autouse=True)
 def counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Costs that are not counted anew."""
-    monkeypatch.setattr("gffnet.reports.tables.table3_cost", lambda progress: COST)
+    monkeypatch.setattr("gffnet.reports.tables.table3_cost", lambda: COST)
 
 
 def test_tables_of_nothing_are_the_papers(capsys: Captured) -> None:

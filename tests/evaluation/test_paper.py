@@ -70,7 +70,7 @@ def test_single_and_multi_scale_are_two_rows() -> None:
         ({"dataset": "streets"}, "it is of cityscapes"),
         ({"split": "train"}, "it is of val"),
         ({"scales": [1.0, 2.0]}, "its scales are 1"),
-        ({"flip": True}, "mirrored"),
+        ({"flip": True}, "without horizontal flip"),
         ({"crop": None}, "its window is 864x864"),
         ({"crop": [512, 512], "overlap": 0.5}, "its window is 864x864, its windows overlap by one third"),
     ],

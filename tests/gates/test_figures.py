@@ -74,7 +74,7 @@ DICHROMATS = {
 
 
 def seen(colors: np.ndarray, kind: str) -> np.ndarray:
-    """Colours (n, 3) in 0..1 as such eyes see them."""
+    """Colors (n, 3) in 0..1 as such eyes see them."""
     linear = np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
     linear = (linear @ np.array(DICHROMATS[kind]).T).clip(0, 1)
     return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)

@@ -46,7 +46,7 @@ def test_losses_are_shares_of_the_labelled_pixels_of_their_part() -> None:
     assert gate["lean"] == pytest.approx(0.1 / 0.13)
 
 
-def test_images_alike_leave_no_doubt() -> None:
+def test_equal_images_leave_no_doubt() -> None:
     (gate,) = observe(LEARNED, {1: counts(lost(40, 60))})["gates"]
     assert gate["interval"] == [pytest.approx(gate["lean"])] * 2
     assert gate["serves"] == BOUNDARIES

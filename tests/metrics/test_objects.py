@@ -31,7 +31,7 @@ def scipys_objects(labels: Map) -> NDArray[np.int64]:
 
 
 def same_parts(one: NDArray, other: NDArray) -> bool:
-    """Whether two maps of numbers divide the pixels alike."""
+    """Whether two maps of numbers divide the pixels the same way."""
     pairs = np.unique(np.stack([one.ravel(), other.ravel()]), axis=1)
     return pairs.shape[1] == len(np.unique(one)) == len(np.unique(other))
 

@@ -18,23 +18,23 @@ COST = {
 """Of the networks of Table 3, made up."""
 
 
-def save_scores(folder: Path, of: str, miou: float, other: Mapping[str, Any] | None = None, **told: Any) -> Path:
-    """A `scores.json` of a recipe's own protocol but for what is told; `other` scores beside the mIoU, in 0..1."""
+def save_scores(folder: Path, of: str, miou: float, other: Mapping[str, Any] | None = None, **changes: Any) -> Path:
+    """A `scores.json` of a recipe's own protocol but for `changes` to it; `other` scores beside the mIoU, in 0..1."""
     recipe = load_recipe(of)
     record = {**plain(recipe.evaluation), "dataset": recipe.data.name, "split": recipe.data.val_split, "recipe": of}
     scores = {"miou": miou, "pixel_accuracy": 0.9, "per_class": {"road": 0.5}, "images": 1, **(other or {})}
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "scores.json"
-    path.write_text(json.dumps({**scores, "protocol": {**record, "weights_sha256": str(folder), **told}}))
+    path.write_text(json.dumps({**scores, "protocol": {**record, "weights_sha256": str(folder), **changes}}))
     return path
 
 
 def save_run(
-    folder: Path, recipe: str, miou: float, *overrides: str, other: Mapping[str, Any] | None = None, **told: Any
+    folder: Path, recipe: str, miou: float, *overrides: str, other: Mapping[str, Any] | None = None, **changes: Any
 ) -> Path:
     """A run folder with its scores in it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "recipe.yaml").write_text(yaml.safe_dump(load_recipe(recipe, overrides).to_mapping()))
     (folder / "run.json").write_text(json.dumps({"recipe": recipe, "sessions": []}))
-    save_scores(folder / "scores", recipe, miou, other, **told)
+    save_scores(folder / "scores", recipe, miou, other, **changes)
     return folder

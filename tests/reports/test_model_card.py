@@ -139,7 +139,7 @@ def test_scores_of_the_rounded_model_are_its_own(run: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "text"),
     [
         ({}, "cross-entropy; 0.4 times that of an auxiliary head"),
         (
@@ -154,15 +154,15 @@ def test_scores_of_the_rounded_model_are_its_own(run: Path, tmp_path: Path) -> N
         ),
     ],
 )
-def test_the_loss_in_words(run: Path, changes: dict[str, Any], told: str) -> None:
+def test_the_loss_in_words(run: Path, changes: dict[str, Any], text: str) -> None:
     edit(run / "recipe.yaml", lambda recipe: recipe["training"].update(changes))
-    assert f"- Loss: {told}" in gather(str(run)).facts.sections["Training"].splitlines()
+    assert f"- Loss: {text}" in gather(str(run)).facts.sections["Training"].splitlines()
 
 
 def test_which_crops_and_whether_weights_are_averaged(run: Path) -> None:
     edit(run / "recipe.yaml", lambda recipe: recipe["training"].update(class_balance=0.5, ema=0.999))
     training = gather(str(run)).facts.sections["Training"]
-    assert "; 50% of the crops show a class drawn evenly, however rare" in training
+    assert "; 50% of the crops show a class sampled uniformly, however rare" in training
     assert "- Weights: moving average, decay 0.999" in training
 
 
@@ -181,9 +181,9 @@ def test_cost_is_that_of_the_network(made: Path) -> None:
         if isinstance(module, torch.nn.Conv2d):
             module.register_forward_hook(count)
     network(torch.zeros(1, 3, 32, 48))
-    told = float(text.split("; ")[1].split(" G")[0])
+    stated = float(text.split("; ")[1].split(" G")[0])
     assert "image of 32x48" in text
-    assert told == pytest.approx(counted / 1e9, abs=0.06)
+    assert stated == pytest.approx(counted / 1e9, abs=0.06)
 
 
 @pytest.mark.parametrize("place", ["model", "best"])

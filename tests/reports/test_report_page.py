@@ -290,9 +290,9 @@ def test_it_fits_and_loads_nothing(
 ) -> None:
     render(report)
     page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
-    told, asked = [], []
-    page.on("console", lambda message: told.append(message.text))
-    page.on("pageerror", lambda error: told.append(str(error)))
+    messages, asked = [], []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
     page.goto((tmp_path / "folder/report.html").as_uri())
     page.emulate_media(media=media)
@@ -305,7 +305,7 @@ def test_it_fits_and_loads_nothing(
     back = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", back)[:3])) < 200) == (scheme == "dark")
     assert page.evaluate("getComputedStyle(document.querySelector('nav')).display === 'none'") == (media == "print")
-    assert told == []
+    assert messages == []
     assert [url for url in asked if not url.startswith(("data:", "file:"))] == []
     assert sum(url.startswith("file:") for url in asked) == 1
     page.close()

@@ -73,8 +73,8 @@ def test_a_run_folder_of_another_recipe_tells_nothing(tmp_path):
 
 
 def test_the_same_network_by_the_same_protocol_counts_once(tmp_path):
-    for name, told in (("a", {}), ("b", {}), ("c", {"scales": MULTI}), ("d", {"weights_sha256": "other"})):
-        save_scores(tmp_path / name, "camvid/gffnet_r18", 0.5, **{"weights_sha256": "one", **told})
+    for name, changes in (("a", {}), ("b", {}), ("c", {"scales": MULTI}), ("d", {"weights_sha256": "other"})):
+        save_scores(tmp_path / name, "camvid/gffnet_r18", 0.5, **{"weights_sha256": "one", **changes})
     assert len(find_scores([tmp_path, tmp_path / "a"])) == 3
 
 
@@ -348,9 +348,9 @@ def test_protocols_and_settings_are_never_mixed(tmp_path):
     save_scores(tmp_path / "b", "camvid/gffnet_r18", 0.8, scales=MULTI)
     save_run(tmp_path / "c", "camvid/gffnet_r18", 0.9, "training.iterations=3000")
     (found,) = dataset_tables(tmp_path)
-    told = {line.method: (line.ours["miou"].mean, line.ours_gain.get("miou")) for line in found.rows if line.ours}
+    found_rows = {line.method: (line.ours["miou"].mean, line.ours_gain.get("miou")) for line in found.rows if line.ours}
     many = "scales 0.75 1 1.25 1.5 1.75"
-    assert told == {
+    assert found_rows == {
         "PSPNet": (50, None),
         f"PSPNet, {many}": (60, None),
         "PSPNet + GFF + DFP": (70, pytest.approx(20)),
@@ -371,7 +371,7 @@ def test_what_stands_in_the_paper_is_not_told_again(tmp_path):
     assert all(line.recipe in line.method for line in found.rows)
 
 
-def test_networks_of_one_name_and_such_as_nobody_knows(tmp_path):
+def test_networks_of_one_name_and_unknown_ones(tmp_path):
     save_scores(tmp_path / "a", "streets/demo", 0.8)
     save_scores(tmp_path / "b", "streets/demo", 0.7, recipe="mine", weights_sha256="other")
     (found,) = dataset_tables(tmp_path)
@@ -397,8 +397,8 @@ def test_recipes_of_another_folder_are_another_protocol_of_training(tmp_path):
     assert [line.method for line in found.rows][-2:] == ["PSPNet + GFF + DFP", "PSPNet + GFF + literal DFP"]
 
 
-def test_ones_own_recipe_is_compared_where_it_trains_alike(tmp_path):
-    for name, iterations in (("alike", 1500), ("longer", 3000)):
+def test_ones_own_recipe_is_compared_where_it_is_trained_the_same(tmp_path):
+    for name, iterations in (("same", 1500), ("longer", 3000)):
         base = load_recipe("camvid/reduced/gffnet_r18", [f"training.iterations={iterations}"])
         folder = tmp_path / name
         save_scores(folder / "scores", "camvid/reduced/gffnet_r18", 0.5, recipe=name)
@@ -406,11 +406,11 @@ def test_ones_own_recipe_is_compared_where_it_trains_alike(tmp_path):
         (folder / "run.json").write_text(json.dumps({"recipe": name, "sessions": []}))
     save_scores(tmp_path / "plain", "camvid/reduced/pspnet_r18", 0.4)
     (found,) = dataset_tables(tmp_path)
-    told = {line.recipe: line.ours_gain.get("miou") for line in found.rows if line.ours}
-    assert told == {"alike": pytest.approx(10), "longer": None, "camvid/reduced/pspnet_r18": None}
+    found_rows = {line.recipe: line.ours_gain.get("miou") for line in found.rows if line.ours}
+    assert found_rows == {"same": pytest.approx(10), "longer": None, "camvid/reduced/pspnet_r18": None}
 
 
-def test_a_data_set_that_nobody_knows(tmp_path):
+def test_an_unknown_data_set(tmp_path):
     save_scores(tmp_path, "camvid/gffnet_r18", 0.5, dataset="orchard", recipe="mine")
     (found,) = dataset_tables(tmp_path)
     assert found.name == "orchard"
@@ -574,9 +574,9 @@ def test_markdown(tables):
 def test_csv(tables):
     lines = list(csv.DictReader(to_csv(tables).splitlines()))
     assert list(lines[0]) == list(COLUMNS)
-    told = list(records(tables))
-    assert len(lines) == len(told)
-    for line, of in zip(lines, told, strict=True):
+    found_rows = list(records(tables))
+    assert len(lines) == len(found_rows)
+    for line, of in zip(lines, found_rows, strict=True):
         assert line == {key: "" if value is None else str(value) for key, value in of.items()}
     (row,) = [line for line in lines if line["table"] == "table1" and line["recipe"] == "cityscapes/pspnet_r101_gff"]
     assert float(row["paper"]) == 80.4

@@ -34,7 +34,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: Namespace) -> None:
     """Read the scores, fill the tables, and write or print them."""
-    from gffnet.console import screen, track
+    from gffnet.console import screen
     from gffnet.reports.tables import (
         find_scores,
         format_of,
@@ -48,7 +48,7 @@ def run(arguments: Namespace) -> None:
     if arguments.out is not None:
         format_of(arguments.out)  # a wrong suffix fails before the work begins
     runs = find_scores(arguments.runs)
-    cost = table3_cost(lambda sizes: track(sizes, "counting the cost of Table 3"))
+    cost = table3_cost()
     tables = [*make_paper_tables(runs, cost), *make_dataset_tables(runs)]
     if arguments.out is not None:
         write_tables(arguments.out, tables)

@@ -55,15 +55,16 @@ class PaperRow:
     def differences(self, protocol: Mapping[str, Any]) -> list[str]:
         """List how this row's protocol differs from one that `scores.json` holds."""
         ours, window = protocol.get, list(self.crop)
+        scales = " ".join(f"{scale:g}" for scale in self.scales or ())
         return [
             text
             for text, differs in (
                 (f"it is of {self.dataset}", ours("dataset") != self.dataset),
                 (f"it is of {self.split}", ours("split") != self.split),
-                (f"its scales are {_listed(self.scales or ())}", not _same(self.scales, ours("scales"))),
+                (f"its scales are {scales}", not _same(self.scales, ours("scales"))),
                 (f"its window is {window[0]}x{window[1]}", ours("crop") != window),
                 ("its windows overlap by one third", not _same((_OVERLAP,), [ours("overlap")])),
-                ("it is not averaged with the mirrored image", bool(ours("flip"))),
+                ("it is without horizontal flip", bool(ours("flip"))),
             )
             if differs
         ]
@@ -191,7 +192,3 @@ def _same(wanted: tuple[float, ...] | None, given: Any) -> bool:
         return all(math.isclose(a, b, rel_tol=1e-6) for a, b in zip(sorted(wanted), sorted(given), strict=True))
     except (TypeError, ValueError):
         return False
-
-
-def _listed(numbers: tuple[float, ...]) -> str:
-    return " ".join(f"{number:g}" for number in numbers)

@@ -63,7 +63,7 @@ def predict_edited(
 ) -> Iterator[UInt8[np.ndarray, "h w"]]:
     """Predict the label maps of an image by `protocol`, one for each of the `edits` of its gates.
 
-    A sliding window visits the same windows in the same order whatever the gates are. So the first pass keeps what it
+    A sliding window visits the same windows in the same order whatever the gates are. So the first pass stores what it
     encodes on the device, and the others decode it again. Learned gates give the network's own output, bit for bit.
     With a limit on memory, nothing is stored, and windows are encoded again for every edit.
 

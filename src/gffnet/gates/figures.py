@@ -1,6 +1,6 @@
 """Figures of gates: gate maps, what closing gates changes in an image, and what it costs over a data set; RGB arrays.
 
-They are drawn on Agg canvases of their own, without a window system or global state of matplotlib.
+They are rendered on Agg canvases of their own, without a window system or global state of matplotlib.
 """
 
 from collections.abc import Mapping, Sequence
@@ -144,14 +144,14 @@ def class_legend(
     order = [k for k in np.argsort(-pixels, kind="stable") if pixels[k]][:MAX_LEGEND]
     known = legend(classes, palette)
     entries = [known[k] for k in order] + [(name, "#{:02x}{:02x}{:02x}".format(*color)) for name, color in extra]
-    drawn = figure.legend(
+    entered = figure.legend(
         [Patch(facecolor=color, edgecolor="0.4") for _, color in entries],
         ["?" for _ in entries],
         loc="outside lower center",
         ncols=min(len(entries), max(1, int(figure.get_figwidth() / 1.7))),  # inches that a name takes
         frameon=False,
     )
-    for text, (name, _) in zip(drawn.get_texts(), entries, strict=True):
+    for text, (name, _) in zip(entered.get_texts(), entries, strict=True):
         text.set_parse_math(False)  # a class name is no formula, whatever characters it has
         text.set_text(name)
 
@@ -167,7 +167,7 @@ def class_changes_figure(title: str, record: Mapping[str, Any]) -> UInt8[np.ndar
     size = (3.2 + 0.62 * len(closings), 1.9 + 0.3 * len(names))
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
-    drawn = axes.imshow(changes, CHANGE_COLORS, vmin=-limit, vmax=limit, aspect="auto")
+    heat_map = axes.imshow(changes, CHANGE_COLORS, vmin=-limit, vmax=limit, aspect="auto")
     axes.set_facecolor("0.85")
     axes.set_xticks(range(len(closings)), closings)
     axes.set_yticks(range(len(names)), [_plain(name) for name in names])
@@ -180,7 +180,7 @@ def class_changes_figure(title: str, record: Mapping[str, Any]) -> UInt8[np.ndar
         axes.text(column, row, text, ha="center", va="center", fontsize=8, color=color)
     some = f", the {MAX_CHANGED_CLASSES} classes that lose most" if len(names) > MAX_CHANGED_CLASSES else ""
     figure.suptitle(f"{_plain(title)}\nchange of IoU in points{some}", fontsize=11)
-    figure.colorbar(drawn, ax=axes, fraction=0.05, pad=0.02).set_label("red: lost, blue: won")
+    figure.colorbar(heat_map, ax=axes, fraction=0.05, pad=0.02).set_label("red: lost, blue: won")
     return rendered(figure)
 
 

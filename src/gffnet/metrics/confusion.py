@@ -114,7 +114,7 @@ def ratios(numerator: Tensor, denominator: Tensor) -> tuple[float | None, ...]:
 def pair_counts(labels: NDArray[np.uint8], predicted: NDArray[np.uint8], num_classes: int) -> NDArray[np.int64]:
     """Compute the confusion matrix (num_classes, num_classes + 1) of one uint8 image or batch.
 
-    Neighbouring pixels are mostly alike in both maps, so runs of equal pairs are counted with their lengths rather than
+    Neighbouring pixels are mostly equal in both maps, so runs of equal pairs are counted with their lengths rather than
     single pixels, unless the runs are short.
     """
     one, other = (np.ascontiguousarray(values).ravel() for values in (labels, predicted))

@@ -126,14 +126,14 @@ def _training(recipe: Recipe, record: Mapping[str, Any], names: Sequence[str]) -
     }
     rise = f", after {training.warm_up:,} iterations of warm-up" if training.warm_up else ""
     balance = training.class_balance
-    balanced = f"; {balance:.0%} of the crops show a class drawn evenly, however rare" if balance else ""
+    balanced = f"; {balance:.0%} of the crops show a class sampled uniformly, however rare" if balance else ""
     lines = {
         "Iterations": f"{training.iterations:,} of {training.batch} crops of {height}x{width}{part}",
         "Start": start,
         "Optimiser": f"{training.optimizer}, learning rate {training.learning_rate:g} (poly, power "
         f"{training.power:g}{rise}), weight decay {training.weight_decay:g}",
         "Images": f"scaled by {training.scales[0]:g} to {training.scales[1]:g}, shifted by up to {training.jitter} "
-        f"grey levels{', mirrored' * training.flip}{balanced}",
+        f"grey levels{', flipped horizontally' * training.flip}{balanced}",
         "Loss": _loss(training, names),
         "Weights": f"moving average, decay {training.ema:g}" if training.ema else "",
         "Time": training_time(sessions),

@@ -13,7 +13,7 @@ from gffnet.data.colors import MARK, Palette, colorize, highlight
 from gffnet.gates.figures import color_table
 
 WIDEST = 640
-"""Width in pixels that larger pictures are reduced to, unless told otherwise."""
+"""Width in pixels that larger pictures are reduced to by default."""
 
 
 class Picture(NamedTuple):
@@ -50,20 +50,20 @@ def label_picture(labels: Integer[np.ndarray, "h w"], palette: Palette) -> Pictu
 
 
 def gate_picture(gate: Float[np.ndarray, "h w"], widest: int = WIDEST) -> Picture:
-    """A gate map as PNG with the colours of gates, in 64 steps, which is a third of the bytes of 256."""
+    """A gate map as PNG with the colors of gates, in 64 steps, which is a third of the bytes of 256."""
     small = np.asarray(_shrunk(Image.fromarray(gate.astype(np.float32)), Resampling.BILINEAR, widest))
     steps = np.rint(63 * small.clip(0, 1)).astype(np.uint8)
     return _indexed(Image.fromarray(steps), color_table()[np.arange(256) * 255 // 63 % 256], Resampling.NEAREST)
 
 
 def share_picture(shares: Float[np.ndarray, "h w"]) -> Picture:
-    """Numbers in `[0, 1]` as PNG, one pixel each, in the colours of gates: dark is 0, bright is 1."""
+    """Numbers in `[0, 1]` as PNG, one pixel each, in the colors of gates: dark is 0, bright is 1."""
     steps = np.rint(255 * shares).astype(np.uint8)
     return _indexed(Image.fromarray(steps), color_table(), Resampling.NEAREST)
 
 
 def _indexed(image: Image.Image, colors: UInt8[np.ndarray, "256 3"], resampling: Resampling) -> Picture:
-    """A grey image whose levels stand for colours."""
+    """A grey image whose levels stand for colors."""
     small = _shrunk(image, resampling)
     small.putpalette(colors.tobytes())
     return _embedded(small, "PNG", optimize=True)

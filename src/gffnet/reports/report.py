@@ -91,7 +91,7 @@ _INLINE = (
     (r".*<svg [^>]*(viewBox=\"[^\"]*\")[^>]*>", r"<svg \1>"),  # inline in HTML, SVG needs neither prolog nor namespaces
     (r"<metadata>.*?</metadata>|<style .*?</style>|<clipPath .*?</clipPath>", ""),
     (r" clip-path=\"[^\"]*\"| font-family: [^;]*;", ""),
-    (r" id=\"(?!m[0-9a-f]{10}\")[^\"]*\"", ""),  # of groups, alike in every chart; markers have hashes
+    (r" id=\"(?!m[0-9a-f]{10}\")[^\"]*\"", ""),  # of groups, the same in every chart; markers have hashes
     (r"xlink:href", "href"),
 )
 

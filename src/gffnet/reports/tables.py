@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from gffnet.console import DASH, MINUS, signed
+from gffnet.console import DASH, MINUS, signed, track
 from gffnet.data.datasets import dataset_classes, thin_classes
 from gffnet.errors import UserError
 from gffnet.evaluation.paper import Match, PaperTable, PrintedRow, match, paper_rows, paper_tables
@@ -136,7 +136,7 @@ def find_scores(paths: Sequence[Path]) -> list[ScoredRun]:
         found = sorted(path.rglob(SCORES)) if path.is_dir() else [path]
         if not found:
             raise UserError(
-                f"{path} holds no {SCORES}, at whatever depth. Score the run first: gffnet evaluate --model {path} "
+                f"{path} holds no {SCORES}, at any depth. Score the run first: gffnet evaluate --model {path} "
                 f"--dataset NAME --root DIR --out {path / 'scores'}."
             )
         files.update(dict.fromkeys(found))
@@ -325,12 +325,12 @@ def make_paper_tables(runs: Sequence[ScoredRun], cost: Costs) -> list[Table]:
     return [_paper_table(table, runs, cost) for table in paper_tables()]
 
 
-def table3_cost(progress: Callable[[Iterable[Any]], Iterable[Any]] = lambda items: items) -> Costs:
-    """Count parameters and MACs of the networks of Table 3; `progress` wraps the loop over image sizes."""
+def table3_cost() -> Costs:
+    """Count parameters and MACs of the networks of Table 3."""
     (table,) = [table for table in paper_tables() if table.number == 3]
     recipes = [(printed.row.recipe, load_recipe(printed.row.recipe)) for printed in table.rows if printed.row]
     found: dict[str, dict[str, float]] = {name: {} for name, _ in recipes}
-    for size in progress(COST_SIZES):
+    for size in track(COST_SIZES, "counting the cost of Table 3"):
         for row in costs(recipes, size):
             own = found[row["recipe"]]
             own["params"] = row["params"] / 1e6
@@ -469,7 +469,17 @@ def _dataset_table(dataset: str, runs: Sequence[ScoredRun]) -> Table:
     protocols = [key.protocol for key in by_key]
     usual = max(dict.fromkeys(protocols), key=protocols.count)
     names = _row_names([*recipes, *(key.recipe for key in by_key)], recipes, with_recipe=in_paper)
-    rows = {key: _dataset_row(key, found, names[key.recipe], usual) for key, found in by_key.items()}
+    rows = {
+        key: Row(
+            ", ".join([names[key.recipe], *(part for part in key.protocol if part not in usual), *key.changes]),
+            recipe=key.recipe,
+            protocol=", ".join(key.protocol),
+            ours=samples(found),
+            seeds=tuple(run.seed for run in found),
+            notes=_seed_notes(found),
+        )
+        for key, found in by_key.items()
+    }
     rows |= {_Key(name, usual, ()): Row(names[name], recipe=name) for name in missing}
     thin = thin_classes(dataset)
     return Table(
@@ -493,17 +503,6 @@ def _row_names(names: Iterable[str], recipes: Mapping[str, Recipe], with_recipe:
     count = Counter(methods.values())
     long = {name: f"{of} ({name})" if with_recipe or count[of] > 1 else of for name, of in methods.items()}
     return {name: long.get(name, name) for name in names}
-
-
-def _dataset_row(key: _Key, runs: Sequence[ScoredRun], name: str, usual: Protocol) -> Row:
-    return Row(
-        ", ".join([name, *(part for part in key.protocol if part not in usual), *key.changes]),
-        recipe=key.recipe,
-        protocol=", ".join(key.protocol),
-        ours=samples(runs),
-        seeds=tuple(run.seed for run in runs),
-        notes=_seed_notes(runs),
-    )
 
 
 def _over_pspnet(key: _Key, rows: Mapping[_Key, Row], recipes: Mapping[str, Recipe]) -> Row:
