@@ -121,10 +121,10 @@ def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
 
 def test_a_resumed_run_drops_what_came_after_its_checkpoint(tmp_path: Path) -> None:
     write(tmp_path / HISTORY, [{"iteration": i} for i in (10, 20, 30)], torn='{"it')
-    told = Recorder()
-    History(tmp_path, batch=2, loggers=[told]).on_train_start(At(20), TASK)
+    recorder = Recorder()
+    History(tmp_path, batch=2, loggers=[recorder]).on_train_start(At(20), TASK)
     assert read_history(tmp_path / HISTORY) == [{"iteration": 10}, {"iteration": 20}]
-    assert told.calls == [("start", 20)]
+    assert recorder.calls == [("start", 20)]
 
 
 def test_a_resumed_run_knows_the_newest_values_but_not_the_measured_ones(tmp_path: Path) -> None:
@@ -210,26 +210,26 @@ def test_scores_are_logged_and_validation_does_not_count_for_the_speed(
 
 @pytest.mark.parametrize("at", [1, 2, 3, 4])
 def test_a_resumed_run_has_the_history_of_an_uninterrupted_one(at: int, tmp_path: Path) -> None:
-    def run(folder: Path, told: Recorder, breaks: int | None) -> None:
+    def run(folder: Path, recorder: Recorder, breaks: int | None) -> None:
         folder.mkdir()
-        history, trainer = History(folder, batch=2, loggers=[told], every=3), At()
+        history, trainer = History(folder, batch=2, loggers=[recorder], every=3), At()
         history.on_train_start(trainer, TASK)
         if breaks is not None:
             advance(history, trainer, breaks)
             state = json.loads(json.dumps(history.state_dict()))
             advance(history, trainer, 5)  # of which nothing is kept
-            history, trainer = History(folder, batch=2, loggers=[told], every=3), At(breaks)
+            history, trainer = History(folder, batch=2, loggers=[recorder], every=3), At(breaks)
             history.load_state_dict(state)
             history.on_train_start(trainer, TASK)
         advance(history, trainer, 5)
         validate(history, trainer)
 
     run(tmp_path / "whole", Recorder(), None)
-    told = Recorder()
-    run(tmp_path / "broken", told, at)
+    recorder = Recorder()
+    run(tmp_path / "broken", recorder, at)
     assert story(tmp_path / "broken") == story(tmp_path / "whole")
-    assert told.calls[-1] == ("write", read_history(tmp_path / "broken" / HISTORY)[-1])
-    assert ("start", at) in told.calls
+    assert recorder.calls[-1] == ("write", read_history(tmp_path / "broken" / HISTORY)[-1])
+    assert ("start", at) in recorder.calls
 
 
 def test_checkpoints_of_older_versions_know_no_norms(tmp_path: Path) -> None:
@@ -243,22 +243,22 @@ def test_checkpoints_of_older_versions_know_no_norms(tmp_path: Path) -> None:
 def test_a_repeated_validation_is_logged_once(tmp_path: Path) -> None:
     """After the last iteration there is nothing to train, so that a run that is resumed there starts with it."""
     for session in range(2):
-        told = Recorder()
-        history, trainer = History(tmp_path, batch=2, loggers=[told]), At(5)
+        recorder = Recorder()
+        history, trainer = History(tmp_path, batch=2, loggers=[recorder]), At(5)
         validate(history, trainer)
-        assert [call[0] for call in told.calls] == ["start", "write"][: 2 - session]
+        assert [call[0] for call in recorder.calls] == ["start", "write"][: 2 - session]
         assert history.newest["miou"] == 0.5
     assert len(read_history(tmp_path / HISTORY)) == 1
 
 
 def test_other_ranks_write_and_read_nothing(tmp_path: Path) -> None:
-    told = Recorder()
-    history, trainer = History(tmp_path, batch=2, loggers=[told], every=2), At(first=False)
+    recorder = Recorder()
+    history, trainer = History(tmp_path, batch=2, loggers=[recorder], every=2), At(first=False)
     history.on_train_start(trainer, TASK)
     advance(history, trainer, 3)
     validate(history, trainer)
     assert list(tmp_path.iterdir()) == []
-    assert told.calls == []
+    assert recorder.calls == []
     assert history.state_dict() == {"main": [3.0], "auxiliary": [30.0]}
     assert history.iteration == 3
     assert history.images_per_second is not None
@@ -385,7 +385,7 @@ def wandb_log(folder: Path) -> WeightsAndBiases:
 
 @pytest.fixture
 def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Quiet, without a network, and nothing outside the folder of the test."""
+    """Without messages or a network, and nothing outside the folder of the test."""
     wandb = pytest.importorskip("wandb")
     for name, value in {
         **{"WANDB_MODE": "offline", "WANDB_X_DISABLE_STATS": "true", "WANDB_X_DISABLE_MACHINE_INFO": "true"},
@@ -433,7 +433,7 @@ def test_a_resumed_run_continues_its_run_at_weights_and_biases(tmp_path: Path) -
 
 
 class Server:
-    """In place of the package: a server that knows up to which step it was told."""
+    """In place of the package: a server that knows the last step that it received."""
 
     Settings = type("Settings", (SimpleNamespace,), {"model_fields": ()})
 

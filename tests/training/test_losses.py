@@ -364,7 +364,7 @@ def test_by_hand() -> None:
 
 
 @pytest.mark.parametrize("recipe", [MEDIAN, ENET])
-def test_nothing_labelled_at_all_weighs_all_alike(recipe: LossRecipe) -> None:
+def test_nothing_labelled_at_all_weighs_all_the_same(recipe: LossRecipe) -> None:
     weights = class_weights(recipe, NAMES, np.zeros((2, 3), np.int64))
     assert weights is not None
     assert weights.tolist() == [1, 1, 1]

@@ -283,7 +283,7 @@ def test_a_session_is_recorded_while_it_runs_and_when_it_ends(
 @pytest.mark.parametrize(
     ("error", "outcome"),
     [
-        (KeyboardInterrupt("go on"), "interrupted"),
+        (KeyboardInterrupt("resume"), "interrupted"),
         (SystemExit(1), "interrupted"),
         (RunFailed("the loss\nhas diverged"), "failed: the loss has diverged"),
         (RuntimeError("what?"), "failed: RuntimeError: what?"),
@@ -315,13 +315,13 @@ def test_every_session_has_its_entry(tmp_path: Path, root: Path) -> None:
 
 @pytest.mark.parametrize("failed", [False, True])
 def test_the_loggers_are_closed(failed: bool, tmp_path: Path, root: Path) -> None:
-    told = Recorder()
-    history = History(tmp_path, batch=2, loggers=[told])
+    recorder = Recorder()
+    history = History(tmp_path, batch=2, loggers=[recorder])
     with suppress(RunFailed), record_session(tmp_path, run_info(root), history):
-        assert told.calls == []
+        assert recorder.calls == []
         if failed:
             raise RunFailed("x")
-    assert told.calls == [("close", failed)]
+    assert recorder.calls == [("close", failed)]
 
 
 def test_changed_data_warn_with_both_counts(tmp_path: Path, root: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -217,19 +217,19 @@ def test_micro_batches_have_dropout_of_their_own(tmp_path: Path) -> None:
     """Two micro-batches of the same image are dropped out differently."""
     twice = batch(images=1)
     data = Batch(twice.image.repeat(2, 1, 1, 1), twice.labels.repeat(2, 1, 1), ("a", "a"))
-    drawn: list[float] = []
+    losses: list[float] = []
     task = make({**tiny.GFFNET, "dropout": 0.5}, device_batch=1, freeze_norms=True)
     accumulate = task._accumulate
 
     def noting(*arguments: Any) -> Tensor:
         out = accumulate(*arguments)
-        drawn.append(out[0].item())
+        losses.append(out[0].item())
         return out
 
     task._accumulate = noting  # type: ignore[method-assign]
     fit(task, [data], tmp_path)
-    assert len(drawn) == 2
-    assert drawn[0] != drawn[1]
+    assert len(losses) == 2
+    assert losses[0] != losses[1]
 
 
 @pytest.mark.slow

@@ -128,8 +128,8 @@ def dry_run(
         images, labels = torch.randint(256, shape).byte(), torch.randint(num_classes, (4, *recipe.training.crop)).byte()
         dataset = list(map(Sample, images, labels, "abcd"))
     else:
-        data = open_data(recipe, root, cache)
-        recipe, dataset = resolve_auto(recipe, auto or [], data.size), data.train
+        dataset, _, size = open_data(recipe, root, cache)
+        recipe = resolve_auto(recipe, auto or [], size)
         num_classes = len(dataset.classes.names)
     prepare_process(device)
     training, precision = recipe.training, training_precision(recipe, device)

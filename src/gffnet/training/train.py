@@ -37,7 +37,7 @@ from gffnet.files import atomic_write
 from gffnet.inference.model_io import ModelConfig, save_model
 from gffnet.inference.precision import Precision, keep_pages, pick_device, pick_precision
 from gffnet.metrics.confusion import ClassScores
-from gffnet.models.gffnet import build_network
+from gffnet.models.gffnet import SegmentationModel, build_network
 from gffnet.models.ops import size_of
 from gffnet.recipe import (
     DataSize,
@@ -63,7 +63,6 @@ from gffnet.training.losses import class_weights
 from gffnet.training.run_folder import (
     LAST,
     RECIPE,
-    ResumePoint,
     RunInfo,
     check_classes,
     explain_failures,
@@ -119,17 +118,28 @@ def train(
         log.info("%s is already trained", out)
         return out
     images = launch.split(recipe.training.batch)
-    data = open_data(recipe, root, cache, overfit)
+    train_set, val_set, size = open_data(recipe, root, cache, overfit)
     if auto:
-        recipe = resolve_auto(recipe, auto, data.size)
+        recipe = resolve_auto(recipe, auto, size)
         values = {key: reduce(getattr, key.split("."), recipe) for key in auto}
         shown = ", ".join(f"{k} {'x'.join(map(str, v)) if isinstance(v, tuple) else v}" for k, v in values.items())
-        log.info("auto values for %d images of %dx%d: %s", *data.size, shown)
-    check_classes(start, data.train.classes.names, recipe.data.name)
+        log.info("auto values for %d images of %dx%d: %s", *size, shown)
+    check_classes(start, train_set.classes.names, recipe.data.name)
     prepare_process(launch.device)
     precision = training_precision(recipe, launch.device)
-    balance, weights = class_statistics(recipe, data.train)
-    task = make_task(recipe, name, data, precision, weights, start)
+    balance, weights = class_statistics(recipe, train_set)
+    seed_everything(recipe.seed, verbose=False)
+    network = make_network(recipe, train_set.classes.names, new=start.checkpoint is None)
+    config = ModelConfig(
+        recipe.model,
+        train_set.classes.names,
+        train_set.classes.palette,
+        recipe.data.name,
+        name,
+        recipe.evaluation,
+        (size.height, size.width),
+    )
+    task = SegmentationTask(network, config, recipe.training, precision, recipe.seed, weights)
     synchronize_norms(task, launch)
 
     training = recipe.training
@@ -139,8 +149,8 @@ def train(
     history = History(out, training.batch, loggers)
     batches = SegmentationDataModule(
         recipe,
-        data.train,
-        data.val,
+        train_set,
+        val_set,
         start.iteration,
         device=launch.device,
         rank=launch.rank,
@@ -162,7 +172,7 @@ def train(
     info = RunInfo(
         recipe=name,
         dataset=recipe.data.name,
-        splits={"train": (recipe.data.train_split, data.train), "val": (recipe.data.val_split, data.val)},
+        splits={"train": (recipe.data.train_split, train_set), "val": (recipe.data.val_split, val_set)},
         parameters=sum(p.numel() for p in task.network.parameters()),
         precision=precision,
         processes=launch.world_size,
@@ -216,17 +226,13 @@ def read_recipe(
 # The data
 
 
-class RunData(NamedTuple):
-    """The data sets of a run."""
-
-    train: Dataset
-    val: Dataset
-    size: DataSize
-    """Of the training split."""
-
-
-def open_data(recipe: Recipe, root: Path | None, cache: Path | None = None, overfit: int | None = None) -> RunData:
+def open_data(
+    recipe: Recipe, root: Path | None, cache: Path | None = None, overfit: int | None = None
+) -> tuple[Dataset, Dataset, DataSize]:
     """Open the training and the validation split of a recipe, or the same images twice to overfit them.
+
+    Returns:
+        The two data sets, and the size of the first.
 
     Raises:
         UserError: as `open_dataset`, or there are fewer images than `overfit`.
@@ -236,7 +242,7 @@ def open_data(recipe: Recipe, root: Path | None, cache: Path | None = None, over
         train = val = spread_subset(open_files(data.name, root, data.train_split), overfit)
     else:
         train, val = (open_dataset(data.name, root, split, cache) for split in (data.train_split, data.val_split))
-    return RunData(train, val, data_size(train))
+    return train, val, data_size(train)
 
 
 SIZES_READ = 100
@@ -403,28 +409,15 @@ def training_precision(recipe: Recipe, device: torch.device) -> Precision:
     return precision
 
 
-def make_task(
-    recipe: Recipe, name: str, data: RunData, precision: Precision, weights: Tensor | None, start: ResumePoint
-) -> SegmentationTask:
-    """The task with a new network, initialised as the recipe says, unless a checkpoint brings the weights."""
-    seed_everything(recipe.seed, verbose=False)
-    classes, init_from = data.train.classes, recipe.training.init_from
-    fresh = start.checkpoint is None
-    pretrained = fresh and init_from is None  # a run to initialise from has a backbone of its own
-    network = build_network(recipe.model if pretrained else recipe.model.without_weights(), len(classes.names))
-    if init_from is not None and fresh:
-        whole = recipe.training.init == "all"
-        log.info("initialised from %s: %s", init_from, initialize_from(init_from, network, classes.names, whole))
-    config = ModelConfig(
-        recipe.model,
-        classes.names,
-        classes.palette,
-        recipe.data.name,
-        name,
-        recipe.evaluation,
-        (data.size.height, data.size.width),
-    )
-    return SegmentationTask(network, config, recipe.training, precision, recipe.seed, weights)
+def make_network(recipe: Recipe, classes: Sequence[str], new: bool) -> SegmentationModel:
+    """The network of a recipe; a `new` one is initialised as the recipe says, else a checkpoint brings the weights."""
+    init_from = recipe.training.init_from
+    pretrained = new and init_from is None  # a run to initialise from has a backbone of its own
+    network = build_network(recipe.model if pretrained else recipe.model.without_weights(), len(classes))
+    if init_from is not None and new:
+        loaded = initialize_from(init_from, network, classes, whole=recipe.training.init == "all")
+        log.info("initialised from %s: %s", init_from, loaded)
+    return network
 
 
 def synchronize_norms(task: SegmentationTask, launch: Launch) -> None:
