@@ -1,4 +1,4 @@
-"""Processes of one job, as `torchrun` starts them; whole evaluations by several: tests/commands/test_evaluate.py."""
+"""Processes of one job, as `torchrun` starts them; whole evaluations by several: tests/cli/test_evaluate.py."""
 
 import socket
 from pathlib import Path
