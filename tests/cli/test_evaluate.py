@@ -84,10 +84,10 @@ def test_the_protocol_is_the_recipes_unless_told_otherwise(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--crop", "8x8"], "at least 16"),
+        (["--crop", "8x8"], "greater than or equal to 16"),
         (["--crop", "whole"], "HxW"),
-        (["--overlap", "1"], "below 1"),
-        (["--overlap", "much"], "below 1"),
+        (["--overlap", "1"], "must be less than 1"),
+        (["--overlap", "much"], "invalid float value"),
         (["--resume"], "--out DIR"),
     ],
 )
