@@ -38,12 +38,11 @@ from numpy.typing import NDArray
 from gffnet.cli.arguments import size
 from gffnet.data.datasets import open_dataset
 from gffnet.data.io import as_array, read_image
-from gffnet.inference.model_io import load_model
 from gffnet.inference.precision import keep_pages
 from gffnet.inference.predictor import load
 from gffnet.inference.sliding_window import window_starts
 from gffnet.metrics.confusion import ConfusionMatrix
-from gffnet.models.gffnet import SegmentationModel
+from gffnet.models.gffnet import SegmentationModel, load_model
 from gffnet.models.ops import use_reference
 from gffnet.recipe import EvaluationRecipe
 from gffnet.streets import render_street

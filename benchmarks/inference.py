@@ -39,11 +39,11 @@ from torch import Tensor, nn
 from gffnet.cli.arguments import size
 from gffnet.data.datasets import dataset_classes
 from gffnet.export.export import export_model
-from gffnet.inference.model_io import ModelConfig
 from gffnet.inference.precision import Precision, keep_pages, pick_precision
 from gffnet.inference.predictor import Predictor
 from gffnet.inference.tiling import peak_memory
 from gffnet.models.gffnet import SegmentationModel, build_network
+from gffnet.models.model_io import ModelConfig
 from gffnet.models.ops import use_reference
 from gffnet.recipe import EvaluationRecipe, ModelRecipe, load_recipe
 from gffnet.reports.cost import count_macs

@@ -22,8 +22,8 @@ from PIL import Image
 
 from gffnet.cli.arguments import memory, size
 from gffnet.data.datasets import dataset_classes
-from gffnet.inference.model_io import ModelConfig, save_model
-from gffnet.models.gffnet import build_network
+from gffnet.models.gffnet import build_network, save_model
+from gffnet.models.model_io import ModelConfig
 from gffnet.recipe import load_recipe
 from harness import machine, report
 

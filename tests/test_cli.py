@@ -18,8 +18,8 @@ from PIL import Image
 from gffnet.cli import cost
 from gffnet.cli.data import COMMANDS as DATA_COMMANDS
 from gffnet.cli.main import COMMANDS, main
-from gffnet.inference import model_io
-from gffnet.inference.model_io import save_model
+from gffnet.models import model_io
+from gffnet.models.gffnet import save_model
 from tests import tiny
 from tests.data.trees import camvid_tree
 

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from gffnet.cli.main import make_parser
-from gffnet.inference.model_io import ModelConfig, save_model
 from gffnet.models.fusion import FUSIONS
-from gffnet.models.gffnet import build_network
+from gffnet.models.gffnet import build_network, save_model
+from gffnet.models.model_io import ModelConfig
 from gffnet.recipe import load_recipe, recipe_names
 from gffnet.registry import NAMES
 

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from gffnet.data.camvid import CAMVID
-from gffnet.inference.model_io import ModelConfig
 from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import Predictor
 from gffnet.models.gffnet import SegmentationModel, build_network
+from gffnet.models.model_io import ModelConfig
 from gffnet.recipe import Recipe, recipe_from_mapping
 
 PSPNET: dict[str, Any] = {"backbone": {"name": "test_resnet", "weights": "none"}}

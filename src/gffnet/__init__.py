@@ -13,7 +13,7 @@ _HOME = {
     "GatedFullyFusion": "gffnet.models.fusion",
     "DenseFeaturePyramid": "gffnet.models.pyramid",
     "SegmentationModel": "gffnet.models.gffnet",
-    "PretrainedModel": "gffnet.inference.pretrained",
+    "PretrainedModel": "gffnet.models.gffnet",
     "build_network": "gffnet.models.gffnet",
     "load_recipe": "gffnet.recipe",
     "load": "gffnet.inference.predictor",

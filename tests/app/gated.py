@@ -7,10 +7,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gffnet.inference.model_io import save_model
 from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import Predictor
-from gffnet.models.gffnet import SegmentationModel
+from gffnet.models.gffnet import SegmentationModel, save_model
 from tests import tiny
 
 ADDITION: dict[str, Any] = {**tiny.PSPNET, "fusion": "addition", "dense_pyramid": "dense"}

@@ -31,8 +31,8 @@ from gffnet.cli.arguments import (
 )
 from gffnet.data.dataset import Truth
 from gffnet.errors import UserError
-from gffnet.inference.model_io import save_model
 from gffnet.inference.predictor import Predictor
+from gffnet.models.gffnet import save_model
 from gffnet.recipe import EvaluationRecipe
 from tests import tiny
 from tests.data.trees import camvid_tree

@@ -8,7 +8,7 @@ from PIL import Image
 
 from gffnet.cli.compare import split_models
 from gffnet.cli.main import main
-from gffnet.inference.model_io import save_model
+from gffnet.models.gffnet import save_model
 from tests import tiny
 from tests.data.trees import camvid_tree, cityscapes_tree
 

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from gffnet.cli.main import main
-from gffnet.inference.model_io import hash_weights, load_model, save_model
 from gffnet.inference.predictor import Predictor
+from gffnet.models.gffnet import load_model, save_model
+from gffnet.models.model_io import hash_weights
 from tests import tiny
 from tests.data.trees import camvid_tree
 

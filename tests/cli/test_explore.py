@@ -8,7 +8,7 @@ import pytest
 from gffnet.app import server
 from gffnet.cli import explore
 from gffnet.cli.main import main
-from gffnet.inference import model_io
+from gffnet.models import model_io
 from tests.app import gated
 
 Captured = pytest.CaptureFixture[str]

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from gffnet.cli.main import main
-from gffnet.inference.model_io import save_model
+from gffnet.models.gffnet import save_model
 from tests import tiny
 from tests.data.trees import camvid_tree
 from tests.export.networks import exported_file, symbolic_sizes

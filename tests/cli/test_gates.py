@@ -9,7 +9,7 @@ import pytest
 
 from gffnet.cli.main import main
 from gffnet.data.io import write_image
-from gffnet.inference.model_io import save_model
+from gffnet.models.gffnet import save_model
 from tests.data.trees import camvid_tree, cityscapes_tree, save
 from tests.reports import tiny
 

@@ -7,7 +7,7 @@ import pytest
 
 import gffnet.gates.ablation as ablation
 from gffnet.cli.main import main
-from gffnet.inference.model_io import save_model
+from gffnet.models.gffnet import save_model
 from tests import tiny
 from tests.gates import closing
 

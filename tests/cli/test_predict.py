@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from gffnet.cli.main import main
-from gffnet.inference.model_io import save_model
 from gffnet.inference.predictor import Predictor
+from gffnet.models.gffnet import save_model
 from gffnet.recipe import EvaluationRecipe
 from tests import tiny
 from tests.inference.clips import save_clip

@@ -7,8 +7,9 @@ import pytest
 from huggingface_hub import ModelCard
 
 from gffnet.cli.main import main
-from gffnet.inference.model_io import hash_weights, load_model
-from tests.inference.fake_hub import FakeHub, point_to, running
+from gffnet.models.gffnet import load_model
+from gffnet.models.model_io import hash_weights
+from tests.models.fake_hub import FakeHub, point_to, running
 from tests.reports.runs import make_run
 
 

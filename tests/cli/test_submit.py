@@ -8,7 +8,7 @@ import pytest
 
 from gffnet.cli.main import main
 from gffnet.data.cityscapes import CITYSCAPES
-from gffnet.inference.model_io import save_model
+from gffnet.models.gffnet import save_model
 from tests import tiny
 from tests.data.trees import cityscapes_tree, picture, save
 

@@ -21,9 +21,9 @@ from gffnet.data.io import read_image
 from gffnet.data.pascal_context import PascalContext
 from gffnet.errors import UserError
 from gffnet.evaluation.evaluate import evaluate
-from gffnet.inference.model_io import ModelConfig
 from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import Predictor
+from gffnet.models.model_io import ModelConfig
 from gffnet.recipe import EvaluationRecipe
 from tests import tiny
 from tests.data.trees import (

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from gffnet.data.io import write_image
-from gffnet.inference.model_io import save_model
+from gffnet.models.gffnet import save_model
 from tests.reports import tiny
 
 PAGE = (Path(__file__).parents[2] / "docs" / "gates.md").read_text(encoding="utf-8")

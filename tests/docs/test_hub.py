@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from gffnet.inference import model_io as hub
-from gffnet.inference.model_io import save_model
+from gffnet.models import model_io as hub
+from gffnet.models.gffnet import save_model
 from gffnet.models.weights import HUB_TIMEOUT
 from tests import tiny
-from tests.inference.fake_hub import FakeHub, point_to, running
+from tests.models.fake_hub import FakeHub, point_to, running
 
 PAGE = (Path(__file__).parents[2] / "docs" / "hub.md").read_text(encoding="utf-8")
 

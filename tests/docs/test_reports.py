@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gffnet.data.io import write_image
-from gffnet.inference.model_io import save_model
+from gffnet.models.gffnet import save_model
 from gffnet.reports.report import MAX_CELLS
 from gffnet.streets import write_streets
 from tests import tiny

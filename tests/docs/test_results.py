@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from gffnet.data.datasets import thin_classes
-from gffnet.inference.model_io import shipped_model
+from gffnet.models.model_io import shipped_model
 from gffnet.reports.tables import find_scores, make_dataset_tables, to_markdown
 
 ROOT = Path(__file__).parents[2]

@@ -15,9 +15,9 @@ from torch.export import ExportedProgram
 
 from gffnet.data.camvid import CAMVID
 from gffnet.export.export import FORMATS, Export, export_model, trace
-from gffnet.inference.model_io import ModelConfig
 from gffnet.models.backbones import Backbone
 from gffnet.models.gffnet import SegmentationModel, build_network
+from gffnet.models.model_io import ModelConfig
 from gffnet.recipe import ModelRecipe
 from tests import tiny
 from tests.models.naive import randomized

@@ -36,8 +36,8 @@ from gffnet.export.export import (
     trace,
 )
 from gffnet.inference.exported import OUTPUTS, Exported
-from gffnet.inference.model_io import hash_weights
 from gffnet.models.gffnet import SegmentationModel
+from gffnet.models.model_io import hash_weights
 from gffnet.recipe import ModelRecipe
 from tests import tiny
 from tests.export.networks import GFFNET, config, exported, network, symbolic_sizes

@@ -17,9 +17,9 @@ from onnx import TensorProto, helper
 
 from gffnet.errors import UserError
 from gffnet.inference.exported import ExportRecord, OnnxFile, read_record, silenced
-from gffnet.inference.model_io import load_model
 from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import Predictor, load
+from gffnet.models.gffnet import load_model
 from gffnet.recipe import EvaluationRecipe
 from tests import tiny
 from tests.export.networks import GFFNET, config, exported_file, network

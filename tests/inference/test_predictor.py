@@ -16,10 +16,10 @@ from PIL import Image
 from torch import nn
 
 from gffnet.errors import UserError
-from gffnet.inference.model_io import save_model
 from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import Predictor, load
 from gffnet.inference.tiling import TiledWindow
+from gffnet.models.gffnet import save_model
 from gffnet.recipe import EvaluationRecipe
 from tests import tiny
 

@@ -7,7 +7,8 @@ from typing import Any
 import yaml
 
 from gffnet.data.datasets import dataset_classes
-from gffnet.inference.model_io import ModelConfig, save_model
+from gffnet.models.gffnet import save_model
+from gffnet.models.model_io import ModelConfig
 from gffnet.recipe import recipe_from_mapping
 from tests import tiny
 

@@ -16,9 +16,10 @@ from gffnet.data.camvid import CAMVID
 from gffnet.errors import UserError
 from gffnet.evaluation.evaluate import plain
 from gffnet.evaluation.results import write_scores
-from gffnet.inference.model_io import hash_weights, load_model, save_model
-from gffnet.inference.pretrained import make_card
 from gffnet.metrics.scores import Scores
+from gffnet.models.gffnet import load_model, save_model
+from gffnet.models.model_card import make_card
+from gffnet.models.model_io import hash_weights
 from gffnet.recipe import load_recipe
 from gffnet.reports.model_card import WEAK, gather
 from gffnet.reports.report import SCORES_FOLDER

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 
 from gffnet.data.camvid import CAMVID
-from gffnet.inference.model_io import ModelConfig
 from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import Predictor
 from gffnet.models.gffnet import SegmentationModel, build_network
+from gffnet.models.model_io import ModelConfig
 from gffnet.recipe import load_recipe
 
 HEIGHT, WIDTH = 62, 94

@@ -11,9 +11,9 @@ from lightning import Trainer
 from safetensors.torch import load_file
 
 from gffnet.errors import CannotWrite, RunFailed, UserError
-from gffnet.inference.model_io import load_model
 from gffnet.inference.predictor import load
 from gffnet.metrics.confusion import ConfusionMatrix
+from gffnet.models.gffnet import load_model
 from gffnet.training.callbacks import DivergenceCheck
 from gffnet.training.checkpoint import AtomicCheckpointIO, LastCheckpoint
 from gffnet.training.train import train

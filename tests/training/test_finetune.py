@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from gffnet.errors import UserError
-from gffnet.inference.model_io import save_model
-from gffnet.models.gffnet import SegmentationModel
+from gffnet.models.gffnet import SegmentationModel, save_model
 from gffnet.models.ops import ConcatConv2d
 from gffnet.training.finetune import initialize_from
 from tests import tiny

@@ -74,7 +74,7 @@ def run(arguments: Namespace) -> None:
 
 def split_models(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Split what follows `--models` into models and images; the first two words are always models."""
-    from gffnet.inference.model_io import find_model
+    from gffnet.models.model_io import find_model
 
     for count, word in enumerate(words):
         if count < 2 or Path(word).suffix == ".ckpt":

@@ -40,7 +40,7 @@ def demo(out: Path) -> Path:
     """
     from gffnet.console import progress, screen
     from gffnet.files import atomic_folder
-    from gffnet.inference.model_io import CONFIG
+    from gffnet.models.model_io import CONFIG
     from gffnet.reports.report import open_images, report_of, write_report
     from gffnet.streets import write_streets
     from gffnet.training.train import train

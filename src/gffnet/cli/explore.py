@@ -45,9 +45,9 @@ def run(arguments: Namespace) -> None:
     from gffnet.app.explorer import Explorer
     from gffnet.app.server import HOST, build_app, listen, serve
     from gffnet.console import screen
-    from gffnet.inference.model_io import shipped_model
     from gffnet.inference.precision import keep_pages
     from gffnet.inference.predictor import load
+    from gffnet.models.model_io import shipped_model
 
     keep_pages()
     models = arguments.model or [str(shipped_model())]

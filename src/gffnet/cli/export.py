@@ -28,7 +28,7 @@ def run(arguments: Namespace) -> None:
 
     from gffnet.console import Results, progress, screen
     from gffnet.export.export import check_request, export_model
-    from gffnet.inference.model_io import load_model
+    from gffnet.models.gffnet import load_model
 
     check_request(arguments.to, arguments.out, arguments.precision)
     network, config = load_model(arguments.model)

@@ -34,8 +34,9 @@ def run(arguments: Namespace) -> None:
     """Write and upload the model, and print where it is."""
     from gffnet.console import screen
     from gffnet.files import atomic_write
-    from gffnet.inference.model_io import CARD, check_upload, save_model, upload
-    from gffnet.inference.pretrained import make_card
+    from gffnet.models.gffnet import save_model
+    from gffnet.models.model_card import make_card
+    from gffnet.models.model_io import CARD, check_upload, upload
     from gffnet.reports.model_card import gather
 
     _check(arguments)

@@ -36,9 +36,9 @@ from gffnet.inference.exported import (
     ProgramFile,
     silenced,
 )
-from gffnet.inference.model_io import ModelConfig, hash_weights
 from gffnet.models.folding import fold_norms
 from gffnet.models.gffnet import SegmentationModel
+from gffnet.models.model_io import ModelConfig, hash_weights
 
 OPSET = 20
 """Version of ONNX's operator set."""

@@ -23,8 +23,8 @@ from torch import Tensor
 from torch.export.passes import move_to_device_pass
 
 from gffnet.errors import UserError
-from gffnet.inference.model_io import ModelConfig
 from gffnet.inference.precision import pick_device
+from gffnet.models.model_io import ModelConfig
 from gffnet.recipe import from_mapping, validated
 
 PROPERTY = "gffnet"

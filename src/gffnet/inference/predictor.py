@@ -20,13 +20,13 @@ from torch import Tensor
 from gffnet.data.io import as_rgb, as_tensor, read_image
 from gffnet.errors import UserError
 from gffnet.inference.exported import Exported, open_for_windows
-from gffnet.inference.model_io import ModelConfig, hash_weights, is_exported, load_model, shipped_model
 from gffnet.inference.precision import Precision, pick_device, pick_precision
 from gffnet.inference.sliding_window import SlidingWindow, scaled_size
 from gffnet.inference.tiling import TiledWindow, peak_memory
 from gffnet.models.folding import fold_norms
-from gffnet.models.gffnet import SegmentationModel
+from gffnet.models.gffnet import SegmentationModel, load_model
 from gffnet.models.layers import Encoded, Gates
+from gffnet.models.model_io import ModelConfig, hash_weights, is_exported, shipped_model
 from gffnet.models.ops import resize, size_of
 from gffnet.recipe import EvaluationRecipe, from_mapping
 

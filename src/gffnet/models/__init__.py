@@ -1,1 +1,1 @@
-"""The network of the paper: backbones, context modules, fusions, pyramids, head."""
+"""The network: backbones, context modules, fusions, pyramids, head; its files (`model_io`), its card (`model_card`)."""

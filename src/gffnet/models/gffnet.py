@@ -1,16 +1,35 @@
 """The network of Figure 3: backbone, context, fusion, pyramid, head; and its construction from a recipe."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from huggingface_hub import ModelCard, ModelHubMixin
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
+from gffnet.errors import UserError
+from gffnet.files import atomic_write
 from gffnet.models.backbones import Backbone, build_backbone
 from gffnet.models.context import CONTEXTS, Context
 from gffnet.models.fusion import FUSIONS, Fusion, GatedFusion
 from gffnet.models.layers import Encoded, Gates, Output, Pyramid, init_predictor
+from gffnet.models.model_card import Facts, make_card
+from gffnet.models.model_io import (
+    CARD,
+    CONFIG,
+    ModelConfig,
+    WeightFormat,
+    check_upload,
+    fetch,
+    is_hub_name,
+    one_line,
+    read_model,
+    upload,
+    write_model,
+)
 from gffnet.models.ops import ConcatConv2d, resize, size_of
 from gffnet.models.pyramid import PYRAMIDS, DenseFeaturePyramid, FeaturePyramid, LiteralDensePyramid
 from gffnet.recipe import ModelRecipe
@@ -135,3 +154,142 @@ def build_network(recipe: ModelRecipe, num_classes: int) -> SegmentationModel:
         head_channels = pyramid.out_channels
     head = Head(head_channels, num_classes, recipe.dropout)
     return SegmentationModel(backbone, context, fusion, pyramid, head, recipe.mean, recipe.std)
+
+
+def save_model(
+    folder: Path,
+    network: SegmentationModel,
+    config: ModelConfig,
+    weights: WeightFormat = "float32",
+    max_shard_size: str | None = None,
+) -> None:
+    """Write a model folder, each file atomically. `weights` and the errors are as for `model_io.write_weights`."""
+    write_model(folder, network.state_dict(), config, weights, max_shard_size)
+
+
+def load_model(model: str | Path) -> tuple[SegmentationModel, ModelConfig]:
+    """Return the network of a MODEL, trainable, float32, on the CPU and in evaluation mode, and its config.
+
+    Raises:
+        UserError: there is no such model, or its files are missing, damaged, or of different models.
+    """
+    config, weights, path = read_model(model)
+    recipe = config.model.without_weights()
+    with torch.device("meta"):
+        network = build_network(recipe, len(config.classes))
+    if not network.state_dict().keys() >= {name for name, _ in network.named_buffers()}:
+        network = build_network(recipe, len(config.classes))  # it computes constants that are not stored
+    try:
+        network.load_state_dict(weights, assign=True)
+    except RuntimeError as error:
+        reason = one_line(error)[:300]
+        raise UserError(f"model {path}: these weights are not of the network in {CONFIG}: {reason}") from None
+    return network.eval(), config
+
+
+class PretrainedModel(SegmentationModel, ModelHubMixin):
+    """The network of a MODEL, a plain `nn.Module`, with its `ModelConfig` as `config`.
+
+    The methods of `ModelHubMixin` read and write the model folders of `gffnet.models.model_io`: safetensors, and a
+    `config.json` of which every key is validated. Without a network connection they fail at once.
+    """
+
+    def __init__(self, network: SegmentationModel, config: ModelConfig) -> None:
+        """Share the modules of `network`."""
+        parts = (network.backbone, network.context, network.fusion, network.pyramid, network.head)
+        super().__init__(*parts, network.mean, network.std)
+        self.config = config
+        self.train(network.training)
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]  # no further options
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+    ) -> "PretrainedModel":
+        """Return the network of a MODEL, in evaluation mode, float32, on the CPU.
+
+        Args:
+            pretrained_model_name_or_path: OWNER/NAME or OWNER/NAME@REVISION on the hub, or a run folder, a model folder
+                or a checkpoint.
+            revision: branch, tag or commit on the hub.
+            token, cache_dir, force_download, local_files_only: as for `gffnet.models.model_io.fetch`.
+
+        Raises:
+            UserError: there is no such model, it cannot be downloaded, or it is not one of gffnet.
+        """
+        model = pretrained_model_name_or_path
+        if not is_hub_name(model):
+            if revision is not None:
+                raise UserError(f"revision {revision!r}: {model} is no name on the hub, so it has none. Leave it out.")
+            return cls(*load_model(model))
+        name = f"{model}@{revision}" if revision else str(model)
+        cache: dict[str, Any] = {"cache_dir": cache_dir, "local_files_only": local_files_only}
+        return cls(*load_model(fetch(name, token=token, force_download=force_download, **cache)))
+
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        *,
+        weights: WeightFormat = "float32",
+        max_shard_size: str | None = None,
+        **card: Any,
+    ) -> None:
+        """Write a model folder, and a model card unless the folder has one.
+
+        Args:
+            save_directory: the folder.
+            weights: dtype of kernels on the disk.
+            max_shard_size: maximal size of a weights file, such as `16MB`; None: one file.
+            card: as for `generate_model_card`.
+
+        Raises:
+            UserError: a weight does not fit into a shard or a dtype, or there is no room.
+        """
+        folder = Path(save_directory)
+        save_model(folder, self, self.config, weights, max_shard_size)
+        if not (folder / CARD).exists():
+            atomic_write(folder / CARD, str(self.generate_model_card(weights=weights, **card)).encode())
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        commit_message: str = "A model of gffnet",
+        **options: Any,
+    ) -> str:
+        """Upload the model to the hub in one commit; return its address.
+
+        Args:
+            repo_id: OWNER/NAME; created if it does not exist.
+            private: whether a new repository is private; None: the owner's default.
+            token: instead of that of `hf auth login`.
+            commit_message: message of the commit.
+            options: as for `save_pretrained`.
+
+        Raises:
+            UserError: the hub cannot be reached or refuses, or as for `save_pretrained`.
+        """
+        check_upload(repo_id)
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder, name=repo_id, **options)
+            return upload(Path(folder), repo_id, private=private, token=token, message=commit_message)
+
+    def generate_model_card(
+        self, name: str | None = None, license: str | None = None, weights: WeightFormat = "float32"
+    ) -> ModelCard:
+        """Return a card with the facts of `config`; `gffnet publish` adds those of the run.
+
+        Args:
+            name: OWNER/NAME on the hub.
+            license: the hub's identifier, such as `apache-2.0`.
+            weights: dtype of kernels on the disk.
+        """
+        return make_card(Facts(self.config, name, license, weights))

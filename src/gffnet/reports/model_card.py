@@ -11,10 +11,10 @@ from huggingface_hub import EvalResult
 from gffnet.console import DASH, screen
 from gffnet.errors import UserError
 from gffnet.evaluation.results import SCORES, all_tables, markdown, read_result
-from gffnet.inference.model_io import ModelConfig, WeightFormat, hash_weights, load_model, rounded
-from gffnet.inference.pretrained import METRICS, TASK, Facts
 from gffnet.metrics.scores import Scores
-from gffnet.models.gffnet import SegmentationModel
+from gffnet.models.gffnet import SegmentationModel, load_model
+from gffnet.models.model_card import METRICS, TASK, Facts
+from gffnet.models.model_io import ModelConfig, WeightFormat, hash_weights, rounded
 from gffnet.recipe import Recipe, TrainingRecipe, load_recipe
 from gffnet.reports.cost import cost
 from gffnet.reports.report import SCORES_FOLDER, read_record, record_facts, training_time

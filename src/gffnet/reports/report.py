@@ -47,10 +47,11 @@ from gffnet.files import atomic_write
 from gffnet.gates.edit import Closing, GatedImage, GateResult
 from gffnet.gates.figures import color_table
 from gffnet.gates.statistics import GateStatistics, near_and_far
-from gffnet.inference.model_io import CONFIG, ModelConfig, hash_weights, load_model
 from gffnet.inference.predictor import Predictor, load
 from gffnet.metrics.scores import Scores
 from gffnet.models.fusion import GatedFusion
+from gffnet.models.gffnet import load_model
+from gffnet.models.model_io import CONFIG, ModelConfig, hash_weights
 from gffnet.recipe import EvaluationRecipe, Recipe, from_mapping, load_recipe
 from gffnet.reports.cost import costs
 from gffnet.reports.pictures import Picture, gate_picture, label_picture, marked_picture, photo, share_picture

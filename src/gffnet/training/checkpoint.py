@@ -9,7 +9,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 
 from gffnet.files import atomic_file
-from gffnet.inference.model_io import save_model
+from gffnet.models.gffnet import save_model
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

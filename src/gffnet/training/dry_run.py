@@ -23,10 +23,10 @@ from gffnet.console import progress
 from gffnet.data.dataset import Sample
 from gffnet.data.datasets import class_count
 from gffnet.errors import RunFailed
-from gffnet.inference.model_io import ModelConfig, save_model
 from gffnet.inference.precision import Precision
 from gffnet.inference.tiling import peak_memory
-from gffnet.models.gffnet import build_network
+from gffnet.models.gffnet import build_network, save_model
+from gffnet.models.model_io import ModelConfig
 from gffnet.recipe import Recipe, resolve_auto
 from gffnet.recipe.loading import STANDARD_SIZE
 from gffnet.training.data import SegmentationDataModule

@@ -6,8 +6,7 @@ from pathlib import Path
 import torch
 
 from gffnet.errors import UserError
-from gffnet.inference.model_io import load_model
-from gffnet.models.gffnet import SegmentationModel
+from gffnet.models.gffnet import SegmentationModel, load_model
 
 
 def initialize_from(run: str | Path, network: SegmentationModel, classes: Sequence[str], whole: bool) -> str:

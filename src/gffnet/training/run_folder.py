@@ -37,8 +37,8 @@ import gffnet
 from gffnet.data.dataset import Dataset, fingerprint
 from gffnet.errors import CannotWrite, RunFailed, Stopped, UserError
 from gffnet.files import NO_ROOM, atomic_write, cannot_write
-from gffnet.inference.model_io import CONFIG
 from gffnet.inference.precision import Precision
+from gffnet.models.model_io import CONFIG
 from gffnet.recipe import Recipe, recipe_from_mapping
 from gffnet.training.callbacks import History
 

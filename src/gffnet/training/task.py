@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from gffnet.data.dataset import Sample
 from gffnet.data.loader import Batch
-from gffnet.inference.model_io import ModelConfig
 from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import Predictor
 from gffnet.metrics.confusion import ClassScores, ConfusionMatrix
 from gffnet.models.gffnet import SegmentationModel
 from gffnet.models.layers import conv_block
+from gffnet.models.model_io import ModelConfig
 from gffnet.models.ops import resize, size_of
 from gffnet.recipe import TrainingRecipe
 from gffnet.training.callbacks import DivergenceCheck

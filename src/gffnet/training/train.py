@@ -34,10 +34,10 @@ from gffnet.data.io import read_header
 from gffnet.data.loader import ClassBalance, class_pixels
 from gffnet.errors import UserError
 from gffnet.files import atomic_write
-from gffnet.inference.model_io import ModelConfig, save_model
 from gffnet.inference.precision import Precision, keep_pages, pick_device, pick_precision
 from gffnet.metrics.confusion import ClassScores
-from gffnet.models.gffnet import SegmentationModel, build_network
+from gffnet.models.gffnet import SegmentationModel, build_network, save_model
+from gffnet.models.model_io import ModelConfig
 from gffnet.models.ops import size_of
 from gffnet.recipe import (
     DataSize,

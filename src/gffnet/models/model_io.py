@@ -1,4 +1,4 @@
-"""Models on the disk and on the hub: model folders, weights files, checkpoints, and the model that ships.
+"""Files of models, on the disk and on the hub: model folders, weights, checkpoints, and the model that ships.
 
 A model folder holds no code:
 
@@ -8,7 +8,8 @@ A model folder holds no code:
     model.safetensors.index.json      {"metadata": {"total_size": bytes}, "weight_map": {weight: its shard}}
 
 A MODEL, wherever gffnet takes one, is a model folder, a run folder (with a model folder `model/` in it), a checkpoint
-of a run, an exported file (`gffnet.inference.exported`), or a name on the Hugging Face hub.
+of a run, an exported file (`gffnet.inference.exported`), or a name on the Hugging Face hub. Networks are made of them
+by `gffnet.models.gffnet.load_model`.
 """
 
 import dataclasses
@@ -37,12 +38,12 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from torch import nn
 
 import gffnet
 from gffnet.console import screen, size_in_bytes
 from gffnet.errors import UserError
 from gffnet.files import atomic_write
-from gffnet.models.gffnet import SegmentationModel, build_network
 from gffnet.models.weights import reachable
 from gffnet.recipe import EvaluationRecipe, ModelRecipe, from_mapping, validated
 
@@ -91,27 +92,27 @@ class ModelConfig:
         return json.dumps(dataclasses.asdict(self), indent=1)
 
 
-def save_model(
+def write_model(
     folder: Path,
-    network: SegmentationModel,
+    state: Mapping[str, torch.Tensor],
     config: ModelConfig,
     weights: WeightFormat = "float32",
     max_shard_size: str | None = None,
 ) -> None:
     """Write a model folder, each file atomically. `weights` and the errors are as for `write_weights`."""
-    write_weights(folder, network.state_dict(), weights, max_shard_size)
+    write_weights(folder, state, weights, max_shard_size)
     atomic_write(folder / CONFIG, config.to_text().encode())
 
 
-def load_model(model: str | Path) -> tuple[SegmentationModel, ModelConfig]:
-    """Return the network of a MODEL, in evaluation mode, and its config.
+def read_model(model: str | Path) -> tuple[ModelConfig, State, Path]:
+    """Return the config and the weights of a MODEL, and the file that holds the weights.
 
     Raises:
         UserError: there is no such model, or its files are missing, damaged, or of different models.
     """
     path = Path(model)
     if path.suffix == ".ckpt" and path.is_file():
-        return _load_checkpoint(path)
+        return *_read_checkpoint(path), path
     if is_exported(model):
         raise UserError(f"model {path} is an exported file, which can predict and no more. Give its run folder.")
     folder = fetch(str(model)) if is_hub_name(model) else find_model(model)
@@ -120,8 +121,7 @@ def load_model(model: str | Path) -> tuple[SegmentationModel, ModelConfig]:
         mapping = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise UserError(f"{source}: not valid: {error}") from None
-    config = from_mapping(ModelConfig, mapping, source)
-    return _build(config, read_weights(folder), folder / WEIGHTS), config
+    return from_mapping(ModelConfig, mapping, source), read_weights(folder), folder / WEIGHTS
 
 
 def find_model(model: str | Path) -> Path:
@@ -156,7 +156,7 @@ def is_exported(model: str | Path) -> bool:
     return path.suffix in _EXPORTED and not path.is_dir()
 
 
-def hash_weights(network: SegmentationModel) -> str:
+def hash_weights(network: nn.Module) -> str:
     """Return the SHA-256 over names, dtypes, shapes and values of a network's state, whatever its device and layout."""
     digest = hashlib.sha256()
     for name, value in network.state_dict().items():
@@ -166,35 +166,20 @@ def hash_weights(network: SegmentationModel) -> str:
     return digest.hexdigest()
 
 
-def _load_checkpoint(path: Path) -> tuple[SegmentationModel, ModelConfig]:
-    """Return the network of an unfinished run: its EMA, if the run has one."""
+def _read_checkpoint(path: Path) -> tuple[ModelConfig, State]:
+    """Return the config and the weights of an unfinished run: its EMA, if the run has one."""
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)  # executes no code
         mapping, state = json.loads(stored["config"]), dict(stored["state_dict"])
     except Exception as error:  # the parser of a damaged file raises anything
-        raise UserError(f"model {path}: not a whole checkpoint of gffnet ({_one_line(error)[:200]}).") from None
+        raise UserError(f"model {path}: not a whole checkpoint of gffnet ({one_line(error)[:200]}).") from None
     config = from_mapping(ModelConfig, mapping, f"model {path}")
     prefix = _EMA if any(key.startswith(_EMA) for key in state) else "network."
-    weights = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    return _build(config, weights, path), config
+    return config, {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
-def _build(config: ModelConfig, weights: State, path: Path) -> SegmentationModel:
-    """Build the network of a config with the weights that the file `path` holds."""
-    recipe = config.model.without_weights()
-    with torch.device("meta"):
-        network = build_network(recipe, len(config.classes))
-    if not network.state_dict().keys() >= {name for name, _ in network.named_buffers()}:
-        network = build_network(recipe, len(config.classes))  # it computes constants that are not stored
-    try:
-        network.load_state_dict(weights, assign=True)
-    except RuntimeError as error:
-        reason = _one_line(error)[:300]
-        raise UserError(f"model {path}: these weights are not of the network in {CONFIG}: {reason}") from None
-    return network.eval()
-
-
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """Return the message of an error in one line."""
     return " ".join(str(error).split())
 
 
@@ -483,7 +468,7 @@ def _refused(what: str, repository: str, revision: str | None, error: Exception)
 
 def _without_address(error: BaseException) -> str:
     """Return the message of an error without the addresses that it names."""
-    message = re.split(r" (?:for url|For more information)", _one_line(error))[0]
+    message = re.split(r" (?:for url|For more information)", one_line(error))[0]
     return message[:300].rstrip(".") or type(error).__name__
 
 

@@ -15,21 +15,10 @@ from huggingface_hub import ModelCard, ModelHubMixin, constants
 
 import gffnet
 from gffnet.errors import UserError
-from gffnet.inference.model_io import (
-    CARD,
-    CONFIG,
-    check_upload,
-    fetch,
-    hash_weights,
-    is_hub_name,
-    load_model,
-    save_model,
-    upload,
-)
-from gffnet.inference.pretrained import PretrainedModel
-from gffnet.models.gffnet import SegmentationModel
+from gffnet.models.gffnet import PretrainedModel, SegmentationModel, load_model, save_model
+from gffnet.models.model_io import CARD, CONFIG, check_upload, fetch, hash_weights, is_hub_name, upload
 from tests import tiny
-from tests.inference.fake_hub import FakeHub, point_to, running
+from tests.models.fake_hub import FakeHub, point_to, running
 
 NAME = "somebody/tiny"
 
@@ -203,7 +192,7 @@ def test_without_a_network_the_error_is_immediate_and_names_a_remedy(name: str, 
 
 @pytest.mark.usefixtures("unplugged")
 def test_a_hub_that_accepts_connections_and_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gffnet.inference.model_io.PATIENCE", 0.3)
+    monkeypatch.setattr("gffnet.models.model_io.PATIENCE", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         start = time.monotonic()

@@ -20,8 +20,11 @@ from gffnet.data.camvid import CAMVID, CamVid
 from gffnet.data.dataset import IGNORE
 from gffnet.errors import UserError
 from gffnet.evaluation.evaluate import evaluate
-from gffnet.inference import model_io
-from gffnet.inference.model_io import (
+from gffnet.inference.predictor import load
+from gffnet.models import model_io
+from gffnet.models.gffnet import load_model, save_model
+from gffnet.models.model_card import SECTIONS
+from gffnet.models.model_io import (
     CONFIG,
     INDEX,
     WEIGHTS,
@@ -29,15 +32,11 @@ from gffnet.inference.model_io import (
     WeightFormat,
     find_model,
     hash_weights,
-    load_model,
     read_weights,
     rounded,
-    save_model,
     shipped_model,
     write_weights,
 )
-from gffnet.inference.predictor import load
-from gffnet.inference.pretrained import SECTIONS
 from gffnet.recipe import EvaluationRecipe, ModelRecipe, load_recipe
 from tests import tiny
 from tests.data.trees import real

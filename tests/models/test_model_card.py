@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub import EvalResult, ModelCard
 
 from gffnet.cli.main import make_parser
-from gffnet.inference.pretrained import SECTIONS, TASK, Facts, describe, make_card
+from gffnet.models.model_card import SECTIONS, TASK, Facts, describe, make_card
 from tests import tiny
 
 RESULT = EvalResult(
