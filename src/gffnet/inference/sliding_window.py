@@ -3,14 +3,16 @@
     p = mean_s resize( Σ_w softmax(f(x_s)[w]) / n )
 
 `x_s` is the image resized by scale s, `w` runs over its windows, and `n` counts the windows that cover a pixel. Windows
-have the size of the crop and a stride of `crop · (1 - overlap)`; the last one ends flush with the image. An image
-smaller than the crop is padded below and to the right with the mean color. Resizing is bilinear, with
+lie as in PSPNet's code. Along each axis they have the size of the crop and a stride of `ceil(crop (1 - overlap))`,
+and the last one ends flush with the image. An image smaller than the crop is padded to it with the mean color on both
+sides: `pad // 2` pixels above and on the left, the rest below and on the right. Resizing is bilinear, with
 `align_corners=False`.
 
 The averages of all classes are held for the whole image. `gffnet.inference.tiling` computes the same within a memory
 limit.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -70,8 +72,8 @@ class SlidingWindow:
                 lefts = columns.starts[first : first + self.batch]
                 for left, window in zip(lefts, self.score_windows(image, size, top, lefts), strict=True):
                     total = window.new_zeros(self.classes, *size) if total is None else total
-                    target = total[:, top : top + rows.crop, left : left + columns.crop]
-                    target += window[:, : target.shape[1], : target.shape[2]]
+                    tall, wide = rows.shown(top), columns.shown(left)
+                    total[:, as_slice(tall), as_slice(wide)] += window[:, as_slice(tall, top), as_slice(wide, left)]
         assert total is not None
         return total.div_((rows.cover()[:, None] * columns.cover()).to(total))
 
@@ -83,7 +85,7 @@ class SlidingWindow:
         Args:
             image: at its own size.
             size: height and width that it is resized to; the windows are cut out of that.
-            top: first row of the windows.
+            top: first row of the windows; negative in an image that is padded.
             lefts: first column of each.
         """
         crops = torch.stack([self._crop(image, size, top, left) for left in lefts])
@@ -98,12 +100,17 @@ class SlidingWindow:
         self, image: UInt8[Tensor, "c _h _w"], size: tuple[int, int], top: int, left: int
     ) -> Float[Tensor, "c _h2 _w2"]:
         """Cut one window out of the image resized to `size`, resizing only what the window shows."""
-        height, width = self.protocol.crop or size
-        region = range(top, min(top + height, size[0])), range(left, min(left + width, size[1]))
+        down, across = axes(size, self.protocol)
+        region = down.shown(top), across.shown(left)
         rows, columns = (source_range(*each) for each in zip(region, size_of(image), size, strict=True))
         source = image[:, as_slice(rows), as_slice(columns)].float()
         window = resize_region(source, size_of(image), size, region, (rows.start, columns.start))
-        return pad_to(window, (height, width), self.mean)
+        if size_of(window) == (down.crop, across.crop):
+            return window
+        color = torch.tensor(self.mean, dtype=window.dtype, device=window.device)[:, None, None]
+        padded = color.repeat(1, down.crop, across.crop)
+        padded[:, as_slice(region[0], top), as_slice(region[1], left)] = window
+        return padded
 
 
 def most_probable(probabilities: Float[Tensor, "k h w"]) -> UInt8[Tensor, "h w"]:
@@ -127,13 +134,17 @@ class Axis(NamedTuple):
     crop: int
     """Length of a window."""
     starts: tuple[int, ...]
-    """First positions of the windows, ascending."""
+    """First positions of the windows, ascending; of an image shorter than the crop, one that is negative."""
+
+    def shown(self, start: int) -> range:
+        """Return the positions of the image in the window at `start`; beyond them, it is padding."""
+        return range(max(start, 0), min(start + self.crop, self.length))
 
     def cover(self) -> Int[Tensor, "length"]:
         """Count the windows that cover each position of the image."""
         count = torch.zeros(self.length, dtype=torch.int64)
         for start in self.starts:
-            count[start : start + self.crop] += 1
+            count[as_slice(self.shown(start))] += 1
         return count
 
     def over(self, positions: range) -> "Axis":
@@ -145,27 +156,21 @@ class Axis(NamedTuple):
 def axes(size: tuple[int, int], protocol: EvaluationRecipe) -> tuple[Axis, Axis]:
     """Return the windows over an image of `size` along rows and columns; without a crop, the image is the window."""
     rows, columns = (
-        Axis(length, crop, tuple(window_starts(max(length, crop), crop, protocol.overlap)))
+        Axis(length, crop, tuple(window_starts(length, crop, protocol.overlap)))
         for length, crop in zip(size, protocol.crop or size, strict=True)
     )
     return rows, columns
 
 
 def window_starts(length: int, crop: int, overlap: float) -> list[int]:
-    """Return the starts of windows of `crop` along `length` ≥ crop pixels: stride `crop (1 - overlap)`, last flush."""
-    stride = max(1, round(crop * (1 - overlap)))
+    """Return the starts of windows of `crop` along `length` pixels: stride `ceil(crop (1 - overlap))`, the last flush.
+
+    Along fewer pixels than `crop` there is one window, which begins at `-((crop - length) // 2)`.
+    """
+    if length < crop:
+        return [-((crop - length) // 2)]
+    stride = max(1, math.ceil(crop * (1 - overlap) - 1e-3))  # 342, not 343, of 513 at an overlap of 0.333333
     return [*range(0, length - crop, stride), length - crop]
-
-
-def pad_to(image: Float[Tensor, "c _h _w"], size: tuple[int, int], mean: Sequence[float]) -> Float[Tensor, "c _h2 _w2"]:
-    """Pad the image below and to the right with the mean color where it is smaller than `size`."""
-    height, width = image.shape[-2:]
-    if height >= size[0] and width >= size[1]:
-        return image
-    color = torch.tensor(mean, dtype=image.dtype, device=image.device)[:, None, None]
-    padded = color.repeat(1, max(size[0], height), max(size[1], width))
-    padded[:, :height, :width] = image
-    return padded
 
 
 # Bilinear resizing of a region, from the part of the source that it depends on. Target position t reads

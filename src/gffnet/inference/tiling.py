@@ -149,7 +149,7 @@ class _ScaledView:
 
     def _score_row(self, top: int) -> None:
         """Score a row of windows and average the rows that no further window covers."""
-        bottom = min(top + self._rows.crop, self._size[0])
+        shown = self._rows.shown(top)
         starts = self._across.starts
         for first in range(0, len(starts), self._window.batch):
             lefts = starts[first : first + self._window.batch]
@@ -158,8 +158,8 @@ class _ScaledView:
                 if self._sums is None:
                     self._sums = window.new_zeros(len(window), self._held, len(self._columns))
                 shared = range(max(left, self._columns.start), min(left + self._across.crop, self._columns.stop))
-                target = self._sums[:, top - self._top : bottom - self._top, as_slice(shared, self._columns.start)]
-                target += window[:, : bottom - top, as_slice(shared, left)]
+                target = self._sums[:, as_slice(shown, self._top), as_slice(shared, self._columns.start)]
+                target += window[:, as_slice(shown, top), as_slice(shared, left)]
         assert self._sums is not None
         done = range(self._finished, self._waiting[0] if self._waiting else self._size[0])
         averaged = self._sums[:, as_slice(done, self._top)]
