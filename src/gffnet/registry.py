@@ -1,31 +1,52 @@
-"""Registries: what the names in recipes and on the command line stand for.
+"""Registries: what the names in recipes and on the command line stand for; and plug-ins, which add names.
 
-The names that the package provides are declared here, below every other package, so that a recipe is validated without
-importing PyTorch. The objects are registered where they are defined, in `gffnet.models` and `gffnet.data`; registering
-an object of one's own adds its name.
+Fusions, pyramids, context modules, backbones, data sets and losses are registered under a name where they are defined,
+those of the package and those of its users alike:
+
+    @gffnet.register_fusion("maximum")
+    class Maximum(gffnet.Fusion): ...
+
+A plug-in is a module that registers something: `mine` (in the current folder or installed) or `path/mine.py`. It is
+imported where a recipe names it (`plugins: [mine]`) or a command does (`--plugin mine`). Installed packages may offer
+plug-ins as entry points of the group `gffnet.plugins`; they are imported once an unknown name is looked up.
 """
 
-from collections.abc import Callable
-from typing import TypeVar
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from traceback import extract_tb
+from typing import Any, TypeVar
 
 from gffnet.errors import UserError, unknown
 
 T = TypeVar("T")
 U = TypeVar("U")
 
-NAMES: dict[str, list[str]] = {
-    "data set": ["cityscapes", "ade20k", "pascal_context", "coco_stuff_10k", "camvid", "streets", "folder"],
-    "context": ["pyramid_pooling", "dense_aspp", "none"],
-    "fusion": ["none", "concat", "addition", "fpn", "gated_fpn", "gff"],
-    "pyramid": ["none", "dense", "literal"],
+_HOMES = {
+    "data set": "gffnet.data.datasets",
+    "context": "gffnet.models.context",
+    "fusion": "gffnet.models.fusion",
+    "pyramid": "gffnet.models.pyramid",
+    "backbone": "gffnet.models.backbones",
+    "loss": "gffnet.training.losses",
 }
-"""The names that a recipe may use, by kind, in the order in which errors list them."""
+"""The modules that register what the package provides, by kind."""
+_ENTRY_POINTS = "gffnet.plugins"
+_REGISTRIES: dict[str, "Registry[Any]"] = {}
+_plugins: dict[str, str] = {}
+"""The plug-ins that were imported: the names by which they were given, by the names of their modules."""
+
+log = logging.getLogger("gffnet")
 
 
 class Registry(dict[str, T]):
-    """Objects of one kind by name, in the order of registration. `kind` names them in errors.
+    """Objects of one kind by name, in the order of registration.
 
-    FUSIONS: Registry[type[Fusion]] = Registry("fusion")
+    FUSIONS: Registry[type[Fusion]] = Registry("fusion", Fusion, also=("none",))
 
     @FUSIONS.register("addition")
     class Addition(Fusion): ...
@@ -33,33 +54,165 @@ class Registry(dict[str, T]):
     FUSIONS["addition"]
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, base: type | None = None, also: tuple[str, ...] = ()) -> None:
+        """Initialise.
+
+        Args:
+            kind: names the objects in errors.
+            base: what they must be subclasses of; None: anything.
+            also: names that recipes may use although they stand for no object.
+        """
         super().__init__()
-        self.kind = kind
+        self.kind, self.base, self.also = kind, base, also
+        _REGISTRIES.setdefault(kind, self)
 
     def register(self, name: str) -> Callable[[U], U]:
         """Return a decorator that registers an object as `name`.
 
         Raises:
-            UserError: another object has this name. (The same class, defined anew in a notebook, replaces the old one.)
+            UserError: another object has this name (the same class, defined anew in a notebook, replaces the old one),
+                or the object is not a subclass of `base`.
         """
 
         def decorator(entry: U) -> U:
-            if name in self and _origin(self[name]) != _origin(entry):
-                raise UserError(f"{self.kind} {name!r} is taken by {self[name]!r}: choose another name.")
             self[name] = entry  # type: ignore[assignment]  # U is T, which a decorator must not widen
-            names = NAMES.setdefault(self.kind, [])
-            if name not in names:
-                names.append(name)
             return entry
 
         return decorator
 
+    def __setitem__(self, name: str, entry: T) -> None:
+        if not isinstance(name, str) or not name or name in self.also or any(c.isspace() or c in "+/'\"" for c in name):
+            raise UserError(f"{self.kind} {name!r}: choose another name, a word without spaces, `+` and `/`.")
+        if self.base is not None and not (isinstance(entry, type) and issubclass(entry, self.base)):
+            home = f"{self.base.__module__}.{self.base.__name__}"
+            raise UserError(f"{self.kind} {name!r} is {entry!r}: it must be a subclass of {home}.")
+        if name in self and _origin(self[name]) != _origin(entry):
+            raise UserError(f"{self.kind} {name!r} is taken by {self[name]!r}: choose another name.")
+        super().__setitem__(name, entry)
+
     def __missing__(self, name: str) -> T:
-        raise unknown(self.kind, name, self)
+        _load_entry_points()
+        if name in self:
+            return self[name]
+        raise unknown(self.kind, str(name), self)
+
+
+def names(kind: str, wanted: str | None = None) -> list[str]:
+    """The registered names of a kind, such as `fusion`, in order.
+
+    Args:
+        kind: of `data set`, `context`, `fusion`, `pyramid`, `backbone`, `loss`.
+        wanted: installed plug-ins are imported only if this name is not registered yet; None: in any case.
+    """
+    import_module(_HOMES[kind])
+    registry = _REGISTRIES[kind]
+    if wanted is None or wanted not in (*registry.also, *registry):
+        _load_entry_points()
+    return [*registry.also, *registry]
+
+
+def plugin_of(kind: str, name: str) -> str | None:
+    """The plug-in that registered a name, as it may be given to `load_plugins`; None for the package's own."""
+    entry = _REGISTRIES.get(kind, {}).get(name)  # without the registry nothing is registered
+    module = str(getattr(entry, "__module__", __name__))
+    return None if module.partition(".")[0] == __name__.partition(".")[0] else _plugins.get(module, module)
 
 
 def _origin(entry: object) -> object:
     """Module and name of a class or function; of anything else, the object itself."""
     name = getattr(entry, "__qualname__", None)
     return entry if name is None else (getattr(entry, "__module__", None), name)
+
+
+# Plug-ins
+
+
+def load_plugins(plugins: Iterable[str], folder: Path | None = None) -> list[str]:
+    """Import plug-ins, which thereby register what they define. A plug-in that is imported already stays as it is.
+
+    Args:
+        plugins: names of modules, or paths of Python files.
+        folder: where they are looked for first, such as that of a recipe; then in the current one, then among the
+            installed modules.
+
+    Returns:
+        Their names, by which they are found from the current folder.
+
+    Raises:
+        UserError: there is no such module or file, or it fails.
+    """
+    return [_load(plugin, [*([] if folder is None else [folder]), Path()]) for plugin in plugins]
+
+
+def _load(plugin: str, folders: list[Path]) -> str:
+    if plugin == "__main__" or plugin in _plugins.values():  # the script that runs, or a notebook, has registered its own
+        return plugin
+    file: Path | None
+    if plugin.endswith(".py"):
+        module = Path(plugin).stem
+        file = next((path for folder in folders if (path := folder / plugin).is_file()), None)
+        if file is None:
+            raise UserError(f"plug-in {plugin}: there is no such file. Give its path, or the name of a module.")
+        root = file.parent
+    else:
+        module = plugin
+        if not all(part.isidentifier() for part in plugin.split(".")):
+            raise UserError(f"plug-in {plugin!r} must be the name of a module, such as mine, or a file, such as mine.py.")
+        inner = Path(*plugin.split("."))
+        found = (
+            (folder, path)
+            for folder in folders
+            for path in (folder / inner.with_suffix(".py"), folder / inner / "__init__.py")
+        )
+        root, file = next(((folder, path) for folder, path in found if path.is_file()), (Path(), None))
+    if file is not None and str(root.resolve()) not in sys.path:
+        sys.path.insert(0, str(root.resolve()))  # also for processes that load data, which import it anew
+    try:
+        loaded = import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise _failed(plugin, error) from None
+        places = ", ".join(dict.fromkeys(str(folder.resolve()) for folder in folders))
+        raise UserError(
+            f"plug-in {plugin!r}: there is no such module in {places}, nor is it installed. Run gffnet in its folder, "
+            "or give the path of the file."
+        ) from None
+    except Exception as error:  # it may raise anything
+        raise _failed(plugin, error) from None
+    if file is not None and not _same_file(getattr(loaded, "__file__", None), file):
+        raise UserError(f"plug-in {plugin}: Python has another module {module!r} ({loaded.__file__}). Rename the file.")
+    elsewhere = file is not None and root.resolve() != Path.cwd() and "." not in module
+    _plugins[module] = os.path.relpath(file) if elsewhere and file is not None else plugin
+    return _plugins[module]
+
+
+def _same_file(path: str | None, other: Path) -> bool:
+    return path is not None and os.path.realpath(path) == os.path.realpath(other)
+
+
+def _failed(plugin: str, error: Exception) -> UserError:
+    """The error for a plug-in that cannot be imported, with the line that failed."""
+    if isinstance(error, UserError):
+        return UserError(f"plug-in {plugin}: {error}")
+    place = ""
+    if isinstance(error, SyntaxError):
+        place = f" at {error.filename}:{error.lineno}"
+    elif frames := [frame for frame in extract_tb(error.__traceback__) if "importlib" not in frame.filename]:
+        place = f" at {frames[-1].filename}:{frames[-1].lineno}"
+    return UserError(f"plug-in {plugin} cannot be imported: {type(error).__name__}: {error}{place}.")
+
+
+_entry_points_loaded = False
+
+
+def _load_entry_points() -> None:
+    """Import the plug-ins of installed packages, once. One that fails is reported and left out."""
+    global _entry_points_loaded
+    if _entry_points_loaded:
+        return
+    _entry_points_loaded = True
+    for point in entry_points(group=_ENTRY_POINTS):
+        try:
+            point.load()
+        except Exception as error:  # it may raise anything
+            log.warning("installed plug-in %s is left out: %s", point.name, _failed(point.value, error))

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class Parser(argparse.ArgumentParser):
     """argparse whose errors are `UserError`s: one line, with the nearest allowed value."""
 
-    commands: Any
-    """The action that subcommands are added to."""
+    commands: Any = None
+    """The action that subcommands are added to, if there are some."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, allow_abbrev=False)
@@ -81,6 +81,17 @@ def shard(text: str) -> tuple[int, int]:
 def add_root(parser: Parser, required: bool) -> None:
     """`--root`."""
     parser.add_argument("--root", type=Path, required=required, help="folder of the data set")
+
+
+def add_plugin(parser: Parser) -> None:
+    """`--plugin`, which every command has."""
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="import a module or a Python file of yours first, which registers fusions, data sets, ...; may be repeated",
+    )
 
 
 def add_dataset(parser: Parser) -> None:

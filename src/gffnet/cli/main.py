@@ -31,8 +31,9 @@ from gffnet.cli import (
     tables,
     train,
 )
-from gffnet.cli.arguments import Parser
+from gffnet.cli.arguments import Parser, add_plugin
 from gffnet.errors import RunFailed, UserError
+from gffnet.registry import load_plugins
 
 COMMANDS: Mapping[str, ModuleType] = {
     "demo": demo,
@@ -59,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("gffnet").setLevel(logging.INFO)
     try:
         arguments = make_parser().parse_args(argv)
+        load_plugins(arguments.plugin)
         arguments.run(arguments)
         sys.stdout.flush()
     except UserError as error:
@@ -83,6 +85,8 @@ def make_parser() -> Parser:
         command = parser.commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
         module.add_arguments(command)
         command.set_defaults(run=module.run)
+        for leaf in command.commands.choices.values() if command.commands else [command]:
+            add_plugin(leaf)
     return parser
 
 

@@ -339,7 +339,7 @@ def fingerprint(dataset: Dataset) -> str:
     return text.hexdigest()
 
 
-DATASETS: Registry[type[Dataset]] = Registry("data set")
+DATASETS: Registry[type[Dataset]] = Registry("data set", Dataset)
 """Data sets by name. `open_dataset` opens one."""
 
 register_dataset = DATASETS.register

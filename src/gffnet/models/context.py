@@ -31,7 +31,7 @@ class Context(nn.Module):
         raise NotImplementedError
 
 
-CONTEXTS: Registry[type[Context]] = Registry("context")
+CONTEXTS: Registry[type[Context]] = Registry("context", Context)
 
 
 @CONTEXTS.register("pyramid_pooling")

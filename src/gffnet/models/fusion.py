@@ -93,7 +93,7 @@ class GatedFusion(Fusion):
         return [torch.sigmoid(conv(x)) for conv, x in zip(self.gate_convs, maps, strict=True)]
 
 
-FUSIONS: Registry[type[Fusion]] = Registry("fusion")
+FUSIONS: Registry[type[Fusion]] = Registry("fusion", Fusion, also=("none",))
 
 
 @FUSIONS.register("concat")

@@ -18,7 +18,7 @@ from gffnet.models.layers import ConvBlock, Pyramid, conv_block
 from gffnet.models.ops import ConcatConv2d, size_of
 from gffnet.registry import Registry
 
-PYRAMIDS: Registry[type["FeaturePyramid"]] = Registry("pyramid")
+PYRAMIDS: Registry[type["FeaturePyramid"]] = Registry("pyramid", nn.Module)
 
 
 @PYRAMIDS.register("none")

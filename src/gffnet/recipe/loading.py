@@ -21,6 +21,7 @@ from pydantic import TypeAdapter
 
 from gffnet.errors import UserError, unknown
 from gffnet.recipe.schema import Recipe, from_mapping
+from gffnet.registry import load_plugins
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 AUTO = "auto"
@@ -69,6 +70,8 @@ def load_unresolved(recipe: str | Path, overrides: Iterable[str] = ()) -> tuple[
     mapping = _read(recipe, {})
     for override in overrides:
         _set(mapping, override)
+    if "plugins" in mapping:
+        mapping["plugins"] = _load_plugins(mapping, f"recipe {recipe}")
     auto = []
     for key in AUTO_KEYS:
         section, last = key.split(".")
@@ -108,9 +111,9 @@ def resolve_auto(recipe: Recipe, keys: Collection[str], source: DataSize | Recip
     return recipe
 
 
-def recipe_from_mapping(mapping: object, source: str) -> Recipe:
-    """Validate the nested plain values of a recipe; `source` names their origin in errors. Raises as `from_mapping`."""
-    return from_mapping(Recipe, mapping, f"recipe {source}")
+def recipe_from_mapping(mapping: object, source: str, record: bool = False) -> Recipe:
+    """Validate the nested plain values of a recipe. Arguments and errors are those of `from_mapping`."""
+    return from_mapping(Recipe, mapping, f"recipe {source}", record)
 
 
 def recipe_json_schema() -> dict[str, Any]:
@@ -160,13 +163,26 @@ def _read(recipe: str | Path, chain: dict[Path, str]) -> dict[Any, Any]:
         raise UserError(f"recipe {path}: not valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(mapping, dict):
         raise UserError(f"recipe {path}: the file must hold `key: value` lines, got {mapping!r}.")
+    plugins = _load_plugins(mapping, f"recipe {path}", path.parent)
+    if plugins:
+        mapping["plugins"] = plugins
     if "base" not in mapping:
         return mapping
     base = mapping.pop("base")
     if not isinstance(base, str):
         raise UserError(f"recipe {path}: base: expected the name of a recipe or a .yaml file, got {base!r}.")
     is_file = base.endswith((".yaml", ".yml"))
-    return _merge(_read(path.parent / base if is_file else base, {**chain, path.resolve(): str(recipe)}), mapping)
+    below = _read(path.parent / base if is_file else base, {**chain, path.resolve(): str(recipe)})
+    merged = _merge(below, mapping)
+    return {**merged, "plugins": [*below["plugins"], *plugins]} if "plugins" in below else merged
+
+
+def _load_plugins(mapping: dict[Any, Any], source: str, folder: Path | None = None) -> list[str]:
+    """Import the plug-ins that a recipe names, and return the names by which the current folder has them."""
+    plugins = mapping.get("plugins", [])
+    if not (isinstance(plugins, list | tuple) and all(isinstance(plugin, str) for plugin in plugins)):
+        raise UserError(f"{source}: plugins must be a list of modules or Python files, got {plugins!r}.")
+    return load_plugins(plugins, folder)
 
 
 def _merge(base: dict[Any, Any], over: dict[Any, Any]) -> dict[Any, Any]:

@@ -12,12 +12,12 @@ from dataclasses import field
 from functools import wraps
 from typing import Annotated, Any, Literal, TypeVar, cast, dataclass_transform
 
-from pydantic import AfterValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError, ValidationInfo
 from pydantic.dataclasses import dataclass
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from gffnet.errors import UserError, nearest
-from gffnet.registry import NAMES
+from gffnet.registry import names, plugin_of
 
 T = TypeVar("T")
 
@@ -27,21 +27,25 @@ class RecipeError(UserError, ValueError):
 
 
 class _Registered:
-    """A text that must be a registered name of `kind`."""
+    """A text that must be a registered name of `kind`; any text where `from_mapping` reads a record."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], CoreSchema]) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(self._check, handler(source))
+        return core_schema.with_info_after_validator_function(self._check, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: Callable[[CoreSchema], Any]) -> Any:
-        return {**handler(schema), "enum": list(NAMES[self.kind])}
+        return {**handler(schema), "enum": names(self.kind)}
 
-    def _check(self, name: str) -> str:
-        if name not in NAMES[self.kind]:
-            raise PydanticCustomError("unknown_name", "must be one of {names}", {"names": str(NAMES[self.kind])[1:-1]})
+    def _check(self, name: str, info: ValidationInfo) -> str:
+        if info.context != _RECORD and name not in (allowed := names(self.kind, name)):
+            raise PydanticCustomError("unknown_name", "must be one of {names}", {"names": str(allowed)[1:-1]})
         return name
+
+
+_RECORD = "record"
+"""The validation context of what was recorded, where a name need not be registered in this process."""
 
 
 def _ascending(ends: tuple[float, float]) -> tuple[float, float]:
@@ -137,6 +141,15 @@ class ModelRecipe:
                 f"model.dense_pyramid {self.dense_pyramid!r} works on fused maps, but model.fusion is 'none': "
                 "name a fusion, or set model.dense_pyramid to none."
             )
+
+    def names(self) -> dict[str, str]:
+        """The registered names of which the network consists, by kind."""
+        return {
+            "context": self.context,
+            "fusion": self.fusion,
+            "pyramid": self.dense_pyramid,
+            "backbone": self.backbone.name,
+        }
 
     def without_weights(self) -> "ModelRecipe":
         """The same network with random weights: to count operations, or to load a checkpoint into."""
@@ -284,6 +297,14 @@ class Recipe:
     """Seed of everything random."""
     precision: PrecisionName = "auto"
     """Precision of training; auto: the fastest on this device, as measured."""
+    plugins: tuple[Text, ...] = ()
+    """Modules or Python files to import first, which register fusions, data sets, losses, ... of your own. What a
+    recipe uses is added by itself."""
+
+    def __post_init__(self) -> None:
+        used = {"data set": self.data.name, **self.model.names()}
+        plugins = [plugin for kind, name in used.items() if (plugin := plugin_of(kind, name))]
+        object.__setattr__(self, "plugins", tuple(dict.fromkeys((*self.plugins, *plugins))))
 
     def to_mapping(self) -> dict[str, Any]:
         """The recipe as nested plain values, as YAML holds it."""
@@ -291,19 +312,21 @@ class Recipe:
         return mapping
 
 
-def from_mapping(kind: type[T], mapping: object, source: str) -> T:
+def from_mapping(kind: type[T], mapping: object, source: str, record: bool = False) -> T:
     """Build a `validated` class such as `Recipe` or `ModelRecipe` from nested plain values.
 
     Args:
         kind: the class.
         mapping: its values, as read from YAML or JSON; a key that is left out has its default.
         source: their origin, which errors begin with: `recipe camvid/gffnet_r18`.
+        record: they were recorded, and are read rather than built: plug-ins that registered their names need not be
+            imported.
 
     Raises:
         UserError: an unknown or missing key, a value of another type or out of range, values that exclude each other.
     """
     try:
-        return TypeAdapter(kind).validate_python(mapping)
+        return TypeAdapter(kind).validate_python(mapping, context=_RECORD if record else None)
     except ValidationError as error:
         raise _readable(kind, error, source) from None
     except UserError as error:

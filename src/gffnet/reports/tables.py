@@ -48,6 +48,7 @@ _LEVELS = 3
 _IMMATERIAL = {
     "seed",
     "precision",
+    "plugins",
     "training.workers",
     "training.init_from",
     "training.validate_every",
@@ -168,7 +169,7 @@ def _recipe_of_run(path: Path, name: str | None) -> Recipe | None:
         try:
             if json.loads((folder / RECORD).read_text(encoding="utf-8"))["recipe"] == name:
                 stored = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
-                return recipe_from_mapping(stored, str(folder / "recipe.yaml"))
+                return recipe_from_mapping(stored, str(folder / "recipe.yaml"), record=True)
         except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
             continue  # not a run folder, or a damaged one
     return None

@@ -62,6 +62,7 @@ _MAY_CHANGE = {
     "training.keep_every",
     "training.compile",
     "training.device_batch",
+    "plugins",
 }
 """Keys that may differ in a resumed run: they change when or how something is computed, not what."""
 
@@ -127,7 +128,7 @@ def _stored_recipe(out: Path) -> dict[str, Any]:
     if not isinstance(stored, dict):
         raise UserError(f"--out {out} holds a run, but its recipe.yaml is missing or damaged. Name another folder.")
     try:
-        return recipe_from_mapping(stored, str(out / RECIPE)).to_mapping()
+        return recipe_from_mapping(stored, str(out / RECIPE), record=True).to_mapping()
     except UserError:  # of a version with other keys, which the comparison names
         return stored
 
