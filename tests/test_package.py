@@ -61,7 +61,3 @@ def test_nothing_heavy_is_loaded(code: str) -> None:
 
 def test_the_list_of_heavy_packages_can_be_seen_to_load() -> None:
     assert "numpy" in loaded_after("import numpy")
-
-
-def test_a_recipe_is_read_without_torch() -> None:
-    assert loaded_after("import gffnet; gffnet.load_recipe('streets/demo')") == {"pydantic"}

@@ -17,7 +17,6 @@ from gffnet.models.fusion import FUSIONS
 from gffnet.models.gffnet import build_network, save_model
 from gffnet.models.model_io import ModelConfig
 from gffnet.recipe import load_recipe, recipe_names
-from gffnet.registry import NAMES
 
 ROOT = Path(__file__).parents[1]
 RUN = [ROOT / "README.md", ROOT / "docs/index.md", ROOT / "docs/predict.md"]
@@ -34,7 +33,6 @@ def blocks(page: Path, language: str) -> list[str]:
 def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with the photo and the run that the examples name. What they register is forgotten afterwards."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(NAMES, "fusion", list(NAMES["fusion"]))
     torch.manual_seed(0)
     model = load_recipe("streets/gffnet_r18").model
     config = ModelConfig(model, ("road", "sky"), ((128, 64, 128), (70, 130, 180)), "streets", "streets/gffnet_r18")

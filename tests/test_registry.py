@@ -1,39 +1,73 @@
-"""Registries: registration, lookup, and the names that recipes may use."""
+"""Registries and plug-ins: registration, lookup, the names that recipes may use, and modules of a user's own."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from unittest.mock import patch
 
 import pytest
+import yaml
 
+import gffnet
 from gffnet import registry
+from gffnet.cli.main import main
 from gffnet.errors import UserError
-from gffnet.recipe import ModelRecipe, RecipeError
-from gffnet.registry import NAMES, Registry
+from gffnet.models.fusion import FUSIONS, Addition, Fusion
+from gffnet.recipe import ModelRecipe, Recipe, RecipeError, from_mapping, load_recipe
+from gffnet.registry import Registry, load_plugins, names, plugin_of
+
+PLUGIN = """
+import gffnet
+
+@gffnet.register_fusion("{name}")
+class Maximum(gffnet.Fusion):
+    pass
+"""
 
 
 @pytest.fixture(autouse=True)
-def _own_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "NAMES", NAMES)
-    for kind in NAMES:
-        monkeypatch.setitem(NAMES, kind, list(NAMES[kind]))
+def _forget() -> Iterator[None]:
+    """What a test registers and imports is forgotten."""
+    with patch.dict(FUSIONS), patch.dict(registry._plugins), patch.object(sys, "path", sys.path[:]):
+        before = set(sys.modules)
+        yield
+        for module in [name for name in sys.modules if name not in before and name.startswith("plugin_")]:
+            del sys.modules[module]
 
 
-def test_objects_are_registered_by_call_and_as_a_decorator() -> None:
-    numbers: Registry[type[float]] = Registry("fusion")
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_objects_are_registered_by_call_as_a_decorator_and_by_item() -> None:
+    numbers: Registry[type[float]] = Registry("number", float)
 
     @numbers.register("real")
     class Real(float):
         pass
 
     assert numbers.register("float")(float) is float
-    assert list(numbers) == ["real", "float"]
+    numbers["other"] = Real
+    assert list(numbers) == ["real", "float", "other"]
     assert numbers["real"] is Real
-    with pytest.raises(UserError, match=r"^fusion 'rael' is unknown\. Did you mean 'real'\? Allowed: float, real\.$"):
+    with pytest.raises(UserError, match=r"^number 'rael' is unknown\. Did you mean 'real'\? Allowed: float, other, re"):
         numbers["rael"]
+    with pytest.raises(UserError, match=r"^number 'int' is <class 'int'>: it must be a subclass of builtins\.float\."):
+        numbers["int"] = int  # type: ignore[assignment]
+    for wrong in ("", "a b", "a/b", "train+val"):
+        with pytest.raises(UserError, match="choose another name"):
+            numbers[wrong] = Real
 
 
 def test_a_name_is_taken_once() -> None:
-    kinds: Registry[type] = Registry("fusion")
+    kinds: Registry[type] = Registry("kind")
     kinds.register("real")(float)
     kinds.register("real")(float)
-    with pytest.raises(UserError, match=r"^fusion 'real' is taken by <class 'float'>: choose another name\.$"):
+    with pytest.raises(UserError, match=r"^kind 'real' is taken by <class 'float'>: choose another name\.$"):
         kinds.register("real")(int)
 
     def define() -> type:
@@ -47,10 +81,127 @@ def test_a_name_is_taken_once() -> None:
     assert kinds["mine"] is newest
 
 
-def test_recipes_take_a_registered_name() -> None:
+def test_recipes_take_the_names_that_are_registered() -> None:
     with pytest.raises(RecipeError, match=r"fusion: must be one of 'none', 'concat', .*, got 'maximum'"):
         ModelRecipe(fusion="maximum")
-    Registry("fusion").register("maximum")(object())
+
+    class Maximum(Fusion):
+        pass
+
+    FUSIONS["maximum"] = Maximum  # what a user tries first
     assert ModelRecipe(fusion="maximum").fusion == "maximum"
+    assert names("fusion")[-1] == "maximum"
     with pytest.raises(RecipeError, match=r"'gff', 'maximum', got 'maxim'\. Did you mean 'maximum'\?"):
         ModelRecipe(fusion="maxim")
+    with pytest.raises(UserError, match="'none': choose another name"):
+        gffnet.register_fusion("none")(Maximum)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("fusion", ["none", "concat", "addition", "fpn", "gated_fpn", "gff"]),
+        ("pyramid", ["none", "dense", "literal"]),
+        ("context", ["pyramid_pooling", "dense_aspp", "none"]),
+        ("backbone", []),
+    ],
+)
+def test_the_names_of_the_package_follow_from_its_registrations(kind: str, expected: list[str]) -> None:
+    assert names(kind) == expected
+    assert all(plugin_of(kind, name) is None for name in expected)
+
+
+def test_the_names_are_known_in_a_fresh_process() -> None:
+    code = "from gffnet.registry import names; print(sorted(names('data set')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    expected = ["ade20k", "camvid", "cityscapes", "coco_stuff_10k", "folder", "pascal_context", "streets"]
+    assert done.stdout.strip() == str(expected)
+
+
+# Plug-ins
+
+
+def test_a_module_in_the_current_folder(folder: Path) -> None:
+    (folder / "plugin_a.py").write_text(PLUGIN.format(name="maximum"))
+    assert load_plugins(["plugin_a"]) == ["plugin_a"]
+    recipe = load_recipe("camvid/pspnet_r18", ["model.fusion=maximum"])
+    assert recipe.plugins == ("plugin_a",), "what a recipe uses, it names"
+    assert load_recipe("camvid/pspnet_r18").plugins == ()
+
+
+def test_a_recipe_names_plug_ins_beside_it(folder: Path) -> None:
+    (folder / "own" / "package").mkdir(parents=True)
+    (folder / "own/plugin_b.py").write_text(PLUGIN.format(name="maximum"))
+    (folder / "own/below.yaml").write_text("base: camvid/pspnet_r18\nplugins: [plugin_b]\n")
+    (folder / "own/top.yaml").write_text("base: below.yaml\nmodel: {fusion: maximum}\n")
+    recipe = load_recipe("own/top.yaml")
+    assert recipe.plugins == ("own/plugin_b.py",), "as it is found from here"
+    stored = folder / "recipe.yaml"
+    stored.write_text(yaml.safe_dump(recipe.to_mapping()))
+    code = f"import gffnet; print(gffnet.load_recipe({str(stored)!r}).model.fusion)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=folder)
+    assert done.stdout == "maximum\n"
+
+
+def test_a_file_of_a_subfolder_and_by_override(folder: Path) -> None:
+    (folder / "own").mkdir()
+    (folder / "own/plugin_c.py").write_text(PLUGIN.format(name="maximum"))
+    recipe = load_recipe("camvid/pspnet_r18", ["plugins=[own/plugin_c.py]", "model.fusion=maximum"])
+    assert recipe.plugins == ("own/plugin_c.py",)
+
+
+@pytest.mark.parametrize(
+    ("plugin", "text", "message"),
+    [
+        ("plugin_none", None, r"plug-in 'plugin_none': there is no such module in .*, nor is it installed"),
+        ("plugin_none.py", None, r"plug-in plugin_none\.py: there is no such file"),
+        ("not-a-module", None, r"plug-in 'not-a-module' must be the name of a module"),
+        ("plugin_d", "import nonsense_of_mine", r"plug-in plugin_d cannot be imported: ModuleNotFoundError: .*:1\."),
+        ("plugin_e", "a = (", r"plug-in plugin_e cannot be imported: SyntaxError: .*plugin_e\.py:1\."),
+        ("plugin_f", "\n1 / 0", r"plug-in plugin_f cannot be imported: ZeroDivisionError: .*plugin_f\.py:2\."),
+        ("plugin_g", PLUGIN.format(name="gff"), r"plug-in plugin_g: fusion 'gff' is taken by .*GatedFullyFusion"),
+        ("json.py", "", r"Python has another module 'json'.*Rename the file"),
+    ],
+)
+def test_a_plug_in_that_cannot_be_loaded(
+    folder: Path, capsys: pytest.CaptureFixture[str], plugin: str, text: str | None, message: str
+) -> None:
+    if text is not None:
+        (folder / f"{plugin.removesuffix('.py')}.py").write_text(text)
+    with pytest.raises(UserError, match=message):
+        load_plugins([plugin])
+    assert main(["cost", "camvid/pspnet_r18", "--plugin", plugin]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("error: plug-in")
+
+
+def test_a_record_is_read_without_its_plug_ins() -> None:
+    mapping = {**Recipe().to_mapping(), "plugins": ["plugin_h"]}
+    mapping["model"] |= {"fusion": "maximum"}
+    assert from_mapping(Recipe, mapping, "record", record=True).model.fusion == "maximum"
+    with pytest.raises(UserError, match=r"got 'maximum'.* The plug-in plugin_h registers it: add --plugin plugin_h"):
+        from_mapping(Recipe, mapping, "recipe")
+    with pytest.raises(UserError, match="registered by a script or notebook"):
+        from_mapping(Recipe, {**mapping, "plugins": ["__main__"]}, "recipe")
+    with pytest.raises(UserError, match="plugins"):
+        from_mapping(Recipe, {"plugins": "mine"}, "recipe")
+
+
+def test_entry_points_of_installed_packages(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "plugin_i.py").write_text(PLUGIN.format(name="installed"))
+    monkeypatch.syspath_prepend(folder)
+    points = [EntryPoint("broken", "plugin_missing", "gffnet.plugins"), EntryPoint("i", "plugin_i", "gffnet.plugins")]
+    asked = []
+
+    def entry_points(group: str) -> list[EntryPoint]:
+        asked.append(group)
+        return points
+
+    monkeypatch.setattr(registry, "entry_points", entry_points)
+    monkeypatch.setattr(registry, "_entry_points_loaded", False)
+    assert ModelRecipe(fusion="gff").fusion == "gff"
+    assert asked == [], "looked up for unknown names only"
+    assert ModelRecipe(fusion="installed").fusion == "installed"
+    assert (asked, plugin_of("fusion", "installed")) == (["gffnet.plugins"], "plugin_i")
+    assert FUSIONS["addition"] is Addition

@@ -104,11 +104,15 @@ def names(kind: str, wanted: str | None = None) -> list[str]:
         kind: of `data set`, `context`, `fusion`, `pyramid`, `backbone`, `loss`.
         wanted: installed plug-ins are imported only if this name is not registered yet; None: in any case.
     """
-    import_module(_HOMES[kind])
-    registry = _REGISTRIES[kind]
+    registry = _registry(kind)
     if wanted is None or wanted not in (*registry.also, *registry):
         _load_entry_points()
     return [*registry.also, *registry]
+
+
+def _registry(kind: str) -> "Registry[Any]":
+    import_module(_HOMES[kind])
+    return _REGISTRIES[kind]
 
 
 def plugin_of(kind: str, name: str) -> str | None:
@@ -122,6 +126,39 @@ def _origin(entry: object) -> object:
     """Module and name of a class or function; of anything else, the object itself."""
     name = getattr(entry, "__qualname__", None)
     return entry if name is None else (getattr(entry, "__module__", None), name)
+
+
+# What users register. Each returns a decorator, and raises `UserError` as `Registry.register` does.
+
+
+def register_fusion(name: str) -> Callable[[U], U]:
+    """Register a subclass of `gffnet.Fusion`: `model.fusion` in recipes, `fusion` of `GFFNet`."""
+    return _registry("fusion").register(name)
+
+
+def register_pyramid(name: str) -> Callable[[U], U]:
+    """Register a module with the interface of `gffnet.models.pyramid.FeaturePyramid`: `model.dense_pyramid`."""
+    return _registry("pyramid").register(name)
+
+
+def register_context(name: str) -> Callable[[U], U]:
+    """Register a subclass of `gffnet.models.context.Context`: `model.context`."""
+    return _registry("context").register(name)
+
+
+def register_backbone(name: str) -> Callable[[U], U]:
+    """Register a subclass of `gffnet.models.backbones.Backbone`: `model.backbone.name`, beside the models of timm."""
+    return _registry("backbone").register(name)
+
+
+def register_dataset(name: str) -> Callable[[U], U]:
+    """Register a subclass of `gffnet.Dataset`: `data.name` in recipes, `--dataset` of commands."""
+    return _registry("data set").register(name)
+
+
+def register_loss(name: str) -> Callable[[U], U]:
+    """Register a loss, a function or module of logits (B, K, H, W) and labels (B, H, W): `training.loss.terms`."""
+    return _registry("loss").register(name)
 
 
 # Plug-ins
@@ -145,7 +182,9 @@ def load_plugins(plugins: Iterable[str], folder: Path | None = None) -> list[str
 
 
 def _load(plugin: str, folders: list[Path]) -> str:
-    if plugin == "__main__" or plugin in _plugins.values():  # the script that runs, or a notebook, has registered its own
+    if (
+        plugin == "__main__" or plugin in _plugins.values()
+    ):  # the script that runs, or a notebook, has registered its own
         return plugin
     file: Path | None
     if plugin.endswith(".py"):
@@ -157,7 +196,9 @@ def _load(plugin: str, folders: list[Path]) -> str:
     else:
         module = plugin
         if not all(part.isidentifier() for part in plugin.split(".")):
-            raise UserError(f"plug-in {plugin!r} must be the name of a module, such as mine, or a file, such as mine.py.")
+            raise UserError(
+                f"plug-in {plugin!r} must be the name of a module, such as mine, or a file, such as mine.py."
+            )
         inner = Path(*plugin.split("."))
         found = (
             (folder, path)
@@ -184,6 +225,11 @@ def _load(plugin: str, folders: list[Path]) -> str:
     elsewhere = file is not None and root.resolve() != Path.cwd() and "." not in module
     _plugins[module] = os.path.relpath(file) if elsewhere and file is not None else plugin
     return _plugins[module]
+
+
+def is_loaded(plugin: str) -> bool:
+    """Whether the module of a plug-in, given by its name or its file, is imported."""
+    return (Path(plugin).stem if plugin.endswith(".py") else plugin) in sys.modules
 
 
 def _same_file(path: str | None, other: Path) -> bool:

@@ -90,7 +90,7 @@ def add_plugin(parser: Parser) -> None:
         action="append",
         default=[],
         metavar="MODULE",
-        help="import a module or a Python file of yours first, which registers fusions, data sets, ...; may be repeated",
+        help="first import a module or Python file, which registers fusions, data sets, ... of yours; may be repeated",
     )
 
 

@@ -342,9 +342,6 @@ def fingerprint(dataset: Dataset) -> str:
 DATASETS: Registry[type[Dataset]] = Registry("data set", Dataset)
 """Data sets by name. `open_dataset` opens one."""
 
-register_dataset = DATASETS.register
-"""Register a data set of your own: `@register_dataset("mine")` on a subclass of `Dataset`."""
-
 
 class Truth:
     """Ground truth of images that are given by their paths.

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from gffnet.errors import UserError, nearest
 from gffnet.models.weights import fit_weights, pretrained_file, read_weights
 from gffnet.recipe import BackboneRecipe
-from gffnet.registry import Registry
+from gffnet.registry import Registry, names
 
 
 class Backbone(nn.Module):
@@ -49,8 +49,8 @@ class Backbone(nn.Module):
         self.load_state_dict(dict(state))
 
 
-BACKBONES: Registry[type[Backbone]] = Registry("family of backbones")
-"""Classes by the module of timm (`timm.models.NAME`) whose models they build, each from `(recipe, pretrained)`."""
+BACKBONES: Registry[type[Backbone]] = Registry("backbone", Backbone)
+"""Backbones that timm lacks, by name; each is built from its `BackboneRecipe`."""
 
 
 def build_backbone(recipe: BackboneRecipe) -> Backbone:
@@ -61,15 +61,24 @@ def build_backbone(recipe: BackboneRecipe) -> Backbone:
     Raises:
         UserError: timm has no such model, or its weights or output stride are not available; the message lists what is.
     """
-    family = _family(recipe)
+    family: Any = BACKBONES.get(recipe.name) or _family(recipe)
     if recipe.weights == "none":
-        return family(recipe)
+        return family(recipe)  # type: ignore[no-any-return]
+    path, own = Path(recipe.weights), recipe.name in BACKBONES
+    if recipe.weights == "imagenet" and not own:
+        return family(recipe, pretrained_file(recipe.name))  # type: ignore[no-any-return]
     if recipe.weights == "imagenet":
-        return family(recipe, pretrained_file(recipe.name))
-    path = Path(recipe.weights)
+        raise UserError(
+            f"backbone {recipe.name!r} is not of timm, so it has no weights 'imagenet'. Set model.backbone.weights to "
+            "none or a file (`pretrained` in Python)."
+        )
     state = read_weights(path)
-    backbone = family(recipe)
-    backbone.load_weights(fit_weights(state, backbone.state_dict(), recipe, path))
+    backbone: Backbone = family(recipe)
+    try:
+        backbone.load_weights(state if own else fit_weights(state, backbone.state_dict(), recipe, path))
+    except (RuntimeError, KeyError) as error:  # of a backbone that timm lacks
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"weights file {path} does not fit backbone {recipe.name!r}: {reason}") from None
     return backbone
 
 
@@ -80,7 +89,9 @@ def _family(recipe: BackboneRecipe) -> type[Backbone]:
         UserError: timm does not know the model, or has no weights with the tag after its dot.
     """
     if not timm.is_model(recipe.name):
-        near = nearest(recipe.name, timm.list_models())
+        if recipe.name in names("backbone"):
+            return BACKBONES[recipe.name]
+        near = nearest(recipe.name, [*BACKBONES, *timm.list_models()])
         raise UserError(
             f"backbone {recipe.name!r} is no model of timm {timm.__version__}.{near} "
             "Allowed: timm models with four levels, such as resnet50, resnet101, densenet161, convnext_tiny."
@@ -92,7 +103,8 @@ def _family(recipe: BackboneRecipe) -> type[Backbone]:
             f"backbone {recipe.name!r}: {model} has no weights with the tag {tag!r}.{nearest(tag, tags)} "
             f"Allowed: {', '.join(tags) or 'no tag'}."
         )
-    return next((BACKBONES[module] for module in BACKBONES if is_model_in_modules(model, [module])), TimmPyramid)
+    families: dict[str, type[Backbone]] = {"resnet": ResNet, "densenet": DenseNet}
+    return next((families[module] for module in families if is_model_in_modules(model, [module])), TimmPyramid)
 
 
 def _create_model(recipe: BackboneRecipe, pretrained: Path | None, **options: Any) -> Any:
@@ -114,7 +126,6 @@ def _create_model(recipe: BackboneRecipe, pretrained: Path | None, **options: An
     )
 
 
-@BACKBONES.register("resnet")
 class ResNet(Backbone):
     """Any ResNet of timm without its classifier: `X_l` is the output of `layer l` (C2..C5), after its last ReLU.
 
@@ -159,7 +170,6 @@ class ResNet(Backbone):
         return [x1, x2, x3, x4]
 
 
-@BACKBONES.register("densenet")
 class DenseNet(Backbone):
     """DenseNet without its classifier, dilated like that of DenseASPP (Yang et al., CVPR 2018).
 

@@ -12,12 +12,12 @@ from dataclasses import field
 from functools import wraps
 from typing import Annotated, Any, Literal, TypeVar, cast, dataclass_transform
 
-from pydantic import AfterValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError, ValidationInfo
+from pydantic import AfterValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from gffnet.errors import UserError, nearest
-from gffnet.registry import names, plugin_of
+from gffnet.registry import is_loaded, names, plugin_of
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ class _Registered:
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: Callable[[CoreSchema], Any]) -> Any:
         return {**handler(schema), "enum": names(self.kind)}
 
-    def _check(self, name: str, info: ValidationInfo) -> str:
+    def _check(self, name: str, info: Any) -> str:
         if info.context != _RECORD and name not in (allowed := names(self.kind, name)):
             raise PydanticCustomError("unknown_name", "must be one of {names}", {"names": str(allowed)[1:-1]})
         return name
@@ -328,9 +328,24 @@ def from_mapping(kind: type[T], mapping: object, source: str, record: bool = Fal
     try:
         return TypeAdapter(kind).validate_python(mapping, context=_RECORD if record else None)
     except ValidationError as error:
-        raise _readable(kind, error, source) from None
+        readable = _readable(kind, error, source)
+        if isinstance(mapping, dict) and any(each["type"] == "unknown_name" for each in error.errors()):
+            readable = RecipeError(f"{readable}{_plugin_hint(mapping.get('plugins'))}")
+        raise readable from None
     except UserError as error:
         raise UserError(f"{source}: {error}") from None
+
+
+def _plugin_hint(plugins: object) -> str:
+    """Where an unknown name of a recipe or a model comes from, if it records plug-ins that are not imported."""
+    recorded = [str(plugin) for plugin in plugins] if isinstance(plugins, list | tuple) else []
+    if "__main__" in recorded:
+        return " It was registered by a script or notebook: put it into a module, and name that by --plugin MODULE."
+    missing = [plugin for plugin in recorded if not is_loaded(plugin)]
+    if not missing:
+        return ""
+    options = " ".join(f"--plugin {plugin}" for plugin in missing)
+    return f" The plug-in {' and '.join(missing)} registers it: add {options} (in Python, import it first)."
 
 
 _UNKNOWN = {"unexpected_keyword_argument", "invalid_key"}
