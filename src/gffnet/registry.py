@@ -117,8 +117,8 @@ def _registry(kind: str) -> "Registry[Any]":
 
 def plugin_of(kind: str, name: str) -> str | None:
     """The plug-in that registered a name, as it may be given to `load_plugins`; None for the package's own."""
-    entry = _REGISTRIES.get(kind, {}).get(name)  # without the registry nothing is registered
-    module = str(getattr(entry, "__module__", __name__))
+    registered = _REGISTRIES.get(kind)  # None: its module is not imported, so no plug-in has registered anything
+    module = str(getattr(registered.get(name) if registered else None, "__module__", __name__))
     return None if module.partition(".")[0] == __name__.partition(".")[0] else _plugins.get(module, module)
 
 
@@ -182,9 +182,7 @@ def load_plugins(plugins: Iterable[str], folder: Path | None = None) -> list[str
 
 
 def _load(plugin: str, folders: list[Path]) -> str:
-    if (
-        plugin == "__main__" or plugin in _plugins.values()
-    ):  # the script that runs, or a notebook, has registered its own
+    if plugin == "__main__" or plugin in _plugins.values():  # a script or notebook has registered its own
         return plugin
     file: Path | None
     if plugin.endswith(".py"):

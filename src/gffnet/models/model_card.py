@@ -68,7 +68,11 @@ def make_card(facts: Facts) -> ModelCard:
 def describe(config: ModelConfig) -> str:
     """Describe the network in words."""
     model = config.model
-    parts = [_CONTEXTS.get(model.context), _FUSIONS.get(model.fusion), _PYRAMIDS.get(model.dense_pyramid)]
-    found = [part for part in parts if part]
+    parts = {
+        f"context `{model.context}`": (model.context, _CONTEXTS),
+        f"fusion `{model.fusion}`": (model.fusion, _FUSIONS),
+        f"pyramid `{model.dense_pyramid}`": (model.dense_pyramid, _PYRAMIDS),
+    }
+    found = [words.get(name, own) for own, (name, words) in parts.items() if name != "none"]
     listed = ", ".join(found[:-1]) + (" and " if len(found) > 1 else "") + found[-1] if found else "no context module"
     return f"`{model.backbone.name}` with {listed}"

@@ -46,6 +46,7 @@ from gffnet.errors import UserError
 from gffnet.files import atomic_write
 from gffnet.models.weights import reachable
 from gffnet.recipe import EvaluationRecipe, ModelRecipe, from_mapping, validated
+from gffnet.registry import plugin_of
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -77,8 +78,12 @@ class ModelConfig:
     evaluation: EvaluationRecipe = field(default_factory=EvaluationRecipe)
     learned_from: tuple[int, int] | None = None
     """Height and width of most training images; None: not known."""
+    plugins: tuple[str, ...] = ()
+    """The plug-ins that register what the network consists of; they follow from `model`."""
 
     def __post_init__(self) -> None:
+        used = [plugin for kind, name in self.model.names().items() if (plugin := plugin_of(kind, name))]
+        object.__setattr__(self, "plugins", tuple(dict.fromkeys((*self.plugins, *used))))
         if not len(self.classes) == len(self.palette) > 0:
             raise UserError(f"it has {len(self.classes)} classes and {len(self.palette)} colors: one each is needed.")
         wrong = [color for color in self.palette if not all(0 <= level <= 255 for level in color)]
