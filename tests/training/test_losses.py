@@ -1,6 +1,13 @@
-"""The loss and its gradient against a loop over pixels in float64 and torch's cross-entropy; class weights."""
+"""Cross-entropy and its gradient against a loop over pixels in float64 and torch's; class weights.
 
+The other terms of the loss against the equations of their papers in float64, and their sum.
+"""
+
+import itertools
 import math
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -14,11 +21,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from gffnet.errors import UserError
-from gffnet.recipe import LossRecipe
-from gffnet.training.losses import IGNORE, SegmentationLoss, class_weights
+from gffnet.recipe import LossRecipe, RecipeError
+from gffnet.registry import register_loss
+from gffnet.training.losses import (
+    IGNORE,
+    LOSSES,
+    SegmentationLoss,
+    class_weights,
+    make_loss,
+)
 
 CLASSES = 4
 
@@ -387,3 +401,188 @@ def test_as_many_as_there_are_classes() -> None:
 
 def test_the_paper_has_none() -> None:
     assert class_weights(LossRecipe(), NAMES, None) is None
+
+
+# Terms and their sum
+
+
+def dice(z: Tensor, labels: Tensor) -> Tensor:
+    """1 - 2 |P ∩ G| / (|P| + |G|) of the classes that are present, averaged over all."""
+    p, labelled, losses = z.softmax(1), labels != IGNORE, []
+    for c in range(z.shape[1]):
+        of_c = labels == c
+        if of_c.any():
+            losses.append(1 - 2 * p[:, c][of_c].sum() / (p[:, c][labelled].sum() + of_c.sum()))
+    return torch.stack(losses).sum() / z.shape[1]
+
+
+def lovasz(z: Tensor, labels: Tensor) -> Tensor:
+    """The Lovász extension of 1 - IoU as a sum over thresholds: the set of errors above each is scored by itself."""
+    p, labelled, losses = z.softmax(1), labels != IGNORE, []
+    for c in range(z.shape[1]):
+        of_c = (labels == c)[labelled]
+        if of_c.any():
+            errors = (of_c.double() - p[:, c][labelled]).abs()
+            loss = torch.zeros((), dtype=z.dtype)
+            steps = torch.cat([errors.new_zeros(1), errors.sort().values])
+            for lower, upper in itertools.pairwise(steps):
+                wrong = errors >= upper
+                loss = loss + (upper - lower) * (wrong.sum() / (of_c | wrong).sum())
+            losses.append(loss)
+    return torch.stack(losses).mean()
+
+
+def focal(z: Tensor, labels: Tensor) -> Tensor:
+    """Eq. (4) of Lin et al. for every pixel and class."""
+    losses = []
+    for b, y, x in np.ndindex(*labels.shape):
+        if labels[b, y, x] != IGNORE:
+            for c in range(z.shape[1]):
+                p = z[b, c, y, x].sigmoid()
+                q = p if labels[b, y, x] == c else 1 - p
+                losses.append(-((1 - q) ** 2) * q.log())
+    return torch.stack(losses).mean()
+
+
+PAPERS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"dice": dice, "lovasz": lovasz, "focal": focal}
+
+
+every_term = pytest.mark.parametrize("name", PAPERS)
+
+
+@every_term
+@pytest.mark.parametrize(("images", "height", "width", "ignored"), [(2, 3, 5, 0.3), (1, 4, 4, 0.9), (1, 1, 1, 0.0)])
+def test_a_term_is_its_papers_equation(name: str, images: int, height: int, width: int, ignored: float) -> None:
+    logits, labels = batch(images, height, width, ignored)
+    labels[labels == 2] = IGNORE  # a class that is absent, though predicted
+    labels[0, 0, 0] = 1
+    loss = make_loss(LossRecipe(terms={name: 1}))
+    total, wanted = loss(logits, labels.byte()), PAPERS[name](logits.double(), labels) * loss.weight(labels)
+    assert loss.weight(labels) == (labels != IGNORE).sum()
+    assert total.item() == pytest.approx(wanted.item(), rel=1e-5)
+    of_total = gradient(total, logits)
+    torch.testing.assert_close(of_total, gradient(wanted, logits), rtol=1e-4, atol=1e-6)
+    assert not of_total.permute(0, 2, 3, 1)[labels == IGNORE].any()
+
+
+@every_term
+def test_no_labelled_pixel_is_a_loss_of_zero(name: str) -> None:
+    logits, labels = batch(ignored=2.0)
+    loss = make_loss(LossRecipe(terms={name: 1, "cross_entropy": 1}))
+    total = loss(logits, labels)
+    assert (total.item(), loss.weight(labels).item(), gradient(total, logits).abs().max().item()) == (0, 0, 0)
+
+
+@every_term
+def test_a_term_is_computed_in_float32(name: str) -> None:
+    logits, labels = batch()
+    half, loss = logits.detach().bfloat16(), make_loss(LossRecipe(terms={name: 1}))
+    with torch.autocast("cpu", torch.bfloat16):
+        total = loss(half, labels)
+    assert total.item() == loss(half.float(), labels).item()
+
+
+def test_the_default_is_cross_entropy_itself() -> None:
+    assert type(make_loss(LossRecipe())) is SegmentationLoss
+    assert type(make_loss(LossRecipe(terms={"dice": 0, "cross_entropy": 1}))) is SegmentationLoss
+
+
+def test_a_sum_is_that_of_the_means() -> None:
+    logits, labels = batch()
+    loss = make_loss(LossRecipe(terms={"dice": 0.5, "cross_entropy": 2, "focal": 0, "lovasz": 1}))
+    of_torch = F.cross_entropy(logits.double(), labels, ignore_index=IGNORE)
+    wanted = 2 * of_torch + 0.5 * dice(logits.double(), labels) + lovasz(logits.double(), labels)
+    mean = loss(logits, labels) / loss.weight(labels)
+    assert mean.item() == pytest.approx(wanted.item(), rel=1e-5)
+    torch.testing.assert_close(gradient(mean, logits), gradient(wanted, logits), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("terms", [{"focal": 3, "cross_entropy": 0.5}, {"cross_entropy": 2}], ids=str)
+def test_parts_of_a_sum_of_pixel_losses_are_exact(terms: dict[str, float]) -> None:
+    logits, labels = batch(images=4)
+    loss = make_loss(LossRecipe(terms=terms))
+    whole = loss(logits, labels) / loss.weight(labels)
+    parts = [loss(z, y) / loss.weight(labels) for z, y in zip(logits.split(1), labels.split(1), strict=True)]
+    assert sum(part.item() for part in parts) == pytest.approx(whole.item(), rel=1e-5)
+    torch.testing.assert_close(gradient(torch.stack(parts).sum(), logits), gradient(whole, logits))
+
+
+def test_class_weights_stay_exact_beside_another_term() -> None:
+    """Of parts with different classes, which have different weights per pixel."""
+    logits, labels = batch(images=2)
+    labels[0], labels[1, :2] = 1, 3
+    recipe = LossRecipe(terms={"lovasz": 1, "cross_entropy": 1}, class_weights=WEIGHTS)
+    loss, alone = make_loss(recipe, torch.tensor(WEIGHTS)), SegmentationLoss(recipe, torch.tensor(WEIGHTS))
+    assert loss.weight(labels) == alone.weight(labels)
+    for z, y in zip(logits.split(1), labels.split(1), strict=True):
+        rest = (loss(z, y) - alone(z, y)) / alone.weight(y)
+        assert rest.item() == pytest.approx(lovasz(z.double(), y).item(), rel=1e-4)
+
+
+@pytest.fixture
+def _own() -> Iterator[None]:
+    """Losses that a test registers are gone after it."""
+    yield
+    for name in ("mine", "pixels"):
+        LOSSES.pop(name, None)
+
+
+@pytest.mark.usefixtures("_own")
+def test_a_function_or_a_module_of_ones_own() -> None:
+    def brier(logits: Tensor, labels: Tensor) -> Tensor:
+        assert (logits.dtype, labels.dtype) == (torch.float32, torch.int64)
+        p = logits.softmax(1).permute(0, 2, 3, 1)[labels != IGNORE]
+        return (p - F.one_hot(labels[labels != IGNORE], p.shape[1])).square().sum(1).mean()
+
+    class Brier(nn.Module):
+        def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+            return brier(logits, labels)
+
+    logits, labels = batch()
+    for entry in (brier, Brier):
+        register_loss("mine")(entry)
+        loss = make_loss(LossRecipe(terms={"mine": 2}))
+        mean = loss(logits, labels.byte()) / loss.weight(labels)
+        assert mean.item() == pytest.approx(2 * brier(logits, labels).item())
+        del LOSSES["mine"]
+
+
+@pytest.mark.usefixtures("_own")
+def test_what_is_no_loss_is_refused() -> None:
+    register_loss("mine")(nn.Linear)
+    with pytest.raises(UserError, match=r"loss 'mine': its class Linear must be built without arguments"):
+        make_loss(LossRecipe(terms={"mine": 1}))
+
+    @register_loss("pixels")
+    def pixels(logits: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none")
+
+    with pytest.raises(ValueError, match=r"the loss pixels returned a tensor of shape \(2, 3, 5\): it must return"):
+        make_loss(LossRecipe(terms={"pixels": 1}))(*batch())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"terms": {"dise": 1}}, r"terms\.dise: must be one of 'cross_entropy', .*Did you mean 'dice'"),
+        ({"terms": {"dice": -1}}, r"terms\.dice: must be greater than or equal to 0, got -1"),
+        ({"terms": {}}, r"one term at least must have a weight above 0"),
+        ({"terms": {"dice": 0}}, r"one term at least must have a weight above 0"),
+        ({"terms": {"dice": 1}, "ohem": 0.7}, r"loss\.ohem is an option of cross-entropy.*leave ohem out"),
+        ({"terms": {"dice": 1}, "label_smoothing": 0.1}, r"label_smoothing is an option of cross-entropy"),
+        ({"terms": {"dice": 1, "cross_entropy": 0}, "class_weighting": "enet"}, r"class_weighting is an option of"),
+        ({"terms": {"dice": 1}, "class_weights": (1.0, 2.0)}, r"class_weights is an option of cross-entropy"),
+    ],
+)
+def test_terms_that_do_not_fit(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        LossRecipe(**options)
+
+
+def test_the_library_of_the_other_terms_is_imported_where_one_is_used() -> None:
+    code = (
+        "import sys; from gffnet.recipe import LossRecipe; from gffnet.training.losses import make_loss\n"
+        "make_loss(LossRecipe()); assert 'segmentation_models_pytorch' not in sys.modules\n"
+        "make_loss(LossRecipe(terms={'dice': 1})); assert 'segmentation_models_pytorch' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -170,8 +170,13 @@ class DataRecipe:
 
 @validated
 class LossRecipe:
-    """Cross-entropy over the labelled pixels, as in the paper; every option is off by default."""
+    """Cross-entropy over the labelled pixels, as in the paper; every option, of cross-entropy, is off by default."""
 
+    terms: dict[Annotated[Text, _Registered("loss")], NonNegative] = field(
+        default_factory=lambda: {"cross_entropy": 1.0}, hash=False
+    )
+    """Weight of each term of the loss: `cross_entropy`, `dice`, `lovasz`, `focal`, or a registered one. A recipe that
+    sets this key names all its terms; a term of its `base` goes with the weight 0."""
     label_smoothing: BelowOne = 0.0
     """Part of a pixel's weight that is spread evenly over all classes."""
     class_weighting: Literal["none", "median_frequency", "enet"] = "none"
@@ -185,6 +190,18 @@ class LossRecipe:
     """Part of the labelled pixels that count in any case, the hardest first."""
 
     def __post_init__(self) -> None:
+        if not any(self.terms.values()):
+            raise RecipeError(
+                f"training.loss.terms is {self.terms}: one term at least must have a weight above 0, such as "
+                "{cross_entropy: 1}."
+            )
+        options = ("label_smoothing", "class_weighting", "class_weights", "ohem")
+        given = [key for key in options if getattr(self, key) not in (0, "none", None)]
+        if given and not self.terms.get("cross_entropy"):
+            raise RecipeError(
+                f"training.loss.{given[0]} is an option of cross-entropy, which is none of training.loss.terms "
+                f"({', '.join(self.terms)}): add cross_entropy to them, or leave {given[0]} out."
+            )
         if self.class_weights is not None and self.class_weighting != "none":
             raise RecipeError(
                 f"training.loss.class_weights are given, and training.loss.class_weighting is "
@@ -363,8 +380,8 @@ def _readable(kind: Any, error: ValidationError, source: str) -> RecipeError:
             key += f".{name}"
             if name in fields:
                 kind, meaning = fields[name].annotation, " ".join((fields[name].description or "").split())
-        else:
-            key += f"[{name}]"
+        elif name != "[key]":  # pydantic's mark of an error in the key of a mapping, not in its value
+            key += f"[{name}]" if isinstance(name, int) else f".{name}"
     key = key[1:]
     if isinstance(cause := first.get("ctx", {}).get("error"), RecipeError):
         text = str(cause)

@@ -27,7 +27,7 @@ from gffnet.models.model_io import ModelConfig
 from gffnet.models.ops import resize, size_of
 from gffnet.recipe import TrainingRecipe
 from gffnet.training.callbacks import DivergenceCheck
-from gffnet.training.losses import SegmentationLoss
+from gffnet.training.losses import make_loss
 from gffnet.training.optim import ExponentialMovingAverage, learning_rate_factor, make_optimizer
 
 
@@ -84,7 +84,7 @@ class SegmentationTask(LightningModule):
         self.automatic_optimization = False
         self.network = network.to(memory_format=torch.channels_last)
         self.auxiliary = AuxiliaryHead(network.backbone.channels[2], len(config.classes), dropout=config.model.dropout)
-        self.loss = SegmentationLoss(training.loss, class_weights)
+        self.loss = make_loss(training.loss, class_weights)
         self.average = None if training.ema is None else ExponentialMovingAverage(self.network, training.ema)
         self.config = config
         self.training_recipe = training
