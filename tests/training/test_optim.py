@@ -1,7 +1,9 @@
-"""Parameter groups, every optimiser against its equation, the schedule, and the moving average against a loop."""
+"""Parameter groups, every optimiser against its equation, schedules against torch's, the moving average."""
 
 import copy
 import io
+from collections.abc import Callable
+from functools import partial
 from typing import Any, get_args
 
 import pytest
@@ -10,12 +12,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.optim import lr_scheduler
 
 from gffnet.errors import UserError
 from gffnet.models.gffnet import SegmentationModel, build_network
-from gffnet.recipe import OptimizerName, Recipe
+from gffnet.recipe import OptimizerName, Recipe, RecipeError, TrainingRecipe
 from gffnet.training.optim import (
     ExponentialMovingAverage,
+    Schedule,
     is_decayed,
     learning_rate_factor,
     make_optimizer,
@@ -277,19 +281,115 @@ def test_poly_at_its_ends() -> None:
     assert poly(100, 100, 0.9) == poly(101, 100, 0.9) == 0
 
 
+def factors(of: TrainingRecipe) -> list[float]:
+    """The factor at each iteration, and after the last."""
+    return [learning_rate_factor(i, of) for i in range(of.iterations + 1)]
+
+
+def rates(schedule: Callable[[torch.optim.Optimizer], lr_scheduler.LRScheduler], iterations: int) -> Any:
+    """The learning rate that a schedule of torch has at each iteration; that of the recipe is 1."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 1.0, momentum=0.9)
+    found, scheduler = [], schedule(optimizer)
+    for i in range(iterations):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if i < iterations - 1:
+            scheduler.step()
+    return pytest.approx(found, rel=1e-9, abs=1e-12)
+
+
+TORCH: dict[str, Callable[[int], Any]] = {
+    "poly": lambda of: partial(lr_scheduler.PolynomialLR, total_iters=of, power=0.9),
+    "cosine": lambda of: partial(lr_scheduler.CosineAnnealingLR, T_max=of),
+    "one_cycle": lambda of: partial(lr_scheduler.OneCycleLR, max_lr=1.0, total_steps=of, cycle_momentum=False),
+    "step": lambda of: partial(lr_scheduler.MultiStepLR, milestones=[round(0.6 * of), round(0.9 * of)], gamma=0.1),
+}
+
+
+@pytest.mark.parametrize("schedule", TORCH)
+@pytest.mark.parametrize("iterations", [1, 2, 3, 4, 7, 10, 100, 999])
+def test_a_schedule_is_that_of_torch(schedule: Any, iterations: int) -> None:
+    recipe = TrainingRecipe(iterations=iterations, schedule=schedule)
+    assert factors(recipe)[:-1] == rates(TORCH[schedule](iterations), iterations)
+
+
+@pytest.mark.parametrize(("schedule", "last"), [("poly", 0), ("cosine", 0), ("one_cycle", 4e-6), ("step", 0.01)])
+def test_after_the_last_iteration_a_schedule_stays(schedule: Any, last: float) -> None:
+    recipe = TrainingRecipe(iterations=100, schedule=schedule)
+    assert [learning_rate_factor(i, recipe) for i in (100, 101, 1000)] == [pytest.approx(last, abs=1e-12)] * 3
+
+
+def test_milestones_of_ones_own() -> None:
+    recipe = TrainingRecipe(iterations=10, schedule="step", milestones=(0.3, 0.5), step_factor=0.5)
+    assert factors(recipe) == [1, 1, 1, 0.5, 0.5, *[0.25] * 6]
+
+
 def test_warm_up_by_hand() -> None:
-    factors = [learning_rate_factor(i, 10, 1.0, warm_up=4) for i in range(11)]
     wanted = [0.25 * 1.0, 0.5 * 0.9, 0.75 * 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0]
-    assert factors == pytest.approx(wanted)
+    assert factors(TrainingRecipe(iterations=10, power=1.0, warm_up=4)) == pytest.approx(wanted)
 
 
-@given(iterations=st.integers(1, 2000), warm_up=st.integers(0, 3000), iteration=st.integers(0, 3000))
-def test_warm_up_never_exceeds_the_schedule_and_ends(iterations: int, warm_up: int, iteration: int) -> None:
-    factor, wanted = learning_rate_factor(iteration, iterations, 0.9, warm_up), poly(iteration, iterations, 0.9)
+@given(
+    schedule=st.sampled_from(["poly", "cosine", "step"]),
+    iterations=st.integers(1, 2000),
+    warm_up=st.integers(0, 3000),
+    iteration=st.integers(0, 3000),
+)
+def test_warm_up_never_exceeds_the_schedule_and_ends(
+    schedule: Any, iterations: int, warm_up: int, iteration: int
+) -> None:
+    warmed, plain = (TrainingRecipe(iterations=iterations, schedule=schedule, warm_up=n) for n in (warm_up, 0))
+    factor, wanted = learning_rate_factor(iteration, warmed), learning_rate_factor(iteration, plain)
     assert 0 <= factor <= wanted
     assert (factor > 0) == (wanted > 0)
     if iteration >= warm_up - 1:
         assert factor == wanted
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"schedule": "cosine", "power": 0.5}, r"power 0\.5 belongs to the schedule 'poly', but .* is 'cosine'"),
+        ({"milestones": (0.5,)}, r"milestones \[0\.5\] belongs to the schedule 'step'.* leave .* at \[0\.6, 0\.9\]"),
+        ({"schedule": "one_cycle", "step_factor": 0.5}, r"step_factor 0\.5 belongs to the schedule 'step'"),
+        ({"schedule": "one_cycle", "warm_up": 5}, r"'one_cycle' has a warm-up of its own: set training\.warm_up to 0"),
+        ({"schedule": "step", "milestones": (0.5, 1.0)}, r"must be less than 1, got 1\.0"),
+        ({"schedule": "step", "step_factor": 0.0}, r"must be greater than 0, got 0\.0"),
+        (
+            {"schedule": "cosin"},
+            r"must be 'poly', 'cosine', 'one_cycle' or 'step', got 'cosin'\. Did you mean 'cosine'",
+        ),
+    ],
+)
+def test_values_of_another_schedule_are_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        TrainingRecipe(**options)
+
+
+def test_a_restored_schedule_has_the_rates_of_its_recipe() -> None:
+    """Not those in the checkpoint, which may be of fewer iterations."""
+
+    def make(iterations: int) -> tuple[torch.optim.Optimizer, Schedule]:
+        groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": rate} for rate in (0.5, 2.0)]
+        optimizer = torch.optim.SGD(groups)
+        return optimizer, Schedule(optimizer, TrainingRecipe(iterations=iterations, schedule="cosine"))
+
+    def step(optimizer: torch.optim.Optimizer, schedule: Schedule, times: int) -> None:
+        for _ in range(times):
+            optimizer.step()
+            schedule.step()
+
+    short, whole, extended = make(4), make(8), make(8)
+    step(*short, 4)
+    step(*whole, 4)
+    assert [group["lr"] for group in short[0].param_groups] == pytest.approx([0, 0])
+    for new, old in zip(extended, short, strict=True):
+        new.load_state_dict(old.state_dict())
+    for times in (0, 1, 2):
+        step(*whole, times)
+        step(*extended, times)
+        assert [group["lr"] for group in extended[0].param_groups] == [group["lr"] for group in whole[0].param_groups]
+        assert extended[1].get_last_lr() == whole[1].get_last_lr()
 
 
 def network(seed: int = 0) -> nn.Module:

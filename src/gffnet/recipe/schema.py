@@ -69,6 +69,8 @@ Crop = tuple[Side, Side]
 Range = Annotated[tuple[Positive, Positive], AfterValidator(_ascending)]
 Positives = Annotated[tuple[Positive, ...], Field(min_length=1)]
 PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
+Milestone = Annotated[Number, Field(gt=0, lt=1)]
+ScheduleName = Literal["poly", "cosine", "one_cycle", "step"]
 OptimizerName = Literal["sgd", "nesterov", "adam", "adamw", "lion", "lamb"]
 
 
@@ -91,6 +93,11 @@ def validated(cls: type[T]) -> type[T]:
 
     made.__init__ = __init__
     return cast(type[T], made)
+
+
+def _plain(value: object) -> object:
+    """A value as YAML has it."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 @validated
@@ -255,8 +262,15 @@ class TrainingRecipe:
     model; null: none."""
     loss: LossRecipe = field(default_factory=LossRecipe)
     """The loss."""
+    schedule: ScheduleName = "poly"
+    """Learning rate over the iterations: `poly`, `(1 - iteration / iterations) ** power`, as in the paper; `cosine`,
+    half a cosine down to 0; `one_cycle`, up to `learning_rate` within 30 % of the iterations, then down; `step`."""
     power: NonNegative = 0.9
-    """Exponent of the poly schedule `(1 - iteration / iterations) ** power`."""
+    """Exponent of the schedule `poly`."""
+    milestones: tuple[Milestone, ...] = (0.6, 0.9)
+    """Fractions of the iterations at which the schedule `step` multiplies the learning rate by `step_factor`."""
+    step_factor: Probability = 0.1
+    """Factor of the schedule `step`."""
     warm_up: NonNegativeInt = 0
     """Iterations in which the learning rate rises linearly to that of the schedule; 0 in the paper."""
     auxiliary_weight: NonNegative = 0.4
@@ -281,6 +295,18 @@ class TrainingRecipe:
             raise RecipeError(
                 "training.momentum is 0.0, and training.optimizer 'nesterov' needs one above 0, such as 0.9: set it, "
                 "or choose training.optimizer sgd."
+            )
+        for key, schedule in {"power": "poly", "milestones": "step", "step_factor": "step"}.items():
+            value, default = getattr(self, key), getattr(type(self), key)
+            if self.schedule != schedule and value != default:
+                raise RecipeError(
+                    f"training.{key} {_plain(value)} belongs to the schedule {schedule!r}, but training.schedule is "
+                    f"{self.schedule!r}: choose {schedule}, or leave training.{key} at {_plain(default)}."
+                )
+        if self.schedule == "one_cycle" and self.warm_up:
+            raise RecipeError(
+                f"training.warm_up is {self.warm_up}, but training.schedule 'one_cycle' has a warm-up of its own: set "
+                "training.warm_up to 0."
             )
 
 

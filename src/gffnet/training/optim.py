@@ -1,12 +1,17 @@
-"""Optimisers, the learning-rate schedule, and the exponential moving average (EMA) of the weights.
+"""Optimisers, learning-rate schedules, and the exponential moving average (EMA) of the weights.
 
 Optimisers are torch's and timm's with their own defaults; the recipe sets learning rates, weight decay and, for SGD,
 the momentum. Weight decay is part of the gradient in `sgd`, `nesterov` and `adam`, and decoupled in `adamw`, `lion` and
 `lamb`. LAMB (You et al., ICLR-20) includes it in the step whose norm it scales to that of the weights; weights without
 decay are updated as by Adam.
+
+Of the schedules, `cosine`, `one_cycle` and `step` are torch's `CosineAnnealingLR`, `OneCycleLR` (with its defaults, but
+a constant momentum) and `MultiStepLR`. They are factors of the iteration here, so that a warm-up can precede them.
 """
 
 import copy
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -96,13 +101,65 @@ def poly(iteration: int, iterations: int, power: float) -> float:
     return float(max(0.0, 1 - iteration / iterations) ** power)
 
 
-def learning_rate_factor(iteration: int, iterations: int, power: float, warm_up: int = 0) -> float:
-    """`poly`, times `(iteration + 1) / warm_up` in the first `warm_up` iterations (Goyal et al., 2017, sec. 2.2).
+def cosine(iteration: float, iterations: float) -> float:
+    """The factor `(1 + cos(π · iteration / iterations)) / 2` (Loshchilov and Hutter, ICLR-17), without restarts."""
+    return (1 + math.cos(math.pi * min(1.0, iteration / iterations))) / 2
 
-    The warm-up ends on the schedule, and no iteration has a learning rate of 0.
+
+def one_cycle(iteration: int, iterations: int) -> float:
+    """The factor of the 1cycle policy (Smith and Topin, 2018): from 1/25 up to 1, then down to 1/250,000.
+
+    The rise takes 30 % of the iterations; both ways are half a cosine.
     """
-    rise = min(1.0, (iteration + 1) / warm_up) if warm_up else 1.0
-    return rise * poly(iteration, iterations, power)
+    low, lowest, peak, last = 1 / 25, 1 / 250_000, 0.3 * iterations - 1, iterations - 1
+    iteration = min(iteration, last)
+    if iteration <= peak:
+        return low + (1 - low) * (1 - cosine(iteration, peak))
+    return lowest + (1 - lowest) * cosine(iteration - peak, last - peak)
+
+
+def steps(iteration: int, iterations: int, milestones: Sequence[float], factor: float) -> float:
+    """`factor` to the power of the milestones that have passed, each a fraction of the iterations."""
+    return float(factor ** sum(iteration >= round(milestone * iterations) for milestone in milestones))
+
+
+def learning_rate_factor(iteration: int, training: TrainingRecipe) -> float:
+    """The factor on the learning rate at an iteration, counted from 0.
+
+    The schedule of the recipe, times `(iteration + 1) / warm_up` in the first `warm_up` iterations (Goyal et al., 2017,
+    sec. 2.2): the warm-up ends on the schedule, and no iteration has a learning rate of 0.
+    """
+    of, rise = training.iterations, 1.0
+    if training.warm_up:
+        rise = min(1.0, (iteration + 1) / training.warm_up)
+    match training.schedule:
+        case "poly":
+            return rise * poly(iteration, of, training.power)
+        case "cosine":
+            return rise * cosine(iteration, of)
+        case "one_cycle":
+            return rise * one_cycle(iteration, of)
+        case "step":
+            return rise * steps(iteration, of, training.milestones, training.step_factor)
+
+
+class Schedule(torch.optim.lr_scheduler.LambdaLR):
+    """The schedule of a recipe, which steps after every iteration.
+
+    When it is restored, the learning rates are those of this recipe, whatever the checkpoint had: a run that is trained
+    further has another schedule.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, training: TrainingRecipe) -> None:
+        super().__init__(optimizer, lambda iteration: learning_rate_factor(iteration, training))
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the iteration, and set the learning rates of the optimiser, which must be restored before."""
+        super().load_state_dict(state_dict)
+        factors = [factor(self.last_epoch) for factor in self.lr_lambdas]
+        self._last_lr = [base * factor for base, factor in zip(self.base_lrs, factors, strict=True)]
+        for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+            group["lr"] = rate
 
 
 class ExponentialMovingAverage(nn.Module):

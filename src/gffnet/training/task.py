@@ -28,7 +28,7 @@ from gffnet.models.ops import resize, size_of
 from gffnet.recipe import TrainingRecipe
 from gffnet.training.callbacks import DivergenceCheck
 from gffnet.training.losses import make_loss
-from gffnet.training.optim import ExponentialMovingAverage, learning_rate_factor, make_optimizer
+from gffnet.training.optim import ExponentialMovingAverage, Schedule, make_optimizer
 
 
 class AuxiliaryHead(nn.Module):
@@ -176,11 +176,7 @@ class SegmentationTask(LightningModule):
         """The optimiser and its schedule, which steps after every iteration."""
         recipe = self.training_recipe
         optimizer = make_optimizer(self.network, self.auxiliary, recipe)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer,
-            lambda iteration: learning_rate_factor(iteration, recipe.iterations, recipe.power, recipe.warm_up),
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": Schedule(optimizer, recipe), "interval": "step"}}
 
     def on_train_epoch_start(self) -> None:
         """Keep frozen normalisation in evaluation mode."""
