@@ -24,7 +24,6 @@ from gffnet.recipe import (
     load_unresolved,
     recipe_from_mapping,
     recipe_json_schema,
-    recipe_names,
     resolve_auto,
 )
 
@@ -97,7 +96,8 @@ def test_an_override_sets_its_key_and_no_other(override: str, key: str, value: o
 def test_a_recipe_that_does_not_exist(tmp_path: Path) -> None:
     message = refusal(recipe="cityscape/gffnet_r101")
     assert message.startswith("recipe 'cityscape/gffnet_r101' is unknown. Did you mean 'cityscapes/gffnet_r101'?")
-    assert all(name in message for name in recipe_names())
+    assert message.count("cityscapes/") > 4
+    assert "camvid" not in message
     assert "Did you mean 'cityscapes/gffnet_r18'?" in refusal(recipe=written(tmp_path, "base: cityscapes/gffnet_18\n"))
     path = tmp_path / "none.yaml"
     assert refusal(recipe=path).startswith(f"recipe file {path} does not exist.")
@@ -118,7 +118,10 @@ def test_a_recipe_that_does_not_exist(tmp_path: Path) -> None:
         ("", "the file must hold `key: value` lines, got None."),
         ("base: 3", "base: expected the name of a recipe or a .yaml file, got 3."),
         ("base: null", "base: expected the name of a recipe or a .yaml file, got None."),
-        ("model: {backbone: {nam: resnet18}}", "model.backbone.nam is unknown. Did you mean 'name'? Allowed: name, "),
+        (
+            "model: {backbone: {nam: resnet18}}",
+            "model.backbone.nam is unknown. Did you mean model.backbone.name? Allowed: name, ",
+        ),
         ("training: {1: 2}", "training.1 is unknown. Allowed: iterations, batch, "),
         ("1: 2", "1 is unknown. Allowed: model, data, training, "),
     ],
@@ -144,9 +147,15 @@ CROP = "Height and width of a training crop, in pixels."
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("sead=1", "sead is unknown. Did you mean 'seed'? Allowed: model, data, training, evaluation, seed, "),
-        ("training.iteration=1", "training.iteration is unknown. Did you mean 'iterations'? Allowed: iterations, "),
-        ("model.backbone.wieghts=none", "model.backbone.wieghts is unknown. Did you mean 'weights'? Allowed: name, "),
+        ("sead=1", "sead is unknown. Did you mean seed? Allowed: model, data, training, evaluation, seed, "),
+        (
+            "training.iteration=1",
+            "training.iteration is unknown. Did you mean training.iterations? Allowed: iterations, ",
+        ),
+        (
+            "model.backbone.wieghts=none",
+            "model.backbone.wieghts is unknown. Did you mean model.backbone.weights? Allowed: name, ",
+        ),
         ("zzz=1", "zzz is unknown. Allowed: model, data, training, evaluation, seed, precision, plugins."),
         ("training=5", "training must hold `key: value` lines, got 5."),
         ("training=null", "training must hold `key: value` lines, got None."),
@@ -184,8 +193,11 @@ def test_a_wrong_override(override: str, said: str | None) -> None:
         ("training.init_from=3", "a valid string, got 3. A run folder to initialise from."),
         ("model.backbone.name=null", "a valid string, got None."),
         ("model.mean=120", "a valid list, got 120."),
-        ("training.crop='64'", f"a valid list, got '64'. {CROP}"),
-        ("evaluation.crop=512", "a valid list, got 512. Height and width of the sliding window, in pixels; null: "),
+        ("training.crop='64'", f"a valid list, got '64'. Did you mean [64, 64]? {CROP}"),
+        (
+            "evaluation.crop=512",
+            "a valid list, got 512. Did you mean [512, 512]? Height and width of the sliding window, in pixels; null: ",
+        ),
         ("model.fusion=false", "a valid string, got False."),
         # out of range
         ("model.backbone.output_stride=12", "8, 16 or 32, got 12. Stride of `X_4`; null: the model's own."),
@@ -247,7 +259,7 @@ def test_a_list_that_does_not_fit_its_key(override: str, said: str) -> None:
     [
         (lambda: TrainingRecipe(iterations="a"), "TrainingRecipe: iterations: must be a valid integer, got 'a'. "),
         (lambda: BackboneRecipe("r", "none", 12), "BackboneRecipe: output_stride: must be 8, 16 or 32, got 12. "),
-        (lambda: ModelRecipe(fusio="gff"), "ModelRecipe: fusio is unknown. Did you mean 'fusion'? Allowed: backbone, "),
+        (lambda: ModelRecipe(fusio="gff"), "ModelRecipe: fusio is unknown. Did you mean fusion? Allowed: backbone, "),
         (lambda: ModelRecipe(dense_pyramid="dense"), "ModelRecipe: model.dense_pyramid 'dense' works on fused maps"),
         (lambda: LossRecipe(class_weighting="enet", class_weights=[1]), "LossRecipe: training.loss.class_weights are"),
         (lambda: TrainingRecipe(optimizer="nesterov", momentum=0), "TrainingRecipe: training.momentum is 0.0, and"),

@@ -19,6 +19,7 @@ from gffnet.data.datasets import dataset_classes
 from gffnet.errors import UserError
 from gffnet.evaluation.paper import paper_tables
 from gffnet.recipe import load_recipe
+from gffnet.recipe.describe import method_name
 from gffnet.reports.tables import (
     COLUMNS,
     FORMATS,
@@ -30,7 +31,6 @@ from gffnet.reports.tables import (
     format_of,
     make_dataset_tables,
     make_paper_tables,
-    method_name,
     records,
     samples,
     seed_pairs,

@@ -26,6 +26,7 @@ from gffnet.cli import (
     gates_ablation,
     predict,
     publish,
+    recipes,
     report,
     submit,
     tables,
@@ -37,6 +38,7 @@ from gffnet.registry import load_plugins
 
 COMMANDS: Mapping[str, ModuleType] = {
     "demo": demo,
+    "recipes": recipes,
     "train": train,
     "evaluate": evaluate,
     "submit": submit,

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import yaml
 from pydantic import TypeAdapter
 
-from gffnet.errors import UserError, unknown
+from gffnet.errors import UserError
+from gffnet.recipe.hints import nearest_recipes
 from gffnet.recipe.schema import Recipe, from_mapping
 from gffnet.registry import load_plugins
 
@@ -65,8 +66,13 @@ def load_recipe(recipe: str | Path, overrides: Iterable[str] = (), size: DataSiz
     return resolve_auto(*load_unresolved(recipe, overrides), size)
 
 
-def load_unresolved(recipe: str | Path, overrides: Iterable[str] = ()) -> tuple[Recipe, list[str]]:
-    """Load a recipe like `load_recipe`, with the keys whose value is `auto`; they hold their defaults."""
+def load_unresolved(
+    recipe: str | Path, overrides: Iterable[str] = (), record: bool = False
+) -> tuple[Recipe, list[str]]:
+    """Load a recipe like `load_recipe`, with the keys whose value is `auto`; they hold their defaults.
+
+    With `record`, names of fusions and the like are not looked up, for which PyTorch would be imported.
+    """
     mapping = _read(recipe, {})
     for override in overrides:
         _set(mapping, override)
@@ -79,7 +85,7 @@ def load_unresolved(recipe: str | Path, overrides: Iterable[str] = ()) -> tuple[
         if isinstance(values, dict) and values.get(last) == AUTO:
             del values[last]
             auto.append(key)
-    return recipe_from_mapping(mapping, str(recipe)), auto
+    return recipe_from_mapping(mapping, str(recipe), record), auto
 
 
 def resolve_auto(recipe: Recipe, keys: Collection[str], source: DataSize | Recipe) -> Recipe:
@@ -154,7 +160,9 @@ def _read(recipe: str | Path, chain: dict[Path, str]) -> dict[Any, Any]:
     elif str(recipe) in recipe_names():
         path = RECIPES / f"{recipe}.yaml"
     else:
-        raise unknown("recipe", str(recipe), recipe_names())
+        near = nearest_recipes(str(recipe), recipe_names())
+        nearest = f" Did you mean {near[0]!r}? Nearest: {', '.join(near)}." if near else ""
+        raise UserError(f"recipe {str(recipe)!r} is unknown.{nearest} `gffnet recipes` lists all.")
     if path.resolve() in chain:
         raise UserError(f"recipe {recipe}: its bases form a cycle: {' -> '.join([*chain.values(), str(recipe)])}.")
     try:

@@ -7,16 +7,17 @@ the JSON schema.
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import field
 from functools import wraps
-from typing import Annotated, Any, Literal, TypeVar, cast, dataclass_transform
+from typing import Annotated, Any, Literal, TypeVar, cast, dataclass_transform, get_args
 
 from pydantic import AfterValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from gffnet.errors import UserError, nearest
+from gffnet.errors import UserError
+from gffnet.recipe.hints import key_hint, value_hint
 from gffnet.registry import is_loaded, names, plugin_of
 
 T = TypeVar("T")
@@ -39,9 +40,27 @@ class _Registered:
         return {**handler(schema), "enum": names(self.kind)}
 
     def _check(self, name: str, info: Any) -> str:
-        if info.context != _RECORD and name not in (allowed := names(self.kind, name)):
+        if info.context == _RECORD:
+            return name
+        found = _any_case(name, allowed := names(self.kind, name))
+        if found not in allowed:
             raise PydanticCustomError("unknown_name", "must be one of {names}", {"names": str(allowed)[1:-1]})
-        return name
+        return found
+
+
+class _AnyCase:
+    """Texts of a `Literal`, read whatever their case: `AdamW` is `adamw`."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], CoreSchema]) -> CoreSchema:
+        def fold(value: Any) -> Any:
+            return _any_case(value, get_args(source)) if isinstance(value, str) else value
+
+        return core_schema.no_info_before_validator_function(fold, handler(source))
+
+
+def _any_case(name: str, allowed: Iterable[str]) -> str:
+    """The one of the `allowed` names that differs from `name` in case at most, else `name`."""
+    return name if name in allowed else next((each for each in allowed if each.lower() == name.lower()), name)
 
 
 _RECORD = "record"
@@ -66,12 +85,12 @@ Fraction = Annotated[Number, Field(ge=0, le=1)]
 Probability = Annotated[Number, Field(gt=0, le=1)]
 Side = Annotated[int, Strict(), Field(ge=16)]
 Crop = tuple[Side, Side]
-Range = Annotated[tuple[Positive, Positive], AfterValidator(_ascending)]
+Range = Annotated[tuple[Positive, Positive], AfterValidator(_ascending), Field(json_schema_extra={"ascending": True})]
 Positives = Annotated[tuple[Positive, ...], Field(min_length=1)]
-PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
+PrecisionName = Annotated[Literal["auto", "float32", "bfloat16", "float16"], _AnyCase()]
+OptimizerName = Annotated[Literal["sgd", "nesterov", "adam", "adamw", "lion", "lamb"], _AnyCase()]
+ScheduleName = Annotated[Literal["poly", "cosine", "one_cycle", "step"], _AnyCase()]
 Milestone = Annotated[Number, Field(gt=0, lt=1)]
-ScheduleName = Literal["poly", "cosine", "one_cycle", "step"]
-OptimizerName = Literal["sgd", "nesterov", "adam", "adamw", "lion", "lamb"]
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field, Field))
@@ -126,7 +145,7 @@ class ModelRecipe:
     """Fusion of `X_1..X_4`; none: the context map alone is classified."""
     dense_pyramid: Annotated[Text, _Registered("pyramid")] = "none"
     """Pyramid over the fused maps: the Dense Feature Pyramid (`dense`), its literal reading, or none."""
-    gate_channels: Literal["one", "each"] = "one"
+    gate_channels: Annotated[Literal["one", "each"], _AnyCase()] = "one"
     """Gate values per position: `one` for all channels (Eq. 5), or one for `each` channel."""
     pyramid_kernel: Literal[1, 3] = 1
     """Kernel size of `H_i` in Eq. (6)."""
@@ -186,7 +205,7 @@ class LossRecipe:
     sets this key names all its terms; a term of its `base` goes with the weight 0."""
     label_smoothing: BelowOne = 0.0
     """Part of a pixel's weight that is spread evenly over all classes."""
-    class_weighting: Literal["none", "median_frequency", "enet"] = "none"
+    class_weighting: Annotated[Literal["none", "median_frequency", "enet"], _AnyCase()] = "none"
     """Class weights from the pixel frequencies of the training split: `median_frequency`, the median frequency divided
     by that of the class (Eigen and Fergus, ICCV-15); `enet`, `1 / ln(1.02 + frequency)` (Paszke et al., 2016)."""
     class_weights: Positives | None = None
@@ -277,7 +296,7 @@ class TrainingRecipe:
     """Weight of the auxiliary loss on `X_3`; 0: no auxiliary head."""
     init_from: Text | None = None
     """A run folder to initialise from."""
-    init: Literal["backbone_and_context", "all"] = "backbone_and_context"
+    init: Annotated[Literal["backbone_and_context", "all"], _AnyCase()] = "backbone_and_context"
     """The weights that `init_from` initialises; the others are random."""
     validate_every: PositiveInt = 5000
     """Iterations between validations."""
@@ -391,13 +410,21 @@ def _plugin_hint(plugins: object) -> str:
     return f" The plug-in {' and '.join(missing)} registers it: add {options} (in Python, import it first)."
 
 
+def dotted_keys(kind: Any = Recipe, prefix: str = "") -> Iterator[str]:
+    """The keys of a `validated` class, `training.loss.ohem`, and its sections, each before its keys."""
+    for name, of in kind.__pydantic_fields__.items():
+        yield prefix + name
+        if hasattr(of.annotation, "__pydantic_fields__"):
+            yield from dotted_keys(of.annotation, f"{prefix}{name}.")
+
+
 _UNKNOWN = {"unexpected_keyword_argument", "invalid_key"}
 
 
 def _readable(kind: Any, error: ValidationError, source: str) -> RecipeError:
     """The first of pydantic's errors as one line: the key, what is allowed, the value. Unknown keys come first."""
     first = min(error.errors(include_url=False), key=lambda each: each["type"] not in _UNKNOWN)
-    unknown, value, key, fields, meaning = first["type"] in _UNKNOWN, first["input"], "", {}, ""
+    unknown, value, key, fields, meaning, root = first["type"] in _UNKNOWN, first["input"], "", {}, "", kind
     for name in first["loc"]:
         if hasattr(kind, "__pydantic_fields__"):
             fields = kind.__pydantic_fields__
@@ -412,13 +439,16 @@ def _readable(kind: Any, error: ValidationError, source: str) -> RecipeError:
     if isinstance(cause := first.get("ctx", {}).get("error"), RecipeError):
         text = str(cause)
     elif unknown:
-        text = f"{key} is unknown.{nearest(str(first['loc'][-1]), fields)} Allowed: {', '.join(fields)}."
+        text = f"{key} is unknown.{key_hint(key, dotted_keys(root))} Allowed: {', '.join(fields)}."
     elif first["type"] == "missing":
         text = f"{key} is missing. {meaning}"
     elif first["type"] == "dataclass_type":
-        text = f"{key or 'the file'} must hold `key: value` lines, got {value!r}."
+        hint = key_hint(f"{key}.{key.rpartition('.')[2]}", dotted_keys(root)) if isinstance(value, str) else ""
+        text = f"{key or 'the file'} must hold `key: value` lines, got {value!r}.{hint}"
     else:
         message = re.sub("^(Input|Tuple) should|^Value error,", "must", first["msg"]).replace("tuple", "list")
         words = re.findall(r"'(.+?)'", message)
-        text = f"{key}: {message}, got {value!r}.{nearest(str(value), words)} {meaning}"
+        of_type = first["type"].endswith("_type") and not key.endswith("]")
+        hint = value_hint(value, kind, words) if words or of_type else ""
+        text = f"{key}: {message}, got {value!r}.{hint} {meaning}"
     return RecipeError(f"{source}: {text.rstrip()}")

@@ -34,7 +34,8 @@ from gffnet.evaluation.paper import Match, PaperTable, PrintedRow, match, paper_
 from gffnet.evaluation.results import SCORES, TOLERANCE, escape_markdown, read_result
 from gffnet.files import atomic_write
 from gffnet.metrics.scores import Scores
-from gffnet.recipe import ModelRecipe, Recipe, load_recipe, recipe_from_mapping, recipe_names
+from gffnet.recipe import Recipe, load_recipe, recipe_from_mapping, recipe_names
+from gffnet.recipe.describe import CONTEXTS, FUSIONS, PYRAMIDS, method_name
 from gffnet.reports.cost import costs
 from gffnet.templates import fill
 from gffnet.training.run_folder import RECORD, differences
@@ -412,9 +413,6 @@ def _over_baseline(row: Row, baseline: Sequence[Row]) -> Row:
 # Tables of other data sets, in the order of the paper's Tables 1 and 2
 
 
-_CONTEXTS = {"pyramid_pooling": "PSPNet", "dense_aspp": "DenseASPP", "none": "FCN"}
-_FUSIONS = {"concat": "Concat", "addition": "Addition", "fpn": "FPN", "gated_fpn": "Gated FPN", "gff": "GFF"}
-_PYRAMIDS = {"dense": "DFP", "literal": "literal DFP"}
 _COLUMNS = (
     Column("miou", "mIoU", ours_only=True),
     Column("pixel_accuracy", "pixel accuracy", ours_only=True),
@@ -430,14 +428,6 @@ class _Key(NamedTuple):
     recipe: str
     protocol: Protocol
     changes: tuple[str, ...]
-
-
-def method_name(model: ModelRecipe) -> str:
-    """A network as the paper names it, `PSPNet + GFF + DFP`; parts that the paper lacks go by their own name."""
-    parts = [_CONTEXTS.get(model.context, model.context)]
-    parts += [_FUSIONS.get(model.fusion, model.fusion)] if model.fusion != "none" else []
-    parts += [_PYRAMIDS.get(model.dense_pyramid, model.dense_pyramid)] if model.dense_pyramid != "none" else []
-    return " + ".join(parts)
 
 
 def make_dataset_tables(runs: Sequence[ScoredRun]) -> list[Table]:
@@ -533,9 +523,9 @@ def _order(key: _Key, recipes: Mapping[str, Recipe], usual: Protocol) -> tuple[o
     places = [
         [*names].index(name) if name in names else len(names)
         for names, name in (
-            (_CONTEXTS, model.context),
-            (("none", *_FUSIONS), model.fusion),
-            (("none", *_PYRAMIDS), model.dense_pyramid),
+            (CONTEXTS, model.context),
+            (("none", *FUSIONS), model.fusion),
+            (("none", *PYRAMIDS), model.dense_pyramid),
         )
     ]
     return (0, f"{model.backbone.name} {model.backbone.output_stride}", *places, *last)
