@@ -86,7 +86,7 @@ def test_every_command_has_help(words: list[str], capsys: Captured) -> None:
         (["cost", "camvid/gffnet_r18", "--size", "512"], "HxW"),
         (["cost", "camvid/gffnet_r18", "--jsno"], "Did you mean '--json'?"),
         (["train", "camvid/gffnet_r18"], "--root"),
-        (["train", "camvid/gffnet_r18", "--set", "training.itrations=1"], "Did you mean 'iterations'?"),
+        (["train", "camvid/gffnet_r18", "--set", "training.itrations=1"], "Did you mean training.iterations?"),
         (["train", "camvid/gffnet_r18", "--set", "training.iterations"], "section.key=value"),
         (["train", "nowhere.yaml"], "nowhere.yaml"),
         (["evaluate", "--model", "nowhere", "--dataset", "camvid", "--root", "."], "nowhere does not exist"),
