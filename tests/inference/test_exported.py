@@ -163,7 +163,7 @@ def test_it_comes_back_whole() -> None:
     ("change", "message"),
     [
         ({"precision": "int8"}, r"model\.onnx: precision: must be 'float32', 'bfloat16' or 'float16', got 'int8'"),
-        ({"smalest": 16}, r"model\.onnx: smalest is unknown\. Did you mean 'smallest'\?"),
+        ({"smalest": 16}, r"model\.onnx: smalest is unknown\. Did you mean smallest\?"),
         ({"config": {"classes": []}}, r"model\.onnx: config\.model is missing"),
     ],
 )

@@ -90,7 +90,7 @@ def _section(name: str, node: Mapping[str, Any], definitions: Mapping[str, Any])
             keys.append(_section(full, definitions[reference], definitions))
         else:
             kind, allowed = _words(of)
-            keys.append(Key(full, kind, allowed, of.get("default"), " ".join(of["description"].split())))
+            keys.append(Key(full, kind, allowed, value_of(Recipe(), full), " ".join(of["description"].split())))
     return Section(name, " ".join(node["description"].split()), tuple(keys))
 
 
