@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import gffnet
 from gffnet.data.cache import build_cache
 from gffnet.data.camvid import CamVid
 from gffnet.data.dataset import (
@@ -29,11 +30,10 @@ from gffnet.data.dataset import (
     identity,
     list_files,
     read_list,
-    register_dataset,
 )
 from gffnet.data.datasets import class_count, dataset_classes, open_dataset, open_files, thin_classes
 from gffnet.errors import UserError
-from gffnet.registry import NAMES
+from gffnet.registry import names
 from gffnet.streets import write_streets
 from tests.data.trees import (
     ade20k_tree,
@@ -244,10 +244,8 @@ def test_every_data_set_is_opened_by_name(tmp_path: Path, name: str) -> None:
 
 
 @patch.dict(DATASETS)
-def test_a_data_set_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(NAMES, "data set", list(NAMES["data set"]))
-
-    @register_dataset("mine")
+def test_a_data_set_of_ones_own(tmp_path: Path) -> None:
+    @gffnet.register_dataset("mine")
     class Mine(Dataset):
         classes = Classes.parse("ground #808080, tree trunk #804000")
         table = LabelTable(identity(2), legal="0, 1, 255")
@@ -260,7 +258,28 @@ def test_a_data_set_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert np.array_equal(dataset[0].labels, ids(0, 2))
     assert dataset_classes("mine").names == ("ground", "tree trunk")
     assert (class_count("mine"), thin_classes("mine")) == (2, ())
-    assert "mine" in NAMES["data set"]
+    assert "mine" in names("data set")
+
+
+def test_a_layout_of_patterns(tmp_path: Path) -> None:
+    layout = Layout.of_patterns("mine", "p/{split}/*.picture", "masks/{split}/{stem}.png", counts={"a": 2})
+    for split, name in (("a", "2"), ("a", "1 [x]"), ("b-[c]", "3")):
+        save(tmp_path / "masks" / split / f"{name}.png", ids(0, 2))
+        (tmp_path / "p" / split).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "p" / split / f"{name}.picture").touch()
+    save(tmp_path / "masks/a/left.png", ids(0, 2))
+    assert layout.splits(tmp_path) == ["a", "b-[c]"]
+    pairs = [(tmp_path / f"p/a/{name}.picture", tmp_path / f"masks/a/{name}.png") for name in ("1 [x]", "2")]
+    assert list_files(layout, tmp_path, "a") == pairs
+    assert [file.name for _, file in list_files(layout, tmp_path, "b-[c]")] == ["3.png"]
+    assert layout.label_files is not None
+    assert [file.name for file in layout.label_files(tmp_path, "a")] == ["1 [x].png", "2.png", "left.png"]
+    (tmp_path / "masks/a/2.png").unlink()
+    with pytest.raises(UserError, match=r"1 of the 2 samples .* lack their label map.*gffnet reads p/\{split\}"):
+        list_files(layout, tmp_path, "a")
+    for wrong in (("p/*.png", "{split}/{stem}.png"), ("{split}/*.png", "m/{stem}.png"), ("{split}/*", "{split}.png")):
+        with pytest.raises(UserError, match=r"images '.*' must have a folder \{split\}"):
+            Layout.of_patterns("mine", *wrong)
 
 
 def test_mistaken_names(tmp_path: Path) -> None:

@@ -58,12 +58,12 @@ class LabelTable:
 
     Args:
         train_ids: the train id of every id that a label map may hold.
-        legal: those ids in words, for errors, such as `0..150`.
+        legal: those ids in words, for errors, such as `0..150`; None: they are listed.
         hint: the remedy where another id is found.
     """
 
-    def __init__(self, train_ids: Mapping[int, int], legal: str, hint: str = "restore the file") -> None:
-        self.legal = legal
+    def __init__(self, train_ids: Mapping[int, int], legal: str | None = None, hint: str = "restore the file") -> None:
+        self.legal = ", ".join(map(str, sorted(train_ids))) if legal is None else legal
         self.hint = hint
         self._table = np.full(_LARGEST + 2, -1, np.int16)  # the last entry stands for all larger and negative ids
         self._table[list(train_ids.keys())] = list(train_ids.values())
@@ -140,6 +140,39 @@ class Layout:
     """Other names of splits."""
     others: Mapping[str, str] = field(default_factory=dict)
     """Other releases that users confuse with this one: a glob pattern, and what the folder is and what to do."""
+
+    @classmethod
+    def of_patterns(cls, name: str, images: str, labels: str, **options: Any) -> "Layout":
+        """The layout of a data set whose images and label maps have one name.
+
+        Args:
+            name: the data set's.
+            images: where the images of a split are, such as `photos/{split}/*.jpg`.
+            labels: where the label map of an image is, such as `masks/{split}/{stem}.png`; `{stem}` is the name of the
+                image's file without its suffix.
+            options: further fields of a layout; the `remedy` states both patterns unless it is given.
+        """
+        level = next((i for i, part in enumerate(Path(images).parts) if part == "{split}"), None)
+        if level is None or "{split}" not in labels or "{stem}" not in labels:
+            raise UserError(
+                f"data set {name!r}: images {images!r} must have a folder {{split}}, and labels {labels!r} must have "
+                "{split} and {stem}, such as photos/{split}/*.jpg and masks/{split}/{stem}.png."
+            )
+        marker = images.replace("{split}", "*")
+
+        def splits(root: Path) -> list[str]:
+            return sorted({path.relative_to(root).parts[level] for path in root.glob(marker)})
+
+        def pairs(root: Path, split: str) -> Files:
+            found = sorted(root.glob(images.replace("{split}", escape(split))))
+            return [(image, root / labels.format(split=split, stem=image.stem)) for image in found]
+
+        def label_files(root: Path, split: str) -> list[Path]:
+            return sorted(root.glob(labels.format(split=escape(split), stem="*")))
+
+        remedy = f"gffnet reads {images} and {labels} there."
+        options = {"remedy": remedy, "marker": marker, "label_files": label_files, **options}
+        return cls(name, splits=splits, pairs=pairs, **options)
 
     def error(self, root: Path, cause: str) -> UserError:
         """The error for a folder that is not the data set; names the right folder if it is nearby."""

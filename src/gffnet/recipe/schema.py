@@ -364,8 +364,9 @@ class Recipe:
     recipe uses is added by itself."""
 
     def __post_init__(self) -> None:
-        used = {"data set": self.data.name, **self.model.names()}
-        plugins = [plugin for kind, name in used.items() if (plugin := plugin_of(kind, name))]
+        used = [("data set", self.data.name), *self.model.names().items()]
+        used += [("loss", name) for name in self.training.loss.terms]
+        plugins = [plugin for kind, name in used if (plugin := plugin_of(kind, name))]
         object.__setattr__(self, "plugins", tuple(dict.fromkeys((*self.plugins, *plugins))))
 
     def to_mapping(self) -> dict[str, Any]:
