@@ -317,11 +317,13 @@ def test_a_model_that_takes_other_channels(tmp_path: Path) -> None:
     network = tiny.build_network(recipe.model, 11)
     base = tiny.predictor()
     predictor = Predictor(network, tiny.config(recipe), base.device, base.precision)
-    for i in range(2):
-        photo(tmp_path / f"in/{i}.png")
+    photo(tmp_path / "in/color.png")
+    Image.fromarray(tiny.picture(0)[:, :, 0]).save(tmp_path / "in/grey.png")
     summary = predict_files(predictor, [tmp_path / "in"], tmp_path / "out")
-    assert len(summary.failed) == 2
-    assert "(3, 24, 32)" in summary.failed[0][1]
+    assert (summary.written, len(summary.failed)) == (1, 1)
+    assert "(3, 24, 32), in color, but this model takes one channel" in summary.failed[0][1]
+    grey = np.asarray(Image.open(tmp_path / "out/labels/grey.png"))
+    np.testing.assert_array_equal(grey, predictor.predict(tiny.picture(0)[:, :, 0]))
 
 
 @pytest.mark.parametrize("writes", [1, 2, 5])

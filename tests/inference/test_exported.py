@@ -53,6 +53,8 @@ def test_it_predicts_what_the_model_predicts(predictor: Predictor, expected: Pre
     image = tiny.picture(3, 75, 131)
     for protocol in PROTOCOLS:
         probabilities = expected.probabilities(image, protocol)
+        softmax = predictor.logits(image, protocol).softmax(0)
+        torch.testing.assert_close(softmax, probabilities, rtol=0, atol=1e-4)
         torch.testing.assert_close(predictor.probabilities(image, protocol), probabilities, rtol=0, atol=1e-4)
         assert (predictor.predict(image, protocol) == expected.predict(image, protocol)).mean() >= 0.9999
     assert len(np.unique(expected.predict(image))) > 2
@@ -78,8 +80,8 @@ def test_refused_requests(path: Path, predictor: Predictor) -> None:
         load(path, compiled=True)
     with pytest.raises(UserError, match=r"--precision bfloat16: model .* was exported in float32"):
         load(path, precision="bfloat16")
-    with pytest.raises(UserError, match=r"an image is \(40, 56\), but this model takes \(height, width, 3\)"):
-        predictor.predict(tiny.picture(0)[:, :, 0])
+    with pytest.raises(UserError, match=r"an image is \(40, 56, 2\), but this model takes \(height, width, 3\)"):
+        predictor.predict(tiny.picture(0)[:, :, :2])
     with pytest.raises(UserError, match=r"is an exported file, which can predict and no more"):
         load_model(path)
 

@@ -112,10 +112,157 @@ def test_lists_of_images_of_any_kind_and_size(gffnet: Predictor, tmp_path: Path)
     assert gffnet.predict([]) == []
 
 
-def test_a_batch_in_one_tensor(gffnet: Predictor) -> None:
+def test_a_batch_in_one_array_or_tensor(gffnet: Predictor) -> None:
     pictures = np.stack([tiny.picture(seed) for seed in range(3)])
-    found = gffnet.predict(torch.from_numpy(pictures).permute(0, 3, 1, 2))
-    np.testing.assert_array_equal(found, np.stack(gffnet.predict(list(pictures))))
+    expected = np.stack(gffnet.predict(list(pictures)))
+    assert expected.shape == (3, 40, 56)
+    for batch in (pictures, torch.from_numpy(pictures).permute(0, 3, 1, 2)):
+        np.testing.assert_array_equal(gffnet.predict(batch), expected)
+        for ask in (gffnet.probabilities, gffnet.logits):
+            assert torch.equal(ask(batch), torch.stack([ask(picture) for picture in pictures]))
+
+
+def test_probabilities_and_logits_of_a_list(gffnet: Predictor) -> None:
+    pictures = [tiny.picture(seed, 30 + seed, 50 - seed) for seed in range(2)]
+    for ask in (gffnet.probabilities, gffnet.logits):
+        found = ask(pictures)
+        assert isinstance(found, list)
+        for one, picture in zip(found, pictures, strict=True):
+            assert torch.equal(one, ask(picture))
+
+
+def test_an_empty_batch_is_refused(gffnet: Predictor) -> None:
+    with pytest.raises(UserError, match=r"an image is \(0, 3, 8, 8\)"):
+        gffnet.predict(torch.zeros(0, 3, 8, 8, dtype=torch.uint8))
+
+
+# Logits
+
+
+def test_logits_of_one_window_are_the_networks_own(gffnet: Predictor) -> None:
+    image = tiny.picture(5)
+    found = gffnet.logits(image)
+    torch.testing.assert_close(found, logits(gffnet, image))
+    assert not found.requires_grad
+    padded = gffnet.logits(image, crop=(64, 64))  # the crop is larger than the image
+    torch.testing.assert_close(padded.softmax(0), gffnet.probabilities(image, crop=(64, 64)))
+    assert (padded.logsumexp(0).abs() > 0.1).any()  # logarithms of probabilities would have 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"flip": True}, {"scales": 0.5}, {"scales": (1.0, 1.5)}, {"crop": 32}, {"crop": (64, 64)}, {"crop": (64, 32)}],
+)
+def test_the_softmax_of_logits_is_the_probabilities(gffnet: Predictor, changes: dict[str, Any]) -> None:
+    image = tiny.picture(5)
+    expected = gffnet.probabilities(image, **changes)
+    torch.testing.assert_close(gffnet.logits(image, **changes).softmax(0), expected, rtol=0, atol=1e-6)
+
+
+def test_logits_of_a_downscaled_image_and_in_half_precision() -> None:
+    predictor, large = trained_at((30, 30)), tiny.picture(5, 120, 120)
+    torch.testing.assert_close(predictor.logits(large).softmax(0), predictor.probabilities(large), rtol=0, atol=1e-6)
+    half = tiny.predictor(dtype=torch.bfloat16)
+    assert half.logits(tiny.picture(5)).dtype == torch.float32
+
+
+# Changes of the protocol
+
+
+@pytest.mark.parametrize(
+    ("changes", "protocol"),
+    [
+        ({"flip": True}, EvaluationRecipe((16, 24), 0.5, flip=True)),
+        ({"scales": (0.75, 1)}, EvaluationRecipe((16, 24), 0.5, (0.75, 1.0))),
+        ({"scales": [0.5]}, EvaluationRecipe((16, 24), 0.5, (0.5,))),
+        ({"scales": 2}, EvaluationRecipe((16, 24), 0.5, (2.0,))),
+        ({"crop": (32, 16), "overlap": 0.25}, EvaluationRecipe((32, 16), 0.25)),
+        ({"crop": 32}, EvaluationRecipe((32, 32), 0.5)),
+        ({"crop": "none"}, EvaluationRecipe(None, 0.5)),
+        ({"crop": None, "flip": None}, EvaluationRecipe((16, 24), 0.5)),
+    ],
+)
+def test_keywords_change_the_protocol_of_one_call(changes: dict[str, Any], protocol: EvaluationRecipe) -> None:
+    of = dataclasses.replace(tiny.recipe(), evaluation=EvaluationRecipe((16, 24), overlap=0.5))
+    predictor, image = tiny.predictor(of), tiny.picture(5)
+    expected = predictor.probabilities(image, protocol)
+    assert torch.equal(predictor.probabilities(image, **changes), expected)
+    assert torch.equal(predictor.probabilities(image, {k: v for k, v in changes.items() if v is not None}), expected)
+    np.testing.assert_array_equal(predictor.predict(image, **changes), expected.argmax(0).numpy())
+    given = predictor.probabilities(image, EvaluationRecipe(overlap=0.5), flip=True)
+    assert torch.equal(given, predictor.probabilities(image, EvaluationRecipe(overlap=0.5, flip=True)))
+
+
+def test_large_images_are_downscaled_unless_the_call_gives_scales_or_windows() -> None:
+    predictor, large = trained_at((30, 30)), tiny.picture(5, 120, 120)
+    for changes, scale in (({"flip": True}, 0.375), ({"scales": 1}, 1.0), ({"crop": 48}, 1.0)):
+        protocol = dataclasses.replace(EvaluationRecipe(), flip="flip" in changes, scales=(scale,))
+        protocol = dataclasses.replace(protocol, crop=(48, 48) if "crop" in changes else None)
+        assert torch.equal(predictor.probabilities(large, **changes), predictor.probabilities(large, protocol))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"flipp": True}, "flipp is unknown"),
+        ({"scales": 0}, "scales"),
+        ({"scales": ()}, "scales"),
+        ({"overlap": 1.0}, "overlap"),
+        ({"crop": (0, 4)}, "crop"),
+        ({"crop": "whole"}, "crop"),
+    ],
+)
+def test_a_wrong_change_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=rf"protocol: .*{message}"):
+        RGB.predict(tiny.picture(5), **changes)
+
+
+# Pictures and shares
+
+
+def test_the_overlay_is_image_and_colors(gffnet: Predictor) -> None:
+    image, labels = tiny.picture(5), gffnet.predict(tiny.picture(5))
+    colors = np.array(gffnet.config.palette, np.uint8)[labels]
+    for opacity, expected in ((0.0, image), (1.0, colors), (0.25, np.rint(0.75 * image + 0.25 * colors))):
+        found = gffnet.overlay(image, opacity=opacity)
+        assert found.mode == "RGB"
+        np.testing.assert_array_equal(np.asarray(found), expected)
+    assert np.array_equal(gffnet.overlay(image), gffnet.overlay(image, torch.from_numpy(labels).long()))
+    unknown = np.full(labels.shape, 255)
+    np.testing.assert_array_equal(np.asarray(gffnet.overlay(image, unknown)), image)
+    grey = gffnet.overlay(image[:, :, 0], labels, opacity=0)
+    np.testing.assert_array_equal(np.asarray(grey), np.stack([image[:, :, 0]] * 3, axis=-1))
+
+
+@pytest.mark.parametrize(
+    ("labels", "opacity", "message"),
+    [
+        (np.zeros((4, 4), np.uint8), 0.5, r"the labels are \(4, 4\), but the image is \(40, 56\)"),
+        (np.zeros((40, 56)), 0.5, "labels are float64"),
+        (None, 1.5, "opacity 1.5 must be in 0..1"),
+    ],
+)
+def test_no_overlay(labels: Any, opacity: float, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        RGB.overlay(tiny.picture(5), labels, opacity)
+
+
+def test_areas_are_shares_of_the_pixels(gffnet: Predictor) -> None:
+    names = gffnet.config.classes
+    labels = np.array([[0, 0, 1, 255], [0, 10, 10, 3]])
+    expected = dict.fromkeys(names, 0.0) | {names[0]: 3 / 8, names[1]: 1 / 8, names[3]: 1 / 8, names[10]: 2 / 8}
+    found = gffnet.areas(labels=labels)
+    assert found == expected
+    assert list(found) == list(names)
+    assert gffnet.areas(labels=torch.from_numpy(labels).to(torch.uint8)) == expected
+    image = tiny.picture(5)
+    assert gffnet.areas(image) == gffnet.areas(labels=gffnet.predict(image))
+    assert sum(gffnet.areas(image).values()) == pytest.approx(1)
+    for wrong in ({}, {"image": image, "labels": labels}):
+        with pytest.raises(UserError, match="either an image or labels"):
+            gffnet.areas(**wrong)
+    with pytest.raises(UserError, match="labels are float64"):
+        gffnet.areas(labels=labels / 2)
 
 
 # Windows at once, and memory
@@ -190,18 +337,42 @@ def test_views_and_read_only_arrays(pspnet: Predictor) -> None:
     np.testing.assert_array_equal(image, tiny.picture(5))  # and left as it was
 
 
-def test_a_model_for_one_channel() -> None:
+def one_channel() -> Predictor:
     backbone = {**tiny.PSPNET["backbone"], "in_channels": 1}
     recipe = tiny.recipe({**tiny.PSPNET, "backbone": backbone, "mean": [100.0], "std": [50.0]})
     torch.manual_seed(0)
-    predictor = Predictor(tiny.build_network(recipe.model, 11), tiny.config(recipe), CPU, FLOAT32)
-    grey = tiny.picture(5)[:, :, :1]
-    expected = predictor.predict(grey, EvaluationRecipe((32, 64)))
-    assert expected.shape == (40, 56)
-    for plane in (grey[:, :, 0], torch.from_numpy(grey[:, :, 0])):
-        np.testing.assert_array_equal(predictor.predict(plane, EvaluationRecipe((32, 64))), expected)
-    with pytest.raises(UserError, match="takes \\(height, width, 1\\)"):
+    return Predictor(tiny.build_network(recipe.model, 11), tiny.config(recipe), CPU, FLOAT32)
+
+
+def test_a_model_for_one_channel(tmp_path: Path) -> None:
+    predictor = one_channel()
+    grey = np.ascontiguousarray(tiny.picture(5)[:, :, 0])
+    tensor, image = torch.from_numpy(grey), Image.fromarray(grey)
+    image.save(tmp_path / "grey.png")
+    expected = torch.from_numpy(grey)[None]
+    same = [grey, grey[:, :, None], tensor, tensor[None], image, image.convert("RGB"), tmp_path / "grey.png"]
+    for form in [*same, np.stack([grey] * 3, axis=-1)]:
+        assert torch.equal(predictor.tensor(form), expected)
+    probabilities = predictor.probabilities(grey, EvaluationRecipe((32, 64)))
+    assert probabilities.shape == (11, 40, 56)
+    assert torch.equal(predictor.probabilities(tensor[None, None], crop=(32, 64))[0], probabilities)
+    assert np.asarray(predictor.overlay(grey)).shape == (40, 56, 3)
+    with pytest.raises(UserError, match=r"in color, but this model takes one channel: .* image.convert\('L'\)"):
         predictor.predict(tiny.picture(5))
+    with pytest.raises(UserError, match=r"takes \(height, width, 1\)"):
+        predictor.predict(np.zeros((4, 5, 2), np.uint8))
+
+
+def test_greyscale_images_are_rgb_as_their_files_are(tmp_path: Path) -> None:
+    grey = np.ascontiguousarray(tiny.picture(5)[:, :, 0])
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    expected = RGB.tensor(tmp_path / "grey.png")
+    assert expected.shape == (3, 40, 56)
+    for form in (grey, grey[:, :, None], torch.from_numpy(grey), torch.from_numpy(grey)[None]):
+        assert torch.equal(RGB.tensor(form), expected)
+        np.testing.assert_array_equal(RGB.predict(form), RGB.predict(tmp_path / "grey.png"))
+    batch = np.stack([grey, grey.T.reshape(grey.shape)])[..., None]
+    np.testing.assert_array_equal(RGB.predict(batch), np.stack([RGB.predict(batch[0]), RGB.predict(batch[1])]))
 
 
 # An image encoded once
@@ -246,6 +417,17 @@ def test_an_image_is_encoded_at_a_scale(
     torch.testing.assert_close(list(encoded.gates), list(expected.gates))
     logits = predictor.decode(encoded)
     torch.testing.assert_close(logits, predictor.decode(expected._replace(size=(120, 80))))
+
+
+def test_gates_are_those_of_the_network(gffnet: Predictor, pspnet: Predictor) -> None:
+    image = tiny.picture(5)
+    found = gffnet.gates(image)
+    with torch.no_grad():
+        gates = gffnet.network(torch.from_numpy(image).permute(2, 0, 1)[None]).gates
+    torch.testing.assert_close(found, [gate[0] for gate in gates])
+    assert [gate.shape for gate in found] == [(1, 10, 14), (1, 5, 7), (1, 5, 7), (1, 5, 7)]
+    with pytest.raises(UserError, match="has no gates: its fusion is 'none'"):
+        pspnet.gates(image)
 
 
 @torch.no_grad()
@@ -298,7 +480,7 @@ def test_pillows_modes_become_rgb_as_their_files_do(tmp_path: Path, mode: str) -
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.zeros((4, 5), np.uint8), r"an image is \(4, 5\), but this model takes \(height, width, 3\)"),
+        (np.zeros((0, 5), np.uint8), r"an image is \(0, 5\), but this model takes \(height, width, 3\)"),
         (np.zeros((3, 4, 5), np.uint8), r"an image is \(3, 4, 5\), but this model takes \(height, width, 3\)"),
         (np.zeros((4, 5, 4), np.uint8), r"an image is \(4, 5, 4\), but this model takes \(height, width, 3\)"),
         (np.zeros((0, 5, 3), np.uint8), r"an image is \(0, 5, 3\)"),
@@ -306,15 +488,35 @@ def test_pillows_modes_become_rgb_as_their_files_do(tmp_path: Path, mode: str) -
             torch.zeros(4, 5, 3, dtype=torch.uint8),
             r"an image is \(4, 5, 3\), but this model takes \(3, height, width\)",
         ),
-        (np.zeros((4, 5, 3)), r"an image is float64, but this model takes uint8, in 0..255. Scale and convert it"),
-        (torch.zeros(3, 4, 5), r"an image is float32, but this model takes uint8"),
+        (
+            np.full((4, 5, 3), 0.5),
+            r"an image is float64, but this model takes uint8, in 0..255. Its values are in 0..1: "
+            r"give \(255 \* image\).round\(\).astype\(np.uint8\)",
+        ),
+        (torch.rand(3, 4, 5), r"is float32, .* give \(255 \* image\).round\(\).to\(torch.uint8\)"),
+        (torch.rand(3, 4, 5).half(), r"is float16, .* give \(255 \* image\)"),
+        (torch.full((3, 4, 5), -1.25), r"Its values are in -1.25..-1.25: undo the normalisation"),
+        (np.full((4, 5, 3), 200.0), r"Give image.round\(\).astype\(np.uint8\)"),
+        (np.zeros((4, 5, 3), np.uint16), r"an image is uint16, but this model takes uint8, in 0..255. Scale and"),
+        (torch.zeros(4, 5, 3, dtype=torch.uint8), r"takes \(3, height, width\): image.permute\(2, 0, 1\)"),
+        (np.zeros((3, 4, 5), np.uint8), r"takes \(height, width, 3\): image.transpose\(1, 2, 0\)"),
         (Image.new("F", (4, 5)), r"the image: float samples have no known white level"),
     ],
 )
 def test_not_an_image(image: Any, message: str) -> None:
-    for ask in (RGB.predict, RGB.probabilities, RGB.encode):
+    for ask in (RGB.predict, RGB.probabilities, RGB.logits, RGB.overlay, RGB.areas):
         with pytest.raises(UserError, match=message):
             ask(image)
+
+
+def test_images_of_another_kind_and_wrong_batches() -> None:
+    for ask in (RGB.tensor, RGB.predict, RGB.logits):
+        with pytest.raises(UserError, match="an image is a dict: give a path"):
+            ask({"image": tiny.picture(0)})
+    with pytest.raises(UserError, match=r"an image is float32, .* give \(255 \* image\)"):
+        RGB.predict(torch.rand(2, 3, 4, 5))
+    with pytest.raises(UserError, match=r"an image is \(2, 3, 4, 5\), but this model takes \(3, height, width\)"):
+        RGB.overlay(torch.zeros(2, 3, 4, 5, dtype=torch.uint8))
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
@@ -395,6 +597,27 @@ def test_a_protocol_given_to_load_replaces_the_models_own(
     assert (predictor.protocol, predictor.scale((120, 120)), predictor.config) == (protocol, scale, config)
     expected = dataclasses.replace(protocol, scales=(scale,))
     assert torch.equal(predictor.probabilities(image), trained_at(None).probabilities(image, expected))
+
+
+def test_a_network_in_memory_predicts_as_its_folder_does(tmp_path: Path) -> None:
+    config = trained_at(None).config
+    save_model(tmp_path, NETWORK, config)
+    network = tiny.network(tiny.recipe()).train()
+    with pytest.raises(UserError, match="a SegmentationModel has no config"):
+        load(network, "cpu", "float32")
+    network.config = config
+    predictor, image = load(network, "cpu", "float32", protocol={"flip": True}), tiny.picture(5)
+    expected = load(tmp_path, "cpu", "float32").probabilities(image, flip=True)
+    assert torch.equal(predictor.probabilities(image), expected)
+    assert network.training
+
+
+def test_the_representation_names_the_model_and_says_that_it_is_frozen(gffnet: Predictor) -> None:
+    assert repr(gffnet) == (
+        "Predictor(tests/tiny: test_resnet with pyramid pooling, Gated Fully Fusion and a Dense Feature Pyramid, "
+        "11 classes; whole images; float32 on cpu; network: folded and frozen)"
+    )
+    assert not any(parameter.requires_grad for parameter in gffnet.network.parameters())
 
 
 def test_an_unknown_protocol_key(tmp_path: Path) -> None:

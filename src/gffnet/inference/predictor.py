@@ -4,11 +4,11 @@ file → uint8 tensor (C, H, W) → sliding window over the network → probabil
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from math import sqrt
 from pathlib import Path
-from typing import Any, TypeAlias, overload
+from typing import Any, Literal, TypeAlias, TypedDict, Unpack, overload
 
 import numpy as np
 import PIL.Image
@@ -17,7 +17,8 @@ from jaxtyping import Float, Num, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gffnet.data.io import as_rgb, as_tensor, read_image
+from gffnet.data.colors import overlay
+from gffnet.data.io import as_array, as_rgb, as_tensor, read_image
 from gffnet.errors import UserError
 from gffnet.inference.exported import Exported, open_for_windows
 from gffnet.inference.precision import Precision, pick_device, pick_precision
@@ -26,15 +27,37 @@ from gffnet.inference.tiling import TiledWindow, peak_memory
 from gffnet.models.folding import fold_norms
 from gffnet.models.gffnet import SegmentationModel, load_model
 from gffnet.models.layers import Encoded, Gates
+from gffnet.models.model_card import describe
 from gffnet.models.model_io import ModelConfig, hash_weights, is_exported, shipped_model
 from gffnet.models.ops import resize, size_of
 from gffnet.recipe import EvaluationRecipe, from_mapping
 
 ImageLike: TypeAlias = str | Path | PIL.Image.Image | NDArray[Any] | Tensor
-"""A path, a PIL image of any mode, a uint8 array (H, W, C), or a uint8 tensor (C, H, W); (H, W) for one channel."""
+"""A path, a PIL image of any mode, a uint8 array (H, W, C) or (H, W), or a uint8 tensor (C, H, W) or (H, W).
+
+Without channels, or with one, it is greyscale: three equal channels to a model of RGB images. To a model of one
+channel, three that are equal are one, as files of greyscale images are read.
+"""
+
+Several: TypeAlias = list[Any] | tuple[Any, ...]
+"""Images of any kinds and sizes."""
 
 Protocol: TypeAlias = EvaluationRecipe | Mapping[str, Any]
 """A protocol, or only the keys that differ from the model's own, such as `{"flip": True}`."""
+
+
+class Changes(TypedDict, total=False):
+    """Keys of the protocol that a call changes; None: as it is."""
+
+    scales: float | Sequence[float] | None
+    """One or several factors above 0. No image is downscaled then."""
+    flip: bool | None
+    """Whether to average with the prediction of the horizontally flipped image."""
+    crop: int | tuple[int, int] | Literal["none"] | None
+    """Height and width of the sliding window, or the side of a square one; `"none"`: the whole image."""
+    overlap: float | None
+    """Overlap of neighbouring windows, as a fraction of the crop, in [0, 1)."""
+
 
 _PIXEL_BYTES = 16
 """Memory per pixel of an image, its labels, and the pictures made of them."""
@@ -73,12 +96,8 @@ class Predictor:
         """Prepare a copy of `network`, which itself keeps its device, dtype and mode. The rest is as for `load`."""
         self.config, self.device, self.precision = config, device, precision
         self.batch, self.memory = batch or (4 if device.type == "cuda" else 1), memory
-        if isinstance(protocol, EvaluationRecipe):
-            self.protocol, self._downscales = protocol, False
-        else:
-            mapping = {**asdict(config.evaluation), **(protocol or {})}
-            self.protocol = from_mapping(EvaluationRecipe, mapping, "protocol")
-            self._downscales = "scales" not in (protocol or {})
+        self.protocol, self._downscales = config.evaluation, True
+        self.protocol, self._downscales = self._resolve(protocol, {})
         self._tried: set[tuple[tuple[int, int], bool]] = set()
         self._base = 0
         self._network = network
@@ -88,12 +107,25 @@ class Predictor:
         self.weights = hash_weights(network)
         prepared = copy.deepcopy(network).eval().cpu()  # folded on the CPU, the weights are the same for any device
         fold_norms(prepared, torch.zeros(1, len(network.mean), 64, 64))
+        prepared.requires_grad_(False)
         self._network = prepared.to(device, precision.dtype).to(memory_format=torch.channels_last)
         self._forward = torch.compile(self._network, dynamic=False) if compiled else self._network
 
+    def __repr__(self) -> str:
+        """Name the model, its network, and how it is computed."""
+        config, protocol = self.config, self.protocol
+        windows = f"windows of {protocol.crop[0]}x{protocol.crop[1]}" if protocol.crop else "whole images"
+        form = "an exported file" if isinstance(self._network, Exported) else "folded and frozen"
+        return (
+            f"Predictor({config.recipe}: {describe(config).replace('`', '')}, {len(config.classes)} classes; "
+            f"{windows}; {self.precision.name} on {self.device}; network: {form})"
+        )
+
     @property
     def network(self) -> SegmentationModel:
-        """The network.
+        """The network as it predicts: batch normalisation folded into the convolutions, weights frozen, no training.
+
+        `gffnet.load_model(MODEL)` returns one that can be trained.
 
         Raises:
             UserError: the model is an exported file, which has no modules.
@@ -105,10 +137,15 @@ class Predictor:
             )
         return self._network
 
+    # How images are predicted
+
     @property
     def usual_size(self) -> tuple[int, int] | None:
         """Height and width of the training images, if much larger images are downscaled; else None (see `scale`)."""
-        return self.config.learned_from if self._downscales and self.protocol.crop is None else None
+        return self._usual_size(self.protocol, self._downscales)
+
+    def _usual_size(self, protocol: EvaluationRecipe, downscales: bool) -> tuple[int, int] | None:
+        return self.config.learned_from if downscales and protocol.crop is None else None
 
     def scale(self, size: tuple[int, int]) -> float:
         """Return the scale at which an image of a height and width is predicted: 1, unless it is very large.
@@ -121,47 +158,160 @@ class Predictor:
 
         Large images that are predicted in windows, such as aerial ones, show more things instead of larger ones.
         """
-        if self.usual_size is None:
-            return 1.0
-        ratio = sqrt(size[0] * size[1] / (self.usual_size[0] * self.usual_size[1]))
-        return 1.0 if ratio <= 2 else float(f"{1.5 / ratio:.3g}")
+        return _scale(size, self.usual_size)
 
-    @overload
-    def predict(self, image: ImageLike, protocol: EvaluationRecipe | None = None) -> NDArray[np.uint8]: ...
-    @overload
-    def predict(
-        self, image: list[Any] | tuple[Any, ...], protocol: EvaluationRecipe | None = None
-    ) -> list[NDArray[np.uint8]]: ...
-    def predict(self, image: Any, protocol: EvaluationRecipe | None = None) -> Any:
-        """Return class indices, uint8 (H, W), at the size of the image.
-
-        Args:
-            image: a path, a PIL image, a uint8 array (H, W, C) or tensor (C, H, W); a list of such images of any sizes,
-                which gives a list; or a tensor (B, C, H, W), which gives (B, H, W).
-            protocol: crop, overlap, scales and horizontal flip; None: `self.protocol`, by which an image that is much
-                larger than the training images is downscaled (see `scale`).
+    def _resolve(self, protocol: Protocol | None, changes: Changes) -> tuple[EvaluationRecipe, bool]:
+        """Return the protocol with its changes, and whether by it large images are downscaled.
 
         Raises:
-            UserError: a file cannot be read, or the image is not one that the model takes.
+            UserError: a key is unknown, or a value is not valid.
         """
+        base, downscales, keys = self.protocol, self._downscales, dict[str, Any]()
+        if isinstance(protocol, EvaluationRecipe):
+            base, downscales = protocol, False
+        elif protocol is not None:
+            keys.update(protocol)
+        keys.update({key: value for key, value in changes.items() if value is not None})
+        if isinstance(scales := keys.get("scales"), float | int):
+            keys["scales"] = (scales,)
+        if isinstance(crop := keys.get("crop"), int):
+            keys["crop"] = (crop, crop)
+        elif crop == "none":
+            keys["crop"] = None
+        if keys:
+            base = from_mapping(EvaluationRecipe, {**asdict(base), **keys}, "protocol")
+        return base, downscales and "scales" not in keys
+
+    # Labels, probabilities, logits
+
+    @overload
+    def predict(
+        self, image: ImageLike, protocol: Protocol | None = None, **changes: Unpack[Changes]
+    ) -> NDArray[np.uint8]: ...
+    @overload
+    def predict(
+        self, image: Several, protocol: Protocol | None = None, **changes: Unpack[Changes]
+    ) -> list[NDArray[np.uint8]]: ...
+    def predict(self, image: Any, protocol: Protocol | None = None, **changes: Unpack[Changes]) -> Any:
+        """Return class indices, uint8 (H, W), at the size of the image: indices into `config.classes`.
+
+        Args:
+            image: an image, see `ImageLike`; a list of images of any kinds and sizes, which gives a list; or a batch,
+                a uint8 array (B, H, W, C) or tensor (B, C, H, W), which gives (B, H, W).
+            protocol: an `EvaluationRecipe`, or the keys that differ from `self.protocol`; None: `self.protocol`, by
+                which an image that is much larger than the training images is downscaled (see `scale`).
+            changes: `scales`, `flip`, `crop`, `overlap`: keys of the protocol, for this call; see `Changes`.
+
+        Raises:
+            UserError: a file cannot be read, the image is not one that the model takes, or the protocol is not valid.
+        """
+
+        def ask(x: UInt8[Tensor, "c h w"], window: SlidingWindow) -> NDArray[np.uint8]:
+            labels: NDArray[np.uint8] = window.labels(x).cpu().numpy()
+            return labels
+
+        return self._for_each(image, protocol, changes, ask, np.stack)
+
+    @overload
+    def probabilities(
+        self, image: ImageLike, protocol: Protocol | None = None, **changes: Unpack[Changes]
+    ) -> Tensor: ...
+    @overload
+    def probabilities(
+        self, image: Several, protocol: Protocol | None = None, **changes: Unpack[Changes]
+    ) -> list[Tensor]: ...
+    def probabilities(self, image: Any, protocol: Protocol | None = None, **changes: Unpack[Changes]) -> Any:
+        """Return the class probabilities, float32 (K, H, W), on the device; at each pixel they add up to 1.
+
+        Arguments and errors are as for `predict`: a list gives a list, a batch (B, K, H, W).
+        """
+        return self._for_each(image, protocol, changes, lambda x, window: window.probabilities(x), torch.stack)
+
+    @overload
+    def logits(self, image: ImageLike, protocol: Protocol | None = None, **changes: Unpack[Changes]) -> Tensor: ...
+    @overload
+    def logits(self, image: Several, protocol: Protocol | None = None, **changes: Unpack[Changes]) -> list[Tensor]: ...
+    def logits(self, image: Any, protocol: Protocol | None = None, **changes: Unpack[Changes]) -> Any:
+        """Return logits, float32 (K, H, W), on the device: their softmax is `probabilities`.
+
+        If the image is one window at its own size, without flip, they are the network's own. Where probabilities are
+        averaged or resized (windows, flip, scales, an image that is downscaled), they are the logarithms of these, -inf
+        for 0; so they are for an exported file. Arguments and errors are as for `predict`: a list gives a list, a batch
+        (B, K, H, W).
+        """
+        return self._for_each(image, protocol, changes, lambda x, window: window.logits(x), torch.stack)
+
+    def _for_each(
+        self,
+        image: Any,
+        protocol: Protocol | None,
+        changes: Changes,
+        ask: Callable[[Tensor, SlidingWindow], Any],
+        stack: Callable[[list[Any]], Any],
+    ) -> Any:
+        """Call `ask` with an image and its sliding window: once, for each of a list, or for each of a batch."""
+        resolved, downscales = self._resolve(protocol, changes)
+
+        def one(image: Any) -> Any:
+            x = self.tensor(image)
+            scale = _scale(size_of(x), self._usual_size(resolved, downscales))
+            scaled = replace(resolved, scales=tuple(scale * each for each in resolved.scales))
+            return ask(x, self.window(scaled, size_of(x)))
+
         if isinstance(image, list | tuple):
-            return [self.predict(one, protocol) for one in image]
-        if isinstance(image, Tensor) and image.ndim == 4:
-            return np.stack([self.predict(one, protocol) for one in image])
-        x = self.tensor(image)
-        return self._window_for(x, protocol).labels(x).cpu().numpy()
+            return [one(each) for each in image]
+        if isinstance(image, np.ndarray | Tensor) and image.ndim == 4 and len(image):
+            return stack([one(each) for each in image])
+        return one(image)
 
-    def probabilities(self, image: ImageLike, protocol: EvaluationRecipe | None = None) -> Float[Tensor, "k h w"]:
-        """Return the class probabilities of an image, float32, on the device; `protocol` as for `predict`."""
-        x = self.tensor(image)
-        return self._window_for(x, protocol).probabilities(x)
+    def overlay(
+        self, image: ImageLike, labels: NDArray[Any] | Tensor | None = None, opacity: float = 0.5
+    ) -> PIL.Image.Image:
+        """Return the image as a PIL image (RGB), covered with the colors of its classes.
 
-    def _window_for(self, x: UInt8[Tensor, "c h w"], protocol: EvaluationRecipe | None) -> SlidingWindow:
-        if protocol is None:
-            protocol, scale = self.protocol, self.scale(size_of(x))
-            if scale != 1:
-                protocol = replace(protocol, scales=tuple(scale * each for each in protocol.scales))
-        return self.window(protocol, size_of(x))
+        Args:
+            image: one image, see `ImageLike`.
+            labels: class indices (H, W), an array or a tensor; None: those of `predict`. A pixel of no class, such as
+                255, is left as it is.
+            opacity: of the colors, in 0..1: `(1 - opacity) image + opacity colors`.
+
+        Raises:
+            UserError: as for `predict`; the labels are of another size; the image has other channels than RGB or grey.
+        """
+        if not 0 <= opacity <= 1:
+            raise UserError(f"opacity {opacity} must be in 0..1: 0 shows the image only, 1 the colors only.")
+        x = self.tensor(image)
+        if len(x) not in (1, 3):
+            raise UserError(
+                f"an image of {len(x)} channels has no colors to show: an overlay needs 1 (grey) or 3 (RGB)."
+            )
+        found = self.predict(x) if labels is None else _label_array(labels)
+        if found.shape != size_of(x):
+            raise UserError(
+                f"the labels are {found.shape}, but the image is {size_of(x)}: give the labels of this image."
+            )
+        pixels = as_array(x.cpu().expand(3, -1, -1))
+        return PIL.Image.fromarray(overlay(pixels, found, self.config.palette, opacity))
+
+    def areas(self, image: ImageLike | None = None, *, labels: NDArray[Any] | Tensor | None = None) -> dict[str, float]:
+        """Return the share of the pixels, in 0..1, that each class has, by its name, in the order of the classes.
+
+        Args:
+            image: one image, see `ImageLike`, which is predicted as by `predict`.
+            labels: instead of an image, class indices of any shape. Pixels of no class, such as 255, count towards the
+                whole, so that the shares may add up to less than 1.
+
+        Raises:
+            UserError: as for `predict`; both or neither of `image` and `labels` are given.
+        """
+        if (image is None) == (labels is None):
+            raise UserError("areas() takes either an image or labels=...: give one of them.")
+        found = self.predict(image) if image is not None else _label_array(labels)
+        names = self.config.classes
+        counts = np.bincount(found[(found >= 0) & (found < len(names))].ravel(), minlength=len(names))
+        return {name: count / found.size for name, count in zip(names, counts.tolist(), strict=True)}
+
+    # The sliding window
 
     def window(self, protocol: EvaluationRecipe | None = None, size: tuple[int, int] = (0, 0)) -> SlidingWindow:
         """Return the sliding window of a protocol over the network, for tensors on the device.
@@ -194,6 +344,8 @@ class Predictor:
         logits: Tensor = self._forward(windows.contiguous(memory_format=torch.channels_last)).logits
         return logits
 
+    # Gates
+
     @torch.inference_mode()
     def encode(self, image: ImageLike, scale: float | None = None) -> Encoded:
         """Encode an image, so that it can be decoded with other gates without running the backbone again.
@@ -217,36 +369,100 @@ class Predictor:
         """Return the logits of an encoded image at its size, with its own gates or with `gates` of the same shapes."""
         return self.network.decode(encoded, gates)
 
-    def tensor(self, image: ImageLike) -> UInt8[Tensor, "c h w"]:
-        """Return an image as a uint8 tensor on the device; on the CPU it may share the memory of the image.
+    def gates(self, image: ImageLike, scale: float | None = None) -> list[Float[Tensor, "c _h _w"]]:
+        """Return the gate maps of an image, finest first: L tensors (C, H_l, W_l), float32 in 0..1, on the device.
+
+        C is 1, or with `gate_channels: each` that of the fused maps. The image is one window; for `scale` see `encode`.
 
         Raises:
-            UserError: a file cannot be read, or the image is not uint8 with as many channels as the model takes.
+            UserError: as for `predict`; the model has no gates.
         """
-        channels = self.config.model.backbone.in_channels
+        gates = self.encode(image, scale).gates
+        if gates is None:
+            fusion = self.config.model.fusion
+            raise UserError(
+                f"model {self.config.recipe!r} has no gates: its fusion is {fusion!r}. Give one with 'gff'."
+            )
+        return [gate[0].float() for gate in gates]
+
+    # Images
+
+    def tensor(self, image: Any) -> UInt8[Tensor, "c h w"]:
+        """Return an `ImageLike` as a uint8 tensor (C, H, W) on the device; on the CPU it may share its memory.
+
+        Raises:
+            UserError: a file cannot be read, or the image is not uint8 with channels that the model takes.
+        """
         if isinstance(image, str | Path):
             image = read_image(image)
         elif isinstance(image, PIL.Image.Image):
-            image = as_rgb(image.copy(), "the image")
-        if image.ndim == 2 and channels == 1:
-            image = image[None] if isinstance(image, Tensor) else image[:, :, None]
-        shape, dtype = tuple(image.shape), str(image.dtype).removeprefix("torch.")
-        axis, wanted = 2, f"(height, width, {channels})"
-        if isinstance(image, Tensor):
-            axis, wanted = 0, f"({channels}, height, width)"
-        if len(shape) != 3 or 0 in shape or shape[axis] != channels:
-            raise UserError(f"an image is {shape}, but this model takes {wanted}.")
-        if dtype != "uint8":
-            raise UserError(
-                f"an image is {dtype}, but this model takes uint8, in 0..255. Scale and convert it to uint8."
-            )
-        if not isinstance(image, Tensor):  # copied only if torch cannot share the array
-            image = as_tensor(np.require(image, requirements=["C", "W"]))
-        return image.to(self.device)
+            image = as_tensor(as_rgb(image.copy(), "the image"))
+        elif not isinstance(image, np.ndarray | Tensor):
+            raise UserError(f"an image is a {type(image).__name__}: give a path, a PIL image, an array or a tensor.")
+        x = self._with_channels(image)
+        if x.dtype not in (torch.uint8, np.uint8):
+            raise UserError(_dtype_error(image))
+        if not isinstance(x, Tensor):  # copied only if torch cannot share the array
+            x = as_tensor(np.require(x, requirements=["C", "W"]))
+        channels = self.config.model.backbone.in_channels
+        if len(x) == 1 < channels:
+            x = x.expand(channels, -1, -1)
+        elif len(x) > channels:
+            if not (torch.equal(x[0], x[1]) and torch.equal(x[0], x[2])):
+                raise UserError(
+                    f"an image is {tuple(x.shape)}, in color, but this model takes one channel: make it greyscale, "
+                    "such as by image.convert('L') of PIL."
+                )
+            x = x[:1]
+        return x.to(self.device)
+
+    def _with_channels(self, image: NDArray[Any] | Tensor) -> NDArray[Any] | Tensor:
+        """Return the image with an axis of channels, if it is an image that the model takes."""
+        channels, is_tensor = self.config.model.backbone.in_channels, isinstance(image, Tensor)
+        allowed = {1: (1, 3), 3: (1, 3)}.get(channels, (channels,))
+        shape = tuple(image.shape)
+        if image.ndim == 2 and 1 in allowed and 0 not in shape:
+            return image[None] if is_tensor else image[:, :, None]
+        if image.ndim == 3 and 0 not in shape and shape[0 if is_tensor else 2] in allowed:
+            return image
+        wanted = f"({channels}, height, width)" if is_tensor else f"(height, width, {channels})"
+        remedy = "permute(2, 0, 1)" if is_tensor else "transpose(1, 2, 0)"
+        swapped = image.ndim == 3 and shape[2 if is_tensor else 0] == channels
+        raise UserError(f"an image is {shape}, but this model takes {wanted}{f': image.{remedy}' if swapped else ''}.")
+
+
+def _scale(size: tuple[int, int], usual: tuple[int, int] | None) -> float:
+    """The scale of an image of `size` whose training images have the `usual` size."""
+    if usual is None:
+        return 1.0
+    ratio = sqrt(size[0] * size[1] / (usual[0] * usual[1]))
+    return 1.0 if ratio <= 2 else float(f"{1.5 / ratio:.3g}")
+
+
+def _label_array(labels: Any) -> NDArray[Any]:
+    found = labels.cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    if found.dtype.kind not in "iu" or not found.size:
+        raise UserError(f"labels are {found.dtype} of shape {found.shape}: give class indices, an array of integers.")
+    return found
+
+
+def _dtype_error(image: NDArray[Any] | Tensor) -> str:
+    """What is wrong with an image that is not uint8, and the remedy for the values that it has."""
+    dtype = str(image.dtype).removeprefix("torch.")
+    error = f"an image is {dtype}, but this model takes uint8, in 0..255"
+    if not dtype.startswith(("float", "bfloat")):
+        return f"{error}. Scale and convert it to uint8."
+    low, high = float(image.min()), float(image.max())
+    convert = "round().to(torch.uint8)" if isinstance(image, Tensor) else "round().astype(np.uint8)"
+    if low < 0:
+        return f"{error}. Its values are in {low:.3g}..{high:.3g}: undo the normalisation, and convert it to uint8."
+    if high <= 1:
+        return f"{error}. Its values are in 0..1: give (255 * image).{convert}."
+    return f"{error}. Give image.{convert}."
 
 
 def load(
-    model: str | Path | None = None,
+    model: str | Path | SegmentationModel | None = None,
     device: str = "auto",
     precision: str = "auto",
     *,
@@ -257,8 +473,11 @@ def load(
 ) -> Predictor:
     """Open a model for prediction: a run folder, a model folder, a checkpoint, an exported file or a name on the hub.
 
+    The predictor's network is folded and frozen; `gffnet.load_model` returns one that can be trained.
+
     Args:
-        model: path, or OWNER/NAME or OWNER/NAME@REVISION on the hub; None: the model that ships with the package.
+        model: path, or OWNER/NAME or OWNER/NAME@REVISION on the hub; a network with a `config`, such as
+            `gffnet.GFFNet`, of which a copy predicts; None: the model that ships with the package.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
         precision: `auto`, `float32` or `bfloat16`. An exported file has its own.
         protocol: to predict by instead of the model's own, or the keys that differ from it. Where it gives scales,
@@ -273,7 +492,15 @@ def load(
     """
     model = shipped_model() if model is None else model
     network: SegmentationModel | Exported
-    if is_exported(model):
+    if isinstance(model, SegmentationModel):
+        network, config = model, getattr(model, "config", None)
+        if not isinstance(config, ModelConfig):
+            raise UserError(
+                f"a {type(model).__name__} has no config, so its classes are not known: give a gffnet.GFFNet."
+            )
+        place = pick_device(device)
+        kind = pick_precision(precision, place)
+    elif is_exported(model):
         network = open_for_windows(Path(model), device, precision, compiled)
         config, place = network.record.config, network.device
         kind = Precision(getattr(torch, network.record.precision), "as it was exported")

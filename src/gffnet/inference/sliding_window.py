@@ -63,6 +63,23 @@ class SlidingWindow:
         assert total is not None
         return total.div_(len(scales)) if len(scales) > 1 else total
 
+    @torch.inference_mode()
+    def logits(self, image: UInt8[Tensor, "c h w"]) -> Float[Tensor, "k h w"]:
+        """Return logits whose softmax is `probabilities`, of the same dtype.
+
+        They are those of `score` if the image is one window at its own size and without flip, else the logarithms of
+        the probabilities, -inf for 0.
+        """
+        size = size_of(image)
+        rows, columns = axes(size, self.protocol)
+        sizes = {scaled_size(size, scale) for scale in self.protocol.scales}
+        if self.protocol.flip or sizes != {size} or len(rows.starts) * len(columns.starts) > 1:
+            return self.probabilities(image).log_()
+        (top,), (left,) = rows.starts, columns.starts
+        logits = self.score(self._crop(image, size, top, left)[None])[0]
+        shown = logits[:, as_slice(rows.shown(top), top), as_slice(columns.shown(left), left)]
+        return shown.to(torch.promote_types(logits.dtype, torch.float32), copy=True)
+
     def _average_windows(self, image: UInt8[Tensor, "c _h _w"], size: tuple[int, int]) -> Float[Tensor, "k _h2 _w2"]:
         """Resize the image to `size` and average the probabilities of all windows that cover a pixel."""
         rows, columns = axes(size, self.protocol)
