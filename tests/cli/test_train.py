@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from gffnet.cli.main import main, make_parser
+from gffnet.training.train import default_out
 from tests import tiny
 
 
@@ -16,7 +17,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """The arguments with which `train` would have been called; it leaves a recipe in the run folder."""
     calls: list[dict[str, Any]] = []
 
-    def train(recipe: str, root: Path, out: Path, **options: Any) -> Path:
+    def train(recipe: str, root: Path, out: Path | None, **options: Any) -> Path:
+        out = default_out(recipe, options["overfit"]) if out is None else out
         calls.append({"recipe": recipe, "root": root, "out": out, **options})
         out.mkdir(parents=True)
         (out / "recipe.yaml").write_text(yaml.safe_dump(tiny.recipe().to_mapping()))

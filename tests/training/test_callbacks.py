@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 from unittest.mock import Mock
 
 import pytest
@@ -55,6 +55,7 @@ class At(Trainer):
     """A trainer that is at an iteration and does nothing."""
 
     optimizers = (SimpleNamespace(param_groups=[{"lr": 0.25}]),)
+    callback_metrics: ClassVar[dict[str, Any]] = {}
     num_val_batches = (4,)
     global_step = 0
     max_steps = 5

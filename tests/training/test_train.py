@@ -249,7 +249,7 @@ def test_the_size_of_the_data_is_the_median(tmp_path: Path) -> None:
 def test_evenly_spaced_images_of_a_large_data_set_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Path] = []
     root = folder_tree(tmp_path, train=250)
-    monkeypatch.setattr("gffnet.training.train.read_header", read.append)
+    monkeypatch.setattr("gffnet.data.dataset.read_header", read.append)
     dataset = open_files("folder", root, "train")
     data_size(dataset)
     assert SIZES_READ <= len(read) < 2 * SIZES_READ

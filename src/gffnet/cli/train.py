@@ -76,14 +76,11 @@ def run(arguments: Namespace) -> None:
             print_dry_run(arguments.recipe, measured)
         return
 
-    name, images, out = Path(arguments.recipe), arguments.overfit, arguments.out
-    if out is None:
-        out = Path("runs") / (name.stem if name.suffix in {".yaml", ".yml"} else name)
-        out = out if images is None else out.with_name(f"{out.name}_overfit_{images}")
-    train(
+    images = arguments.overfit
+    out = train(
         arguments.recipe,
         arguments.root,
-        out,
+        arguments.out,
         overrides=arguments.set,
         resume=arguments.resume,
         cache=arguments.cache,

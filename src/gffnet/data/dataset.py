@@ -4,6 +4,7 @@ A data set is a subclass of `Dataset` in a file of its own, which states its cla
 ids, and the layout of its folder.
 """
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 from torchvision.tv_tensors import Image, Mask
 
-from gffnet.data.io import read_image, read_labels
+from gffnet.data.io import read_header, read_image, read_labels
 from gffnet.errors import UserError, nearest
 from gffnet.registry import Registry
 
@@ -249,8 +250,8 @@ def read_list(path: Path) -> list[str]:
 class Sample(NamedTuple):
     """An image and its labels, as torchvision's types, so that its v2 transforms tell them apart."""
 
-    image: UInt8[Tensor, "3 h w"]
-    """RGB, a `tv_tensors.Image`; channels lie last in memory."""
+    image: UInt8[Tensor, "c h w"]
+    """RGB, but for own data of other channels; a `tv_tensors.Image`; channels lie last in memory."""
     labels: UInt8[Tensor, "h w"]
     """Train ids, 255 where a pixel is ignored; a `tv_tensors.Mask`."""
     name: str
@@ -284,6 +285,10 @@ class Dataset(torch.utils.data.Dataset[Sample]):
     """Classes that are thin or small in most images; tables average them separately."""
     cache: "SampleCache | None" = None
     """Where samples are looked up before they are read; see `with_cache`."""
+    picklable: bool = True
+    """Whether other processes may be sent this data set."""
+    random: bool = False
+    """Whether reading a sample may draw random numbers."""
 
     def __init__(self, root: Path, split: str, files: Files | None = None) -> None:
         self.root = root
@@ -302,7 +307,7 @@ class Dataset(torch.utils.data.Dataset[Sample]):
             cached = self.cache.read(self, index) if self.cache else None
             return self.read(index) if cached is None else cached
         except UserError as error:
-            raise (_WorkerError(str(error)) if get_worker_info() else error) from None
+            raise (WorkerError(str(error)) if get_worker_info() else error) from None
 
     def name(self, index: int) -> str:
         """The name of sample `index`: its image's file name without suffix."""
@@ -316,6 +321,24 @@ class Dataset(torch.utils.data.Dataset[Sample]):
         """
         cached = self.cache.read_labels(self, index) if self.cache else None
         return self.read_labels(index) if cached is None else cached
+
+    def subset(self, indices: Sequence[int]) -> "Dataset":
+        """These samples, in this order."""
+        part = copy.copy(self)
+        part.files = [self.files[i] for i in indices]
+        return part
+
+    def size(self, index: int) -> tuple[int, int] | None:
+        """Height and width of sample `index`, from the header of its image; None if that cannot be read."""
+        header = read_header(self.files[index][0])
+        if header is None:
+            return None
+        height, width = header.size
+        return (width, height) if header.orientation > 4 else (height, width)
+
+    def file_sizes(self, index: int) -> list[int | None]:
+        """Bytes of the files of sample `index`; None for a missing one."""
+        return [file.stat().st_size if file.is_file() else None for file in self.files[index]]
 
     def read(self, index: int) -> Sample:
         """Read sample `index` from its files; subclasses may override it. Raises as `__getitem__`."""
@@ -351,7 +374,7 @@ class Dataset(torch.utils.data.Dataset[Sample]):
         return self.table.text()
 
 
-class _WorkerError(UserError):
+class WorkerError(UserError):
     """A `UserError` in a `DataLoader` worker: torch rebuilds it from its traceback, and only the message is wanted."""
 
     def __init__(self, text: str) -> None:
@@ -365,10 +388,9 @@ def fingerprint(dataset: Dataset) -> str:
     has a cache, and reads no file.
     """
     text = hashlib.sha256(json.dumps([dataset.classes.names, dataset.meaning()]).encode())
-    for index, files in enumerate(dataset.files):
+    for index in range(len(dataset)):
         # A missing file has no size: the error of reading it will say so.
-        sizes = (file.stat().st_size if file.exists() else None for file in files)
-        text.update(json.dumps([dataset.name(index), *sizes]).encode())
+        text.update(json.dumps([dataset.name(index), *dataset.file_sizes(index)]).encode())
     return text.hexdigest()
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from gffnet.data.dataset import Dataset, Sample
-from gffnet.data.transforms import Augmentation
+from gffnet.data.transforms import seeded
 from gffnet.parallel import in_processes
 
 # Class-balanced sampling: a fraction of the crops shows a class that is drawn uniformly, however rare it is. First the
@@ -66,13 +66,14 @@ def class_pixels(
 
     Args:
         dataset: any.
-        workers: processes; None: one a processor.
+        workers: processes; None: one a processor. A data set that is not `picklable` is counted in this process.
         progress: is called with (done, total) after every sample.
 
     Raises:
         UserError: a label map cannot be read or holds an illegal id.
     """
     pixels = np.zeros((len(dataset), len(dataset.classes.names)), np.int64)
+    workers = workers if dataset.picklable else 1
     counts = in_processes(partial(_count, dataset), range(len(dataset)), workers)
     for done, (index, row) in enumerate(counts, 1):
         pixels[index] = row
@@ -88,8 +89,9 @@ def _count(dataset: Dataset, index: int) -> tuple[int, NDArray[np.int64]]:
 
 # The stream.
 
-_ORDER, _VIEW, _PICK, _PIXEL = 0, 1, 2, 3
-"""Which random numbers: the order of an epoch, the view of an item, the class that it must show, and which pixel."""
+_ORDER, _VIEW, _PICK, _PIXEL, _READ = 0, 1, 2, 3, 4
+"""Which random numbers: the order of an epoch, the view of an item, the class that it must show, which pixel, and those
+of the data set's own."""
 
 
 @runtime_checkable
@@ -101,10 +103,17 @@ class Samples(Protocol):
     def __getitem__(self, index: int, /) -> Sample: ...
 
 
+@runtime_checkable
+class Views(Protocol):
+    """What draws a view of a sample: an `Augmentation`, or a `CustomTransform`."""
+
+    def view(self, sample: Sample, rng: np.random.Generator, focus: tuple[int, int] | None = None) -> Sample: ...
+
+
 class Batch(NamedTuple):
     """Samples of one size."""
 
-    image: UInt8[Tensor, "b 3 h w"]
+    image: UInt8[Tensor, "b c h w"]
     """Channels lie last in memory."""
     labels: UInt8[Tensor, "b h w"]
     names: tuple[str, ...]
@@ -137,7 +146,7 @@ class TrainingStream(torch.utils.data.Dataset[Sample]):
     def __init__(
         self,
         dataset: Samples,
-        augmentation: Augmentation,
+        augmentation: Views,
         seed: int,
         length: int,
         cache_bytes: int = 2**30,
@@ -147,8 +156,9 @@ class TrainingStream(torch.utils.data.Dataset[Sample]):
         self.augmentation = augmentation
         self.seed = seed
         self.length = length
-        # Samples of a cache on disk are mapped into memory already, and hold a file open each.
-        self.cache_bytes = 0 if getattr(dataset, "cache", None) else cache_bytes
+        # Samples of a cache on disk are mapped into memory already, and hold a file open each; random ones differ.
+        self.random = getattr(dataset, "random", False)
+        self.cache_bytes = 0 if self.random or getattr(dataset, "cache", None) else cache_bytes
         self.balance = balance
         self._epoch, self._order = -1, np.empty(0, np.int64)
         self._cache: dict[int, Sample] = {}
@@ -160,7 +170,12 @@ class TrainingStream(torch.utils.data.Dataset[Sample]):
         if not 0 <= k < self.length:
             raise IndexError(f"item {k} of a stream of {self.length}")
         pick, focus = self._pick(k), None
-        sample = self._sample(self._in_order(k) if pick is None else pick.sample)
+        index = self._in_order(k) if pick is None else pick.sample
+        if self.random:
+            with seeded(int(self._rng(_READ, k).integers(2**32))):
+                sample = self._sample(index)
+        else:
+            sample = self._sample(index)
         if pick is not None:
             focus = pixel_of(sample.labels.numpy(), pick.label, self._rng(_PIXEL, k))
         return self.augmentation.view(sample, self._rng(_VIEW, k), focus)

@@ -6,6 +6,9 @@ long, and draw other random numbers: with them a run recorded earlier could not 
 """
 
 import math
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,6 +21,24 @@ from torchvision.tv_tensors import Image, Mask
 
 from gffnet.data.dataset import IGNORE, Sample
 from gffnet.data.io import as_tensor
+
+# Random numbers. Own data and transforms draw from the global generators of torch, numpy and Python.
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed the global generators of torch, numpy and `random`, and restore their states afterwards."""
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    torch.default_generator.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(states[0])
+        np.random.set_state(states[1])
+        random.setstate(states[2])
+
 
 # Resampling. Pixel i of a side of N pixels that is scaled to S has its centre at `(i + 1/2) N/S` of the source, so
 # pixels `first .. first + length - 1` need the source between `first N/S` and `(first + length) N/S`, and the filter's

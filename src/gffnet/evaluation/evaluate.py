@@ -381,7 +381,7 @@ class PartialResults:
 
     def _sizes(self, index: int) -> list[int]:
         """Return the bytes of an image and its label map; -1 for a file that a cache stands in for."""
-        return [path.stat().st_size if path.is_file() else -1 for path in self.dataset.files[index]]
+        return [-1 if size is None else size for size in self.dataset.file_sizes(index)]
 
     def _files(self) -> list[Path]:
         return sorted(path for path in self.folder.glob("*.npz") if re.fullmatch("[0-9a-f]{16}", path.stem))

@@ -67,13 +67,14 @@ def load_recipe(recipe: str | Path, overrides: Iterable[str] = (), size: DataSiz
 
 
 def load_unresolved(
-    recipe: str | Path, overrides: Iterable[str] = (), record: bool = False
+    recipe: Recipe | str | Path, overrides: Iterable[str] = (), record: bool = False
 ) -> tuple[Recipe, list[str]]:
     """Load a recipe like `load_recipe`, with the keys whose value is `auto`; they hold their defaults.
 
-    With `record`, names of fusions and the like are not looked up, for which PyTorch would be imported.
+    A `Recipe` is one as well: the overrides apply to it. With `record`, names of fusions and the like are not looked
+    up, for which PyTorch would be imported.
     """
-    mapping = _read(recipe, {})
+    mapping = recipe.to_mapping() if isinstance(recipe, Recipe) else _read(recipe, {})
     for override in overrides:
         _set(mapping, override)
     if "plugins" in mapping:
@@ -85,7 +86,7 @@ def load_unresolved(
         if isinstance(values, dict) and values.get(last) == AUTO:
             del values[last]
             auto.append(key)
-    return recipe_from_mapping(mapping, str(recipe), record), auto
+    return recipe_from_mapping(mapping, "object" if isinstance(recipe, Recipe) else str(recipe), record), auto
 
 
 def resolve_auto(recipe: Recipe, keys: Collection[str], source: DataSize | Recipe) -> Recipe:

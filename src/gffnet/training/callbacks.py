@@ -2,12 +2,13 @@
 
 The history of a run is RUN/history.jsonl, one JSON object per event:
 
-    {"iteration", "loss", "auxiliary_loss", "learning_rate", "images_per_second", "memory"[, "gradient_norm"]}
-    {"iteration", "miou", "pixel_accuracy", "iou", "seconds"}
+    {"iteration", "loss", "auxiliary_loss", "learning_rate", "images_per_second", "memory"[, "gradient_norm", "logged"]}
+    {"iteration", "miou", "pixel_accuracy", "iou", "seconds"[, "logged"]}
 
 Losses are means over the iterations since the previous line, `iou` has one value per class (null for a class that
-occurs nowhere), `memory` is in bytes. TensorBoard and Weights & Biases get the same events. After a resume, all of them
-show what an uninterrupted run would have.
+occurs nowhere), `memory` is in bytes, `logged` holds what a task of the user's own logs with `self.log`, by name (in
+training as means, too); such a task may have no auxiliary loss. TensorBoard and Weights & Biases get the same events.
+After a resume, all of them show what an uninterrupted run would have.
 """
 
 import json
@@ -54,6 +55,9 @@ SERIES = {
 _MEASURED = {"images_per_second", "memory", "seconds"}
 """Values of a previous session that say nothing about this one."""
 
+_LOGGED = "logged/"
+"""Begins the names of values that a task has logged, among those that are not written yet."""
+
 log = logging.getLogger("gffnet")
 
 
@@ -64,6 +68,7 @@ def series(event: Mapping[str, Any], classes: Sequence[str]) -> dict[str, float]
     """The known values of an event by the names of their series."""
     named = {name: event.get(key) for key, name in SERIES.items()}
     named |= {f"iou/{name}": value for name, value in zip(classes, event.get("iou", ()), strict=False)}
+    named |= event.get("logged", {})
     return {name: value for name, value in named.items() if value is not None}
 
 
@@ -196,6 +201,8 @@ class History(Callback):
         self.memory: int | None = None
         """The largest `memory` of this session."""
         self._pending: dict[str, list[Tensor]] = {}
+        self._logged: dict[str, set[str]] = {"train": set(), "val": set()}
+        """Names of the values that the task logs in training, and of those that it logs in validation."""
         self._began = 0.0  # later by the time that validations took
         self._paused: float | None = None
         self._images = 0
@@ -241,9 +248,9 @@ class History(Callback):
         """Collect losses; every few iterations write their mean."""
         self.iteration = trainer.global_step
         self._images += self.batch
-        for name in outputs.keys() & {"main", "auxiliary", "gradient_norm"}:
-            self._pending.setdefault(name, []).append(outputs[name])
-        if len(self._pending["main"]) < self.every and self.iteration < trainer.max_steps:
+        for name, value in self._values(trainer, task, outputs).items():
+            self._pending.setdefault(name, []).append(value)
+        if self.iteration % self.every and self.iteration < trainer.max_steps:
             return
         if trainer.is_global_zero:
             # Reading the losses waits for the GPU: the speed computed next is that of finished work.
@@ -252,15 +259,30 @@ class History(Callback):
             on_gpu = task.device.type == "cuda"
             memory = torch.cuda.max_memory_allocated(task.device) if on_gpu else most_resident()
             self.memory = max(self.memory or 0, memory or 0) or None
+            logged = {name.removeprefix(_LOGGED): means.pop(name) for name in list(means) if name.startswith(_LOGGED)}
+            losses = {"loss": means.pop("main", None)}
+            losses |= {"auxiliary_loss": means.pop("auxiliary")} if "auxiliary" in means else {}
             self._write(
-                loss=means.pop("main"),
-                auxiliary_loss=means.pop("auxiliary"),
+                **losses,
                 learning_rate=trainer.optimizers[0].param_groups[0]["lr"],
                 images_per_second=(self._images - images) / max(self._previous[1] - seconds, 1e-9),
                 memory=memory,
                 **means,
+                **({"logged": logged} if logged else {}),
             )
         self._pending = {}
+
+    def _values(self, trainer: Trainer, task: Any, outputs: Any) -> dict[str, Tensor]:
+        """The losses of an iteration, the norm of its gradient, and what the task has logged."""
+        known = dict(outputs or {})
+        if "main" not in known and known.get("loss") is not None:  # of a training step of the user's own
+            known["main"] = known["loss"]
+        if (norm := getattr(task, "gradient_norm", None)) is not None:
+            known["gradient_norm"] = norm
+        values = {name: known[name].detach() for name in ("main", "auxiliary", "gradient_norm") if name in known}
+        logged = {name: v for name, v in trainer.callback_metrics.items() if name not in self._logged["val"]}
+        self._logged["train"] |= logged.keys()
+        return values | {f"{_LOGGED}{name}": value.detach().clone() for name, value in logged.items()}
 
     def on_validation_start(self, trainer: Trainer, task: Any) -> None:
         self._start(trainer)  # a run that is resumed after its last iteration starts here
@@ -275,6 +297,9 @@ class History(Callback):
         if scores is None or not trainer.is_global_zero:
             return
         values = {"miou": scores.miou, "pixel_accuracy": scores.pixel_accuracy, "iou": list(scores.iou)}
+        logged = {n: float(v) for n, v in trainer.callback_metrics.items() if n not in self._logged["train"]}
+        self._logged["val"] |= logged.keys()
+        values |= {"logged": logged} if logged else {}
         if self._scored == trainer.global_step:
             self.newest |= values
         else:
@@ -473,8 +498,9 @@ class DivergenceCheck:
         "training.clip_gradients=1, or with precision=float32; `gffnet data check` finds damaged images."
     )
 
-    def __init__(self, num_classes: int) -> None:
-        self.guess = math.log(max(num_classes, 2))
+    def __init__(self, num_classes: int | None) -> None:
+        """Initialise; `num_classes` None: a loss of unknown scale, which must only be finite."""
+        self.guess = math.inf if num_classes is None else math.log(max(num_classes, 2))
         self._pending: list[tuple[int, Tensor, Sequence[str]]] = []
         self._recent: deque[float] = deque(maxlen=self.WINDOW)
 
@@ -508,6 +534,19 @@ class DivergenceCheck:
                     f"the loss has diverged: its mean over the last {self.WINDOW} iterations up to "
                     f"{iteration + 1} is {mean:.3g}, that of a uniform guess {self.guess:.3g}. {self.ADVICE}"
                 )
+
+
+class CheckLoss(Callback):
+    """Check the loss of a training step of the user's own, which does not do so before its optimiser steps.
+
+    It must come before what is saved: `BestModel` and `LastCheckpoint`.
+    """
+
+    def on_train_batch_end(self, trainer: Trainer, task: Any, outputs: Any, batch: Any, index: int) -> None:
+        """Add the loss to those that are checked, if the task has not done so."""
+        loss = (outputs or {}).get("loss")
+        if loss is not None and "main" not in outputs:
+            task.divergence.add(trainer.global_step - 1, torch.stack([loss, torch.zeros_like(loss)]), batch.names)
 
 
 # Stopping

@@ -9,8 +9,9 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Sampler, Subset
 
+from gffnet.data.custom_transform import CustomTransform
 from gffnet.data.dataset import IGNORE, Sample
-from gffnet.data.loader import ClassBalance, TrainingStream, collate
+from gffnet.data.loader import ClassBalance, TrainingStream, Views, collate
 from gffnet.data.transforms import Augmentation
 from gffnet.recipe import Recipe
 
@@ -68,6 +69,7 @@ class SegmentationDataModule(LightningDataModule):
         world_size: int = 1,
         processes_per_node: int = 1,
         balance: ClassBalance | None = None,
+        transform: Any = None,
     ) -> None:
         """Initialise.
 
@@ -81,10 +83,13 @@ class SegmentationDataModule(LightningDataModule):
             world_size: number of training processes.
             processes_per_node: training processes that share the cores of a machine.
             balance: of class-balanced sampling.
+            transform: in place of random scale, flip and color jitter (see `CustomTransform`).
         """
         super().__init__()
-        training = recipe.training
-        augmentation = Augmentation(training.crop, training.scales, training.jitter, training.flip, recipe.model.mean)
+        training, mean = recipe.training, recipe.model.mean
+        augmentation: Views = Augmentation(training.crop, training.scales, training.jitter, training.flip, mean)
+        if transform is not None:
+            augmentation = CustomTransform(transform, training.crop, mean, len(train.classes.names))
         length = training.iterations * training.batch
         self.stream = TrainingStream(train, augmentation, recipe.seed, length, balance=balance)
         self.sampler = IterationSampler(first_iteration, training.iterations, training.batch, rank, world_size)

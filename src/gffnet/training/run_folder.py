@@ -24,7 +24,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -193,6 +193,7 @@ def lock(out: Path) -> Iterator[None]:
 #     {
 #       "gffnet": version that the run started with,  "recipe": its name,  "parameters": of the network,
 #       "data": {"name": ..., "splits": {"train": {"split": ..., "samples": ..., "fingerprint": ...}, "val": ...}},
+#       "python": {"loss": "mine.my_loss", ...}: what was given to `gffnet.train` in place of the recipe's, if anything
 #       "sessions": [one entry for the start and for every resume]
 #     }
 #
@@ -215,6 +216,8 @@ class RunInfo:
     devices: int = 1
     """Per node."""
     nodes: int = 1
+    python: Mapping[str, str] = field(default_factory=dict)
+    """What was given to `train` in place of a part of the recipe, by the name of the argument."""
 
 
 @contextmanager
@@ -257,6 +260,11 @@ def record_session(out: Path, info: RunInfo, history: History, iteration: int = 
                 _write_record(out / RECORD, record)
 
 
+def recorded_python(out: Path) -> dict[str, str]:
+    """What the run in `out` was given in Python in place of parts of its recipe, by argument of `train`."""
+    return dict(_read_record(out / RECORD).get("python", {}))
+
+
 def begin_session(out: Path, info: RunInfo, iteration: int = 0) -> list[str]:
     """Add a session to the record of the run in `out`.
 
@@ -278,6 +286,7 @@ def begin_session(out: Path, info: RunInfo, iteration: int = 0) -> list[str]:
         "recipe": info.recipe,
         "data": data,
         "parameters": info.parameters,
+        **({"python": dict(info.python)} if info.python else {}),
     }
     if iteration:  # a resumed run keeps the facts of its start
         record |= {key: stored[key] for key in record.keys() & stored.keys()}

@@ -6,9 +6,11 @@ the *whole* batch (labelled pixels over all micro-batches and ranks), so that wi
 `device_batch` nor the number of devices changes the result.
 """
 
+import random
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from lightning import LightningModule
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 
 from gffnet.data.dataset import Sample
 from gffnet.data.loader import Batch
+from gffnet.errors import UserError
 from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import Predictor
 from gffnet.metrics.confusion import ClassScores, ConfusionMatrix
@@ -27,8 +30,16 @@ from gffnet.models.model_io import ModelConfig
 from gffnet.models.ops import resize, size_of
 from gffnet.recipe import TrainingRecipe
 from gffnet.training.callbacks import DivergenceCheck
-from gffnet.training.losses import make_loss
+from gffnet.training.losses import MeanLoss, make_loss
 from gffnet.training.optim import ExponentialMovingAverage, Schedule, make_optimizer
+
+NO_PIXEL = 1e-6
+"""What a loss is divided by where no pixel is labelled, so that it is 0."""
+
+OPTIMIZERS = (
+    "task {}: configure_optimizers returned {} optimizers: a run has exactly one. Put the parameters into groups of "
+    "one optimizer, with learning rates of their own."
+)
 
 
 class AuxiliaryHead(nn.Module):
@@ -56,9 +67,15 @@ def batch_norms(*modules: nn.Module) -> list[nn.Module]:
 class SegmentationTask(LightningModule):
     """Segmentation with the network's loss plus `auxiliary_weight` times that of the auxiliary head.
 
-    Subclass it to change what is trained: override `losses` (main and auxiliary loss of a micro-batch),
-    `configure_optimizers` or `training_step`, or assign another `loss`, a module with the interface of
-    `SegmentationLoss`.
+    Subclass it to change what is trained, and give the subclass to `gffnet.train(task=...)`. What may be overridden:
+
+    - `loss(logits, labels)`: the mean loss of a batch, which both heads use;
+    - `losses(images, labels)`: main and auxiliary loss, as sums over the labelled pixels;
+    - `configure_optimizers()`: anything that Lightning takes with one optimiser. Schedules step after every iteration;
+    - `training_step(batch, index)`: returns the loss, or a mapping with `loss`; Lightning then does the backward pass
+      and the step. `self(images)` are the logits. Or set `automatic_optimization = False` in `__init__`, and do both.
+
+    Clipping, moving average, divergence check, validation, history and checkpoints are the same in all of them.
     """
 
     def __init__(
@@ -69,6 +86,7 @@ class SegmentationTask(LightningModule):
         precision: Precision,
         seed: int,
         class_weights: Tensor | None = None,
+        loss: nn.Module | None = None,
     ) -> None:
         """Initialise.
 
@@ -78,45 +96,81 @@ class SegmentationTask(LightningModule):
             training: the recipe.
             precision: of training and validation.
             seed: of the run.
-            class_weights: of the loss.
+            class_weights: of the recipe's loss.
+            loss: a module with the methods of `SegmentationLoss`, such as a `MeanLoss`; None: that of the recipe.
         """
         super().__init__()
-        self.automatic_optimization = False
+        self.automatic_optimization = self._overrides("training_step")
         self.network = network.to(memory_format=torch.channels_last)
         self.auxiliary = AuxiliaryHead(network.backbone.channels[2], len(config.classes), dropout=config.model.dropout)
-        self.loss = make_loss(training.loss, class_weights)
+        self.criterion = make_loss(training.loss, class_weights) if loss is None else loss
         self.average = None if training.ema is None else ExponentialMovingAverage(self.network, training.ema)
         self.config = config
         self.training_recipe = training
         self.precision = precision
         self.seed = seed
-        self.divergence = DivergenceCheck(len(config.classes))
+        own = loss is not None or any(map(self._overrides, ("loss", "losses", "training_step")))
+        self.divergence = DivergenceCheck(None if own else len(config.classes))
         self.val_scores: ClassScores | None = None
+        self.gradient_norm: Tensor | None = None
+        """Of the last iteration before it was clipped; None: gradients are not clipped."""
         self._confusion: ConfusionMatrix | None = None
         self._predictor: Predictor | None = None
-        self._gradient_norm: Tensor | None = None
         self._losses = torch.compile(self.losses) if training.compile else self.losses
         if training.freeze_norms:
             for norm in batch_norms(self.network, self.auxiliary):
                 norm.requires_grad_(False)
+
+    @classmethod
+    def _overrides(cls, name: str) -> bool:
+        """Whether a subclass has a method of its own in place of one of this class."""
+        return getattr(cls, name) is not getattr(SegmentationTask, name)
 
     @property
     def model(self) -> SegmentationModel:
         """The network that is validated and saved: the moving average, if the recipe has one."""
         return self.network if self.average is None else cast(SegmentationModel, self.average.network)
 
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) → logits (B, K, H, W)."""
+        return cast(Tensor, self.network(images.contiguous(memory_format=torch.channels_last)).logits)
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Logits (B, K, H, W) and labels (B, H, W), 255 ignored → the mean loss of the labelled pixels.
+
+        0, with a gradient of 0, if no pixel is labelled.
+        """
+        criterion: Any = self.criterion
+        mean: Tensor = criterion(logits, labels) / criterion.weight(labels).clamp(min=NO_PIXEL)
+        return mean
+
     def losses(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Images (B, C, H, W) and labels (B, H, W) → main and auxiliary loss, summed as by `SegmentationLoss`."""
         size = size_of(images)
         maps, context = self.network.features(images)
         logits = self.network.decode(self.network.reduce(maps, context, size))
-        return self.loss(logits, labels), self.loss(self.auxiliary(maps[2], size), labels)
+        criterion = self._criterion
+        return criterion(logits, labels), criterion(self.auxiliary(maps[2], size), labels)
+
+    @property
+    def _criterion(self) -> Any:
+        """The loss as a module with the methods of `SegmentationLoss`: `loss`, if a subclass has one."""
+        return MeanLoss(self.loss) if self._overrides("loss") else self.criterion
 
     def training_step(self, batch: Batch, index: int) -> dict[str, Tensor]:
-        """Train for one iteration; returns the losses of the whole batch."""
+        """Train for one iteration; returns the losses of the whole batch.
+
+        With automatic optimisation it returns `loss` as well, and leaves the backward pass and the step to Lightning.
+        """
+        weight = self._sum_over_ranks(self._criterion.weight(batch.labels)).clamp(min=NO_PIXEL)
+        if self.automatic_optimization:
+            with self._autocast():
+                main, auxiliary = self._losses(batch.image.contiguous(memory_format=torch.channels_last), batch.labels)
+            total = (main + self.training_recipe.auxiliary_weight * auxiliary) / weight * self.trainer.world_size
+            losses = self._sum_over_ranks(torch.stack([main, auxiliary]).detach()) / weight
+            self.divergence.add(self.global_step, losses, batch.names)
+            return {"loss": total, "main": losses[0], "auxiliary": losses[1]}
         optimizer: Any = self.optimizers()
-        schedule: Any = self.lr_schedulers()
-        weight = self._sum_over_ranks(self.loss.weight(batch.labels)).clamp(min=1e-6)  # no labelled pixel: no loss
         sums = torch.zeros(2, device=self.device)
         size = self.training_recipe.device_batch or len(batch.labels)
         micro_batches = list(zip(batch.image.split(size), batch.labels.split(size), strict=True))
@@ -127,21 +181,36 @@ class SegmentationTask(LightningModule):
         self.divergence.add(self.global_step, losses, batch.names)
         optimizer.step()
         optimizer.zero_grad()
-        schedule.step()
-        if self.average is not None:
-            self.average.update(self.network)
-        norm = {} if self._gradient_norm is None else {"gradient_norm": self._gradient_norm}
+        self._step_schedules(losses[0])
+        norm = {} if self.gradient_norm is None else {"gradient_norm": self.gradient_norm}
         return {"main": losses[0], "auxiliary": losses[1], **norm}
 
-    def _accumulate(self, images: Tensor, labels: Tensor, weight: Tensor, number: int) -> Tensor:
-        """Accumulate the gradients of a micro-batch; returns its losses."""
-        # The random numbers of dropout depend only on iteration, rank and micro-batch, so that a resumed run repeats
-        # those of an uninterrupted one.
+    def _step_schedules(self, loss: Tensor) -> None:
+        """Step the schedules after an iteration."""
+        for config in self.trainer.lr_scheduler_configs:
+            if self.global_step % config.frequency == 0:
+                schedule: Any = config.scheduler
+                schedule.step(*([float(loss)] if config.reduce_on_plateau else []))
+
+    def _autocast(self) -> torch.autocast:
+        """A context that computes in the precision of the run."""
+        dtype = self.precision.dtype
+        return torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
+
+    def _seed_iteration(self, number: int) -> None:
+        """Seed the random numbers of a micro-batch.
+
+        Those of dropout depend only on iteration, rank and micro-batch, so that a resumed run repeats those of an
+        uninterrupted one.
+        """
         torch.manual_seed(
             (((self.seed * 1_000_003 + self.global_step) * 4099 + self.global_rank) * 257 + number) % 2**63
         )
-        dtype = self.precision.dtype
-        with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+
+    def _accumulate(self, images: Tensor, labels: Tensor, weight: Tensor, number: int) -> Tensor:
+        """Accumulate the gradients of a micro-batch; returns its losses."""
+        self._seed_iteration(number)
+        with self._autocast():
             main, auxiliary = self._losses(images.contiguous(memory_format=torch.channels_last), labels)
         loss = (main + self.training_recipe.auxiliary_weight * auxiliary) / weight
         self.manual_backward(loss * self.trainer.world_size)  # DDP averages the gradients of the ranks
@@ -166,7 +235,7 @@ class SegmentationTask(LightningModule):
         limit = self.training_recipe.clip_gradients
         if limit is not None:
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
-            self._gradient_norm = nn.utils.clip_grad_norm_(parameters, limit)
+            self.gradient_norm = nn.utils.clip_grad_norm_(parameters, limit)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the model's configuration beside its weights."""
@@ -176,7 +245,41 @@ class SegmentationTask(LightningModule):
         """The optimiser and its schedule, which steps after every iteration."""
         recipe = self.training_recipe
         optimizer = make_optimizer(self.network, self.auxiliary, recipe)
+        if own := [p for p in self.criterion.parameters() if p.requires_grad]:  # of a loss that is trained as well
+            rate = recipe.learning_rate * recipe.new_layers_multiplier
+            optimizer.add_param_group({"name": "loss", "params": own, "lr": rate, "weight_decay": 0.0})
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": Schedule(optimizer, recipe), "interval": "step"}}
+
+    def on_fit_start(self) -> None:
+        """Check what a subclass configures, and attach the moving average to the optimiser's steps.
+
+        Raises:
+            UserError: it is not one optimiser, or the batch would be split where the task does not.
+        """
+        if len(self.trainer.optimizers) != 1:
+            raise UserError(OPTIMIZERS.format(type(self).__name__, len(self.trainer.optimizers)))
+        device_batch = self.training_recipe.device_batch
+        if (
+            self.automatic_optimization
+            and device_batch
+            and device_batch * self.trainer.world_size < (self.training_recipe.batch)
+        ):
+            raise UserError(
+                f"training.device_batch {device_batch}: {type(self).__name__} has its own training_step, which gets "
+                "the whole batch of a device. Set training.device_batch to null, or a smaller training.batch."
+            )
+        for config in self.trainer.lr_scheduler_configs:
+            config.interval = "step"  # a run is a single epoch
+        if self.average is not None:
+            average = self.average
+            self.trainer.optimizers[0].register_step_post_hook(lambda *_: average.update(self.network))
+
+    def on_train_batch_start(self, batch: Batch, index: int) -> None:
+        """Seed a training step of a subclass; the own one seeds its micro-batches."""
+        if self._overrides("training_step"):
+            self._seed_iteration(0)
+            random.seed(self.seed + self.global_step)
+            np.random.seed((self.seed + self.global_step) % 2**32)
 
     def on_train_epoch_start(self) -> None:
         """Keep frozen normalisation in evaluation mode."""

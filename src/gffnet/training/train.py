@@ -7,12 +7,11 @@ One process trains per device. They are started by `torchrun`, by SLURM's `srun`
     srun --ntasks-per-node 4 gffnet train RECIPE                           (in a job of two nodes)
 """
 
-import copy
 import logging
 import os
 import warnings
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import reduce
 from pathlib import Path
 from statistics import median_low
@@ -23,15 +22,17 @@ import yaml
 from lightning import Callback, Trainer, seed_everything
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.strategies import DDPStrategy
 from timm.layers.norm_act import convert_sync_batchnorm
-from torch import Tensor
+from torch import Tensor, nn
 
 from gffnet.console import progress
-from gffnet.data.dataset import Dataset
+from gffnet.data.dataset import IGNORE, Dataset
 from gffnet.data.datasets import open_dataset, open_files
-from gffnet.data.io import read_header
 from gffnet.data.loader import ClassBalance, class_pixels
+from gffnet.data.map_style import MapStyleDataset, as_dataset, dataset_name, describe, describe_data
+from gffnet.data.transforms import seeded
 from gffnet.errors import UserError
 from gffnet.files import atomic_write
 from gffnet.inference.precision import Precision, keep_pages, pick_device, pick_precision
@@ -41,6 +42,7 @@ from gffnet.models.model_io import ModelConfig
 from gffnet.models.ops import size_of
 from gffnet.recipe import (
     DataSize,
+    LossRecipe,
     Recipe,
     TrainingRecipe,
     load_recipe,
@@ -48,6 +50,7 @@ from gffnet.recipe import (
     resolve_auto,
 )
 from gffnet.training.callbacks import (
+    CheckLoss,
     DataWait,
     History,
     Logger,
@@ -59,43 +62,65 @@ from gffnet.training.callbacks import (
 from gffnet.training.checkpoint import AtomicCheckpointIO, BestModel, LastCheckpoint
 from gffnet.training.data import SegmentationDataModule
 from gffnet.training.finetune import initialize_from
-from gffnet.training.losses import class_weights
+from gffnet.training.losses import MeanLoss, class_weights
 from gffnet.training.run_folder import (
     LAST,
     RECIPE,
+    ResumePoint,
     RunInfo,
     check_classes,
     explain_failures,
     lock,
     record_session,
+    recorded_python,
     resume_point,
 )
-from gffnet.training.task import SegmentationTask
+from gffnet.training.task import OPTIMIZERS, SegmentationTask
 
 log = logging.getLogger("gffnet")
 
 
 def train(
     recipe: Recipe | str | Path,
-    root: Path | None,
-    out: Path,
+    root: str | Path | None = None,
+    out: str | Path | None = None,
     *,
+    train_data: Any = None,
+    val_data: Any = None,
+    classes: Any = None,
+    loss: Any = None,
+    transform: Any = None,
+    task: Any = None,
     overrides: Sequence[str] = (),
     name: str | None = None,
     resume: bool = False,
     progress: bool = True,
-    cache: Path | None = None,
+    cache: str | Path | None = None,
     devices: int | None = None,
     overfit: int | None = None,
     wandb: str | None = None,
 ) -> Path:
-    """Train a recipe on the data set under `root`; returns the run folder `out`.
+    """Train a recipe, on the data set under `root` or on data in Python; returns the run folder.
+
+        run = gffnet.train("camvid/gffnet_lite0", root="data/camvid", overrides=["training.iterations=2000"])
+        run = gffnet.train("camvid/gffnet_lite0", train_data=mine, val_data=mine_val, classes=["road", "car"])
+
+    Whatever is given in Python in place of a part of the recipe is named in run.json (`python`), and must be given
+    again to resume the run.
 
     Args:
         recipe: a name, a YAML file or a `Recipe`.
-        root: folder of the data set.
-        out: the run folder, which must not hold a run unless `resume`.
-        overrides: `section.key=value` changes of a recipe that is given by name or file.
+        root: folder of the recipe's data set.
+        out: the run folder, which must not hold a run unless `resume`; None: runs/NAME, with the name of the recipe.
+        train_data, val_data: in place of the recipe's data set: map-style data sets of (image, labels), see
+            `MapStyleDataset`, or of gffnet.
+        classes: of these data: their names or their number, in the order of the labels; None: the data set's own.
+        loss: in place of the recipe's: a function or module of logits (B, K, H, W) and labels (B, H, W), int64 with 255
+            ignored, that returns the mean over the labelled pixels: `nn.CrossEntropyLoss(ignore_index=255)`. Both heads
+            use it; its parameters are trained.
+        transform: in place of the recipe's random scale, flip and color jitter; see `CustomTransform`.
+        task: a subclass of `SegmentationTask`.
+        overrides: `section.key=value` changes of the recipe.
         name: of the recipe in the model's config; by default as it is given.
         resume: resume from the last checkpoint in `out`, if there is one; a finished run is left as it is.
         progress: show a progress bar.
@@ -105,48 +130,49 @@ def train(
         wandb: project at Weights & Biases to log to.
 
     Raises:
-        UserError: data, weights or run folder are not as they should be, or another process trains in the folder.
+        UserError: an argument, data, weights or run folder are not as they should be, or another process trains in the
+            folder.
         RunFailed: memory or disk is full, the loss has diverged, a loading process died, or SIGTERM was received.
     """
     name = name or ("recipe" if isinstance(recipe, Recipe) else str(recipe))
-    launch = find_launch(devices)
-    if launch.rank:
-        log.setLevel(logging.ERROR)  # only the first process logs
+    out, launch = as_path(out) or default_out(name, overfit), join_launch(devices)
+    python = describe_parts(train_data=train_data, val_data=val_data, loss=loss, transform=transform, task=task)
     recipe, auto = read_recipe(recipe, overrides, overfit, out if resume else None)
     start = resume_point(out, recipe, resume)
     if start.finished:
         log.info("%s is already trained", out)
         return out
+    check_parts(start, out, python)
+    check_loss(loss)
     images = launch.split(recipe.training.batch)
-    train_set, val_set, size = open_data(recipe, root, cache, overfit)
-    if auto:
-        recipe = resolve_auto(recipe, auto, size)
-        values = {key: reduce(getattr, key.split("."), recipe) for key in auto}
-        shown = ", ".join(f"{k} {'x'.join(map(str, v)) if isinstance(v, tuple) else v}" for k, v in values.items())
-        log.info("auto values for %d images of %dx%d: %s", *size, shown)
-    check_classes(start, train_set.classes.names, recipe.data.name)
+    if train_data is None and val_data is None and classes is None:
+        train_set, val_set, size = open_data(recipe, as_path(root), as_path(cache), overfit)
+        dataset = recipe.data.name
+    else:
+        train_set, val_set, size = own_data(recipe, root, train_data, val_data, classes, overfit)
+        dataset = dataset_name(train_set)
+    check_channels(recipe, train_set)
+    recipe = resolve_and_show(recipe, auto, size)
+    check_classes(start, train_set.classes.names, dataset)
     prepare_process(launch.device)
     precision = training_precision(recipe, launch.device)
-    balance, weights = class_statistics(recipe, train_set)
+    balance, weights = class_statistics(recipe, train_set, weighted=loss is None)
     seed_everything(recipe.seed, verbose=False)
     network = make_network(recipe, train_set.classes.names, new=start.checkpoint is None)
     config = ModelConfig(
         recipe.model,
         train_set.classes.names,
         train_set.classes.palette,
-        recipe.data.name,
+        dataset,
         name,
         recipe.evaluation,
         (size.height, size.width),
     )
-    task = SegmentationTask(network, config, recipe.training, precision, recipe.seed, weights)
-    synchronize_norms(task, launch)
+    module = make_task(task, network, config, recipe, precision, weights, loss)
+    synchronize_norms(module, launch)
 
     training = recipe.training
-    loggers: list[Logger] = [TensorBoard(out, task.config.classes)]
-    if wandb is not None:
-        loggers.append(WeightsAndBiases(out, task.config.classes, wandb, recipe.to_mapping(), name))
-    history = History(out, training.batch, loggers)
+    history = History(out, training.batch, make_loggers(out, config, recipe, wandb))
     batches = SegmentationDataModule(
         recipe,
         train_set,
@@ -157,27 +183,21 @@ def train(
         world_size=launch.world_size,
         processes_per_node=launch.devices,
         balance=balance,
+        transform=transform,
     )
-    last = LastCheckpoint(out / LAST, training.checkpoint_every, training.validate_every, training.keep_every)
-    # The order matters: what a checkpoint contains must be up to date when it is written, and `DataWait` comes last.
-    callbacks = [
-        history,
-        *([ProgressBar(history)] if progress else []),
-        BestModel(out / "best"),
-        last,
-        StopOnSignal(last),
-        DataWait(batches.workers, batches.max_workers),
-    ]
-    trainer = make_trainer(training, launch, precision.dtype, callbacks, out)
+    callbacks = make_callbacks(out, recipe, history, batches, progress)
+    trainer = make_trainer(training, launch, precision.dtype, callbacks, out, module.automatic_optimization)
+    splits = ("train", "val") if train_data is not None else (recipe.data.train_split, recipe.data.val_split)
     info = RunInfo(
         recipe=name,
-        dataset=recipe.data.name,
-        splits={"train": (recipe.data.train_split, train_set), "val": (recipe.data.val_split, val_set)},
-        parameters=sum(p.numel() for p in task.network.parameters()),
+        dataset=dataset,
+        splits={"train": (splits[0], train_set), "val": (splits[1], val_set)},
+        parameters=sum(p.numel() for p in module.network.parameters()),
         precision=precision,
         processes=launch.world_size,
         devices=launch.devices,
         nodes=launch.nodes,
+        python=python,
     )
     with ExitStack() as stack:
         if launch.rank == 0:
@@ -185,15 +205,181 @@ def train(
             stack.enter_context(record_session(out, info, history, start.iteration))
             atomic_write(out / RECIPE, yaml.safe_dump(recipe.to_mapping(), sort_keys=False).encode())
         stack.enter_context(explain_failures(out, recipe, images, batches.workers))
-        trainer.fit(task, batches, ckpt_path=start.checkpoint, weights_only=True)
+        stack.enter_context(explain_optimizers(module))
+        trainer.fit(module, batches, ckpt_path=start.checkpoint, weights_only=True)
         if training.iterations % training.validate_every:
-            trainer.validate(task, batches, verbose=False)
+            trainer.validate(module, batches, verbose=False)
         if launch.rank == 0:
-            save_model(out / "model", task.model, task.config)
-    if overfit is not None and task.val_scores is not None:
-        log.info(overfit_verdict(task.val_scores, task.config.classes, overfit, out))
+            save_model(out / "model", module.model, config)
+    if overfit is not None and module.val_scores is not None:
+        log.info(overfit_verdict(module.val_scores, config.classes, overfit, out))
     log.info("trained: --model %s", out)
     return out
+
+
+def as_path(path: str | Path | None) -> Path | None:
+    """A path that is given as text, too."""
+    return None if path is None else Path(path)
+
+
+def default_out(name: str, overfit: int | None = None) -> Path:
+    """The run folder of a recipe, `runs/NAME`; the file name is the name of a recipe of one's own."""
+    path = Path(name)
+    out = Path("runs") / (path.stem if path.suffix in {".yaml", ".yml"} else path)
+    return out if overfit is None else out.with_name(f"{out.name}_overfit_{overfit}")
+
+
+# What is given in Python in place of the recipe's
+
+
+def describe_parts(**given: Any) -> dict[str, str]:
+    """What is given, by the names of the arguments, in words for the record: `"loss": "mine.my_loss"`."""
+    return {
+        key: describe_data(value) if key.endswith("_data") and hasattr(value, "__len__") else describe(value)
+        for key, value in given.items()
+        if value is not None
+    }
+
+
+def check_parts(start: ResumePoint, out: Path, python: Mapping[str, str]) -> None:
+    """Check that a run is resumed with the arguments in Python that it started with; warn of those of another name.
+
+    Raises:
+        UserError: one is missing, or there is one that the run did not start with.
+    """
+    if start.checkpoint is None:
+        return
+    before = recorded_python(out)
+    missing, new = before.keys() - python.keys(), python.keys() - before.keys()
+    if missing or new:
+        key = min(missing or new)
+        was = f"{key}={before[key]}" if missing else f"the {key} of its recipe"
+        now = f"give {key}= again" if missing else f"leave {key}= out"
+        raise UserError(
+            f"--out {out}: the run started in Python with {was}: {now}, "
+            f"gffnet.train(..., out={str(out)!r}, resume=True)."
+        )
+    for key, value in python.items():
+        if value != before[key]:
+            log.warning("%s was %s when the run started and is %s now", key, before[key], value)
+
+
+def own_data(
+    recipe: Recipe, root: Any, train_data: Any, val_data: Any, classes: Any, overfit: int | None
+) -> tuple[Dataset, Dataset, DataSize]:
+    """The data that are given in Python, as `open_data` returns those of a recipe.
+
+    Raises:
+        UserError: one of them is missing, or is not as it must be (see `as_dataset`).
+    """
+    if train_data is None:
+        missing = "val_data" if val_data is not None else "classes"
+        raise UserError(f"{missing} is given, but not train_data: give both, or root, the folder of the recipe's data.")
+    if root is not None:
+        raise UserError(
+            f"root {str(root)!r} is the folder of the recipe's data set, which train_data replaces: leave it out."
+        )
+    channels = recipe.model.backbone.in_channels
+    train_set = as_dataset(train_data, classes, channels, "train_data")
+    if overfit is not None:
+        train_set = val_set = spread_subset(train_set, overfit)
+        return train_set, val_set, data_size(train_set)
+    if val_data is None:
+        raise UserError(
+            "val_data is missing: give the data to validate on. To split one data set: train_data, val_data = "
+            "torch.utils.data.random_split(data, [0.9, 0.1], torch.Generator().manual_seed(0))."
+        )
+    val_set = as_dataset(val_data, classes, channels, "val_data")
+    if val_set.classes.names != train_set.classes.names:
+        raise UserError(
+            f"val_data has other classes than train_data: {', '.join(val_set.classes.names[:4])}, ... and "
+            f"{', '.join(train_set.classes.names[:4])}, ... They must be the same, in the same order."
+        )
+    return train_set, val_set, data_size(train_set)
+
+
+def check_channels(recipe: Recipe, dataset: Dataset) -> None:
+    """Raise `UserError` if the network takes images of other channels than those of a data set."""
+    wanted = recipe.model.backbone.in_channels
+    if wanted == 3 and not isinstance(dataset, MapStyleDataset):  # files are read as RGB
+        return
+    found = len(dataset[0].image)
+    if found != wanted:
+        raise UserError(
+            f"model.backbone.in_channels is {wanted}, and the images have {found} channels: set it to {found}, with as "
+            "many values in model.mean and model.std."
+        )
+
+
+def check_loss(loss: Any, num_classes: int = 5) -> None:
+    """Try a loss on two tiny images with ignored labels; None: there is nothing to try.
+
+    Raises:
+        UserError: it cannot be called, or does not return a finite scalar with a gradient.
+    """
+    if loss is None:
+        return
+    name, example = describe(loss), "such as torch.nn.CrossEntropyLoss(ignore_index=255)"
+    if not callable(loss) or isinstance(loss, type):
+        raise UserError(f"loss {loss!r} is no function and no module: give one, {example}.")
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, num_classes, 8, 8, generator=generator)
+    labels = torch.randint(num_classes, (2, 8, 8), generator=generator)
+    labels[:, :2] = IGNORE
+    held = [*loss.parameters(), *loss.buffers()] if isinstance(loss, nn.Module) else []
+    place = held[0].device if held else logits.device
+    logits, labels = logits.to(place).requires_grad_(), labels.to(place)
+    try:
+        with seeded(0):
+            value = loss(logits, labels)
+    except Exception as error:  # whatever a user's function raises
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"loss {name} failed for logits (2, {num_classes}, 8, 8) and labels (2, 8, 8), int64 with 255 for ignored "
+            f"pixels: {type(error).__name__}: {reason}. It must ignore the label 255, {example}."
+        ) from error
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        got = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+        raise UserError(f"loss {name} returned {got}: it must return a scalar, the mean over the labelled pixels.")
+    if not value.isfinite().all():
+        raise UserError(f"loss {name} is {float(value)} where some labels are 255: it must ignore them, {example}.")
+    if not value.requires_grad:
+        raise UserError(f"loss {name} has no gradient: compute it from the logits with differentiable operations only.")
+
+
+def make_task(
+    kind: Any,
+    network: SegmentationModel,
+    config: ModelConfig,
+    recipe: Recipe,
+    precision: Precision,
+    weights: Tensor | None,
+    loss: Any,
+) -> SegmentationTask:
+    """The task of a run: `SegmentationTask`, or a subclass of it that is given.
+
+    Raises:
+        UserError: `kind` is none.
+    """
+    kind = SegmentationTask if kind is None else kind
+    if isinstance(kind, nn.Module) or not callable(kind):
+        raise UserError(f"task {describe(kind)} is an object: give the class, a subclass of gffnet.SegmentationTask.")
+    criterion = None if loss is None else MeanLoss(loss)
+    task = kind(network, config, recipe.training, precision, recipe.seed, weights, loss=criterion)
+    if not isinstance(task, SegmentationTask):
+        raise UserError(f"task {describe(kind)} is no subclass of gffnet.SegmentationTask: derive it from that.")
+    return task
+
+
+@contextmanager
+def explain_optimizers(task: SegmentationTask) -> Iterator[None]:
+    """Raise `UserError` in place of Lightning's error for several optimisers with automatic optimisation."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "multiple optimizers" not in str(error):
+            raise
+        raise UserError(OPTIMIZERS.format(type(task).__name__, "several")) from None
 
 
 # The recipe and its `auto` values
@@ -205,7 +391,7 @@ def read_recipe(
     """A recipe, and the keys that are `auto` and follow from the data. A resumed run keeps the values of its start.
 
     Args:
-        recipe: a name, a YAML file, or a `Recipe`, which is returned as it is.
+        recipe: a name, a YAML file, or a `Recipe`.
         overrides: `section.key=value` changes.
         overfit: number of images to overfit.
         resumed: folder of the run to resume.
@@ -213,14 +399,23 @@ def read_recipe(
     Raises:
         UserError: as `load_recipe`.
     """
-    if isinstance(recipe, Recipe):
-        return recipe, []
     if overfit is not None:
-        overrides = [*overfit_overrides(overfit, load_recipe(recipe, overrides).training.batch), *overrides]
+        batch = (recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)).training.batch
+        overrides = [*overfit_overrides(overfit, batch), *overrides]
     found, auto = load_unresolved(recipe, overrides)
     if auto and resumed and (resumed / RECIPE).is_file():
         return resolve_auto(found, auto, load_recipe(resumed / RECIPE)), []
     return found, auto
+
+
+def resolve_and_show(recipe: Recipe, auto: list[str], size: DataSize) -> Recipe:
+    """The recipe with its `auto` values, which are shown, computed from the size of the training data."""
+    if auto:
+        recipe = resolve_auto(recipe, auto, size)
+        values = {key: reduce(getattr, key.split("."), recipe) for key in auto}
+        shown = ", ".join(f"{k} {'x'.join(map(str, v)) if isinstance(v, tuple) else v}" for k, v in values.items())
+        log.info("auto values for %d images of %dx%d: %s", *size, shown)
+    return recipe
 
 
 # The data
@@ -258,15 +453,24 @@ def data_size(dataset: Dataset) -> DataSize:
         UserError: none of them can be read.
     """
     count = len(dataset)
-    headers = [read_header(dataset.files[i][0]) for i in range(0, count, max(1, count // SIZES_READ))]
-    sizes = [header.size[::-1] if header.orientation > 4 else header.size for header in headers if header is not None]
+    found = [dataset.size(i) for i in range(0, count, max(1, count // SIZES_READ))]
+    sizes = [size for size in found if size is not None]
     heights, widths = zip(*(sizes or [size_of(dataset[0].labels)]), strict=True)  # raises what is wrong with it
     return DataSize(count, median_low(heights), median_low(widths))
 
 
-def class_statistics(recipe: Recipe, dataset: Dataset) -> tuple[ClassBalance | None, Tensor | None]:
-    """The class-balanced sampling and the class weights of a recipe, for which pixels are counted if necessary."""
+def class_statistics(
+    recipe: Recipe, dataset: Dataset, weighted: bool = True
+) -> tuple[ClassBalance | None, Tensor | None]:
+    """The class-balanced sampling and the class weights of a recipe, for which pixels are counted if necessary.
+
+    `weighted`: false if the loss of the recipe is not used.
+    """
     fraction, loss, pixels = recipe.training.class_balance, recipe.training.loss, None
+    if not weighted:
+        if loss != LossRecipe():
+            log.warning("the options of training.loss in the recipe do not apply to a loss that is given in Python")
+        loss = LossRecipe()
     if fraction > 0 or loss.class_weighting != "none":
         with progress("counting classes") as step:
             pixels = class_pixels(dataset, progress=step)
@@ -307,9 +511,7 @@ def spread_subset(dataset: Dataset, images: int) -> Dataset:
     """This number of samples, evenly spaced in the data set. Raises `UserError` if there are fewer."""
     if images > len(dataset):
         raise UserError(f"--overfit {images}: the training split has {len(dataset)} images. Take at most that many.")
-    subset = copy.copy(dataset)
-    subset.files = [dataset.files[i * len(dataset) // images] for i in range(images)]
-    return subset
+    return dataset.subset([i * len(dataset) // images for i in range(images)])
 
 
 def overfit_verdict(scores: ClassScores, classes: Sequence[str], images: int, out: Path) -> str:
@@ -357,6 +559,14 @@ class Launch(NamedTuple):
                 f"a --devices of which one divides the other: --devices {divisor}."
             )
         return batch // self.world_size
+
+
+def join_launch(devices: int | None) -> Launch:
+    """The processes of this run; only the first of them logs. Raises as `find_launch`."""
+    launch = find_launch(devices)
+    if launch.rank:
+        log.setLevel(logging.ERROR)
+    return launch
 
 
 def find_launch(devices: int | None = None) -> Launch:
@@ -432,11 +642,56 @@ def synchronize_norms(task: SegmentationTask, launch: Launch) -> None:
     log.info("batch normalisation is synchronised over %d processes", launch.world_size)
 
 
+class TrainingAutocast(MixedPrecision):
+    """Autocast of training steps only: validation has a predictor of its own precision."""
+
+    def val_step_context(self) -> Any:
+        return nullcontext()
+
+
+def make_loggers(out: Path, config: ModelConfig, recipe: Recipe, wandb: str | None) -> list[Logger]:
+    """TensorBoard, and Weights & Biases if a project is named."""
+    loggers: list[Logger] = [TensorBoard(out, config.classes)]
+    if wandb is not None:
+        loggers.append(WeightsAndBiases(out, config.classes, wandb, recipe.to_mapping(), config.recipe))
+    return loggers
+
+
+def make_callbacks(
+    out: Path, recipe: Recipe, history: History, batches: SegmentationDataModule, progress: bool
+) -> list[Callback]:
+    """The callbacks of a run."""
+    training = recipe.training
+    last = LastCheckpoint(out / LAST, training.checkpoint_every, training.validate_every, training.keep_every)
+    # The order matters: what a checkpoint contains must be up to date when it is written, and `DataWait` comes last.
+    return [
+        history,
+        *([ProgressBar(history)] if progress else []),
+        CheckLoss(),
+        BestModel(out / "best"),
+        last,
+        StopOnSignal(last),
+        DataWait(batches.workers, batches.max_workers),
+    ]
+
+
 def make_trainer(
-    training: TrainingRecipe, launch: Launch, dtype: torch.dtype, callbacks: Sequence[Callback], out: Path
+    training: TrainingRecipe,
+    launch: Launch,
+    dtype: torch.dtype,
+    callbacks: Sequence[Callback],
+    out: Path,
+    automatic: bool = False,
 ) -> Trainer:
-    """Lightning's trainer with our own callbacks and checkpoints, one process per device."""
+    """Lightning's trainer with our own callbacks and checkpoints, one process per device.
+
+    `automatic`: the task leaves backward pass and step to Lightning, which then autocasts its training step.
+    """
     plugins: list[Any] = [AtomicCheckpointIO()]
+    precision: Any = "16-mixed" if dtype == torch.float16 else "32-true"
+    if automatic and dtype == torch.bfloat16:
+        plugins.append(TrainingAutocast("bf16-mixed", launch.device.type))
+        precision = None
     if launch.by == "SLURM":  # its requeueing writes checkpoints of its own
         plugins.append(SLURMEnvironment(auto_requeue=False))
     # `SegmentationTask` broadcasts running statistics before validation. Broadcasting them in every forward pass would
@@ -448,7 +703,7 @@ def make_trainer(
         num_nodes=launch.nodes,
         strategy=ddp if launch.world_size > 1 else "auto",
         # The task autocasts by itself; Lightning only scales the gradients of float16.
-        precision="16-mixed" if dtype == torch.float16 else "32-true",
+        precision=precision,
         max_steps=training.iterations,
         callbacks=list(callbacks),
         plugins=plugins,
