@@ -20,7 +20,7 @@ from gffnet.data.datasets import open_dataset
 from gffnet.data.io import read_image
 from gffnet.data.pascal_context import PascalContext
 from gffnet.errors import UserError
-from gffnet.evaluation.evaluate import evaluate
+from gffnet.evaluation.evaluate import score_dataset
 from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import Predictor
 from gffnet.models.model_io import ModelConfig
@@ -356,7 +356,7 @@ def test_images_are_scored_at_their_own_size(monkeypatch: pytest.MonkeyPatch) ->
     assert predictor.predict(dataset[0].image.permute(1, 2, 0).numpy()).shape == dataset[0].labels.shape
     sky = dataset.classes.names.index("sky")
     monkeypatch.setattr(predictor, "predict", lambda image, _: np.full(image.shape[-2:], sky, np.uint8))
-    scores = evaluate(predictor, dataset, "ade20k", "val", EvaluationRecipe()).scores
+    scores = score_dataset(predictor, dataset, "ade20k", "val", EvaluationRecipe()).scores
     labels = torch.cat([dataset[i].labels.flatten() for i in range(2)])
     share = float((labels == sky).sum() / (labels < 255).sum())
     assert scores.pixel_accuracy == scores.per_class["sky"] == pytest.approx(share)

@@ -15,7 +15,7 @@ import gffnet.evaluation.evaluate as evaluation
 from gffnet.data.dataset import Classes, Dataset, LabelTable
 from gffnet.data.datasets import open_dataset
 from gffnet.errors import Stopped, UserError
-from gffnet.evaluation.evaluate import absent_rule, evaluate, protocol_record, remove_partial
+from gffnet.evaluation.evaluate import absent_rule, protocol_record, remove_partial, score_dataset
 from gffnet.evaluation.results import Result, score_image, write_scores
 from gffnet.inference.predictor import Predictor
 from gffnet.metrics.scores import Scores
@@ -32,12 +32,12 @@ def val(tmp_path: Path) -> Dataset:
 
 
 def scores_of(val: Dataset, predictor: Predictor | None = None, name: str = "camvid", **options: Any) -> Scores:
-    return evaluate(predictor or tiny.predictor(), val, name, "val", PROTOCOL, **options).scores
+    return score_dataset(predictor or tiny.predictor(), val, name, "val", PROTOCOL, **options).scores
 
 
 def test_scores_are_of_all_pixels_of_all_images_together(val: Dataset) -> None:
     predictor = tiny.predictor()
-    result = evaluate(predictor, val, "camvid", "val", PROTOCOL)
+    result = score_dataset(predictor, val, "camvid", "val", PROTOCOL)
     scores, labels, predicted = result.scores, [], []
     for i in range(len(val)):
         labels.append(val[i].labels.numpy().ravel())
@@ -58,7 +58,7 @@ def test_scores_are_of_all_pixels_of_all_images_together(val: Dataset) -> None:
 
 def test_every_image_has_a_score_of_its_own_in_order(val: Dataset) -> None:
     predictor = tiny.predictor()
-    result = evaluate(predictor, val, "camvid", "val", PROTOCOL)
+    result = score_dataset(predictor, val, "camvid", "val", PROTOCOL)
     assert [name for name, _ in result.images] == [val.name(i) for i in range(len(val))]
     for (_, score), sample in zip(result.images, val, strict=True):  # type: ignore[call-overload]
         assert score == score_image(sample.labels.numpy(), predictor.predict(sample.image, PROTOCOL), 11)
@@ -102,14 +102,16 @@ def test_absent_classes_are_left_out_unless_official_code_counts_them() -> None:
 
 
 def test_the_data_set_scored_is_named_and_not_the_one_trained_on(val: Dataset) -> None:
-    scores = evaluate(tiny.predictor(), val, "folder", "test", EvaluationRecipe((32, 48))).scores
+    scores = score_dataset(tiny.predictor(), val, "folder", "test", EvaluationRecipe((32, 48))).scores
     assert (scores.protocol["dataset"], scores.protocol["split"]) == ("folder", "test")
     assert scores.protocol["crop"] == [32, 48]
 
 
 def test_the_given_protocol_is_used_rather_than_the_models_own(val: Dataset) -> None:
     predictor = tiny.predictor(dataclasses.replace(tiny.recipe(), evaluation=EvaluationRecipe(scales=(0.5,))))
-    given, own = (evaluate(predictor, val, "camvid", "val", p).scores for p in (PROTOCOL, predictor.config.evaluation))
+    given, own = (
+        score_dataset(predictor, val, "camvid", "val", p).scores for p in (PROTOCOL, predictor.config.evaluation)
+    )
     assert given.per_class == scores_of(val).per_class != own.per_class
 
 
@@ -159,7 +161,7 @@ def test_details_are_scored_unless_they_are_not_wanted(val: Dataset) -> None:
 
 
 def evaluated(val: Dataset, predictor: Predictor | None = None, **options: Any) -> Result:
-    return evaluate(predictor or tiny.predictor(), val, "camvid", "val", PROTOCOL, **options)
+    return score_dataset(predictor or tiny.predictor(), val, "camvid", "val", PROTOCOL, **options)
 
 
 def same(one: Result, other: Result) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor
 from gffnet.data.cityscapes import CITYSCAPES, EVALUATED
 from gffnet.data.datasets import open_dataset
 from gffnet.errors import RunFailed, UserError
-from gffnet.evaluation.evaluate import evaluate
+from gffnet.evaluation.evaluate import score_dataset
 from gffnet.evaluation.submission import (
     check_archive,
     check_classes,
@@ -72,7 +72,7 @@ def test_the_official_scorer_agrees(root: Path, tmp_path: Path) -> None:
     truth = [str(path) for path in sorted((root / "gtFine/val").rglob("*_labelIds.png"))]
     found = [official.getPrediction(arguments, path) for path in truth]
     wanted = official.evaluateImgLists(found, truth, arguments)
-    ours = evaluate(predictor, open_dataset("cityscapes", root, "val"), "cityscapes", "val", WHOLE).scores
+    ours = score_dataset(predictor, open_dataset("cityscapes", root, "val"), "cityscapes", "val", WHOLE).scores
     assert ours.miou == pytest.approx(wanted["averageScoreClasses"], abs=1e-9)
     for name, iou in ours.per_class.items():
         assert wanted["classScores"][name] == pytest.approx(np.nan if iou is None else iou, abs=1e-9, nan_ok=True)

@@ -12,7 +12,7 @@ import gffnet.evaluation.evaluate as evaluation
 import gffnet.gates.ablation as ablation
 from gffnet.data.dataset import Classes, Dataset
 from gffnet.errors import UserError
-from gffnet.evaluation.evaluate import evaluate
+from gffnet.evaluation.evaluate import score_dataset
 from gffnet.gates.ablation import ablate, difference, predict_edited, remove_partial
 from gffnet.gates.edit import GateEdit
 from gffnet.inference.predictor import Predictor
@@ -115,7 +115,7 @@ def ablated(
 
 def evaluated(predictor: Predictor, data: Dataset, protocol: EvaluationRecipe) -> dict[str, Any]:
     """The scores of `gffnet evaluate` without images, speed and protocol."""
-    scores = evaluate(predictor, data, "camvid", "val", protocol).scores.to_json()
+    scores = score_dataset(predictor, data, "camvid", "val", protocol).scores.to_json()
     return {key: value for key, value in scores.items() if key not in {"images", "images_per_second", "protocol"}}
 
 

@@ -19,7 +19,7 @@ from torch import nn
 from gffnet.data.camvid import CAMVID, CamVid
 from gffnet.data.dataset import IGNORE
 from gffnet.errors import UserError
-from gffnet.evaluation.evaluate import evaluate
+from gffnet.evaluation.evaluate import score_dataset
 from gffnet.inference.predictor import load
 from gffnet.models import model_io
 from gffnet.models.gffnet import load_model, save_model
@@ -494,7 +494,7 @@ def test_it_labels_photographs_of_a_car_and_of_a_phone() -> None:
 @pytest.mark.slow
 def test_its_card_has_the_score_that_it_gets() -> None:
     predictor = load()
-    scores = evaluate(
+    scores = score_dataset(
         predictor, CamVid(real("CamVid"), "val"), "camvid", "val", predictor.config.evaluation, details=False
     ).scores
     card = ModelCard.load(shipped_model() / "README.md").data.eval_results[0]

@@ -12,7 +12,7 @@ import yaml
 import gffnet.reports.report as report_evaluation
 from gffnet.data.camvid import CAMVID
 from gffnet.errors import UserError
-from gffnet.evaluation.evaluate import evaluate
+from gffnet.evaluation.evaluate import score_dataset
 from gffnet.evaluation.results import Result, protocol_rows, read_result, write_result, write_scores
 from gffnet.inference.predictor import load
 from gffnet.metrics.scores import ScoreAccumulator, Scores
@@ -128,13 +128,13 @@ def val(tmp_path: Path) -> Images:
 def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The splits that were evaluated."""
     seen: list[str] = []
-    real = report_evaluation.evaluate
+    real = report_evaluation.score_dataset
 
     def counting(predictor: Any, dataset: Any, name: str, split: str, protocol: Any) -> Any:
         seen.append(split)
         return real(predictor, dataset, name, split, protocol)
 
-    monkeypatch.setattr(report_evaluation, "evaluate", counting)
+    monkeypatch.setattr(report_evaluation, "score_dataset", counting)
     return seen
 
 
@@ -144,7 +144,7 @@ def test_a_run_is_evaluated_once(val: Images, tmp_path: Path, made: list[str]) -
     first = scores_of_run(run, val)
     assert first is not None
     predictor = load(run.folder)
-    wanted = evaluate(predictor, val.dataset, "camvid", "val", predictor.config.evaluation).scores
+    wanted = score_dataset(predictor, val.dataset, "camvid", "val", predictor.config.evaluation).scores
     assert first.scores.per_class == wanted.per_class
     assert first.scores.protocol["weights_sha256"] == run.weights
     again, without_data = scores_of_run(run, val), scores_of_run(run, None)
@@ -293,7 +293,7 @@ def test_the_protocol_that_scored_is_shown_and_told(val: Images, tmp_path: Path)
     protocol = dataclasses.replace(
         predictor.config.evaluation, crop=(16, 16), overlap=0.5, scales=(0.5, 1.0), flip=True
     )
-    result = evaluate(predictor, val.dataset, "camvid", "val", protocol)
+    result = score_dataset(predictor, val.dataset, "camvid", "val", protocol)
     write_result(tmp_path / "named", result)
     report = report_of(run, val, scores=tmp_path / "named", shown=1)
     (example,) = report.examples

@@ -27,7 +27,7 @@ from gffnet.data.cache import build_cache
 from gffnet.data.camvid import CamVid
 from gffnet.data.datasets import open_dataset, open_files
 from gffnet.errors import UserError
-from gffnet.evaluation.evaluate import evaluate
+from gffnet.evaluation.evaluate import score_dataset
 from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import load
 from gffnet.metrics.confusion import ClassScores
@@ -75,7 +75,7 @@ def test_the_run_folder(tmp_path: Path, camvid: Path) -> None:
     assert predictor.config.recipe == "tests/tiny"
     assert predictor.config.learned_from == open_dataset("camvid", camvid, "train")[0].labels.shape
     assert not any("auxiliary" in key for key in weights(run))
-    scores = evaluate(predictor, open_dataset("camvid", camvid, "val"), "camvid", "val", recipe.evaluation).scores
+    scores = score_dataset(predictor, open_dataset("camvid", camvid, "val"), "camvid", "val", recipe.evaluation).scores
     assert scores.miou == lines[-1]["miou"]
     assert load(run / "best").config == predictor.config
     assert [path.name[:6] for path in (run / "tensorboard").iterdir()] == ["events"]

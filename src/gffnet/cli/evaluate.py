@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gffnet.cli.arguments import Parser, add_dataset, add_model, add_protocol, add_speed, load_predictor, print_json
-from gffnet.errors import Stopped, UserError
+from gffnet.errors import Stopped
 
 if TYPE_CHECKING:
     from gffnet.metrics.scores import Scores
@@ -37,32 +37,22 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: Namespace) -> None:
     """Score, write and print."""
-    from gffnet.data.datasets import open_dataset
-    from gffnet.evaluation.evaluate import evaluate, remove_partial
-    from gffnet.evaluation.results import write_result
+    from gffnet.evaluation.evaluate import evaluate
     from gffnet.parallel import device_of_rank, process_group, rank_and_world_size
 
-    out: Path | None = arguments.out
-    if arguments.resume and out is None:
-        raise UserError("--resume reads the partial results in --out DIR. Name the folder of the evaluation.")
     with stop_on_sigterm(), process_group():
-        predictor = load_predictor(arguments, device_of_rank(arguments.device))
-        dataset = open_dataset(arguments.dataset, arguments.root, arguments.split, arguments.cache)
         result = evaluate(
-            predictor,
-            dataset,
+            load_predictor(arguments, device_of_rank(arguments.device)),
             arguments.dataset,
-            arguments.split,
-            predictor.protocol,
+            arguments.root,
+            split=arguments.split,
             details=arguments.details,
-            out=out,
+            out=arguments.out,
             resume=arguments.resume,
+            cache=arguments.cache,
         )
         if rank_and_world_size()[0] != 0:
             return
-        if out is not None:
-            write_result(out, result)
-            remove_partial(out, dataset)
     if arguments.json:
         print_json(result.scores.to_json())
     else:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from zipfile import BadZipFile
 
 import numpy as np
@@ -26,11 +26,13 @@ from torch import Tensor
 
 import gffnet
 from gffnet.console import screen, track
-from gffnet.data.dataset import Dataset
+from gffnet.data.dataset import Classes, Dataset
+from gffnet.data.datasets import open_dataset
+from gffnet.data.map_style import as_dataset, as_gffnet, dataset_name
 from gffnet.errors import CannotWrite, Stopped, UserError
-from gffnet.evaluation.results import ImageScore, Result, score_image
+from gffnet.evaluation.results import ImageScore, Result, score_image, write_result
 from gffnet.files import atomic_write
-from gffnet.inference.predictor import Predictor
+from gffnet.inference.predictor import Predictor, load
 from gffnet.metrics.confusion import Absent
 from gffnet.metrics.scores import ScoreAccumulator, State
 from gffnet.parallel import all_gather, background_writer, broadcast, prefetch, rank_and_world_size
@@ -42,12 +44,82 @@ SAVE_EVERY = 30.0
 """Seconds between two writes of the partial results."""
 
 PARTIAL_FOLDER = "scored"
-"""Folder of the partial results of `evaluate`, in that of its results."""
+"""Folder of the partial results of an evaluation, in that of its results."""
 
 LabelMap = UInt8[np.ndarray, "h w"]
 
 
 def evaluate(
+    model: Any = None,
+    data: Any = None,
+    root: str | Path | None = None,
+    *,
+    split: str = "val",
+    classes: Any = None,
+    scales: float | Sequence[float] | None = None,
+    flip: bool | None = None,
+    crop: int | tuple[int, int] | Literal["none"] | None = None,
+    overlap: float | None = None,
+    details: bool = True,
+    out: str | Path | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    precision: str = "auto",
+    cache: str | Path | None = None,
+) -> Result:
+    """Score a model on a data set, as `gffnet evaluate` does: mIoU, pixel accuracy, boundary F, ... with the protocol.
+
+        result = gffnet.evaluate("runs/mine", "camvid", "data/camvid", flip=True)
+        result = gffnet.evaluate("runs/mine", my_dataset)
+        result.scores.miou, result.scores.per_class["road"], result.scores.protocol
+
+    Args:
+        model: whatever `gffnet.load` takes (None: the model that ships), or a `Predictor`.
+        data: the name of a data set; a map-style data set of (image, labels), see `MapStyleDataset`; or one of gffnet.
+            None: the data set that the model was trained on.
+        root: folder of a data set that is given by name.
+        split: of that data set.
+        classes: of own data, which must be those of the model; None: they are.
+        scales, flip, crop, overlap: how images are predicted; None: as the model's protocol says.
+        details: score boundaries, distances to them and object sizes as well.
+        out: folder for scores.json, scores.md, scores.html, images.csv and confusion.csv, and for partial results.
+        resume: resume an interrupted evaluation into `out`.
+        device, precision: as for `gffnet.load`; those of a `Predictor` are its own.
+        cache: folder of the cache of a data set that is given by name; None: the one in `root`, if there is one.
+
+    Returns:
+        The scores of the data set and of its images. (Under `torchrun`, in every rank; the first writes `out`.)
+
+    Raises:
+        UserError: an argument, the model or the data are not as they should be, or have other classes.
+        RunFailed: another rank failed.
+        Stopped, KeyboardInterrupt: interrupted; what is scored is saved in `out`.
+    """
+    if resume and out is None:
+        raise UserError("resume (--resume) reads the partial results in out (--out DIR). Name the folder.")
+    predictor = model if isinstance(model, Predictor) else load(model, device, precision)
+    protocol, _ = predictor._resolve(None, {"scales": scales, "flip": flip, "crop": crop, "overlap": overlap})
+    if data is None or isinstance(data, str):
+        name = predictor.config.dataset if data is None else data
+        dataset = open_dataset(
+            name, None if root is None else Path(root), split, None if cache is None else Path(cache)
+        )
+    elif root is not None:
+        raise UserError(f"root {str(root)!r} is the folder of a data set by name, and data is one itself: omit it.")
+    else:
+        known = Classes(predictor.config.classes, predictor.config.palette)
+        own = classes if classes is not None or isinstance(as_gffnet(data), Dataset) else known
+        dataset = as_dataset(data, own, predictor.config.model.backbone.in_channels, "data")
+        name = dataset_name(dataset)
+    folder = None if out is None else Path(out)
+    result = score_dataset(predictor, dataset, name, split, protocol, details=details, out=folder, resume=resume)
+    if folder is not None and rank_and_world_size()[0] == 0:
+        write_result(folder, result)
+        remove_partial(folder, dataset)
+    return result
+
+
+def score_dataset(
     predictor: Predictor,
     dataset: Dataset,
     name: str,
@@ -118,7 +190,7 @@ def score_images(
         The scores of every variant, the same in every rank, and the number of images that were predicted.
 
     Raises:
-        As `evaluate`.
+        As `score_dataset`.
     """
     rank, world_size = rank_and_world_size()
     total = [PartialScores(len(dataset.classes.names), details) for _ in range(variants)]
@@ -388,7 +460,7 @@ class PartialResults:
 
 
 def remove_partial(out: Path, dataset: Dataset) -> None:
-    """Remove the partial results of `evaluate`: the result is written."""
+    """Remove the partial results of an evaluation: the result is written."""
     PartialResults(out / PARTIAL_FOLDER, {}, dataset).remove()
 
 

@@ -29,7 +29,7 @@ from gffnet.data.colors import MARK, Palette, legend
 from gffnet.data.dataset import Dataset, Sample
 from gffnet.data.datasets import dataset_classes, open_dataset
 from gffnet.errors import UserError
-from gffnet.evaluation.evaluate import evaluate
+from gffnet.evaluation.evaluate import score_dataset
 from gffnet.evaluation.paper import match
 from gffnet.evaluation.results import (
     NO_CLASS,
@@ -734,7 +734,7 @@ def scores_of_run(run: Run, images: Images | None, named: Path | None = None, de
             return result
     if images is None or run.config is None:
         return None
-    result = evaluate(load(run.folder, device), images.dataset, images.name, images.split, run.config.evaluation)
+    result = score_dataset(load(run.folder, device), images.dataset, images.name, images.split, run.config.evaluation)
     write_result(scores, result)
     screen.print(f"scores: {scores}")
     return result
