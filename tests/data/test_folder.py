@@ -26,9 +26,9 @@ from gffnet.data.folder import (
     read_colors,
     split_of,
     unpack,
-    voc_colors,
 )
 from gffnet.errors import UserError
+from gffnet.palette import voc_colors
 from tests.data.trees import OWN_CLASSES, folder_tree, ids, picture, save
 
 # classes.yaml

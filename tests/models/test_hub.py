@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import torch
-from huggingface_hub import ModelCard, ModelHubMixin, constants
+from huggingface_hub import ModelCard, constants
 
 import gffnet
 from gffnet.errors import UserError
-from gffnet.models.gffnet import PretrainedModel, SegmentationModel, load_model, save_model
+from gffnet.models.gffnet import GFFNet, SegmentationModel, load_model, save_model
 from gffnet.models.model_io import CARD, CONFIG, check_upload, fetch, hash_weights, is_hub_name, upload
 from tests import tiny
 from tests.models.fake_hub import FakeHub, point_to, running
@@ -292,15 +292,18 @@ def test_refused_uploads(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.Monke
         check_upload("me/mine")
 
 
-# PretrainedModel
+# The network and the hub
 
 IMAGE = torch.from_numpy(tiny.picture(5)).permute(2, 0, 1)[None]
 
 
 @pytest.fixture(scope="module")
-def trained() -> PretrainedModel:
+def trained() -> GFFNet:
     recipe = tiny.recipe(tiny.GFFNET)
-    return PretrainedModel(tiny.network(recipe), tiny.config(recipe))
+    network = GFFNet("test_resnet", 11)
+    network.load_state_dict(tiny.network(recipe).state_dict())
+    network.config = tiny.config(recipe)
+    return network.eval()
 
 
 @torch.inference_mode()
@@ -309,10 +312,8 @@ def logits(network: Any) -> torch.Tensor:
     return out
 
 
-def test_it_is_the_network_and_a_model_of_the_hub(trained: PretrainedModel) -> None:
-    assert gffnet.PretrainedModel is PretrainedModel
+def test_it_is_the_network(trained: GFFNet) -> None:
     assert isinstance(trained, SegmentationModel)
-    assert isinstance(trained, ModelHubMixin)
     plain = tiny.network(tiny.recipe(tiny.GFFNET))
     assert trained.state_dict().keys() == plain.state_dict().keys()
     assert hash_weights(trained) == hash_weights(plain)
@@ -320,21 +321,21 @@ def test_it_is_the_network_and_a_model_of_the_hub(trained: PretrainedModel) -> N
     assert not trained.training
 
 
-def test_what_it_saves_is_opened_as_a_model(trained: PretrainedModel, tmp_path: Path) -> None:
+def test_what_it_saves_is_opened_as_a_model(trained: GFFNet, tmp_path: Path) -> None:
     trained.save_pretrained(tmp_path / "model")
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["README.md", CONFIG, "model.safetensors"]
     for place in (tmp_path, str(tmp_path / "model")):  # a run folder, a model folder
-        opened, (network, config) = PretrainedModel.from_pretrained(place), load_model(place)
+        opened, (network, config) = GFFNet.from_pretrained(place), load_model(place)
         assert opened.config == config == trained.config
         assert hash_weights(opened) == hash_weights(network) == hash_weights(trained)
         torch.testing.assert_close(logits(opened), logits(trained))
         assert all(parameter.requires_grad for parameter in opened.parameters())
 
 
-def test_shards_in_half_precision(trained: PretrainedModel, tmp_path: Path) -> None:
+def test_shards_in_half_precision(trained: GFFNet, tmp_path: Path) -> None:
     trained.save_pretrained(tmp_path, weights="bfloat16", max_shard_size="2MB")
     assert len(list(tmp_path.glob("model-*"))) > 2
-    opened = PretrainedModel.from_pretrained(tmp_path)
+    opened = GFFNet.from_pretrained(tmp_path)
     assert {parameter.dtype for parameter in opened.parameters()} == {torch.float32}
     rounded = copy.deepcopy(trained)
     with torch.no_grad():
@@ -346,13 +347,13 @@ def test_shards_in_half_precision(trained: PretrainedModel, tmp_path: Path) -> N
     assert "Kernels are stored as bfloat16" in (tmp_path / "README.md").read_text()
 
 
-def test_a_card_that_is_there_is_kept(trained: PretrainedModel, tmp_path: Path) -> None:
+def test_a_card_that_is_there_is_kept(trained: GFFNet, tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("mine")
     trained.save_pretrained(tmp_path)
     assert (tmp_path / "README.md").read_text() == "mine"
 
 
-def test_through_the_hub_and_back(trained: PretrainedModel, hub: FakeHub) -> None:
+def test_through_the_hub_and_back(trained: GFFNet, hub: FakeHub) -> None:
     address = trained.push_to_hub("me/tiny", license="mit", weights="float16", max_shard_size="2MB", private=True)
     commit, files = hub.commits["me/tiny"][-1]
     assert address.endswith(f"/me/tiny/commit/{commit}")
@@ -361,19 +362,19 @@ def test_through_the_hub_and_back(trained: PretrainedModel, hub: FakeHub) -> Non
     card = ModelCard(files["README.md"].decode())
     assert card.data.license == "mit"
     assert "--model me/tiny" in card.text
-    opened = PretrainedModel.from_pretrained("me/tiny")
+    opened = GFFNet.from_pretrained("me/tiny")
     assert opened.config == trained.config
     assert (logits(opened).argmax(1) == logits(trained).argmax(1)).float().mean() > 0.99
-    again = PretrainedModel.from_pretrained("me/tiny", revision=commit, local_files_only=True)
+    again = GFFNet.from_pretrained("me/tiny", revision=commit, local_files_only=True)
     assert hash_weights(again) == hash_weights(opened)
 
 
-def test_a_revision_of_a_folder(trained: PretrainedModel, tmp_path: Path) -> None:
+def test_a_revision_of_a_folder(trained: GFFNet, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"revision 'v1': .* is no name on the hub"):
-        PretrainedModel.from_pretrained(tmp_path, revision="v1")
+        GFFNet.from_pretrained(tmp_path, revision="v1")
 
 
 @pytest.mark.parametrize("name", ["mine", "./me/tiny"])
-def test_a_push_to_no_name_saves_nothing(trained: PretrainedModel, name: str) -> None:
+def test_a_push_to_no_name_saves_nothing(trained: GFFNet, name: str) -> None:
     with pytest.raises(UserError, match="no name on the hub"):
         trained.push_to_hub(name)

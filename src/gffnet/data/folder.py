@@ -31,7 +31,7 @@ import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path, PurePosixPath
@@ -45,6 +45,7 @@ from numpy.typing import NDArray
 from gffnet.data.dataset import DATASETS, IGNORE, Classes, Dataset, Files, LabelTable, Layout, identity
 from gffnet.data.io import as_array, image_files, read_header, read_image, read_labels
 from gffnet.errors import UserError, nearest
+from gffnet.palette import voc_colors
 from gffnet.recipe import StrictLoader
 
 FILE = "classes.yaml"
@@ -93,13 +94,6 @@ def read_classes(root: Path) -> FolderClasses:
         return _parse(mapping)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-
-
-def voc_colors() -> Iterator[Color]:
-    """Yield PASCAL VOC's palette without black: bits 0, 3, 6, ... of a color's index are its red, highest bit first."""
-    for index in range(1, 1 << 24):
-        red, green, blue = (sum((index >> 3 * i + channel & 1) << 7 - i for i in range(8)) for channel in range(3))
-        yield red, green, blue
 
 
 class _Entry(NamedTuple):

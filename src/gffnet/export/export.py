@@ -36,7 +36,6 @@ from gffnet.inference.exported import (
     ProgramFile,
     silenced,
 )
-from gffnet.models.folding import fold_norms
 from gffnet.models.gffnet import SegmentationModel
 from gffnet.models.model_io import ModelConfig, hash_weights
 
@@ -111,8 +110,7 @@ class ImageToLabels(nn.Module):
     def __init__(self, network: SegmentationModel, dtype: torch.dtype) -> None:
         """`network` is copied; `dtype`: of the weights."""
         super().__init__()
-        prepared = copy.deepcopy(network).eval().cpu()
-        fold_norms(prepared, torch.zeros(1, len(network.mean), 64, 64))
+        prepared = copy.deepcopy(network).cpu().fold()
         prepared.head.dropout = nn.Dropout2d(0)
         self.network = prepared.to(dtype).to(memory_format=torch.channels_last)
 

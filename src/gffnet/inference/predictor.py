@@ -24,7 +24,6 @@ from gffnet.inference.exported import Exported, open_for_windows
 from gffnet.inference.precision import Precision, pick_device, pick_precision
 from gffnet.inference.sliding_window import SlidingWindow, scaled_size
 from gffnet.inference.tiling import TiledWindow, peak_memory
-from gffnet.models.folding import fold_norms
 from gffnet.models.gffnet import SegmentationModel, load_model
 from gffnet.models.layers import Encoded, Gates
 from gffnet.models.model_card import describe
@@ -106,9 +105,7 @@ class Predictor:
             return
         self.weights = hash_weights(network)
         prepared = copy.deepcopy(network).eval().cpu()  # folded on the CPU, the weights are the same for any device
-        fold_norms(prepared, torch.zeros(1, len(network.mean), 64, 64))
-        prepared.requires_grad_(False)
-        self._network = prepared.to(device, precision.dtype).to(memory_format=torch.channels_last)
+        self._network = prepared.fold().to(device, precision.dtype).to(memory_format=torch.channels_last)
         self._forward = torch.compile(self._network, dynamic=False) if compiled else self._network
 
     def __repr__(self) -> str:

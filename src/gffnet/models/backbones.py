@@ -355,10 +355,10 @@ def _pyramid_options(recipe: BackboneRecipe) -> Options:
 
     if recipe.output_stride not in (None, own[-1]):
         if not dilated(recipe.output_stride):
-            allowed = " or ".join([*(str(s) for s in (8, 16, 32) if s != own[-1] and dilated(s)), "null"])
+            allowed = "".join(f"{s}, " for s in (8, 16, 32) if s != own[-1] and dilated(s))
             raise UserError(
-                f"backbone {recipe.name!r} has no output stride {recipe.output_stride}: timm cannot dilate it so. Set "
-                f"model.backbone.output_stride to {allowed}; null is its own, {own[-1]}."
+                f"backbone {recipe.name!r} has no output stride {recipe.output_stride}: timm cannot dilate it so. "
+                f"Allowed for output_stride: {allowed}null in YAML, None in Python: its own, {own[-1]}."
             )
         options["output_stride"] = recipe.output_stride
     net = _create_on_meta(recipe, options)

@@ -12,19 +12,20 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gffnet.models.layers import ConvBlock, conv_block
+from gffnet.models.layers import ConvBlock, conv_block, require_positive
 from gffnet.models.ops import EquivalentForms, PooledConv2d, averaging_mask
 from gffnet.registry import Registry
 
 
 class Context(nn.Module):
-    """Base of all context modules: `X_4` (B, C_4, H, W) → `y_0` (B, D, H, W), D = max(256, C_4 / 4)."""
+    """Base of all context modules: `X_4` (B, C_4, H, W) → `y_0` (B, D, H, W), D = max(channels, C_4 / 4)."""
 
-    def __init__(self, in_channels: int) -> None:
-        """`in_channels`: C_4; D is then `out_channels`."""
+    def __init__(self, in_channels: int, channels: int = 256) -> None:
+        """`in_channels`: C_4. `channels`: the least D, which is then `out_channels`."""
         super().__init__()
+        require_positive(type(self).__name__, in_channels=in_channels, channels=channels)
         self.in_channels = in_channels
-        self.out_channels = max(256, in_channels // 4)
+        self.out_channels = max(channels, in_channels // 4)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
         """`X_4` → `y_0`."""
@@ -44,8 +45,8 @@ class PyramidPooling(Context, EquivalentForms):
     Pooling is adaptive averaging, computed from the run-time size, so that an exported network is right at every size.
     """
 
-    def __init__(self, in_channels: int, bins: tuple[int, ...] = (1, 2, 3, 6)) -> None:
-        super().__init__(in_channels)
+    def __init__(self, in_channels: int, channels: int = 256, *, bins: tuple[int, ...] = (1, 2, 3, 6)) -> None:
+        super().__init__(in_channels, channels)
         branch_channels = in_channels // 4
         self.bins = bins
         self.branches = nn.ModuleList(conv_block(in_channels, branch_channels, 1) for _ in bins)
@@ -95,20 +96,22 @@ class DenseASPP(Context):
     def __init__(
         self,
         in_channels: int,
+        channels: int = 256,
+        *,
         dilations: tuple[int, ...] = (3, 6, 12, 18, 24),
         bottleneck: int = 128,
         growth: int = 64,
     ) -> None:
-        super().__init__(in_channels)
-        channels = min(512, in_channels // 2)
-        self.reduce = conv_block(in_channels, channels, 1)
+        super().__init__(in_channels, channels)
+        total = min(512, in_channels // 2)
+        self.reduce = conv_block(in_channels, total, 1)
         self.branches = nn.ModuleList()
         for dilation in dilations:
             self.branches.append(
-                nn.Sequential(conv_block(channels, bottleneck, 1), conv_block(bottleneck, growth, 3, dilation))
+                nn.Sequential(conv_block(total, bottleneck, 1), conv_block(bottleneck, growth, 3, dilation))
             )
-            channels += growth
-        self.project = conv_block(channels, self.out_channels, 1)
+            total += growth
+        self.project = conv_block(total, self.out_channels, 1)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
         """`X_4` → `y_0`."""
@@ -123,8 +126,8 @@ class DenseASPP(Context):
 class NoContext(Context):
     """The 3x3 convolution of a plain FCN head:  y_0 = H(X_4). For ablations."""
 
-    def __init__(self, in_channels: int) -> None:
-        super().__init__(in_channels)
+    def __init__(self, in_channels: int, channels: int = 256) -> None:
+        super().__init__(in_channels, channels)
         self.project = conv_block(in_channels, self.out_channels, 3)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:

@@ -15,12 +15,12 @@ equations, maps are reduced to one number of channels and resized bilinearly to 
 """
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from gffnet.models.layers import ConvBlock, Gates, Pyramid, conv_block, init_predictor
+from gffnet.models.layers import ConvBlock, Gates, Pyramid, check_maps, conv_block, init_predictor, require_positive
 from gffnet.models.ops import ConcatConv2d, LevelSum, resize, size_of
 from gffnet.registry import Registry
 
@@ -29,8 +29,8 @@ class Fusion(nn.Module):
     """Base of all fusions:  X̃ = refine(mix(reduce(X), gates(X))).
 
     `reduce` brings every map to `channels` (1x1 convolution, BN, ReLU), `mix` is the equation of the fusion, `refine`
-    is two 3x3 convolutions (BN, ReLU) per level. Gates are values: to inspect, close or set them, call
-    `fuse(reduced, edited_gates)`.
+    is `refinement` 3x3 convolutions (BN, ReLU) per level, two in the paper. Gates are values: to inspect, close or set
+    them, call `fuse(reduced, edited_gates)`.
 
     L ≥ 2 maps (B, C_l, H_l, W_l), finest first → L maps (B, channels, H_l, W_l). A subclass defines `mix`.
     """
@@ -38,20 +38,39 @@ class Fusion(nn.Module):
     takes_context: ClassVar[bool] = False
     """Whether the context map `y_0` is the topmost map; its fused map then replaces `y_0` downstream."""
 
-    def __init__(self, in_channels: Sequence[int], channels: int = 256) -> None:
-        """`in_channels`: channels of the maps `X_1..X_L`, finest first."""
+    def __init__(self, in_channels: Sequence[int], channels: int = 256, *, refinement: int = 2) -> None:
+        """Build the parts that all fusions share.
+
+        Args:
+            in_channels: channels of the maps `X_1..X_L`, finest first.
+            channels: of every reduced and fused map.
+            refinement: number of 3x3 convolutions that refine each fused map.
+
+        Raises:
+            ValueError: fewer than two levels, no channels, or a negative number of convolutions.
+        """
         super().__init__()
         if len(in_channels) < 2:
-            raise ValueError(f"a fusion needs at least two levels, but in_channels is {list(in_channels)}")
+            raise ValueError(
+                f"{type(self).__name__}: in_channels is {list(in_channels)}, but a fusion needs at least two levels"
+            )
+        require_positive(type(self).__name__, in_channels=in_channels, channels=channels)
+        if refinement < 0:
+            raise ValueError(f"{type(self).__name__}: refinement must be 0 or more 3x3 convolutions, not {refinement}")
         self.in_channels = tuple(in_channels)
         self.channels = channels
         self.reductions = nn.ModuleList(conv_block(c, channels, 1) for c in in_channels)
         self.refinements = nn.ModuleList(
-            nn.Sequential(conv_block(channels, channels, 3), conv_block(channels, channels, 3)) for _ in in_channels
+            nn.Sequential(*(conv_block(channels, channels, 3) for _ in range(refinement))) for _ in in_channels
         )
 
     def reduce(self, maps: Pyramid) -> list[Tensor]:
-        """`X_l` (B, C_l, H_l, W_l) → reduced maps (B, channels, H_l, W_l)."""
+        """`X_l` (B, C_l, H_l, W_l) → reduced maps (B, channels, H_l, W_l).
+
+        Raises:
+            ValueError: another number of maps, or of channels of a map, than the fusion was built for.
+        """
+        check_maps(self, maps, self.in_channels)
         return [reduction(x) for reduction, x in zip(self.reductions, maps, strict=True)]
 
     def gates(self, maps: Pyramid) -> Gates | None:
@@ -79,17 +98,23 @@ class GatedFusion(Fusion):
     """
 
     def __init__(
-        self, in_channels: Sequence[int], channels: int = 256, gate_channels: Literal["one", "each"] = "one"
+        self, in_channels: Sequence[int], channels: int = 256, gate_channels: str = "one", *, refinement: int = 2
     ) -> None:
         """`gate_channels`: `one` gate value per position (the paper), or one for `each` channel."""
-        super().__init__(in_channels, channels)
+        super().__init__(in_channels, channels, refinement=refinement)
+        if gate_channels not in ("one", "each"):
+            raise ValueError(
+                f"{type(self).__name__}: gate_channels must be 'one' (per position) or 'each' (channel), "
+                f"not {gate_channels!r}"
+            )
         convs = [nn.Conv2d(c, 1 if gate_channels == "one" else channels, 1) for c in in_channels]
         for conv in convs:
             init_predictor(conv)
         self.gate_convs = nn.ModuleList(convs)
 
     def gates(self, maps: Pyramid) -> Gates:
-        """`X_l` → `G_l` (B, 1, H_l, W_l) in [0, 1], or (B, channels, H_l, W_l)."""
+        """`X_l` → `G_l` (B, 1, H_l, W_l) in [0, 1], or (B, channels, H_l, W_l). Raises as `reduce`."""
+        check_maps(self, maps, self.in_channels)
         return [torch.sigmoid(conv(x)) for conv, x in zip(self.gate_convs, maps, strict=True)]
 
 
@@ -103,8 +128,8 @@ class Concat(Fusion):
     `H_l` is a 1x1 convolution back to `channels`, so that refinement costs what it costs the other fusions.
     """
 
-    def __init__(self, in_channels: Sequence[int], channels: int = 256) -> None:
-        super().__init__(in_channels, channels)
+    def __init__(self, in_channels: Sequence[int], channels: int = 256, *, refinement: int = 2) -> None:
+        super().__init__(in_channels, channels, refinement=refinement)
         levels = len(in_channels)
         self.projections = nn.ModuleList(
             ConvBlock(ConcatConv2d([channels] * levels, channels, 1)) for _ in range(levels)
@@ -119,8 +144,8 @@ class Concat(Fusion):
 class Addition(Fusion):
     """Element-wise sum of all levels, Eq. (3):  X̃_l = Σ_i X_i."""
 
-    def __init__(self, in_channels: Sequence[int], channels: int = 256) -> None:
-        super().__init__(in_channels, channels)
+    def __init__(self, in_channels: Sequence[int], channels: int = 256, *, refinement: int = 2) -> None:
+        super().__init__(in_channels, channels, refinement=refinement)
         self.sum = LevelSum(others_only=False)
 
     def mix(self, reduced: Pyramid, gates: Gates | None) -> list[Tensor]:
@@ -183,10 +208,20 @@ class GatedFullyFusion(GatedFusion):
     """
 
     def __init__(
-        self, in_channels: Sequence[int], channels: int = 256, gate_channels: Literal["one", "each"] = "one"
+        self, in_channels: Sequence[int], channels: int = 256, gate_channels: str = "one", *, refinement: int = 2
     ) -> None:
-        """`in_channels`: of `X_1..X_L`. `gate_channels`: `one` gate value per position, or one for `each` channel."""
-        super().__init__(in_channels, channels, gate_channels)
+        """Build the fusion.
+
+        Args:
+            in_channels: channels of `X_1..X_L`, finest first.
+            channels: of every fused map.
+            gate_channels: `one` gate value per position (the paper), or one for `each` channel.
+            refinement: number of 3x3 convolutions that refine each fused map; two in the paper.
+
+        Raises:
+            ValueError: fewer than two levels, no channels, or another value than these.
+        """
+        super().__init__(in_channels, channels, gate_channels, refinement=refinement)
         self.sum = LevelSum(others_only=True)
 
     def mix(self, reduced: Pyramid, gates: Gates | None) -> list[Tensor]:

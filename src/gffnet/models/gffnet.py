@@ -1,12 +1,24 @@
-"""The network of Figure 3: backbone, context, fusion, pyramid, head; and its construction from a recipe."""
+"""The network of Figure 3: backbone, context, fusion, pyramid, head; its constructors, its saving and loading.
 
+| made by | from | is |
+|---|---|---|
+| `GFFNet(...)`, `PSPNet(...)` | plain arguments | the network with its `config`, to train, save and publish |
+| `GFFNet.from_pretrained(MODEL)`, `load_model(MODEL)` | a model | the same |
+| `build_network(recipe, num_classes)` | a recipe | the bare `SegmentationModel` |
+| `SegmentationModel(...)` | its parts | the same, of any modules |
+"""
+
+import re
+import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
+import timm
 import torch
-from huggingface_hub import ModelCard, ModelHubMixin
+from huggingface_hub import ModelCard
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
@@ -14,8 +26,9 @@ from gffnet.errors import UserError
 from gffnet.files import atomic_write
 from gffnet.models.backbones import Backbone, build_backbone
 from gffnet.models.context import CONTEXTS, Context
+from gffnet.models.folding import fold_norms
 from gffnet.models.fusion import FUSIONS, Fusion, GatedFusion
-from gffnet.models.layers import Encoded, Gates, Output, Pyramid, init_predictor
+from gffnet.models.layers import Encoded, Gates, Output, Pyramid, init_predictor, require_positive
 from gffnet.models.model_card import Facts, make_card
 from gffnet.models.model_io import (
     CARD,
@@ -27,12 +40,17 @@ from gffnet.models.model_io import (
     is_hub_name,
     one_line,
     read_model,
+    shipped_model,
+    untrained_config,
     upload,
     write_model,
 )
 from gffnet.models.ops import ConcatConv2d, resize, size_of
 from gffnet.models.pyramid import PYRAMIDS, DenseFeaturePyramid, FeaturePyramid, LiteralDensePyramid
-from gffnet.recipe import ModelRecipe
+from gffnet.models.weights import differences
+from gffnet.palette import voc_colors
+from gffnet.recipe import ModelRecipe, RecipeError, from_mapping
+from gffnet.recipe.schema import of_channels
 
 
 class Head(nn.Module):
@@ -43,8 +61,9 @@ class Head(nn.Module):
     """
 
     def __init__(self, in_channels: Sequence[int], num_classes: int, dropout: float = 0.1) -> None:
-        """`in_channels`: channels of the maps."""
+        """`in_channels`: channels of the maps. Raises ValueError where there is no map, channel or class."""
         super().__init__()
+        require_positive("Head", in_channels=in_channels, num_classes=num_classes)
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = ConcatConv2d(in_channels, num_classes, 1, bias=True)
         init_predictor(self.classifier)
@@ -56,11 +75,21 @@ class Head(nn.Module):
         return resize(self.classifier([self.dropout(x) for x in maps], (height, width)), size)
 
 
+Network = TypeVar("Network", bound="SegmentationModel")
+_FOLDED = "folded for inference, frozen"
+
+
 class SegmentationModel(nn.Module):
     """PSPNet or DenseASPP, optionally with a fusion and a (dense) feature pyramid.
 
-    It returns `Output(logits, gates)` in training and in evaluation, and knows nothing of losses and labels.
+    It returns `Output(logits, gates)` in training and in evaluation, and knows nothing of losses and labels. Images are
+    not normalised beforehand: that is its own part.
     """
+
+    folded = False
+    """Whether `fold` has made it a network for inference only."""
+    _unchecked_batches = 10
+    """Number of float batches whose range is still to be checked: on a GPU, a check waits for the images."""
 
     def __init__(
         self,
@@ -83,12 +112,16 @@ class SegmentationModel(nn.Module):
         self.std = tuple(std)
 
     def forward(self, images: Num[Tensor, "b c h w"]) -> Output:
-        """Images (B, C, H, W), uint8 or float in 0..255 → logits (B, K, H, W) and the gate maps, finest first."""
+        """Images (B, C, H, W), uint8 or float in 0..255 → logits (B, K, H, W) and the gate maps, finest first.
+
+        Warns once of floats in 0..1 or below 0, whose logits would be wrong.
+        """
         encoded = self.encode(images)
         return Output(self.decode(encoded), encoded.gates)
 
     def encode(self, images: Num[Tensor, "b c h w"]) -> Encoded:
         """Compute all that precedes the fusion; `decode` turns it into logits, with these or with other gates."""
+        self._check_range(images)
         maps, context = self.features(images)
         return self.reduce(maps, context, size_of(images))
 
@@ -127,6 +160,56 @@ class SegmentationModel(nn.Module):
         mean, std = (torch.tensor(v, dtype=exact, device=images.device)[:, None, None] for v in (self.mean, self.std))
         return images.to(exact, copy=True).sub_(mean).div_(std).to(dtype)
 
+    def _check_range(self, images: Tensor) -> None:
+        """Warn, once, of float images that are not in 0..255. Constant ones, such as zeros to try it with, are."""
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+            return
+        if not images.is_floating_point() or images.is_meta or self.folded or not self._unchecked_batches:
+            return
+        if images.is_cuda and torch.cuda.is_current_stream_capturing():
+            return
+        self._unchecked_batches -= 1
+        try:
+            low, high = (float(value) for value in images.detach().aminmax())
+        except RuntimeError:  # no image, or a tensor without values: within vmap, with fake tensors
+            return
+        if low < 0 or low < high <= 1:
+            self._unchecked_batches = 0
+            warnings.warn(
+                f"the images are floats from {low:.3g} to {high:.3g}, and the logits will be wrong: this network takes "
+                "uint8, or floats in 0..255, and normalises them itself. Leave out the normalisation, and multiply "
+                "images in 0..1 by 255.",
+                stacklevel=2,
+            )
+
+    def fold(self: Network) -> Network:
+        """Fold batch normalisation into the convolutions and freeze all weights, in place; returns the network.
+
+        It is then for inference only: it gives the same logits faster, and can be neither trained nor saved.
+        """
+        self.eval()
+        fold_norms(self, torch.zeros(1, len(self.mean), 64, 64, device=self.head.classifier.weight.device))
+        self.requires_grad_(False)
+        self.folded = True
+        return self
+
+    def train(self: Network, mode: bool = True) -> Network:
+        """Set training mode, or evaluation mode.
+
+        Raises:
+            UserError: training mode, of a folded network.
+        """
+        if mode and self.folded:
+            raise UserError(
+                f"this network is {_FOLDED}: it cannot be trained. Train that of gffnet.load_model(MODEL) or "
+                "gffnet.GFFNet.from_pretrained(MODEL)."
+            )
+        return super().train(mode)
+
+    def extra_repr(self) -> str:
+        """Say whether the network is folded."""
+        return _FOLDED if self.folded else ""
+
 
 def build_network(recipe: ModelRecipe, num_classes: int) -> SegmentationModel:
     """Build the network of a recipe.
@@ -136,16 +219,22 @@ def build_network(recipe: ModelRecipe, num_classes: int) -> SegmentationModel:
     Raises:
         UserError: an unknown backbone, unavailable weights, or an output stride that the backbone does not support.
     """
+    return SegmentationModel(*_parts(recipe, num_classes))
+
+
+def _parts(recipe: ModelRecipe, num_classes: int) -> tuple[Any, ...]:
+    """Return the arguments of `SegmentationModel`."""
     backbone = build_backbone(recipe.backbone)
-    context = CONTEXTS[recipe.context](backbone.channels[-1])
+    channels = recipe.channels
+    context = CONTEXTS[recipe.context](backbone.channels[-1], channels)
     fusion: Fusion | None = None
     pyramid: FeaturePyramid | None = None
     head_channels: tuple[int, ...] = (context.out_channels,)
     if recipe.fusion != "none":
         kind: Any = FUSIONS[recipe.fusion]
         levels = (*backbone.channels, context.out_channels) if kind.takes_context else backbone.channels
-        gated = issubclass(kind, GatedFusion)
-        fusion = kind(levels, gate_channels=recipe.gate_channels) if gated else kind(levels)
+        options: dict[str, Any] = {"gate_channels": recipe.gate_channels} if issubclass(kind, GatedFusion) else {}
+        fusion = kind(levels, channels, refinement=recipe.refinement, **options)
         context_channels = fusion.channels if fusion.takes_context else context.out_channels
         kind = PYRAMIDS[recipe.dense_pyramid]
         dense = issubclass(kind, DenseFeaturePyramid | LiteralDensePyramid)
@@ -153,84 +242,207 @@ def build_network(recipe: ModelRecipe, num_classes: int) -> SegmentationModel:
         pyramid = kind(context_channels, len(backbone.channels), fusion.channels, **options)
         head_channels = pyramid.out_channels
     head = Head(head_channels, num_classes, recipe.dropout)
-    return SegmentationModel(backbone, context, fusion, pyramid, head, recipe.mean, recipe.std)
+    return backbone, context, fusion, pyramid, head, recipe.mean, recipe.std
 
 
-def save_model(
-    folder: Path,
-    network: SegmentationModel,
-    config: ModelConfig,
-    weights: WeightFormat = "float32",
-    max_shard_size: str | None = None,
-) -> None:
-    """Write a model folder, each file atomically. `weights` and the errors are as for `model_io.write_weights`."""
-    write_model(folder, network.state_dict(), config, weights, max_shard_size)
+MAX_CLASSES = 255
+"""Labels are uint8, and 255 is ignored."""
+
+_ARGUMENTS = {
+    "backbone.name": "backbone",
+    "backbone.weights": "pretrained",
+    "backbone.output_stride": "output_stride",
+    "backbone.in_channels": "in_channels",
+    "dense_pyramid": "pyramid",
+}
+"""Arguments of the constructors, by the keys of a recipe that have another name."""
 
 
-def load_model(model: str | Path) -> tuple[SegmentationModel, ModelConfig]:
-    """Return the network of a MODEL, trainable, float32, on the CPU and in evaluation mode, and its config.
+class GFFNet(SegmentationModel):
+    """GFFNet (Li et al., AAAI-20): a backbone, pyramid pooling, Gated Fully Fusion and the Dense Feature Pyramid.
 
-    Raises:
-        UserError: there is no such model, or its files are missing, damaged, or of different models.
+        net = gffnet.GFFNet("resnet50", num_classes=5, in_channels=4, channels=128)
+        logits, gates = net(images)  # images (B, 4, H, W), uint8 or float in 0..255
+
+    | option | choices | default |
+    |---|---|---|
+    | `backbone` | a timm model with four levels: `resnet50`, `convnext_tiny`, `swin_tiny_patch4_window7_224`, ... | |
+    | `num_classes` | 1 to 255 | |
+    | `in_channels` | 1 or more | 3 |
+    | `channels` | of the fused maps and the pyramid, 1 or more | 256 |
+    | `fusion` | `gff`, `gated_fpn`, `fpn`, `addition`, `concat`, `none`, or one that is registered | `gff` |
+    | `pyramid` | `dense`, `literal`, `none`, or one that is registered | `dense` |
+    | `context` | `pyramid_pooling`, `dense_aspp`, `none`, or one that is registered | `pyramid_pooling` |
+    | `output_stride` | 8, 16, 32, or None: the backbone's own, for those that cannot be dilated | 8 |
+    | `pretrained` | True: ImageNet, through timm; False: random; or a weights file of the backbone | False |
+    | `mean`, `std` | one number per input channel, in 0..255 | None: those of the pretrained weights, else ImageNet's |
+    | `gate_channels` | `one` gate value per position, or one for `each` channel | `one` |
+    | `pyramid_kernel` | 1 or 3 | 1 |
+    | `refinement` | 3x3 convolutions per fused map, 0 or more | 2 |
+    | `dropout` | before the classifier, 0 to below 1 | 0.1 |
+
+    `mean` and `std` of RGB are averaged for one input channel and repeated for n, as timm adapts pretrained weights.
     """
-    config, weights, path = read_model(model)
-    recipe = config.model.without_weights()
-    with torch.device("meta"):
-        network = build_network(recipe, len(config.classes))
-    if not network.state_dict().keys() >= {name for name, _ in network.named_buffers()}:
-        network = build_network(recipe, len(config.classes))  # it computes constants that are not stored
-    try:
-        network.load_state_dict(weights, assign=True)
-    except RuntimeError as error:
-        reason = one_line(error)[:300]
-        raise UserError(f"model {path}: these weights are not of the network in {CONFIG}: {reason}") from None
-    return network.eval(), config
 
+    config: ModelConfig
+    """What `save_pretrained` writes beside the weights: the options, the classes, their palette, ..."""
 
-class PretrainedModel(SegmentationModel, ModelHubMixin):
-    """The network of a MODEL, a plain `nn.Module`, with its `ModelConfig` as `config`.
+    def __init__(
+        self,
+        backbone: str,
+        num_classes: int,
+        *,
+        in_channels: int = 3,
+        channels: int = 256,
+        fusion: str | None = "gff",
+        pyramid: str | None = "dense",
+        context: str | None = "pyramid_pooling",
+        output_stride: int | None = 8,
+        pretrained: bool | str | Path = False,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        gate_channels: str = "one",
+        pyramid_kernel: int = 1,
+        refinement: int = 2,
+        dropout: float = 0.1,
+    ) -> None:
+        """Build the network; the options are described above.
 
-    The methods of `ModelHubMixin` read and write the model folders of `gffnet.models.model_io`: safetensors, and a
-    `config.json` of which every key is validated. Without a network connection they fail at once.
-    """
+        Raises:
+            RecipeError: an option has a value that it does not take, as in a recipe; it is a ValueError.
+            UserError: there is no such backbone, or it has no such weights or output stride.
+        """
+        if not 1 <= num_classes <= MAX_CLASSES:
+            raise RecipeError(
+                f"{type(self).__name__}: num_classes must be 1 to {MAX_CLASSES} (label 255 is ignored), "
+                f"got {num_classes}."
+            )
+        weights = {True: "imagenet", False: "none"}[pretrained] if isinstance(pretrained, bool) else str(pretrained)
+        values = {
+            "backbone": {
+                "name": backbone,
+                "weights": weights,
+                "output_stride": output_stride,
+                "in_channels": in_channels,
+            },
+            "context": context or "none",
+            "fusion": fusion or "none",
+            "dense_pyramid": pyramid or "none",
+            "gate_channels": gate_channels,
+            "pyramid_kernel": pyramid_kernel,
+            "dropout": dropout,
+            "channels": channels,
+            "refinement": refinement,
+            "mean": mean,
+            "std": std,
+        }
+        if weights == "imagenet" and timm.is_model(backbone) and (own := timm.get_pretrained_cfg(backbone)):
+            for name, given, rgb in (("mean", mean, own.mean), ("std", std, own.std)):
+                if given is None and in_channels > 0:
+                    values[name] = of_channels([255 * level for level in rgb], in_channels)
+        try:
+            recipe = from_mapping(ModelRecipe, values, type(self).__name__)
+        except UserError as error:
+            raise RecipeError(_with_arguments(str(error))) from None
+        SegmentationModel.__init__(self, *_parts(recipe, num_classes))
+        self.config = untrained_config(recipe, [f"class_{number}" for number in range(num_classes)])
 
-    def __init__(self, network: SegmentationModel, config: ModelConfig) -> None:
-        """Share the modules of `network`."""
-        parts = (network.backbone, network.context, network.fusion, network.pyramid, network.head)
-        super().__init__(*parts, network.mean, network.std)
-        self.config = config
-        self.train(network.training)
+    def extra_repr(self) -> str:
+        """The options, and whether the network is folded."""
+        model = self.config.model
+        backbone = model.backbone
+        weights: Any = {"imagenet": True, "none": False}.get(backbone.weights, backbone.weights)
+        options = {
+            "in_channels": backbone.in_channels,
+            "channels": model.channels,
+            "fusion": model.fusion,
+            "pyramid": model.dense_pyramid,
+            "context": model.context,
+            "output_stride": backbone.output_stride,
+            "pretrained": weights,
+            "gate_channels": model.gate_channels,
+            "pyramid_kernel": model.pyramid_kernel,
+            "refinement": model.refinement,
+            "dropout": model.dropout,
+            "mean": tuple(round(level, 3) for level in model.mean),
+            "std": tuple(round(level, 3) for level in model.std),
+        }
+        if type(self) is PSPNet:
+            options = {name: value for name, value in options.items() if name not in _OF_FUSIONS}
+        stated = ", ".join(f"{name}={value!r}" for name, value in options.items())
+        lines = [f"{backbone.name!r}, num_classes={len(self.config.classes)}, {stated}", super().extra_repr()]
+        return "\n".join(line for line in lines if line)
+
+    def reset_classifier(self, num_classes: int | None = None, classes: Sequence[str] | None = None) -> None:
+        """Replace the classifier, for other classes.
+
+        The config then has these classes, and no data set.
+
+        Args:
+            num_classes: their number; all weights of the new classifier are random.
+            classes: their names instead, in the order of the labels. Classes that the network knows by the same name
+                keep their weights and their color.
+
+        Raises:
+            ValueError: neither is given, both differ, a name occurs twice, or their number is not in 1..255.
+        """
+        if classes is None and num_classes is None:
+            raise RecipeError("reset_classifier: give num_classes, or the names of the classes.")
+        names = [f"class_{number}" for number in range(num_classes or 0)] if classes is None else list(classes)
+        if num_classes not in (None, len(names)) or not 1 <= len(names) <= MAX_CLASSES:
+            raise RecipeError(
+                f"reset_classifier: num_classes is {num_classes} and classes are {len(names)}; allowed are 1 to "
+                f"{MAX_CLASSES} (label 255 is ignored)."
+            )
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise RecipeError(f"reset_classifier: class {twice[0]!r} is there twice. Give every class its own name.")
+        known = {} if classes is None else {name: row for row, name in enumerate(self.config.classes)}
+        old = self.head.classifier
+        head = Head(old.map_channels, len(names), self.head.dropout.p).to(old.weight.device, old.weight.dtype)
+        with torch.no_grad():
+            for row, name in enumerate(names):
+                if name in known:
+                    for new_values, values in zip(head.classifier.parameters(), old.parameters(), strict=True):
+                        new_values[row] = values[known[name]]
+        self.head = head.train(self.training)
+        kept = {name: self.config.palette[row] for name, row in known.items() if name in names}
+        free = (color for color in voc_colors() if color not in kept.values())
+        config = untrained_config(self.config.model, names)
+        palette = tuple(kept.get(name) or next(free) for name in names)
+        self.config = replace(config, palette=palette, evaluation=self.config.evaluation)
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]  # no further options
+    def from_pretrained(
         cls,
-        pretrained_model_name_or_path: str | Path,
+        model: str | Path | None = None,
         *,
         revision: str | None = None,
         token: str | bool | None = None,
         cache_dir: str | Path | None = None,
         force_download: bool = False,
         local_files_only: bool = False,
-    ) -> "PretrainedModel":
-        """Return the network of a MODEL, in evaluation mode, float32, on the CPU.
+    ) -> "GFFNet":
+        """Return the network of a model: trainable, float32, on the CPU and in evaluation mode.
+
+        It is a `PSPNet` where it has no fusion, whatever class this is called of.
 
         Args:
-            pretrained_model_name_or_path: OWNER/NAME or OWNER/NAME@REVISION on the hub, or a run folder, a model folder
-                or a checkpoint.
+            model: a run folder, a model folder or a checkpoint, or OWNER/NAME or OWNER/NAME@REVISION on the hub; None:
+                the model that ships with the package.
             revision: branch, tag or commit on the hub.
             token, cache_dir, force_download, local_files_only: as for `gffnet.models.model_io.fetch`.
 
         Raises:
             UserError: there is no such model, it cannot be downloaded, or it is not one of gffnet.
         """
-        model = pretrained_model_name_or_path
+        model = shipped_model() if model is None else model
         if not is_hub_name(model):
             if revision is not None:
                 raise UserError(f"revision {revision!r}: {model} is no name on the hub, so it has none. Leave it out.")
-            return cls(*load_model(model))
+            return load_model(model)[0]
         name = f"{model}@{revision}" if revision else str(model)
         cache: dict[str, Any] = {"cache_dir": cache_dir, "local_files_only": local_files_only}
-        return cls(*load_model(fetch(name, token=token, force_download=force_download, **cache)))
+        return load_model(fetch(name, token=token, force_download=force_download, **cache))[0]
 
     def save_pretrained(
         self,
@@ -249,7 +461,8 @@ class PretrainedModel(SegmentationModel, ModelHubMixin):
             card: as for `generate_model_card`.
 
         Raises:
-            UserError: a weight does not fit into a shard or a dtype, or there is no room.
+            UserError: the model could not be loaded again (see `save_model`), a weight does not fit into a shard or a
+                dtype, or there is no room.
         """
         folder = Path(save_directory)
         save_model(folder, self, self.config, weights, max_shard_size)
@@ -293,3 +506,143 @@ class PretrainedModel(SegmentationModel, ModelHubMixin):
             weights: dtype of kernels on the disk.
         """
         return make_card(Facts(self.config, name, license, weights))
+
+
+_OF_FUSIONS = ("fusion", "pyramid", "gate_channels", "pyramid_kernel", "refinement")
+"""Options that mean nothing without a fusion."""
+
+
+class PSPNet(GFFNet):
+    """PSPNet (Zhao et al., CVPR 2017), the baseline: a `GFFNet` without fusion and pyramid.
+
+        net = gffnet.PSPNet("resnet101", num_classes=19)
+
+    The options are those of `GFFNet`. `channels` is the least number of channels of the context map, which has a
+    quarter of the backbone's if that is more. `context="dense_aspp"` makes it DenseASPP, `context="none"` an FCN.
+    """
+
+    def __init__(
+        self,
+        backbone: str,
+        num_classes: int,
+        *,
+        in_channels: int = 3,
+        channels: int = 256,
+        context: str | None = "pyramid_pooling",
+        output_stride: int | None = 8,
+        pretrained: bool | str | Path = False,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        dropout: float = 0.1,
+    ) -> None:
+        """Build the network. Raises as `GFFNet`."""
+        super().__init__(
+            backbone,
+            num_classes,
+            in_channels=in_channels,
+            channels=channels,
+            fusion=None,
+            pyramid=None,
+            context=context,
+            output_stride=output_stride,
+            pretrained=pretrained,
+            mean=mean,
+            std=std,
+            dropout=dropout,
+        )
+
+
+def _with_arguments(message: str) -> str:
+    """Return an error of a recipe with the constructor's arguments in place of the recipe's keys."""
+    for key, argument in _ARGUMENTS.items():
+        message = re.sub(rf"\b(?:model\.)?{re.escape(key)}\b", argument, message)
+    return re.sub(r"\bmodel\.(?=[a-z])", "", message).replace("null", "None")
+
+
+def _with_config(config: ModelConfig) -> GFFNet:
+    """Build the network of a config with random weights."""
+    kind = PSPNet if config.model.fusion == "none" else GFFNet
+    network = kind.__new__(kind)
+    SegmentationModel.__init__(network, *_parts(config.model.without_weights(), len(config.classes)))
+    network.config = config
+    return network
+
+
+def save_model(
+    folder: Path,
+    network: SegmentationModel,
+    config: ModelConfig,
+    weights: WeightFormat = "float32",
+    max_shard_size: str | None = None,
+) -> None:
+    """Write a model folder, each file atomically.
+
+    Args:
+        folder: the model folder.
+        network: the network that `config` describes.
+        config: its config.
+        weights: dtype of kernels on the disk.
+        max_shard_size: maximal size of a weights file, such as `16MB`; None: one file.
+
+    Raises:
+        UserError: as `check_loadable` and `model_io.write_weights`; then nothing is written.
+        CannotWrite: there is no room.
+    """
+    check_loadable(network, config)
+    write_model(folder, network.state_dict(), config, weights, max_shard_size)
+
+
+def check_loadable(network: SegmentationModel, config: ModelConfig) -> None:
+    """Check that a network is the one that its config describes, so that it can be loaded when it has been saved.
+
+    The described network is built on the meta device, which takes 0.1 s for a ResNet, and up to a second for other
+    backbones of timm.
+
+    Raises:
+        UserError: it is folded, a part of it is of another class, or weights have other names or shapes.
+    """
+    if network.folded:
+        raise UserError(f"this network cannot be saved: it is {_FOLDED}. Save that of gffnet.load_model(MODEL).")
+    with torch.device("meta"):
+        described = build_network(config.model.without_weights(), len(config.classes))
+    reasons = [
+        f"its {part} is a {type(own).__name__}, where the config has {type(expected).__name__}"
+        for part in ("backbone", "context", "fusion", "pyramid", "head")
+        if _origin(own := getattr(network, part)) != _origin(expected := getattr(described, part))
+    ]
+    if network.mean != described.mean or network.std != described.std:
+        reasons.append(f"its mean and std, {network.mean} and {network.std}, are not those of the config")
+    if found := differences(described.state_dict(), network.state_dict()):
+        reasons.append(f"its weights are not those that the config describes: {found}")
+    if reasons:
+        raise UserError(
+            f"this network cannot be saved as a model, since it could not be loaded again: {reasons[0]}. Register a "
+            "module of your own (gffnet.register_fusion, ...) and build the network with its name; for other classes, "
+            "use reset_classifier. The weights alone: torch.save(network.state_dict(), FILE)."
+        )
+
+
+def _origin(part: object) -> tuple[str, str]:
+    """Module and name of the class of a part: a class that is defined anew in a notebook is the same."""
+    return type(part).__module__, type(part).__qualname__
+
+
+def load_model(model: str | Path) -> tuple[GFFNet, ModelConfig]:
+    """Return the network of a MODEL, trainable, float32, on the CPU and in evaluation mode, and its config.
+
+    A network without fusion is a `PSPNet`.
+
+    Raises:
+        UserError: there is no such model, or its files are missing, damaged, or of different models.
+    """
+    config, weights, path = read_model(model)
+    with torch.device("meta"):
+        network = _with_config(config)
+    if not network.state_dict().keys() >= {name for name, _ in network.named_buffers()}:
+        network = _with_config(config)  # it computes constants that are not stored
+    try:
+        network.load_state_dict(weights, assign=True)
+    except RuntimeError as error:
+        reason = one_line(error)[:300]
+        raise UserError(f"model {path}: these weights are not of the network in {CONFIG}: {reason}") from None
+    return network.eval(), config

@@ -77,3 +77,28 @@ def init_predictor(conv: nn.Conv2d) -> None:
     nn.init.normal_(conv.weight, std=0.01)
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)
+
+
+def require_positive(what: str, **counts: int | Sequence[int]) -> None:
+    """Check the numbers of channels, levels, ... that `what` is built with.
+
+    Raises:
+        ValueError: one is not a positive integer; the message names the argument.
+    """
+    for name, value in counts.items():
+        values = value if isinstance(value, Sequence) else [value]
+        if not all(isinstance(number, int) and number > 0 for number in values):
+            raise ValueError(f"{what}: {name} must be positive, not {value if value is values[0] else list(values)!r}")
+
+
+def check_maps(module: nn.Module, maps: Pyramid, channels: Sequence[int]) -> None:
+    """Check that a module gets the maps that it was built for.
+
+    Raises:
+        ValueError: another number of maps, or a map with another number of channels.
+    """
+    name = type(module).__name__
+    if len(maps) != len(channels):
+        raise ValueError(f"{name} was built for {len(channels)} maps of {list(channels)} channels and got {len(maps)}")
+    if (got := [x.shape[1] for x in maps]) != list(channels):
+        raise ValueError(f"{name} was built for maps of {list(channels)} channels, finest first, and got {got}")

@@ -54,7 +54,7 @@ def make_card(facts: Facts) -> ModelCard:
         pipeline_tag=TASK,
         license=facts.license,
         tags=["semantic-segmentation", "scene-parsing", *gated, config.model.backbone.name, "pytorch"],
-        datasets=None if config.dataset == "folder" else [config.dataset],
+        datasets=None if config.dataset in ("", "folder") else [config.dataset],
         metrics=list(METRICS) if facts.results else None,
         model_name=title,
         eval_results=list(facts.results) or None,

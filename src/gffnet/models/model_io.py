@@ -17,9 +17,10 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 from urllib.parse import urlsplit
@@ -45,7 +46,8 @@ from gffnet.console import screen, size_in_bytes
 from gffnet.errors import UserError
 from gffnet.files import atomic_write
 from gffnet.models.weights import reachable
-from gffnet.recipe import EvaluationRecipe, ModelRecipe, from_mapping, validated
+from gffnet.palette import voc_colors
+from gffnet.recipe import EvaluationRecipe, ModelRecipe, from_mapping, recipe_names, validated
 from gffnet.registry import plugin_of
 
 CONFIG = "config.json"
@@ -73,8 +75,9 @@ class ModelConfig:
     classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
     dataset: str
+    """Data set that it was trained on; empty: not known."""
     recipe: str
-    """Name of the recipe that it was trained with."""
+    """Name of the recipe that it was trained with, or of the network."""
     evaluation: EvaluationRecipe = field(default_factory=EvaluationRecipe)
     learned_from: tuple[int, int] | None = None
     """Height and width of most training images; None: not known."""
@@ -95,6 +98,13 @@ class ModelConfig:
     def to_text(self) -> str:
         """Return the config as JSON, as `config.json` holds it."""
         return json.dumps(dataclasses.asdict(self), indent=1)
+
+
+def untrained_config(model: ModelRecipe, classes: Sequence[str]) -> ModelConfig:
+    """Return the config of a network of no data set, with a generated palette and a name such as `gffnet_resnet18`."""
+    kind = "pspnet" if model.fusion == "none" else "gffnet"
+    palette = tuple(islice(voc_colors(), len(classes)))
+    return ModelConfig(model, tuple(classes), palette, dataset="", recipe=f"{kind}_{model.backbone.name}")
 
 
 def write_model(
@@ -118,6 +128,7 @@ def read_model(model: str | Path) -> tuple[ModelConfig, State, Path]:
     path = Path(model)
     if path.suffix == ".ckpt" and path.is_file():
         return *_read_checkpoint(path), path
+    _refuse_recipe(model)
     if is_exported(model):
         raise UserError(f"model {path} is an exported file, which can predict and no more. Give its run folder.")
     folder = fetch(str(model)) if is_hub_name(model) else find_model(model)
@@ -135,6 +146,7 @@ def find_model(model: str | Path) -> Path:
     Raises:
         UserError: there is none.
     """
+    _refuse_recipe(model)
     path = Path(model)
     for folder in (path, path / "model"):
         if (folder / CONFIG).is_file():
@@ -142,6 +154,16 @@ def find_model(model: str | Path) -> Path:
     if not path.exists():
         raise UserError(f"model {path} does not exist. Give a run or model folder, or OWNER/NAME on the hub.")
     raise UserError(f"model {path} holds no {CONFIG}, nor does {path / 'model'}: it is no run or model folder.")
+
+
+def _refuse_recipe(model: str | Path) -> None:
+    """Refuse the name of a recipe, which looks like a name on the hub."""
+    name = str(model)
+    if not Path(model).exists() and name in recipe_names():
+        raise UserError(
+            f"model {name!r} is the name of a recipe, which has no weights. Train it (`gffnet train {name} --root "
+            f"DIR`) and give its run folder, by default runs/{name}."
+        )
 
 
 def shipped_model() -> Path:
@@ -350,6 +372,7 @@ def fetch(
     Raises:
         UserError: there is no such model, or it is not in the cache and cannot be downloaded.
     """
+    _refuse_recipe(name)
     repository, revision = _parse(name)
     options: dict[str, Any] = {"revision": revision, "cache_dir": cache_dir, "token": token}
 

@@ -50,7 +50,9 @@ def read_weights(path: Path) -> State:
     """
     if not path.is_file():
         near = nearest(str(path), ("imagenet", "none"))
-        raise UserError(f"weights file {path} does not exist.{near} model.backbone.weights: imagenet, none or a file.")
+        raise UserError(
+            f"weights file {path} does not exist.{near} Allowed: imagenet (True in Python), none or a file."
+        )
     if path.suffix not in SUFFIXES:
         raise UserError(f"weights file {path}: its name must end with {', '.join(SUFFIXES)}.")
     try:
@@ -103,19 +105,19 @@ def fit_weights(state: State, own: Mapping[str, Tensor], recipe: BackboneRecipe,
     state = _strip_prefixes(state, expected)
     # torchvision's old names of DenseNet: denselayer1.norm.2 is denselayer1.norm2.
     state = {re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.", r"\1\2.", name): value for name, value in state.items()}
-    if state.keys() == own.keys() and not _differences(own, state):
+    if state.keys() == own.keys() and not differences(own, state):
         return state
     found = []
     for candidate in (state, _convert(state, reference)):
         without_classifier = {name: value for name, value in candidate.items() if name not in classifier}
         fitted = _adapt_input_channels(without_classifier, recipe)
-        found.append(_differences(expected, fitted))
+        found.append(differences(expected, fitted))
         if not found[-1]:
             counters = {name: torch.tensor(0) for name in expected if name.endswith(COUNTER)}
             return {**counters, **fitted}
     raise UserError(
-        f"weights file {path} does not fit backbone {recipe.name!r}: {found[0]}. Give a file of {recipe.name}, or set "
-        "model.backbone.name to the model that the file holds."
+        f"weights file {path} does not fit backbone {recipe.name!r}: {found[0]}. Give a file of {recipe.name}, or name "
+        "the backbone that the file holds."
     )
 
 
@@ -147,7 +149,7 @@ def _adapt_input_channels(state: State, recipe: BackboneRecipe) -> State:
     return {**state, **{name: adapt_input_conv(recipe.in_channels, state[name]) for name in rgb}}
 
 
-def _differences(expected: Mapping[str, Tensor], state: State) -> str:
+def differences(expected: Mapping[str, Tensor], state: State) -> str:
     """The names and shapes in which a state dict differs from the expected one; counters may be missing."""
     shapes = [
         f"{name} is {tuple(state[name].shape)}, not {tuple(value.shape)}"
@@ -182,7 +184,7 @@ def pretrained_file(name: str) -> Path:
     config = timm.get_pretrained_cfg(name)
     if config is None or not config.hf_hub_id:
         raise UserError(
-            f"weights 'imagenet' of backbone {name!r}: timm publishes none. Set model.backbone.weights=none or a file."
+            f"weights 'imagenet' of backbone {name!r}: timm publishes none. Allowed: none (False in Python), or a file."
         )
     repository, _, tag = config.hf_hub_id.partition("@")
     revision, named = tag or None, config.hf_hub_filename
@@ -207,7 +209,8 @@ def pretrained_file(name: str) -> Path:
     raise UserError(
         f"weights 'imagenet' of backbone {name!r}: {repository} is not in the local cache {constants.HF_HUB_CACHE}, "
         f"and {reason}. On a machine with a network: `hf download {repository} {files[0]} --local-dir .`; copy the "
-        "file here and pass --set model.backbone.weights=FILE. Or random weights: --set model.backbone.weights=none."
+        "file here and give it: --set model.backbone.weights=FILE, in Python pretrained=FILE. Or random weights: --set "
+        "model.backbone.weights=none, in Python pretrained=False."
     )
 
 

@@ -7,7 +7,7 @@ the JSON schema.
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import field
 from functools import wraps
 from typing import Annotated, Any, Literal, TypeVar, cast, dataclass_transform, get_args
@@ -65,6 +65,38 @@ def _any_case(name: str, allowed: Iterable[str]) -> str:
 
 _RECORD = "record"
 """The validation context of what was recorded, where a name need not be registered in this process."""
+
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+"""Of red, green and blue, in 0..255."""
+
+
+def of_channels(rgb: Sequence[float], in_channels: int) -> tuple[float, ...]:
+    """Return statistics of `in_channels` channels from those of RGB, as timm makes weights of RGB fit other channels.
+
+    For one channel their average, for n channels red, green, blue, red, ...
+    """
+    return (sum(rgb) / 3,) if in_channels == 1 else tuple(rgb[channel % 3] for channel in range(in_channels))
+
+
+class _OfChannels:
+    """A list of numbers, one per input channel, that by default is made from those of RGB."""
+
+    def __init__(self, rgb: tuple[float, ...]) -> None:
+        self.rgb = rgb
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], CoreSchema]) -> CoreSchema:
+        return core_schema.with_info_wrap_validator_function(self._fill, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: Callable[[CoreSchema], Any]) -> Any:
+        return {"anyOf": [handler(schema), {"type": "null"}]}
+
+    def _fill(self, value: Any, validate: Callable[[Any], Any], info: Any) -> Any:
+        if value is not None:
+            return validate(value)
+        backbone = (info.data or {}).get("backbone")
+        return of_channels(self.rgb, 3 if backbone is None else backbone.in_channels)
 
 
 def _ascending(ends: tuple[float, float]) -> tuple[float, float]:
@@ -151,16 +183,21 @@ class ModelRecipe:
     """Kernel size of `H_i` in Eq. (6)."""
     dropout: BelowOne = 0.1
     """Dropout before the classifier."""
-    mean: tuple[Number, ...] = (123.675, 116.28, 103.53)
-    """Mean of each input channel, in 0..255."""
-    std: Positives = (58.395, 57.12, 57.375)
-    """Standard deviation of each input channel, in 0..255."""
+    channels: PositiveInt = 256
+    """Channels of the reduced and fused maps and of the pyramid; the context map has these, or C_4 / 4 if more."""
+    refinement: NonNegativeInt = 2
+    """3x3 convolutions that refine each fused map."""
+    mean: Annotated[tuple[Number, ...], _OfChannels(IMAGENET_MEAN)] = Field(default=None, validate_default=True)
+    """Mean of each input channel, in 0..255. null: ImageNet's, averaged for one channel, repeated for n."""
+    std: Annotated[Positives, _OfChannels(IMAGENET_STD)] = Field(default=None, validate_default=True)
+    """Standard deviation of each input channel, in 0..255. null: as for `mean`."""
 
     def __post_init__(self) -> None:
         if not len(self.mean) == len(self.std) == self.backbone.in_channels:
             raise RecipeError(
                 f"model.mean has {len(self.mean)} values and model.std {len(self.std)}: "
-                f"allowed is one per input channel, and model.backbone.in_channels is {self.backbone.in_channels}."
+                f"allowed is one per input channel, and model.backbone.in_channels is {self.backbone.in_channels}; or "
+                "leave both out."
             )
         if self.fusion == "none" and self.dense_pyramid != "none":
             raise RecipeError(
