@@ -362,7 +362,7 @@ def pyramid_error(name: str, stride: int | None = None) -> str:
 
 
 def test_a_model_that_cannot_be_dilated_lists_what_it_can() -> None:
-    assert "output_stride to null; null is its own, 32" in pyramid_error(SWIN, 8)
+    assert "Allowed for output_stride: null in YAML, None in Python: its own, 32." in pyramid_error(SWIN, 8)
 
 
 def test_a_model_that_can_be_dilated_elsewhere_lists_where(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -373,7 +373,9 @@ def test_a_model_that_can_be_dilated_elsewhere_lists_where(monkeypatch: pytest.M
         return create(*args, output_stride=output_stride, **options)
 
     monkeypatch.setattr(timm, "create_model", only_sixteen)
-    assert "output_stride to 16 or null; null is its own, 32" in pyramid_error("convnext_atto", 8)
+    assert "Allowed for output_stride: 16, null in YAML, None in Python: its own, 32." in pyramid_error(
+        "convnext_atto", 8
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Every fusion against its equation. Inherit `FusionContract` to test one of your own."""
 
+import re
 from typing import Any, ClassVar
 
 import pytest
@@ -154,13 +155,43 @@ class FusionContract:
         assert_equal(reference(maps), efficient(maps))
 
     def test_one_level_is_refused(self):
-        with pytest.raises(ValueError, match=r"a fusion needs at least two levels, but in_channels is \[8\]"):
+        with pytest.raises(ValueError, match=r"in_channels is \[8\], but a fusion needs at least two levels"):
             self.kind((8,), **self.options)
 
     @pytest.mark.parametrize("levels", [3, 5])
     def test_another_number_of_maps_is_refused(self, levels: int):
-        with pytest.raises(ValueError, match="zip"):
-            self.build(4)(random_maps(IN_CHANNELS[:levels], [(3, 3)] * levels))
+        fusion, maps = self.build(4), random_maps(IN_CHANNELS[:levels], [(3, 3)] * levels)
+        refusal = rf"was built for 4 maps of .* channels and got {levels}"
+        with pytest.raises(ValueError, match=refusal):
+            fusion(maps)
+        if self.gate_channels:
+            with pytest.raises(ValueError, match=refusal):
+                fusion.gates(maps)
+
+    def test_maps_in_the_wrong_order_are_refused(self):
+        maps = random_maps(IN_CHANNELS[:4], [(3, 3)] * 4)
+        with pytest.raises(ValueError, match=r"was built for maps of \[.*\] channels, finest first, and got \["):
+            self.build(4)(maps[::-1])
+
+    @pytest.mark.parametrize("refinement", [0, 1, 3])
+    def test_another_number_of_refining_convolutions(self, refinement: int):
+        fusion = naive.randomized(self.kind(IN_CHANNELS[:3], CHANNELS, **self.options, refinement=refinement))
+        assert [len(r) for r in fusion.refinements] == [refinement] * 3
+        maps = random_maps(fusion.in_channels, [(8, 8), (4, 4), (2, 2)])
+        mixed = fusion.mix(fusion.reduce(maps), fusion.gates(maps))
+        assert_equal(fusion(maps), [naive.blocks(r, x) for r, x in zip(fusion.refinements, mixed, strict=True)])
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            ({"in_channels": (0, 8)}, "in_channels must be positive, not [0, 8]"),
+            ({"channels": 0}, "channels must be positive, not 0"),
+            ({"refinement": -1}, "refinement must be 0 or more 3x3 convolutions, not -1"),
+        ],
+    )
+    def test_what_it_cannot_be_built_with(self, arguments: dict[str, Any], said: str):
+        with pytest.raises(ValueError, match=rf"^{self.kind.__name__}: {re.escape(said)}$"):
+            self.kind(**{"in_channels": (4, 8), **arguments, **self.options})
 
 
 class TestConcat(FusionContract):

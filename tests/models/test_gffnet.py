@@ -17,7 +17,7 @@ from gffnet.models.layers import Output
 from gffnet.models.ops import use_reference
 from gffnet.models.pyramid import PYRAMIDS, DenseFeaturePyramid
 from gffnet.recipe import BackboneRecipe, ModelRecipe, load_recipe
-from gffnet.registry import NAMES
+from gffnet.registry import names
 from tests.models import naive
 from tests.models.naive import (
     BACKBONE_SIZES,
@@ -336,9 +336,9 @@ def _stub(monkeypatch):
 
 
 def test_every_name_of_a_recipe_is_registered():
-    assert set(CONTEXTS) == set(NAMES["context"])
-    assert {"none", *FUSIONS} == set(NAMES["fusion"])
-    assert set(PYRAMIDS) == set(NAMES["pyramid"])
+    assert set(CONTEXTS) == set(names("context"))
+    assert {"none", *FUSIONS} == set(names("fusion"))
+    assert set(PYRAMIDS) == set(names("pyramid"))
 
 
 @pytest.mark.usefixtures("_stub")

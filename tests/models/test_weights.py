@@ -214,7 +214,7 @@ class TestMisfits:
         assert "does not fit backbone 'resnet50'" in message
         assert re.search(r"\d+ missing \(layer1.0.conv3.weight, .*, \.\.\.\)", message)
         assert "of another shape (layer1.0.conv1.weight is (64, 64, 3, 3), not (64, 64, 1, 1)" in message
-        assert message.endswith("Give a file of resnet50, or set model.backbone.name to the model that the file holds.")
+        assert message.endswith("Give a file of resnet50, or name the backbone that the file holds.")
 
     def test_a_deeper_network_is_not_cut_short(self, tmp_path: Path) -> None:
         """All of ResNet-50 is in ResNet-101, under the same names and in the same shapes."""

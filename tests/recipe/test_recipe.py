@@ -93,6 +93,28 @@ def test_an_override_sets_its_key_and_no_other(override: str, key: str, value: o
     assert json.dumps(mapping) == json.dumps(expected)  # which tells 1 from 1.0
 
 
+RGB_MEAN, RGB_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of ImageNet
+
+
+@pytest.mark.parametrize(
+    ("in_channels", "mean", "std"),
+    [
+        (1, (sum(RGB_MEAN) / 3,), (sum(RGB_STD) / 3,)),
+        (2, RGB_MEAN[:2], RGB_STD[:2]),
+        (3, RGB_MEAN, RGB_STD),
+        (8, (*RGB_MEAN, *RGB_MEAN, *RGB_MEAN[:2]), (*RGB_STD, *RGB_STD, *RGB_STD[:2])),
+    ],
+)
+def test_mean_and_std_fit_the_channels(in_channels: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    model = load_recipe(NAME, [f"model.backbone.in_channels={in_channels}"]).model
+    assert (model.mean, model.std) == (mean, std)
+    assert load_recipe(NAME, [f"model.backbone.in_channels={in_channels}", "model.mean=null"]).model == model
+    assert recipe_from_mapping(Recipe(model=model).to_mapping(), "again").model == model
+    given = [float(number) for number in range(in_channels)]
+    own = load_recipe(NAME, [f"model.backbone.in_channels={in_channels}", f"model.mean={given}"]).model
+    assert (own.mean, own.std) == (tuple(given), std)
+
+
 def test_a_recipe_that_does_not_exist(tmp_path: Path) -> None:
     message = refusal(recipe="cityscape/gffnet_r101")
     assert message.startswith("recipe 'cityscape/gffnet_r101' is unknown. Did you mean 'cityscapes/gffnet_r101'?")
@@ -161,7 +183,9 @@ CROP = "Height and width of a training crop, in pixels."
         ("training=null", "training must hold `key: value` lines, got None."),
         ("model=[]", "model must hold `key: value` lines, got []."),
         ("model.mean=[1, 2, 3, 4]", "model.mean has 4 values and model.std 3: allowed is one per input channel, and"),
-        ("model.backbone.in_channels=4", "model.mean has 3 values and model.std 3: allowed is one per input channel"),
+        ("model.std=[1]", "model.mean has 3 values and model.std 1: allowed is one per input channel, and"),
+        ("model.channels=0", "model.channels: must be greater than or equal to 1, got 0."),
+        ("model.refinement=-1", "model.refinement: must be greater than or equal to 0, got -1."),
         ("model.fusion=none", "model.dense_pyramid 'dense' works on fused maps, but model.fusion is 'none': name a "),
         ("training.crop=[64]", f"training.crop[1] is missing. {CROP}"),
         ("training.batch.size=4", None),
