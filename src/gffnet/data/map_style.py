@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader, IterableDataset, Subset
 from torchvision.tv_tensors import Image, Mask
 
 from gffnet.data.dataset import DATASETS, IGNORE, Classes, Dataset, Sample
-from gffnet.data.folder import voc_colors
 from gffnet.data.transforms import seeded
 from gffnet.errors import UserError
+from gffnet.palette import voc_colors
 
 IGNORED = (IGNORE, -1, -100)
 """The labels of own data that are ignored: ours, and two that are common elsewhere."""
