@@ -375,7 +375,7 @@ def test_an_interrupted_training_says_how_to_go_on(camvid: Path, tmp_path: Path)
     finally:
         process.kill()
     assert process.returncode == 130
-    assert err.splitlines()[-1] == f"error: interrupted: resume {run} with the same command and --resume"
+    assert err.splitlines()[-1] == f"error: interrupted: resume it with gffnet train --resume {run}"
     assert "Traceback" not in err
     assert not (run / "model").exists()
 

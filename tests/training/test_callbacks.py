@@ -714,6 +714,12 @@ def test_a_guess_and_a_short_peak_are_no_divergence() -> None:
         check.add(i, two_losses(100.0 if i % DivergenceCheck.WINDOW == 3 else math.log(19)), ("a",))
 
 
+def test_a_loss_of_larger_weights_has_a_larger_guess() -> None:
+    check = DivergenceCheck(19, weights=20.0)
+    for i in range(50):
+        check.add(i, two_losses(20 * math.log(19)), ("a",))
+
+
 def test_a_diverging_loss_is_stopped() -> None:
     check = DivergenceCheck(2)
     said = r"the loss has diverged: its mean over the last 10 iterations up to (\d+) is"

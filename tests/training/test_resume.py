@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 import yaml
 
+from gffnet.cli.main import main
 from gffnet.errors import Stopped, UserError
 from gffnet.recipe import Recipe
 from gffnet.training.callbacks import read_history
@@ -193,6 +195,143 @@ def test_the_run_that_initialized_it_may_be_gone(tmp_path: Path, camvid: Path, w
     assert_same(run(tmp_path / "broken", camvid, recipe, resume=True), one)
 
 
+# Extended runs
+
+
+def extend(out: Path, root: Path, iterations: int, recipe: Recipe | None = None) -> Path:
+    return train(recipe or tiny.recipe(), root, out, resume=True, extend=iterations, progress=False)
+
+
+def record(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "run.json").read_text())
+    return found
+
+
+OF_EACH_KIND: list[dict[str, Any]] = [
+    {"validate_every": 4, "checkpoint_every": 1},
+    {"schedule": "one_cycle", "ema": 0.9, "optimizer": "adamw", "learning_rate": 1e-3},
+]
+
+
+@pytest.mark.parametrize("options", OF_EACH_KIND, ids=str)
+def test_an_interrupted_extension_ends_like_an_uninterrupted_one(
+    options: dict[str, Any], tmp_path: Path, camvid: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny.recipe(**options)
+    one = run(tmp_path / "one", camvid, recipe)
+    other, before = Path(shutil.copytree(one, tmp_path / "other")), weights(one)["model"]
+    trained = record_iterations(monkeypatch)
+    extend(one, camvid, 5, recipe)
+    assert trained == [*range(6, 11)]
+    assert weights(one)["model"] != before
+
+    def cut() -> None:
+        raise PowerCut
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(PowerCut):  # noqa: PT012
+        before_step(patch, "training_step", 9, None, cut)
+        extend(other, camvid, 5, recipe)
+    assert not (other / "model").exists()
+    run(other, camvid, recipe, resume=True)  # the recipe of before
+    assert_same(one, other)
+    assert yaml.safe_load((other / "recipe.yaml").read_text())["training"]["iterations"] == 11
+    assert record(one)["extensions"] == record(other)["extensions"] == [{"from": 6, "to": 11, "at": 6}]
+    trained.clear()
+    run(other, camvid, tiny.recipe(**{**options, "iterations": 11}), resume=True)
+    assert trained == []
+
+
+def test_an_extended_run_has_the_schedule_of_all_iterations(
+    tmp_path: Path, camvid: Path, whole: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out, rates = Path(shutil.copytree(whole, tmp_path / "run")), []
+    with pytest.MonkeyPatch.context() as patch, caplog.at_level("INFO", logger="gffnet"):
+        real = torch.optim.SGD.step
+
+        def recording(self: Any, closure: Any = None) -> Any:
+            rates.append(self.param_groups[0]["lr"])
+            return real(self, closure)
+
+        patch.setattr(torch.optim.SGD, "step", recording)
+        extend(out, camvid, 4)
+    assert rates == pytest.approx([0.01 * (1 - i / 10) ** 0.9 for i in range(6, 10)])
+    assert (
+        "extended from 6 to 10 iterations. The schedule is that of 10 from iteration 6 on, with learning rate "
+        "0.00438 (backbone), 0.0438 (new layers)"
+    ) in caplog.messages
+
+
+def test_an_interrupted_run_may_be_extended(
+    broken: Path, camvid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = record_iterations(monkeypatch)
+    extend(broken, camvid, 2)
+    assert trained == [*range(2, 8)]
+    extend(broken, camvid, 1)
+    run(broken, camvid, resume=True)
+    assert trained == [*range(2, 9)]
+    assert [(each["from"], each["to"]) for each in record(broken)["extensions"]] == [(6, 8), (8, 9)]
+
+
+def test_an_extension_does_not_forget_the_best_score(tmp_path: Path, camvid: Path) -> None:
+    """That after the last iteration is known to the history only, where validations are not due then."""
+    recipe = tiny.recipe(validate_every=4)
+    out = run(tmp_path, camvid, recipe)
+    lines = read_history(out / "history.jsonl")
+    lines[-1]["miou"] = 0.99
+    (out / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    best = weights(out)["best"]
+    assert weights(extend(out, camvid, 4, recipe))["best"] == best
+
+
+def test_runs_that_cannot_be_extended(tmp_path: Path, camvid: Path, whole: Path) -> None:
+    with pytest.raises(UserError, match=r"--extend: .*/new holds no checkpoint\. Train first"):
+        extend(tmp_path / "new", camvid, 4)
+    with pytest.raises(UserError, match=r"--extend 0: the number of further iterations must be 1 or more"):
+        extend(whole, camvid, 0)
+    with pytest.raises(UserError, match=r"--extend 4 trains a run further: it goes with --resume"):
+        train(tiny.recipe(), camvid, whole, extend=4, progress=False)
+    with pytest.raises(UserError, match=r"differs in training\.iterations\. .* To train it further, use --extend N"):
+        run(whole, camvid, tiny.recipe(iterations=9), resume=True)
+    with pytest.raises(UserError, match=r"differs in training\.learning_rate"):
+        extend(whole, camvid, 4, tiny.recipe(learning_rate=0.5))
+    copy = Path(shutil.copytree(whole, tmp_path / "copy"))
+    (copy / "checkpoints/last.ckpt").unlink()
+    with pytest.raises(
+        UserError, match=r"last\.ckpt, with the state of the optimiser, is gone: .*init_from=.*/copy and .*init=all"
+    ):
+        extend(copy, camvid, 4)
+
+
+def test_a_run_resumes_by_its_folder_alone(
+    tmp_path: Path, camvid: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From another current folder, too."""
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(tiny.recipe().to_mapping()))
+    (tmp_path / "data").symlink_to(camvid)
+    monkeypatch.chdir(tmp_path)
+
+    def cut() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        before_step(patch, "training_step", 3, None, cut)
+        words = ["train", "mine.yaml", "--root", "data", "--set", "training.learning_rate=0.02", "--overfit", "2"]
+        assert main([*words, "--set", "training.iterations=6", "--out", "run"]) == 130
+    assert "resume it with gffnet train --resume run" in capsys.readouterr().err
+    trained = record_iterations(monkeypatch)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["train", "--resume", "../run"]) == 0
+    assert main(["train", "--resume", "../run", "--extend", "2"]) == 0
+    assert trained == [*range(8)]
+    found = record(tmp_path / "run")
+    assert found["arguments"] == {"root": str(tmp_path / "data"), "overfit": 2}
+    assert found["recipe"] == "mine.yaml"
+    assert main(["train", "--resume", "../run", "--set", "training.learning_rate=0.5"]) == 2
+    assert "differs in training.learning_rate" in capsys.readouterr().err
+
+
 # Signals
 
 
@@ -226,7 +365,7 @@ def test_the_iteration_is_finished_and_saved(
 def test_a_second_interrupt_stops_at_once(tmp_path: Path, camvid: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.getsignal(signal.SIGINT)
     before_step(monkeypatch, "training_step", 3, None, send(signal.SIGINT, signal.SIGINT))
-    with pytest.raises(KeyboardInterrupt, match=rf"resume {tmp_path} with the same command and --resume"):
+    with pytest.raises(KeyboardInterrupt, match=rf"resume it with gffnet train --resume {tmp_path}"):
         run(tmp_path, camvid)
     assert saved_iteration(tmp_path) == 2
     assert signal.getsignal(signal.SIGINT) is before

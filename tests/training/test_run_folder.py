@@ -258,6 +258,7 @@ def test_a_session_is_recorded_while_it_runs_and_when_it_ends(
         "recipe": "tests/tiny",
         "data": described(root),
         "parameters": 1234,
+        "arguments": {},
     }
     (session,) = running["sessions"]
     began = session.pop("started")
@@ -556,14 +557,16 @@ def test_a_full_disk_says_what_is_saved(tmp_path: Path) -> None:
     )
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints/last.ckpt").touch()
-    kept = f"The previous checkpoint, {tmp_path}/checkpoints/last.ckpt, is complete: free some space, and resume with"
+    kept = (
+        f"The previous checkpoint, {tmp_path}/checkpoints/last.ckpt, is complete: free some space, and resume it with"
+    )
     assert kept in explain(full, tmp_path)
     assert explain(CannotWrite("cannot write x: full."), tmp_path).startswith(f"cannot write x: full. {kept}")
 
 
 def test_a_dead_worker_advises_fewer() -> None:
     dead = RuntimeError("DataLoader worker (pid(s) 123) exited unexpectedly")
-    assert explain(dead).endswith("--resume, and fewer of them: --set training.workers=2.")
+    assert explain(dead).endswith("fewer of them: gffnet train --resume runs/x --set training.workers=2.")
 
 
 @pytest.mark.parametrize(
@@ -577,13 +580,13 @@ def test_a_dead_worker_advises_fewer() -> None:
 def test_out_of_memory_advises_half_the_images(error: Exception) -> None:
     assert explain(error) == (
         "out of memory with 8 images of 864x864 at a time. Process fewer at a time, which leaves the batch as it is: "
-        "--set training.device_batch=4. Resume with it, the same command and --resume."
+        "gffnet train --resume runs/x --set training.device_batch=4."
     )
-    assert "--set training.device_batch=1." in out_of_memory_advice(recipe_of(device_batch=3), 8)
+    assert "--set training.device_batch=1." in out_of_memory_advice(recipe_of(device_batch=3), 8, Path("runs/x"))
 
 
 def test_out_of_memory_with_one_image_advises_a_crop_of_half_the_pixels() -> None:
-    said = out_of_memory_advice(recipe_of(crop=[864, 640], device_batch=1), 8)
+    said = out_of_memory_advice(recipe_of(crop=[864, 640], device_batch=1), 8, Path("runs/x"))
     assert said.startswith("out of memory with 1 image of 864x640 at a time. Use smaller crops: --set training.crop='[")
     height, width = yaml.safe_load(said.split("'")[1])
     assert height % 16 == width % 16 == 0
@@ -605,7 +608,7 @@ def test_other_errors_are_left_as_they_are(tmp_path: Path) -> None:
 def test_an_interrupt_says_how_to_resume(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT)
     with (  # noqa: PT012
-        pytest.raises(KeyboardInterrupt, match=rf"resume {tmp_path} with the same command and"),
+        pytest.raises(KeyboardInterrupt, match=rf"resume it with gffnet train --resume {tmp_path}"),
         explain_failures(tmp_path, recipe_of(), 8, 0),
     ):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # as Lightning does
@@ -635,7 +638,7 @@ def test_memory_that_is_really_out(tmp_path: Path, camvid: Path) -> None:
 
     assert cli(prepare, tmp_path, camvid, crop=[512, 512], batch=4)[-1] == (
         "error: out of memory with 4 images of 512x512 at a time. Process fewer at a time, which leaves the batch as "
-        "it is: --set training.device_batch=2. Resume with it, the same command and --resume."
+        f"it is: gffnet train --resume {tmp_path}/run --set training.device_batch=2."
     )
 
 
@@ -655,6 +658,6 @@ def test_a_disk_that_is_really_full_leaves_the_previous_checkpoint(tmp_path: Pat
 
     last = cli(prepare, tmp_path, camvid)[-1]
     assert last.startswith(f"error: cannot write {tmp_path}/run/checkpoints/last.ckpt: ")
-    assert last.endswith("is complete: free some space, and resume with --resume.")
+    assert last.endswith(f"is complete: free some space, and resume it with gffnet train --resume {tmp_path}/run.")
     assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["global_step"] == 2
     assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["last.ckpt"]

@@ -177,8 +177,8 @@ def test_a_dead_worker_is_reported_and_the_run_resumes_with_fewer(tmp_path: Path
     code, output = Forked(["train", recipe, "--root", camvid, "--out", out], tmp_path / "log", prepare).wait()
     assert code == 1, output
     assert output.strip().splitlines()[-1] == (
-        "error: a process that loads data died: it was killed, or ran out of memory. Resume with the same command, "
-        "--resume, and fewer of them: --set training.workers=0."
+        "error: a process that loads data died: it was killed, or ran out of memory. Resume with fewer of them: "
+        f"gffnet train --resume {out} --set training.workers=0."
     )
     assert same(train(tiny.recipe(workers=0), camvid, out, resume=True, progress=False), whole)
 

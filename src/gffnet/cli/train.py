@@ -20,7 +20,12 @@ SUMMARY = "train a recipe; the run folder holds the resolved recipe, history, ch
 
 
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument("recipe", metavar="RECIPE", help="a name such as camvid/gffnet_r18, or a YAML file")
+    parser.add_argument(
+        "recipe",
+        metavar="RECIPE",
+        nargs="?",
+        help="a name such as camvid/gffnet_r18, or a YAML file; none to resume RUN",
+    )
     add_root(parser, required=False)
     add_cache(parser)
     parser.add_argument("--out", type=Path, default=None, help="run folder (default: runs/RECIPE)")
@@ -31,7 +36,19 @@ def add_arguments(parser: Parser) -> None:
         metavar="KEY=VALUE",
         help="change a value of the recipe, such as training.iterations=2000; may be repeated",
     )
-    parser.add_argument("--resume", action="store_true", help="resume from the last checkpoint in the run folder")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const=True,
+        metavar="RUN",
+        help="resume the run in folder RUN with its recipe and data; without RUN, with a RECIPE: that in --out",
+    )
+    parser.add_argument(
+        "--extend",
+        type=int,
+        metavar="N",
+        help="with --resume: train N iterations further than the run was to; the schedule becomes that of all",
+    )
     parser.add_argument(
         "--devices",
         type=int,
@@ -62,9 +79,12 @@ def run(arguments: Namespace) -> None:
     if arguments.json and not arguments.plan:
         raise UserError("--json goes with --plan only: add --plan, or leave --json out.")
 
-    from gffnet.recipe import load_recipe
     from gffnet.training.train import read_recipe, train
 
+    resumed = resumed_run(arguments)
+    if resumed is not None:
+        resume(resumed, arguments)
+        return
     if arguments.plan:
         from gffnet.training.dry_run import dry_run
 
@@ -82,17 +102,95 @@ def run(arguments: Namespace) -> None:
         arguments.root,
         arguments.out,
         overrides=arguments.set,
-        resume=arguments.resume,
+        resume=bool(arguments.resume),
+        extend=arguments.extend,
         cache=arguments.cache,
         devices=arguments.devices,
         overfit=images,
         wandb=arguments.wandb,
     )
     if images is None:
-        model, dataset = ["--model", str(out)], load_recipe(out / "recipe.yaml").data.name
-        evaluate = ["gffnet", "evaluate", *model, "--dataset", dataset, "--root", str(arguments.root)]
-        log.info("score it: %s", shlex.join(evaluate))
-        log.info("use it:   %s", shlex.join(["gffnet", "predict", "IMAGE", *model, "--out", "predicted"]))
+        say_next(out, arguments.root)
+
+
+def resumed_run(arguments: Namespace) -> Path | None:
+    """The run folder of `--resume RUN`; None if there is a RECIPE, which is that of `--resume RECIPE`, too.
+
+    Raises:
+        UserError: there is neither, or one is the other.
+    """
+    from gffnet.recipe import recipe_names
+    from gffnet.training.run_folder import is_run
+
+    recipe, run = arguments.recipe, arguments.resume
+    if recipe is not None and is_run(Path(recipe)):
+        raise UserError(
+            f"{recipe} is a run folder, not a recipe. To resume the run: gffnet train --resume {recipe}. To train its "
+            f"recipe again: gffnet train {Path(recipe) / 'recipe.yaml'} --out another folder."
+        )
+    if not isinstance(run, str):
+        if recipe is None:
+            raise UserError(
+                "RECIPE is missing: gffnet train RECIPE --root DIR, with a name such as camvid/gffnet_r18 or a YAML "
+                "file (gffnet recipes lists the names); or gffnet train --resume RUN."
+            )
+        return None
+    if recipe is not None:
+        raise UserError(
+            f"--resume {run} has a recipe of its own, and {recipe} is given, too. Resume with gffnet train --resume "
+            f"{run}, or with gffnet train {recipe} --out {run} --resume."
+        )
+    if is_run(Path(run)):
+        if arguments.out is not None or arguments.plan or arguments.overfit is not None:
+            option = "--out" if arguments.out is not None else "--plan" if arguments.plan else "--overfit"
+            raise UserError(f"{option} does not go with --resume {run}, which continues in {run} what was started.")
+        return Path(run)
+    if run in recipe_names() or run.endswith((".yaml", ".yml")):
+        arguments.recipe, arguments.resume = run, True
+        return None
+    near = next((folder for folder in (*Path(run).parents, Path("runs") / run) if is_run(folder)), None)
+    hint = f"Did you mean {near}?" if near else "It has no recipe.yaml and run.json."
+    raise UserError(f"--resume {run}: there is no run in this folder. {hint}")
+
+
+def resume(run: Path, arguments: Namespace) -> None:
+    """Resume a run with what its folder records; options that are given come first."""
+    from gffnet.training.run_folder import recorded_arguments
+    from gffnet.training.train import is_launched, train
+
+    recorded = recorded_arguments(run)
+    root, cache, devices = arguments.root, arguments.cache, arguments.devices
+    if root is None and "root" in recorded:
+        root = Path(recorded["root"])
+    if cache is None and "cache" in recorded:
+        cache = Path(recorded["cache"])
+    if devices is None and not is_launched():
+        devices = recorded.get("devices")
+    train(
+        run / "recipe.yaml",
+        root,
+        run,
+        overrides=arguments.set,
+        name=recorded.get("name"),
+        resume=True,
+        extend=arguments.extend,
+        cache=cache,
+        devices=devices,
+        overfit=recorded.get("overfit"),
+        wandb=arguments.wandb,
+    )
+    if "overfit" not in recorded:
+        say_next(run, root)
+
+
+def say_next(out: Path, root: Path | None) -> None:
+    """Say what to do with a trained run."""
+    from gffnet.recipe import load_recipe
+
+    model, dataset = ["--model", str(out)], load_recipe(out / "recipe.yaml").data.name
+    evaluate = ["gffnet", "evaluate", *model, "--dataset", dataset, "--root", str(root)]
+    log.info("score it: %s", shlex.join(evaluate))
+    log.info("use it:   %s", shlex.join(["gffnet", "predict", "IMAGE", *model, "--out", "predicted"]))
 
 
 def print_dry_run(name: str, measured: "DryRun") -> None:

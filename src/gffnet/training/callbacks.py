@@ -486,9 +486,9 @@ class DataWait(Callback):
 class DivergenceCheck:
     """Stop a run whose loss is not finite or has diverged: a mean over 10 iterations above `10 ln(classes)`.
 
-    (`ln(classes)` is the loss of a uniform guess.) On the CPU every iteration is checked before its step. On a GPU
-    losses are read together, every 10 iterations and before a checkpoint is written, so that the GPU does not wait and
-    no checkpoint contains the effect of a bad loss.
+    `ln(classes)` is the loss of a uniform guess, times the weights of the loss's terms if they are more than 1. On the
+    CPU every iteration is checked before its step. On a GPU losses are read together, every 10 iterations and before a
+    checkpoint is written, so that the GPU does not wait and no checkpoint contains the effect of a bad loss.
     """
 
     FACTOR = 10.0
@@ -498,9 +498,14 @@ class DivergenceCheck:
         "training.clip_gradients=1, or with precision=float32; `gffnet data check` finds damaged images."
     )
 
-    def __init__(self, num_classes: int | None) -> None:
-        """Initialise; `num_classes` None: a loss of unknown scale, which must only be finite."""
-        self.guess = math.inf if num_classes is None else math.log(max(num_classes, 2))
+    def __init__(self, num_classes: int | None, weights: float = 1.0) -> None:
+        """Initialise.
+
+        Args:
+            num_classes: None: a loss of unknown scale, which must only be finite.
+            weights: the sum of those of the loss's terms.
+        """
+        self.guess = math.inf if num_classes is None else math.log(max(num_classes, 2)) * max(weights, 1.0)
         self._pending: list[tuple[int, Tensor, Sequence[str]]] = []
         self._recent: deque[float] = deque(maxlen=self.WINDOW)
 
@@ -579,7 +584,7 @@ class StopOnSignal(Callback):
             raise KeyboardInterrupt
         raise Stopped(
             f"stopped by SIGTERM after iteration {trainer.global_step}, which is saved. "
-            "Resume with the same command and --resume."
+            f"Resume it with gffnet train --resume {self.last.path.parents[1]}."
         )
 
     def teardown(self, trainer: Trainer, task: Any, stage: str) -> None:

@@ -37,6 +37,13 @@ class BestModel(Callback):
         self.folder = folder
         self.best = -1.0
 
+    def on_train_start(self, trainer: Trainer, task: Any) -> None:
+        """A run that is extended knows the score after its last iteration, which is no part of the checkpoint."""
+        from gffnet.training.callbacks import HISTORY, read_history  # imports this module
+
+        scores = (line.get("miou") for line in read_history(self.folder.with_name(HISTORY)))
+        self.best = max([self.best, *(score for score in scores if score is not None)])
+
     def on_validation_end(self, trainer: Trainer, task: Any) -> None:
         """Save the network if it is the best so far."""
         if task.val_scores is not None and task.val_scores.miou > self.best:

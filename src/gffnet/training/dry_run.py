@@ -145,7 +145,7 @@ def dry_run(
             if not is_out_of_memory(error):
                 raise
             if images == 1:
-                raise RunFailed(out_of_memory_advice(recipe, 1)) from None
+                raise RunFailed(out_of_memory_advice(recipe, 1, Path())) from None
             return False
         return True
 

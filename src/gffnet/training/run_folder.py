@@ -9,7 +9,7 @@
     RUN/.lock           exists while a process trains in the folder, and after one that was killed
 
 A run resumes from last.ckpt with the recipe that it started with: see `resume_point` and `check_classes`. Other changes
-of its data are recorded, with a warning.
+of its data are recorded, with a warning. Only its iterations may become more: see `extended`.
 """
 
 import json
@@ -18,13 +18,14 @@ import os
 import platform
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +33,7 @@ from typing import Any, NamedTuple
 
 import torch
 import yaml
+from lightning import Callback, Trainer
 
 import gffnet
 from gffnet.data.dataset import Dataset, fingerprint
@@ -79,33 +81,111 @@ class ResumePoint(NamedTuple):
     """There is nothing left to train."""
 
 
-def resume_point(out: Path, recipe: Recipe, resume: bool) -> ResumePoint:
+def resume_point(out: Path, recipe: Recipe, resume: bool, extend: bool = False) -> ResumePoint:
     """Where `recipe` starts in the folder `out`: at iteration 0, or with `resume` at the last checkpoint.
 
+    Args:
+        out: the run folder.
+        recipe: of the run.
+        resume: whether there may be a run.
+        extend: whether `recipe` has more iterations than that run.
+
     Raises:
-        UserError: there is a run and `resume` is false, it has another recipe, or it is damaged.
+        UserError: there is a run and `resume` is false, it has another recipe, it is damaged, or it is to be extended
+            and has no checkpoint.
     """
     last = out / LAST
     if not last.is_file() and not (out / "model").exists():
+        if extend:
+            raise UserError(f"--extend: {out} holds no checkpoint. Train first; --extend trains a run further.")
         return ResumePoint()
     if not resume:
         raise UserError(f"--out {out} already holds a run. Resume it with --resume, or name another folder.")
-    changed = [key for key in differences(_stored_recipe(out), recipe.to_mapping()) if key not in _MAY_CHANGE]
+    allowed = _MAY_CHANGE | ({"training.iterations"} if extend else set())
+    changed = [key for key in differences(_stored_recipe(out), recipe.to_mapping()) if key not in allowed]
     if changed:
+        longer = " To train it further, use --extend N." if "training.iterations" in changed else ""
         raise UserError(
             f"--out {out} holds a run of another recipe: it differs in {', '.join(changed)}. "
-            "Resume with the recipe and --set of that run, or name another folder."
+            f"Resume with the recipe and --set of that run, or name another folder.{longer}"
         )
-    if (out / "model" / CONFIG).is_file():  # the last file that a run writes
-        return ResumePoint(recipe.training.iterations, finished=True)
+    finished = (out / "model" / CONFIG).is_file()  # the last file that a run writes
     if not last.is_file():
-        return ResumePoint()
+        if extend:
+            raise UserError(
+                f"--extend: {last}, with the state of the optimiser, is gone: the run cannot be trained further. "
+                f"Start another from its weights, with training.init_from={out} and training.init=all."
+            )
+        return ResumePoint(recipe.training.iterations if finished else 0, finished=finished)
     try:
         stored = torch.load(last, weights_only=True, mmap=True)
-        return ResumePoint(int(stored["global_step"]), last, tuple(json.loads(stored["config"])["classes"]))
+        start = ResumePoint(int(stored["global_step"]), last, tuple(json.loads(stored["config"])["classes"]))
     except Exception as error:  # a damaged file makes its parser raise anything
+        if finished and not extend:
+            return ResumePoint(recipe.training.iterations, finished=True)
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"checkpoint {last} is damaged ({reason}). Delete it to train from the start.") from None
+    # An interrupted extension may still have the model of before.
+    return start._replace(finished=finished and start.iteration >= recipe.training.iterations)
+
+
+def extended(out: Path, recipe: Recipe, resume: bool, extend: int | None) -> Recipe:
+    """The recipe of the run in `out` with the iterations to which it was extended, and `extend` more.
+
+    `recipe` may have the iterations of before. All ranks must call this before one of them writes recipe.yaml.
+
+    Raises:
+        UserError: `extend` is below 1, or the run is not to be resumed.
+    """
+    if extend is not None and extend < 1:
+        raise UserError(f"--extend {extend}: the number of further iterations must be 1 or more.")
+    if extend is not None and not resume:
+        raise UserError(f"--extend {extend} trains a run further: it goes with --resume.")
+    iterations = recipe.training.iterations
+    if resume and any(iterations == past["from"] for past in _read_record(out / RECORD).get("extensions", [])):
+        iterations = int(_stored_recipe(out)["training"]["iterations"])
+    return replace(recipe, training=replace(recipe.training, iterations=iterations + (extend or 0)))
+
+
+class RecipeFile(Callback):
+    """Write RUN/recipe.yaml as soon as all ranks have read the one of before, which may have fewer iterations."""
+
+    def __init__(self, out: Path, recipe: Recipe, extend: int | None = None) -> None:
+        """Initialise with the run folder, its recipe, and the iterations by which it is extended."""
+        self.out, self.recipe, self.extend = out, recipe, extend
+
+    def on_fit_start(self, trainer: Trainer, task: Any) -> None:
+        """Write the recipe, and remove the model of a run that is extended: it tells that a run is finished."""
+        if trainer.is_global_zero:
+            atomic_write(self.out / RECIPE, yaml.safe_dump(self.recipe.to_mapping(), sort_keys=False).encode())
+            shutil.rmtree(self.out / "model", ignore_errors=True)
+
+    def on_train_start(self, trainer: Trainer, task: Any) -> None:
+        """Say how the schedule of an extended run continues."""
+        if self.extend is None:
+            return
+        groups = {group.get("name", "all"): group["lr"] for group in trainer.optimizers[0].param_groups}
+        rates = ", ".join(f"{rate:.3g} ({name})" for name, rate in groups.items() if "without decay" not in name)
+        of = self.recipe.training.iterations
+        log.info(
+            "extended from %d to %d iterations. The schedule is that of %d from iteration %d on, with learning rate %s",
+            *(of - self.extend, of, of, trainer.global_step, rates),
+        )
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run folder, even of a run that was interrupted before its first checkpoint."""
+    return (folder / RECIPE).is_file() and (folder / RECORD).is_file()
+
+
+def recorded_arguments(out: Path) -> dict[str, Any]:
+    """The name of the recipe of the run in `out`, and the other arguments of `train` with which it resumes.
+
+    `name`, `root`, `cache`, `devices`, `overfit`; those that were not given are left out, and in a run of 0.1.0 all but
+    the name.
+    """
+    record = _read_record(out / RECORD)
+    return {**({"name": record["recipe"]} if "recipe" in record else {}), **record.get("arguments", {})}
 
 
 def check_classes(start: ResumePoint, names: Sequence[str], dataset: str) -> None:
@@ -194,6 +274,8 @@ def lock(out: Path) -> Iterator[None]:
 #       "gffnet": version that the run started with,  "recipe": its name,  "parameters": of the network,
 #       "data": {"name": ..., "splits": {"train": {"split": ..., "samples": ..., "fingerprint": ...}, "val": ...}},
 #       "python": {"loss": "mine.my_loss", ...}: what was given to `gffnet.train` in place of the recipe's, if anything
+#       "arguments": {"root": ..., "cache": ..., "devices": ..., "overfit": ...}: those of `train` that were given
+#       "extensions": [{"from": iterations before, "to": iterations after, "at": iteration}, ...], if there are any
 #       "sessions": [one entry for the start and for every resume]
 #     }
 #
@@ -218,6 +300,10 @@ class RunInfo:
     nodes: int = 1
     python: Mapping[str, str] = field(default_factory=dict)
     """What was given to `train` in place of a part of the recipe, by the name of the argument."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Of `train`, with which the run resumes: `root`, `cache`, `devices`, `overfit`; those that were given."""
+    extension: tuple[int, int] | None = None
+    """The iterations before and after, if this session extends the run."""
 
 
 @contextmanager
@@ -290,6 +376,13 @@ def begin_session(out: Path, info: RunInfo, iteration: int = 0) -> list[str]:
     }
     if iteration:  # a resumed run keeps the facts of its start
         record |= {key: stored[key] for key in record.keys() & stored.keys()}
+    before = stored if iteration else {}
+    record["arguments"] = {**before.get("arguments", {}), **info.arguments}
+    extensions = before.get("extensions", [])
+    if info.extension is not None:
+        extensions = [*extensions, {"from": info.extension[0], "to": info.extension[1], "at": iteration}]
+    if extensions:
+        record["extensions"] = extensions
     changes = []
     for use, now in splits.items():
         before = record["data"]["splits"].get(use)
@@ -430,24 +523,25 @@ def explain_failures(out: Path, recipe: Recipe, images: int, workers: int) -> It
     try:
         yield
     except SystemExit:  # Lightning's answer to an interrupt
-        raise KeyboardInterrupt(f"resume {out} with the same command and --resume") from None
+        raise KeyboardInterrupt(f"resume it with gffnet train --resume {out}") from None
     except (CannotWrite, RuntimeError, MemoryError, OSError) as error:
         no_room = isinstance(error, OSError) and error.errno in NO_ROOM
         if no_room or isinstance(error, CannotWrite):
             reason = f"cannot write to {out}: {error.strerror}." if isinstance(error, OSError) else f"{error}"
             if (out / LAST).is_file():
                 reason += (
-                    f" The previous checkpoint, {out / LAST}, is complete: free some space, and resume with --resume."
+                    f" The previous checkpoint, {out / LAST}, is complete: free some space, and resume it with "
+                    f"gffnet train --resume {out}."
                 )
             else:
                 reason += " No checkpoint was written yet: free some space, and start again."
         elif "DataLoader worker" in str(error):
             reason = (
-                "a process that loads data died: it was killed, or ran out of memory. Resume with the same command, "
-                f"--resume, and fewer of them: --set training.workers={workers // 2}."
+                "a process that loads data died: it was killed, or ran out of memory. Resume with fewer of them: "
+                f"gffnet train --resume {out} --set training.workers={workers // 2}."
             )
         elif is_out_of_memory(error):
-            reason = out_of_memory_advice(recipe, images)
+            reason = out_of_memory_advice(recipe, images, out)
         else:
             raise
         raise RunFailed(reason) from None
@@ -462,7 +556,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def out_of_memory_advice(recipe: Recipe, images: int) -> str:
+def out_of_memory_advice(recipe: Recipe, images: int, out: Path) -> str:
     """Advise half the images at a time, or smaller crops if it was one."""
     training = recipe.training
     number = min(training.device_batch or images, images)
@@ -470,8 +564,8 @@ def out_of_memory_advice(recipe: Recipe, images: int) -> str:
     cause = f"out of memory with {number} image{'s' * (number > 1)} of {height}x{width} at a time."
     if number > 1:
         return (
-            f"{cause} Process fewer at a time, which leaves the batch as it is: --set training.device_batch="
-            f"{number // 2}. Resume with it, the same command and --resume."
+            f"{cause} Process fewer at a time, which leaves the batch as it is: gffnet train --resume {out} --set "
+            f"training.device_batch={number // 2}."
         )
     smaller = [max(16, side * 7 // 10 // 16 * 16) for side in (height, width)]
     return f"{cause} Use smaller crops: --set training.crop='[{smaller[0]}, {smaller[1]}]', of half the pixels."

@@ -29,6 +29,7 @@ from gffnet.models.layers import conv_block
 from gffnet.models.model_io import ModelConfig
 from gffnet.models.ops import resize, size_of
 from gffnet.recipe import TrainingRecipe
+from gffnet.registry import plugin_of
 from gffnet.training.callbacks import DivergenceCheck
 from gffnet.training.losses import MeanLoss, make_loss
 from gffnet.training.optim import ExponentialMovingAverage, Schedule, make_optimizer
@@ -110,7 +111,9 @@ class SegmentationTask(LightningModule):
         self.precision = precision
         self.seed = seed
         own = loss is not None or any(map(self._overrides, ("loss", "losses", "training_step")))
-        self.divergence = DivergenceCheck(None if own else len(config.classes))
+        terms = training.loss.terms
+        own |= any(plugin_of("loss", name) is not None for name in terms)
+        self.divergence = DivergenceCheck(None if own else len(config.classes), sum(terms.values()))
         self.val_scores: ClassScores | None = None
         self.gradient_norm: Tensor | None = None
         """Of the last iteration before it was clipped; None: gradients are not clipped."""

@@ -18,7 +18,6 @@ from statistics import median_low
 from typing import Any, NamedTuple
 
 import torch
-import yaml
 from lightning import Callback, Trainer, seed_everything
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
@@ -34,7 +33,6 @@ from gffnet.data.loader import ClassBalance, class_pixels
 from gffnet.data.map_style import MapStyleDataset, as_dataset, dataset_name, describe, describe_data
 from gffnet.data.transforms import seeded
 from gffnet.errors import UserError
-from gffnet.files import atomic_write
 from gffnet.inference.precision import Precision, keep_pages, pick_device, pick_precision
 from gffnet.metrics.confusion import ClassScores
 from gffnet.models.gffnet import SegmentationModel, build_network, save_model
@@ -66,10 +64,12 @@ from gffnet.training.losses import MeanLoss, class_weights
 from gffnet.training.run_folder import (
     LAST,
     RECIPE,
+    RecipeFile,
     ResumePoint,
     RunInfo,
     check_classes,
     explain_failures,
+    extended,
     lock,
     record_session,
     recorded_python,
@@ -94,6 +94,7 @@ def train(
     overrides: Sequence[str] = (),
     name: str | None = None,
     resume: bool = False,
+    extend: int | None = None,
     progress: bool = True,
     cache: str | Path | None = None,
     devices: int | None = None,
@@ -123,6 +124,8 @@ def train(
         overrides: `section.key=value` changes of the recipe.
         name: of the recipe in the model's config; by default as it is given.
         resume: resume from the last checkpoint in `out`, if there is one; a finished run is left as it is.
+        extend: with `resume`, iterations to train the run further, finished or not. From the last checkpoint on, the
+            schedule is that of all iterations together.
         progress: show a progress bar.
         cache: folder of the data set's cache; None: the one in `root`, if there is one.
         devices: processes on this machine, one per device; None: all GPUs, or one process on the CPU.
@@ -138,7 +141,8 @@ def train(
     out, launch = as_path(out) or default_out(name, overfit), join_launch(devices)
     python = describe_parts(train_data=train_data, val_data=val_data, loss=loss, transform=transform, task=task)
     recipe, auto = read_recipe(recipe, overrides, overfit, out if resume else None)
-    start = resume_point(out, recipe, resume)
+    recipe = extended(out, recipe, resume, extend)
+    start = resume_point(out, recipe, resume, extend is not None)
     if start.finished:
         log.info("%s is already trained", out)
         return out
@@ -185,7 +189,7 @@ def train(
         balance=balance,
         transform=transform,
     )
-    callbacks = make_callbacks(out, recipe, history, batches, progress)
+    callbacks = make_callbacks(out, recipe, history, batches, progress, extend)
     trainer = make_trainer(training, launch, precision.dtype, callbacks, out, module.automatic_optimization)
     splits = ("train", "val") if train_data is not None else (recipe.data.train_split, recipe.data.val_split)
     info = RunInfo(
@@ -198,12 +202,13 @@ def train(
         devices=launch.devices,
         nodes=launch.nodes,
         python=python,
+        arguments=given_arguments(root=as_path(root), cache=as_path(cache), devices=devices, overfit=overfit),
+        extension=None if extend is None else (training.iterations - extend, training.iterations),
     )
     with ExitStack() as stack:
         if launch.rank == 0:
             stack.enter_context(lock(out))
             stack.enter_context(record_session(out, info, history, start.iteration))
-            atomic_write(out / RECIPE, yaml.safe_dump(recipe.to_mapping(), sort_keys=False).encode())
         stack.enter_context(explain_failures(out, recipe, images, batches.workers))
         stack.enter_context(explain_optimizers(module))
         trainer.fit(module, batches, ckpt_path=start.checkpoint, weights_only=True)
@@ -220,6 +225,12 @@ def train(
 def as_path(path: str | Path | None) -> Path | None:
     """A path that is given as text, too."""
     return None if path is None else Path(path)
+
+
+def given_arguments(**arguments: Path | int | None) -> dict[str, str | int]:
+    """The arguments that were given, as the record of a run has them, paths absolute."""
+    given = {key: value for key, value in arguments.items() if value is not None}
+    return {key: str(value.absolute()) if isinstance(value, Path) else value for key, value in given.items()}
 
 
 def default_out(name: str, overfit: int | None = None) -> Path:
@@ -399,7 +410,8 @@ def read_recipe(
     Raises:
         UserError: as `load_recipe`.
     """
-    if overfit is not None:
+    own = resumed is not None and recipe in (str(resumed / RECIPE), resumed / RECIPE)  # has the values already
+    if overfit is not None and not own:
         batch = (recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)).training.batch
         overrides = [*overfit_overrides(overfit, batch), *overrides]
     found, auto = load_unresolved(recipe, overrides)
@@ -598,6 +610,11 @@ def find_launch(devices: int | None = None) -> Launch:
     return launch
 
 
+def is_launched() -> bool:
+    """Whether torchrun or SLURM started this process, and decided on the number of processes."""
+    return bool(TorchElasticEnvironment.detect() or SLURMEnvironment.detect())
+
+
 def prepare_process(device: torch.device) -> None:
     """Silence Lightning's tips, and keep freed memory on a CPU."""
     for name in ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
@@ -658,13 +675,14 @@ def make_loggers(out: Path, config: ModelConfig, recipe: Recipe, wandb: str | No
 
 
 def make_callbacks(
-    out: Path, recipe: Recipe, history: History, batches: SegmentationDataModule, progress: bool
+    out: Path, recipe: Recipe, history: History, batches: SegmentationDataModule, progress: bool, extend: int | None
 ) -> list[Callback]:
     """The callbacks of a run."""
     training = recipe.training
     last = LastCheckpoint(out / LAST, training.checkpoint_every, training.validate_every, training.keep_every)
     # The order matters: what a checkpoint contains must be up to date when it is written, and `DataWait` comes last.
     return [
+        RecipeFile(out, recipe, extend),
         history,
         *([ProgressBar(history)] if progress else []),
         CheckLoss(),
