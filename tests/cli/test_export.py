@@ -10,7 +10,10 @@ import pytest
 from PIL import Image
 
 from gffnet.cli.main import main
-from gffnet.models.gffnet import save_model
+from gffnet.inference.predictor import load
+from gffnet.models import model_io
+from gffnet.models.gffnet import load_model, save_model
+from gffnet.models.model_io import hash_weights
 from tests import tiny
 from tests.data.trees import camvid_tree
 from tests.export.networks import exported_file, symbolic_sizes
@@ -49,6 +52,13 @@ def test_from_a_run_to_predictions_and_scores(run: Path, tmp_path: Path, capsys:
     assert scores[0]["protocol"] == scores[1]["protocol"]
     assert scores[0]["protocol"]["crop"] == [32, 48]
     assert scores[0]["miou"] == pytest.approx(scores[1]["miou"], abs=1e-3)
+
+
+def test_the_model_that_ships_by_default(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_io, "SHIPPED", run / "model")
+    with symbolic_sizes():
+        assert main(["export", "--to", "pt2", "--out", str(tmp_path / "model.pt2")]) == 0
+    assert load(tmp_path / "model.pt2").weights == hash_weights(load_model(run)[0])
 
 
 def test_an_onnx_file_predicts(tmp_path: Path) -> None:

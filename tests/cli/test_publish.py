@@ -1,5 +1,6 @@
 """`gffnet publish`: a folder that is a model, and the same on the hub."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,9 @@ import pytest
 from huggingface_hub import ModelCard
 
 from gffnet.cli.main import main
+from gffnet.evaluation.results import write_scores
+from gffnet.metrics.scores import Scores
+from gffnet.models import model_io
 from gffnet.models.gffnet import load_model
 from gffnet.models.model_io import hash_weights
 from tests.models.fake_hub import FakeHub, point_to, running
@@ -38,6 +42,46 @@ def test_a_folder_that_is_a_model(run: Path, tmp_path: Path, capsys: pytest.Capt
     assert "## Training" in card.text
     assert main(["publish", str(run), "--out", str(out), "--weights", "float16"]) == 0  # again, in its place
     assert [path.name for path in sorted(out.iterdir())] == ["README.md", "config.json", "model.safetensors"]
+
+
+def test_a_model_folder_keeps_what_its_card_says(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without its run: scores, training, limits and licence are those of the card, and rounding is told."""
+    first, again = tmp_path / "first", tmp_path / "again"
+    scored, sha = shutil.copytree(run, tmp_path / "run"), hash_weights(load_model(run)[0])
+    protocol = {"dataset": "camvid", "split": "val", "absent": "left out", "weights_sha256": sha}
+    scores = {"miou": 0.5, "pixel_accuracy": 0.9, "per_class": {"sky": 0.1}, "per_class_accuracy": {}, "absent": []}
+    scores |= {"images": 1, "pixels": 1, "protocol": protocol}
+    write_scores(scored / "scores.json", Scores.from_json(scores))
+    assert main(["publish", str(scored), "--out", str(first), "--license", "mit"]) == 0
+    card = (first / "README.md").read_text()
+    assert "IoU is below 0.3 for: sky." in card
+    (first / "README.md").write_text(card := card.replace("- Its prob", "- Not for driving.\n- Its prob"))
+    (first / "LICENSE").write_text("the text")
+    assert main(["publish", str(first), "--out", str(again)]) == 0
+    assert (again / "README.md").read_text() == card
+    assert (again / "LICENSE").read_text() == "the text"
+    assert main(["publish", str(first), "--out", str(again), "--weights", "bfloat16"]) == 0
+    assert "## Scores\n\nMeasured before kernels were rounded to bfloat16." in (again / "README.md").read_text()
+    capsys.readouterr()
+    assert main(["publish", str(first), "--out", str(again), "--license", "apache-2.0"]) == 2
+    assert "--license apache-2.0: the card of this model" in capsys.readouterr().err
+    (first / "README.md").write_text("---\n- no mapping: {\n---\n")
+    assert main(["publish", str(first), "--out", str(again)]) == 2
+    assert f"model card {first / 'README.md'} cannot be read" in capsys.readouterr().err
+
+
+def test_the_model_that_ships_by_default(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main(["publish", "--out", str(out)]) == 0
+    assert hash_weights(load_model(out)[0]) == hash_weights(load_model(model_io.shipped_model())[0])
+    card = ModelCard.load(out / "README.md")
+    assert card.data.license == "cc-by-nc-4.0"
+    assert {result.metric_type: result.metric_value for result in card.data.eval_results}["mean_iou"] == 0.7256
+    own = ModelCard.load(model_io.shipped_model() / "README.md").text
+    for part in ("## Training\n", "## Scores\n", "## Limits\n"):
+        section = own[own.index(part) :].split("\n## ")[0]
+        assert section in card.text
+    assert (out / "LICENSE").read_bytes() == (model_io.shipped_model() / "LICENSE").read_bytes()
 
 
 def test_to_the_hub(run: Path, hub: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:

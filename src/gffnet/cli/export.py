@@ -10,7 +10,8 @@ SUMMARY = "a model as one ONNX or PyTorch file for images of any size, checked a
 
 def add_arguments(parser: Parser) -> None:
     parser.add_argument(
-        "--model", type=str, required=True, help="a run folder, a model folder, a checkpoint or a name on the hub"
+        "--model",
+        help="a run or model folder, a checkpoint, or OWNER/NAME on the hub (default: the model that ships)",
     )
     parser.add_argument("--to", choices=["onnx", "pt2"], required=True, help="ONNX, or a program of torch.export")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="such as model.onnx or model.pt2")
@@ -29,9 +30,10 @@ def run(arguments: Namespace) -> None:
     from gffnet.console import Results, progress, screen
     from gffnet.export.export import check_request, export_model
     from gffnet.models.gffnet import load_model
+    from gffnet.models.model_io import shipped_model
 
     check_request(arguments.to, arguments.out, arguments.precision)
-    network, config = load_model(arguments.model)
+    network, config = load_model(arguments.model or shipped_model())
     with progress("exporting") as advance:
         export = export_model(network, config, arguments.to, arguments.out, arguments.precision, advance)
     if arguments.json:

@@ -14,7 +14,10 @@ SUMMARY = "a model with its model card, as a folder or on the Hugging Face hub"
 
 def add_arguments(parser: Parser) -> None:
     parser.add_argument(
-        "model", metavar="MODEL", help="a run folder, or the model folder or checkpoint in it (RUN/best, ...)"
+        "model",
+        metavar="MODEL",
+        nargs="?",
+        help="a run folder, or the model folder or checkpoint in it (RUN/best, ...; default: the model that ships)",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="model folder to write")
     parser.add_argument("--to", metavar="OWNER/NAME", help="upload it to the hub (after `hf auth login`)")
@@ -36,17 +39,20 @@ def run(arguments: Namespace) -> None:
     from gffnet.files import atomic_write
     from gffnet.models.gffnet import save_model
     from gffnet.models.model_card import make_card
-    from gffnet.models.model_io import CARD, check_upload, upload
+    from gffnet.models.model_io import CARD, LICENSE, check_upload, shipped_model, upload
     from gffnet.reports.model_card import gather
 
-    _check(arguments)
+    model = arguments.model or str(shipped_model())
+    _check(arguments, Path(model))
     out, to = arguments.out, arguments.to
     if to is not None:
         check_upload(to)
-    network, facts = gather(arguments.model, to, arguments.license, arguments.weights, arguments.scores)
+    network, facts = gather(model, to, arguments.license, arguments.weights, arguments.scores)
     with nullcontext(out) if out is not None else TemporaryDirectory() as folder:
         save_model(Path(folder), network, facts.config, arguments.weights, arguments.max_shard_size)
         atomic_write(Path(folder) / CARD, str(make_card(facts)).encode())
+        if facts.license_text:
+            atomic_write(Path(folder) / LICENSE, facts.license_text.encode())
         if out is not None:
             screen.print(f"model: {out}")
         if to is not None:
@@ -54,9 +60,9 @@ def run(arguments: Namespace) -> None:
             screen.print(f"model: {to}, {address}")
 
 
-def _check(arguments: Namespace) -> None:
+def _check(arguments: Namespace, model: Path) -> None:
     """Raise `UserError` for no destination, the model itself, or a folder with other files."""
-    out, model = arguments.out, Path(arguments.model)
+    out = arguments.out
     if out is None and arguments.to is None:
         raise UserError("a destination is missing: --out DIR for a folder, --to OWNER/NAME for the hub, or both.")
     if arguments.private and arguments.to is None:

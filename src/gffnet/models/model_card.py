@@ -43,6 +43,10 @@ class Facts:
     """Markdown by heading, of `SECTIONS`."""
     weak: Sequence[str] = ()
     """Classes of low IoU."""
+    limits: str = ""
+    """Markdown of the limits, in place of those of any model."""
+    license_text: str = ""
+    """Text of the licence, if the model has one of its own."""
 
 
 def make_card(facts: Facts) -> ModelCard:

@@ -55,6 +55,8 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 CARD = "README.md"
+LICENSE = "LICENSE"
+"""File of a model folder with the text of its licence, if it has one of its own."""
 
 SHIPPED = Path(gffnet.__file__).with_name("pretrained") / "camvid_gffnet_r18"
 """The model folder that ships with the package, with a card and a licence of its own."""
@@ -422,7 +424,7 @@ def upload(
         UserError: the name is not valid, the hub cannot be reached, or it refuses.
     """
     check_upload(repository)
-    api, kept = HfApi(token=token, **_CLIENT), [*FILES, CARD]
+    api, kept = HfApi(token=token, **_CLIENT), [*FILES, CARD, LICENSE]
     try:
         with _progress_bars():
             api.create_repo(repository, private=private, exist_ok=True)

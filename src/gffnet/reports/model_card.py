@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from huggingface_hub import EvalResult
+from huggingface_hub import EvalResult, ModelCard
 
 from gffnet.console import DASH, screen
 from gffnet.errors import UserError
@@ -14,7 +14,7 @@ from gffnet.evaluation.results import SCORES, all_tables, markdown, read_result
 from gffnet.metrics.scores import Scores
 from gffnet.models.gffnet import SegmentationModel, load_model
 from gffnet.models.model_card import METRICS, TASK, Facts
-from gffnet.models.model_io import ModelConfig, WeightFormat, hash_weights, rounded
+from gffnet.models.model_io import CARD, LICENSE, ModelConfig, WeightFormat, find_model, hash_weights, rounded
 from gffnet.recipe import Recipe, TrainingRecipe, load_recipe
 from gffnet.reports.cost import cost
 from gffnet.reports.report import SCORES_FOLDER, read_record, record_facts, training_time
@@ -40,23 +40,24 @@ class Published(NamedTuple):
 
 
 def gather(
-    model: str,
+    model: str | Path,
     name: str | None = None,
     license: str | None = None,
     weights: WeightFormat = "float32",
     scores: Path | None = None,
 ) -> Published:
-    """Return a MODEL with all that is known about it.
+    """Return a MODEL with all that is known about it: by the files of its run, else by the card in its folder.
 
     Args:
         model: a run folder, or a model folder or checkpoint, best one that lies in its run.
         name: OWNER/NAME on the hub.
-        license: as the hub abbreviates it.
+        license: as the hub abbreviates it; None: the one that the card in its folder names.
         weights: dtype of kernels on the disk.
         scores: an evaluation of the model, before or after kernels were rounded; None: the one in its run, if any.
 
     Raises:
-        UserError: there is no such model, or the evaluation that is named is of another one.
+        UserError: there is no such model, the evaluation that is named is of another one, or the card in its folder
+            names another licence.
     """
     network, config = load_model(model)
     backbone = config.model.backbone
@@ -81,7 +82,46 @@ def gather(
         f"multiply-accumulates for an image of {size[0]}x{size[1]}, as gffnet executes it.",
     }
     weak = [of for of, iou in found.per_class.items() if iou is not None and iou < WEAK] if found else []
-    return Published(network, Facts(config, name, license, weights, _results(found) if found else [], sections, weak))
+    facts = Facts(config, name, license, weights, _results(found) if found else [], sections, weak)
+    if run is not None or not path.is_dir():
+        return Published(network, facts)
+    return Published(network, _with_card(facts, find_model(path), exact, written))
+
+
+def _with_card(facts: Facts, folder: Path, exact: str, written: str) -> Facts:
+    """Add what the card of a model folder says: data, training, cost, scores unless there are others, limits, licence.
+
+    `exact`, `written`: SHA-256 of the weights before and after kernels are rounded.
+    """
+    path = folder / CARD
+    if not path.is_file():
+        return facts
+    try:
+        card = ModelCard.load(path)
+    except Exception as error:  # the parser of a damaged card raises anything
+        raise UserError(f"model card {path} cannot be read ({' '.join(str(error).split())[:200]}): mend it.") from None
+    _, *parts = re.split(r"^## (.+)$", card.text, flags=re.MULTILINE)
+    own = {heading: body.strip() for heading, body in zip(parts[::2], parts[1::2], strict=True)}
+    sections, results = {**facts.sections}, facts.results
+    sections |= {heading: own[heading] for heading in ("Data", "Training", "Cost") if own.get(heading)}
+    if not results and own.get("Scores"):
+        before = exact != written and exact in own["Scores"]
+        note = f"Measured before kernels were rounded to {facts.weights}.\n\n" if before else ""
+        sections["Scores"], results = note + own["Scores"], card.data.eval_results or []
+    license = card.data.license
+    if facts.license and license and facts.license != license:
+        raise UserError(
+            f"--license {facts.license}: the card of this model, {path}, names {license}. Leave it out, or change that."
+        )
+    text = (folder / LICENSE).read_text(encoding="utf-8") if (folder / LICENSE).is_file() else ""
+    return dataclasses.replace(
+        facts,
+        license=license or facts.license,
+        license_text=text,
+        results=results,
+        sections=sections,
+        limits=own.get("Limits", ""),
+    )
 
 
 def _scores(run: Path | None, weights: set[str], named: Path | None) -> Scores | None:
