@@ -15,6 +15,7 @@ from types import ModuleType
 
 import gffnet
 from gffnet.cli import (
+    ablation,
     compare,
     cost,
     data,
@@ -41,6 +42,7 @@ COMMANDS: Mapping[str, ModuleType] = {
     "recipes": recipes,
     "train": train,
     "evaluate": evaluate,
+    "ablation": ablation,
     "submit": submit,
     "predict": predict,
     "gates": gates,

@@ -36,6 +36,7 @@ def run(arguments: Namespace) -> None:
     """Read the scores, fill the tables, and write or print them."""
     from gffnet.console import screen
     from gffnet.reports.tables import (
+        LEGEND,
         find_scores,
         format_of,
         make_dataset_tables,
@@ -56,12 +57,13 @@ def run(arguments: Namespace) -> None:
     if arguments.json:
         print_json(list(records(tables)))
     elif arguments.out is None:
-        _print_tables(tables)
+        print_tables(tables, LEGEND)
 
 
-def _print_tables(tables: Sequence["Table"]) -> None:
+def print_tables(tables: Sequence["Table"], legend: str) -> None:
+    """Print tables and their legend on standard output."""
     from gffnet.console import Results, make_table
-    from gffnet.reports.tables import LEGEND, to_text
+    from gffnet.reports.tables import to_text
 
     results = Results(width=120)
     for table in map(to_text, tables):
@@ -77,4 +79,4 @@ def _print_tables(tables: Sequence["Table"]) -> None:
         for line in [*[table.remark] * bool(table.remark), *(f"{i}: {note}" for i, note in enumerate(table.notes, 1))]:
             results.print(line, soft_wrap=True)
         results.print()
-    results.print(LEGEND, soft_wrap=True)
+    results.print(legend, soft_wrap=True)

@@ -144,12 +144,17 @@ def find_scores(paths: Sequence[Path]) -> list[ScoredRun]:
         files.update(dict.fromkeys(found))
     runs: dict[tuple[Any, ...], ScoredRun] = {}
     for file in files:
-        run = _read(file)
+        run = read_scored(file)
         runs.setdefault((run.scores.protocol.get("weights_sha256", file), run.measured), run)
     return list(runs.values())
 
 
-def _read(path: Path) -> ScoredRun:
+def read_scored(path: Path) -> ScoredRun:
+    """Read a `scores.json` and the recipe of the run folder around it.
+
+    Raises:
+        UserError: it does not exist or is damaged.
+    """
     scores = read_result(path).scores
     name = scores.protocol.get("recipe")
     shipped = load_recipe(name) if name in recipe_names() else None
@@ -413,13 +418,13 @@ def _over_baseline(row: Row, baseline: Sequence[Row]) -> Row:
 # Tables of other data sets, in the order of the paper's Tables 1 and 2
 
 
-_COLUMNS = (
+SCORE_COLUMNS = (
     Column("miou", "mIoU", ours_only=True),
     Column("pixel_accuracy", "pixel accuracy", ours_only=True),
     Column("boundary_f", "boundary F, 3 px", ours_only=True),
     Column("small", "mIoU, small objects", ours_only=True),
 )
-_THIN = Column("thin", "mIoU, thin classes", ours_only=True)
+THIN = Column("thin", "mIoU, thin classes", ours_only=True)
 
 
 class _Key(NamedTuple):
@@ -476,7 +481,7 @@ def _dataset_table(dataset: str, runs: Sequence[ScoredRun]) -> Table:
     return Table(
         dataset,
         f"{dataset}: what stands in no row of the paper" if in_paper else f"{dataset}: not in the paper",
-        (*_COLUMNS, *[_THIN] * bool(thin)),
+        (*SCORE_COLUMNS, *[THIN] * bool(thin)),
         [_over_pspnet(key, rows, recipes) for key in sorted(rows, key=lambda key: _order(key, recipes, usual))],
         f"Protocol: {', '.join(usual)}, unless a row says otherwise. In brackets: the difference to the PSPNet of "
         "the same backbone, protocol and settings, ± its standard error, paired where the seeds are the same."
@@ -753,9 +758,9 @@ def to_csv(tables: Sequence[Table]) -> str:
     return text.getvalue()
 
 
-def to_markdown(tables: Sequence[Table]) -> str:
-    """The tables in Markdown."""
-    parts = [f"# {TITLE}", LEGEND]
+def to_markdown(tables: Sequence[Table], title: str = TITLE, legend: str = LEGEND) -> str:
+    """The tables in Markdown, under a title and a legend."""
+    parts = [f"# {title}", legend]
     for table in map(to_text, tables):
         blanks = [""] * (len(table.headings) - 1)
         lines = [[*map(escape_markdown, table.headings)], ["---", *["---:"] * len(blanks)]]

@@ -268,6 +268,20 @@ def lock(out: Path) -> Iterator[None]:
                 path.unlink()
 
 
+def is_locked(out: Path) -> bool:
+    """Whether another process trains in the folder."""
+    if fcntl is None:
+        return False
+    try:
+        with (out / LOCK).open("rb+") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until the file is closed
+    except (BlockingIOError, PermissionError):
+        return True
+    except OSError:  # no lock, or a file system without locks
+        return False
+    return False
+
+
 # The record: run.json
 #
 #     {

@@ -1,0 +1,130 @@
+"""`gffnet ablation`: train and evaluate recipes with several seeds, and print one table."""
+
+import re
+from argparse import Namespace
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gffnet.cli.arguments import Parser, add_cache, add_device, add_root, print_json, whole_number
+from gffnet.errors import RunFailed, UserError
+
+if TYPE_CHECKING:
+    from gffnet.reports.ablation import Ablation
+
+SUMMARY = "train and evaluate recipes with several seeds, resumable, and print one table with gains and their errors"
+
+
+def add_arguments(parser: Parser) -> None:
+    parser.add_argument(
+        "recipes", nargs="+", metavar="RECIPE", help="recipe names or files of one data set; the first is the baseline"
+    )
+    add_root(parser, required=True)
+    add_cache(parser)
+    parser.add_argument(
+        "--seeds",
+        type=seeds,
+        required=True,
+        metavar="N",
+        help="number of seeds, 3 for 0, 1 and 2; or seeds with commas between them, such as 0,1,5",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the runs and of the table")
+    parser.add_argument(
+        "--jobs",
+        type=lambda text: None if text == "auto" else whole_number("--jobs", 1)(text),
+        default=None,
+        metavar="N",
+        help="runs at a time; auto: one a GPU, or on a CPU one for two cores as far as memory goes (default: auto)",
+    )
+    parser.add_argument("--split", help="split to score (default: the one that the recipes validate on)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a value of every recipe, such as training.iterations=2000; may be repeated",
+    )
+    parser.add_argument(
+        "--devices", type=whole_number("--devices", 1), metavar="N", help="devices that share one run (default: 1)"
+    )
+    add_device(parser)
+    parser.add_argument(
+        "--plan", action="store_true", help="measure every recipe in a dry run, and print what would run and how long"
+    )
+    parser.add_argument("--json", action="store_true", help="print all numbers as JSON instead of a table")
+
+
+def run(arguments: Namespace) -> None:
+    """Run what is left, then print and write the table."""
+    from gffnet.console import screen
+    from gffnet.reports.ablation import LEGEND, Ablation
+
+    ablation = Ablation(
+        arguments.recipes,
+        arguments.root,
+        arguments.out,
+        arguments.seeds,
+        split=arguments.split,
+        overrides=arguments.set,
+        plugins=arguments.plugin,
+        cache=arguments.cache,
+        devices=arguments.devices,
+        device=arguments.device,
+        precision=arguments.precision,
+    )
+    left, count = len(ablation.left()), len(ablation.runs)
+    slots = ablation.slots(arguments.jobs) if left else []
+    if arguments.plan:
+        _print_plan(ablation, slots, arguments.json)
+        return
+    screen.print(f"{count - left} of {count} runs are done" + (f"; {len(slots)} at a time" if left else ""))
+    failures = ablation.run(slots) if left else []
+    table = ablation.table()
+    ablation.write(table, failures)
+    if arguments.json:
+        print_json(ablation.to_mapping(table, failures))
+    else:
+        from gffnet.cli.tables import print_tables
+
+        print_tables([table], LEGEND)
+    screen.print(f"table: {ablation.out / 'ablation.md'}")
+    if failures:
+        for failure in failures:
+            screen.print(f"failed: {failure.run.title}: {failure.reason}")
+        raise RunFailed(f"{len(failures)} of {count} runs failed; the same command tries them again.")
+
+
+def _print_plan(ablation: "Ablation", slots: Sequence[dict[str, str]], as_json: bool) -> None:
+    from gffnet.console import Results, make_table
+    from gffnet.reports.ablation import estimate
+
+    found = estimate(ablation, slots)
+    seconds = sum(each.seconds for each in found) / max(1, min(len(slots), len(ablation.left())))
+    if as_json:
+        print_json({"jobs": len(slots), "seconds": seconds, "recipes": [each._asdict() for each in found]})
+        return
+    rows = [
+        (each.recipe, str(seed), state, str(timedelta(seconds=round(each.seconds))) if i == 0 else "")
+        for each in found
+        for i, (seed, state) in enumerate(zip(ablation.seeds, each.states, strict=True))
+    ]
+    results = Results()
+    results.print(make_table(("recipe", "seed", "state", "time of its runs"), rows))
+    time = timedelta(seconds=round(seconds))
+    results.print(f"about {time}, {len(slots)} at a time; validation and evaluation come on top", soft_wrap=True)
+
+
+def seeds(text: str) -> list[int]:
+    """`3` → [0, 1, 2]; `0,1,5` → [0, 1, 5]."""
+    parts = [part.strip() for part in text.rstrip(",").split(",")]
+    if not all(re.fullmatch("[0-9]{1,9}", part) for part in parts) or (text.strip() == "0"):
+        raise UserError(
+            f"--seeds {text!r} must be their number, 1 or more, or seeds with commas between, such as 0,1,5."
+        )
+    numbers = [int(part) for part in parts]
+    if "," in text:
+        return numbers
+    if numbers[0] > 1000:
+        raise UserError(f"--seeds {text}: at most 1000; a single seed has a comma after it: {text},")
+    return list(range(numbers[0]))

@@ -1,0 +1,655 @@
+"""Train and evaluate several recipes with several seeds, and make one table of them.
+
+    OUT/RECIPE/seed_S/            the run, with train.log and evaluate.log
+    OUT/RECIPE/seed_S/scores/     its evaluation
+    OUT/ablation.md, .json        the table, and all numbers
+
+Every run is a `gffnet train` and a `gffnet evaluate` in processes of their own. The folders tell what is done: the same
+command started again keeps finished runs and evaluations, and resumes interrupted ones.
+"""
+
+import ctypes
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from gffnet.console import screen
+from gffnet.errors import RunFailed, Stopped, UserError
+from gffnet.evaluation.results import SCORES
+from gffnet.files import atomic_write, cannot_write
+from gffnet.models.model_io import CONFIG
+from gffnet.recipe import Recipe
+from gffnet.recipe.describe import method_name
+from gffnet.reports.cost import costs
+from gffnet.reports.tables import (
+    SCORE_COLUMNS,
+    THIN,
+    Row,
+    Table,
+    read_scored,
+    records,
+    samples,
+    to_markdown,
+    with_gain,
+)
+from gffnet.training.callbacks import HISTORY
+from gffnet.training.dry_run import free_memory
+from gffnet.training.run_folder import is_locked, resume_point
+from gffnet.training.train import read_recipe
+
+TITLE = "Ablation"
+LEGEND = (
+    "Scores in percent: mean over the seeds ± sample standard deviation. In brackets: the gain over the first recipe, "
+    "± its standard error, of the paired differences where both have the same seeds."
+)
+PROGRAM = (sys.executable, "-m", "gffnet")
+"""What runs the commands."""
+POLL, LOCKED_SECONDS = 0.2, 120.0
+"""Seconds between two looks at the processes, and until the end of those that a killed ablation left is not awaited."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A recipe with a seed."""
+
+    name: str
+    """Of the recipe, and of the folder."""
+    source: str
+    """The recipe as it was given."""
+    seed: int
+    folder: Path
+    recipe: Recipe
+    """With its seed; `auto` values hold their defaults until the run has started."""
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}, seed {self.seed}"
+
+    @property
+    def scores(self) -> Path:
+        """The folder of its evaluation."""
+        return self.folder / "scores"
+
+    @property
+    def iteration(self) -> int:
+        """The newest in its history; 0 before that."""
+        try:
+            with (self.folder / HISTORY).open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - 8192))
+                lines = file.read().decode(errors="replace").splitlines()
+        except OSError:
+            return 0
+        for line in reversed(lines):
+            with suppress(ValueError, LookupError, TypeError):
+                return int(json.loads(line)["iteration"])
+        return 0
+
+    @property
+    def trained(self) -> bool:
+        return (self.folder / "model" / CONFIG).is_file()  # the last file that a run writes
+
+    def evaluated(self, split: str) -> bool:
+        """Whether the finished network is scored on `split`."""
+        file = self.scores / SCORES
+        if not self.trained or not file.is_file():
+            return False
+        try:
+            found = read_scored(file).scores.protocol.get("split")
+        except UserError:  # damaged
+            return False
+        return found == split and file.stat().st_mtime >= (self.folder / "model" / CONFIG).stat().st_mtime
+
+
+class Failure(NamedTuple):
+    """A run that failed."""
+
+    run: Run
+    reason: str
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """Recipes, of which the first is the baseline, seeds, and how they are trained and evaluated."""
+
+    recipes: Sequence[str]
+    """Names or YAML files."""
+    root: Path
+    """Folder of the data set."""
+    out: Path
+    seeds: Sequence[int]
+    split: str | None = None
+    """To evaluate on; None: the split that the recipes validate on."""
+    overrides: Sequence[str] = ()
+    """`section.key=value` changes of every recipe."""
+    plugins: Sequence[str] = ()
+    cache: Path | None = None
+    devices: int | None = None
+    """Per run; None: one."""
+    device: str = "auto"
+    """`auto`, `cpu` or `cuda`."""
+    precision: str = "auto"
+    """Of the evaluation."""
+
+    @cached_property
+    def runs(self) -> list[Run]:
+        """Every recipe with every seed.
+
+        Raises:
+            UserError: a recipe or a seed twice, recipes of several data sets or splits, or a folder holds a run of
+                another recipe.
+        """
+        names = [_folder_name(recipe) for recipe in self.recipes]
+        for what, values in ("recipe", names), ("seed", self.seeds):
+            twice = [value for value, count in Counter(values).items() if count > 1]
+            if twice:
+                raise UserError(f"{what} {twice[0]} is there twice: name every {what} once.")
+        if any(override.partition("=")[0].strip() == "seed" for override in self.overrides):
+            raise UserError("--set seed=...: the seeds of an ablation are those of --seeds.")
+        if self.device not in {"auto", "cpu", "cuda"}:
+            raise UserError(
+                f"--device {self.device}: an ablation takes auto, cpu or cuda, and divides all GPUs among its runs."
+            )
+        runs = []
+        for name, source in zip(names, self.recipes, strict=True):
+            for seed in self.seeds:
+                folder = self.out / name / f"seed_{seed}"
+                recipe, _ = read_recipe(source, [*self.overrides, f"seed={seed}"], resumed=folder)
+                runs.append(Run(name, source, seed, folder, recipe))
+        first = runs[0]
+        for run in runs:
+            if _data(run.recipe) != _data(first.recipe):
+                raise UserError(
+                    f"recipe {run.source} is of {_data(run.recipe)}, and {first.source} of {_data(first.recipe)}: "
+                    "compare recipes of one data set and split, or set the same: --set data.train_split=train."
+                )
+            resume_point(run.folder, run.recipe, resume=True)
+        return runs
+
+    @property
+    def scored_split(self) -> str:
+        """The split to evaluate on."""
+        return self.split or self.runs[0].recipe.data.val_split
+
+    def train_command(self, run: Run) -> list[str]:
+        """What trains a run, or resumes it."""
+        changes = [word for override in (*self.overrides, f"seed={run.seed}") for word in ("--set", override)]
+        devices = [] if self.devices is None else ["--devices", str(self.devices)]
+        return [
+            *PROGRAM,
+            "train",
+            run.source,
+            "--out",
+            str(run.folder),
+            *self._data_options,
+            *changes,
+            *devices,
+            "--resume",
+        ]
+
+    def evaluate_command(self, run: Run) -> list[str]:
+        """What scores a trained run, or resumes that."""
+        dataset = ["--dataset", run.recipe.data.name, "--split", self.scored_split]
+        how = ["--device", self.device, "--precision", self.precision]
+        out = ["--out", str(run.scores), "--resume"]
+        return [*PROGRAM, "evaluate", "--model", str(run.folder), *dataset, *self._data_options, *how, *out]
+
+    @property
+    def _data_options(self) -> list[str]:
+        cache = [] if self.cache is None else ["--cache", str(self.cache)]
+        return ["--root", str(self.root), *cache, *[word for plugin in self.plugins for word in ("--plugin", plugin)]]
+
+    # What is left, and what it takes
+
+    def left(self) -> list[Run]:
+        """The runs that are not trained or not evaluated."""
+        return [run for run in self.runs if not run.evaluated(self.scored_split)]
+
+    def state(self, run: Run) -> str:
+        """What is done of a run, in words."""
+        if run.evaluated(self.scored_split):
+            return "done"
+        if run.trained:
+            return "trained, to be evaluated"
+        iteration = resume_point(run.folder, run.recipe, resume=True).iteration
+        return f"to be resumed at iteration {iteration:,}" if iteration else "to be trained"
+
+    def measure(self, source: str, environment: dict[str, str]) -> dict[str, Any]:
+        """The dry run of a recipe, `gffnet train --plan --json`, in a process of its own.
+
+        Raises:
+            RunFailed: it failed.
+        """
+        changes = [word for override in self.overrides for word in ("--set", override)]
+        devices = [] if self.devices is None else ["--devices", str(self.devices)]
+        command = [*PROGRAM, "train", source, "--plan", "--json", *self._data_options, *changes, *devices]
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            check=False,
+            encoding="utf-8",
+            env={**os.environ, **environment},
+            preexec_fn=_PREEXEC,
+        )
+        if done.returncode:
+            raise RunFailed(f"the dry run of {source} failed: {_last_error(done.stderr)}")
+        measured: dict[str, Any] = json.loads(done.stdout)
+        return measured
+
+    def slots(self, jobs: int | None = None) -> "list[dict[str, str]]":
+        """Environments for the runs that are processed at a time: their GPUs, or their threads.
+
+        Args:
+            jobs: their number; None: one a GPU (or `devices` of them); on a CPU half its cores, as far as memory goes.
+        """
+        visible = self._gpus()
+        if visible:
+            each = min(self.devices or 1, len(visible))
+            groups = [visible[i : i + each] for i in range(0, len(visible) - each + 1, each)]
+            jobs = jobs or len(groups)
+            return [{"CUDA_VISIBLE_DEVICES": ",".join(groups[i % len(groups)])} for i in range(jobs)]
+        hidden = {"CUDA_VISIBLE_DEVICES": ""} if self.device == "cpu" else {}
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if jobs is None:
+            jobs = max(1, min(cores // 2 // (self.devices or 1), len(self.left())))
+            if jobs > 1:
+                jobs = self._within_memory(jobs, {**hidden, "OMP_NUM_THREADS": str(max(1, cores // jobs))})
+        threads = os.environ.get("OMP_NUM_THREADS", str(max(1, cores // jobs // (self.devices or 1))))
+        return [{**hidden, "OMP_NUM_THREADS": threads} for _ in range(jobs)]
+
+    def _gpus(self) -> list[str]:
+        """The GPUs to be divided, as CUDA_VISIBLE_DEVICES names them."""
+        if self.device == "cpu":
+            return []
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+        return (named or [str(i) for i in range(count)])[:count]
+
+    def _within_memory(self, jobs: int, environment: dict[str, str]) -> int:
+        """`jobs`, or as many as the memory holds of the recipe with the most operations per iteration."""
+        free = free_memory(torch.device("cpu"))
+
+        def operations(run: Run) -> float:
+            (row,) = costs([(run.name, run.recipe)], run.recipe.training.crop)
+            return float(row["macs"]) * (run.recipe.training.device_batch or run.recipe.training.batch)
+
+        unfinished = {run.name: run for run in self.left() if not run.trained}
+        if free is None or not unfinished:
+            return jobs
+        largest = max(unfinished.values(), key=operations)
+        screen.print(f"measuring the memory of {largest.name}, for --jobs")
+        peak = self.measure(largest.source, environment)["memory"]["peak"]
+        return jobs if not peak else max(1, min(jobs, int(free / (1.1 * peak))))
+
+    # Running
+
+    def run(self, slots: Sequence[dict[str, str]]) -> list[Failure]:
+        """Train and evaluate what is left, as many at a time as there are `slots`.
+
+        Returns:
+            The runs that failed; the others are done.
+
+        Raises:
+            Stopped, KeyboardInterrupt: SIGTERM or Ctrl-C was received; the processes have saved what they did.
+            CannotWrite: a folder cannot be written to.
+        """
+        left = self.left()
+        with stop_signals() as received, _Shown(len(self.runs), self.runs) as shown:
+            _wait_for_locks(left, received)
+            scheduler = _Scheduler(self, left, slots, shown)
+            try:
+                while scheduler.busy:
+                    scheduler.step(received)
+                    time.sleep(POLL)
+            finally:
+                scheduler.kill()
+        if received:
+            again = f"{len(self.left())} of {len(self.runs)} runs are left; resume with the same command"
+            if received[0] == signal.SIGINT:
+                raise KeyboardInterrupt(again)
+            raise Stopped(f"stopped by SIGTERM: {again}.")
+        return scheduler.failures
+
+    # The table
+
+    def table(self) -> Table:
+        """The scores of the runs that are done, a row for every recipe, with gains over the first.
+
+        Raises:
+            UserError: a `scores.json` is damaged.
+        """
+        methods = {run.name: method_name(run.recipe.model) for run in self.runs}
+        repeated = {method for method, count in Counter(methods.values()).items() if count > 1}
+        rows: list[Row] = []
+        measured: tuple[str, ...] = ()
+        for name, method in methods.items():
+            of = [run for run in self.runs if run.name == name]
+            done = [run for run in of if run.evaluated(self.scored_split)]
+            scored = [read_scored(run.scores / SCORES) for run in done]
+            measured = measured or (scored[0].measured if scored else ())
+            missing = [str(run.seed) for run in of if run not in done]
+            row = Row(
+                f"{method} ({name})" if method in repeated else method,
+                recipe=name,
+                protocol=", ".join(scored[0].measured) if scored else "",
+                ours=samples(scored),
+                seeds=tuple(run.seed for run in done),
+                notes=(f"not done: seed {', '.join(missing)}",) if missing else (),
+            )
+            rows.append(with_gain(row, rows[0]) if rows else row)
+        columns = [*SCORE_COLUMNS, THIN]
+        columns = [column for column in columns if any(column.key in row.ours for row in rows)]
+        data = self.runs[0].recipe.data
+        return Table(
+            "ablation",
+            f"{TITLE} on {data.name} {self.scored_split}",
+            columns or [SCORE_COLUMNS[0]],
+            rows,
+            f"Protocol: {', '.join(measured)}." if measured else "",
+        )
+
+    def write(self, table: Table, failures: Sequence[Failure] = ()) -> None:
+        """Write `ablation.md` and `ablation.json`.
+
+        Raises:
+            CannotWrite: they cannot be written.
+        """
+        text = to_markdown([table], title=TITLE, legend=LEGEND)
+        atomic_write(self.out / "ablation.md", text.encode())
+        atomic_write(
+            self.out / "ablation.json", (json.dumps(self.to_mapping(table, failures), indent=1) + "\n").encode()
+        )
+
+    def to_mapping(self, table: Table, failures: Sequence[Failure] = ()) -> dict[str, Any]:
+        """All numbers as plain values: every run, and every score of the table."""
+        reasons = {failure.run.folder: failure.reason for failure in failures}
+        runs = []
+        for run in self.runs:
+            done = run.evaluated(self.scored_split)
+            scores = read_scored(run.scores / SCORES).scores if done else None
+            runs.append(
+                {
+                    "recipe": run.name,
+                    "seed": run.seed,
+                    "folder": str(run.folder),
+                    "done": done,
+                    "failed": reasons.get(run.folder),
+                    "miou": scores.miou if scores else None,
+                    "pixel_accuracy": scores.pixel_accuracy if scores else None,
+                }
+            )
+        return {
+            "split": self.scored_split,
+            "overrides": list(self.overrides),
+            "runs": runs,
+            "scores": list(records([table])),
+        }
+
+
+def _folder_name(recipe: str) -> str:
+    path = Path(recipe)
+    return path.stem if path.suffix in {".yaml", ".yml"} else recipe
+
+
+def _data(recipe: Recipe) -> str:
+    data = recipe.data
+    return f"{data.name} (train: {data.train_split}, validation: {data.val_split})"
+
+
+# Processes
+
+
+@dataclass
+class _Process:
+    """A command of a run that is being executed."""
+
+    run: Run
+    slot: dict[str, str]
+    stage: str
+    """`train` or `evaluate`."""
+    process: "subprocess.Popen[bytes]"
+    log: Path
+    began: float = field(default_factory=time.monotonic)
+
+
+class _Scheduler:
+    """Start processes where slots are free, and the evaluation of a run after its training."""
+
+    def __init__(
+        self, ablation: Ablation, left: Sequence[Run], slots: Sequence[dict[str, str]], shown: "_Shown"
+    ) -> None:
+        self.ablation = ablation
+        self.waiting = deque(left)
+        self.slots = list(slots)
+        self.shown = shown
+        self.active: list[_Process] = []
+        self.failures: list[Failure] = []
+        self.signals = 0
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.waiting or self.active)
+
+    def step(self, received: list[int]) -> None:
+        """Pass on signals, look after the processes that ended, and start others."""
+        if len(received) > self.signals:
+            self.signals = len(received)
+            self.waiting.clear()
+            if self.signals == 1:
+                number = len(self.active)
+                screen.print(f"stopping: {number} run{'s' * (number != 1)} saving; press Ctrl-C again to stop at once")
+            for each in self.active:
+                with suppress(ProcessLookupError):
+                    each.process.terminate() if self.signals == 1 else os.killpg(each.process.pid, signal.SIGKILL)
+        for each in [each for each in self.active if each.process.poll() is not None]:
+            self.active.remove(each)
+            self._ended(each)
+        while self.waiting and self.slots:
+            run = self.waiting.popleft()
+            self._start(run, self.slots.pop(), "evaluate" if run.trained else "train")
+        self.shown.update(self.active)
+
+    def _start(self, run: Run, slot: dict[str, str], stage: str) -> None:
+        command = self.ablation.evaluate_command(run) if stage == "evaluate" else self.ablation.train_command(run)
+        path = run.folder / f"{stage}.log"
+        try:
+            run.folder.mkdir(parents=True, exist_ok=True)
+            with path.open("ab") as log:
+                log.write(f"$ {shlex.join(command)}\n".encode())
+                log.flush()
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env={**os.environ, **slot},
+                    start_new_session=True,  # Ctrl-C in the terminal reaches this process alone, which passes it on
+                    preexec_fn=_PREEXEC,
+                )
+        except OSError as error:
+            raise cannot_write(path, error) from None
+        self.active.append(_Process(run, slot, stage, process, path))
+
+    def _ended(self, each: _Process) -> None:
+        code, seconds = each.process.returncode, time.monotonic() - each.began
+        if code:
+            self.slots.append(each.slot)
+            if not self.signals:
+                failure = Failure(each.run, _reason(each.stage, code, each.log))
+                self.failures.append(failure)
+                self.shown.print(f"failed: {each.run.title}: {failure.reason}")
+            return
+        took = timedelta(seconds=round(seconds))
+        if each.stage == "train" and not self.signals:
+            self.shown.print(f"trained in {took}: {each.run.title}")
+            self._start(each.run, each.slot, "evaluate")
+            return
+        self.slots.append(each.slot)
+        if each.stage == "evaluate":
+            with suppress(UserError):
+                miou = read_scored(each.run.scores / SCORES).scores.miou
+                score = "" if miou is None else f", mIoU {100 * miou:.1f}"
+                self.shown.print(f"evaluated in {took}: {each.run.title}{score}")
+
+    def kill(self) -> None:
+        """End what is running after an error."""
+        for each in self.active:
+            with suppress(ProcessLookupError):
+                os.killpg(each.process.pid, signal.SIGKILL)
+            each.process.wait()
+        self.active = []
+
+
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG = 1
+
+
+def _end_with_parent() -> None:
+    """In a new process: receive SIGTERM, upon which it saves, if the ablation is killed."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+_PREEXEC = _end_with_parent if _libc is not None else None
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """Collect SIGTERM and SIGINT in a list instead of being ended by them."""
+    received: list[int] = []
+    in_main_thread = threading.current_thread() is threading.main_thread()  # no other may set handlers
+    numbers = (signal.SIGTERM, signal.SIGINT) if in_main_thread else ()
+    before: dict[int, Any] = {number: signal.getsignal(number) or signal.SIG_DFL for number in numbers}
+    try:
+        for number in before:
+            signal.signal(number, lambda number, _: received.append(number))
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _wait_for_locks(runs: Sequence[Run], received: Sequence[int]) -> None:
+    """Wait for the processes that an ablation left which was killed: they are saving."""
+    end = time.monotonic() + LOCKED_SECONDS
+    locked = [run for run in runs if is_locked(run.folder)]
+    if locked:
+        screen.print(f"waiting for {len(locked)} run(s) that still write to their folders")
+    while any(is_locked(run.folder) for run in locked) and time.monotonic() < end and not received:
+        time.sleep(POLL)
+
+
+def _reason(stage: str, code: int, log: Path) -> str:
+    """Why a process failed, in one line."""
+    with suppress(OSError):
+        text = log.read_text(encoding="utf-8", errors="replace").rpartition("\n$ ")[2]
+        if error := _last_error(text):
+            return f"{error} (see {log})"
+    if code == -signal.SIGKILL:
+        return f"{stage} was killed, perhaps because memory ran out: try fewer --jobs (see {log})"
+    return f"{stage} ended with exit code {code} (see {log})"
+
+
+def _last_error(text: str) -> str:
+    """The last line that says `error: ...`, else the last line of a traceback."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return errors[-1] if errors else lines[-1] if any("Traceback" in line for line in lines) else ""
+
+
+class _Shown:
+    """Progress on standard error: a bar of all iterations, one of each run that is processed, and lines above them."""
+
+    def __init__(self, count: int, runs: Sequence[Run]) -> None:
+        self.count = count
+        self.runs = runs
+        columns = TextColumn("{task.description}", markup=False), BarColumn(24), TextColumn("{task.fields[state]}")
+        self.bars = Progress(
+            *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=screen, disable=not screen.is_terminal,
+            transient=True, speed_estimate_period=600.0,
+        )  # fmt: skip
+        self.tasks: dict[str, TaskID] = {}
+        self.whole = TaskID(0)
+
+    def __enter__(self) -> "_Shown":
+        self.bars.start()
+        self.whole = self.bars.add_task("all runs", total=None, state="")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bars.stop()
+
+    def print(self, line: str) -> None:
+        """Print a line above the bars."""
+        screen.print(line)
+
+    def update(self, active: Sequence[_Process]) -> None:
+        """Show what is processed."""
+        if not screen.is_terminal:
+            return
+        now = {each.run.title: each for each in active}
+        for title in [title for title in self.tasks if title not in now]:
+            self.bars.remove_task(self.tasks.pop(title))
+        for title, each in now.items():
+            if title not in self.tasks:
+                self.tasks[title] = self.bars.add_task(title, total=_total(each.run), state="")
+            iteration, total = each.run.iteration, _total(each.run)
+            state = "evaluating" if each.stage == "evaluate" else f"{iteration}/{total}"
+            self.bars.update(self.tasks[title], completed=iteration, total=total, state=state)
+        done = sum(_total(run) if run.trained else run.iteration for run in self.runs)
+        total = sum(map(_total, self.runs))
+        trained = sum(run.trained for run in self.runs)
+        self.bars.update(self.whole, completed=done, total=total, state=f"{trained}/{self.count} trained")
+
+
+def _total(run: Run) -> int:
+    return run.recipe.training.iterations
+
+
+# The plan
+
+
+class Estimate(NamedTuple):
+    """What is left to do of a recipe."""
+
+    recipe: str
+    states: tuple[str, ...]
+    """Of its runs, by seed."""
+    seconds: float
+    """Training that is left, of all its runs."""
+
+
+def estimate(ablation: Ablation, slots: Sequence[dict[str, str]]) -> list[Estimate]:
+    """Measure every recipe that is left to train in a dry run.
+
+    Raises:
+        RunFailed: a dry run failed.
+    """
+    found = []
+    for name in dict.fromkeys(run.name for run in ablation.runs):
+        runs = [run for run in ablation.runs if run.name == name]
+        unfinished = [run for run in runs if not run.trained]
+        seconds = 0.0
+        if unfinished:
+            screen.print(f"measuring {name}")
+            measured = ablation.measure(unfinished[0].source, slots[0])
+            per_iteration, total = measured["seconds_per_iteration"], measured["iterations"]
+            starts = (resume_point(run.folder, run.recipe, resume=True).iteration for run in unfinished)
+            seconds = sum(per_iteration * (total - start) for start in starts)
+        found.append(Estimate(name, tuple(map(ablation.state, runs)), seconds))
+    return found

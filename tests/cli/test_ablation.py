@@ -1,0 +1,356 @@
+"""`gffnet ablation`: what runs, what is kept, what a signal and a failure leave, and the table."""
+
+import dataclasses
+import json
+import os
+import signal
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from gffnet.cli.ablation import seeds
+from gffnet.cli.main import main, make_parser
+from gffnet.errors import UserError
+from gffnet.recipe import load_recipe
+from gffnet.reports import ablation as module
+from gffnet.reports.ablation import Ablation
+from gffnet.streets.write import write_streets
+from tests import tiny
+from tests.reports.scored import save_scores
+from tests.training.processes import Forked
+
+Captured = pytest.CaptureFixture[str]
+FIRST, SECOND = "camvid/pspnet_r18", "camvid/gffnet_r18"
+MIOU = {(FIRST, 0): 0.50, (FIRST, 1): 0.54, (SECOND, 0): 0.53, (SECOND, 1): 0.58}
+
+# In place of `python -m gffnet`: copies what was prepared. It trains until SIGTERM where there is a file `slow`, and
+# fails where there is one `fail`, in the folder of the run.
+PROGRAM = """
+import pathlib, shutil, signal, sys, time
+
+prepared, command, words = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
+out = pathlib.Path(words[words.index("--out") + 1])
+run = out if command == "train" else out.parent
+source = prepared / run.parent.name / run.name
+with (prepared / "started").open("a") as file:
+    print(command, run.parent.name, run.name, file=file)
+if (source / "fail").exists():
+    print("error: it was not to be.")
+    sys.exit(1)
+if command == "train" and (source / "slow").exists():
+    def stop(*_):
+        (source / "saved").touch()
+        sys.exit(1)
+    signal.signal(signal.SIGTERM, stop)
+    (source / "slow").rename(source / "running")
+    time.sleep(60)
+name = "scores" if command == "evaluate" else "run"
+shutil.copytree(source / name, out, dirs_exist_ok=True)
+"""
+
+
+@pytest.fixture
+def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the runs of two recipes with seeds 0 and 1 will leave; replaces the commands."""
+    folder = tmp_path / "prepared"
+    for (name, seed), miou in MIOU.items():
+        source = folder / Path(name).name / f"seed_{seed}"
+        (source / "run/model").mkdir(parents=True)
+        recipe = load_recipe(name, [f"seed={seed}"])
+        (source / "run/recipe.yaml").write_text(yaml.safe_dump(recipe.to_mapping()))
+        (source / "run/run.json").write_text(json.dumps({"recipe": name, "sessions": []}))
+        (source / "run/model/config.json").write_text("{}")
+        save_scores(source / "scores", name, miou)
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    monkeypatch.setattr(module, "PROGRAM", (sys.executable, "-S", str(program), str(folder)))
+    monkeypatch.setattr(module, "POLL", 0.02)
+    return folder
+
+
+def words(tmp_path: Path, *more: str) -> list[str]:
+    return [
+        "ablation",
+        FIRST,
+        SECOND,
+        "--root",
+        "data",
+        "--seeds",
+        "2",
+        "--out",
+        str(tmp_path / "out"),
+        "--jobs",
+        "2",
+        *more,
+    ]
+
+
+def started(prepared: Path) -> list[str]:
+    """The commands that were started since this was called last."""
+    lines = (prepared / "started").read_text().splitlines() if (prepared / "started").is_file() else []
+    (prepared / "started").unlink(missing_ok=True)
+    return sorted(lines)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def command_line(stage: str, name: str, seed: int) -> str:
+    return f"{stage} {Path(name).name} seed_{seed}"
+
+
+ALL = sorted(command_line(stage, *run) for run in MIOU for stage in ("train", "evaluate"))
+
+
+# The runs and the table
+
+
+def test_recipes_with_seeds_become_one_table(prepared: Path, tmp_path: Path, capsys: Captured) -> None:
+    assert main(words(tmp_path)) == 0
+    out, err = capsys.readouterr()
+    assert started(prepared) == ALL
+    means = {name: 50 * (MIOU[name, 0] + MIOU[name, 1]) for name in (FIRST, SECOND)}
+    spread = {name: 100 * statistics.stdev([MIOU[name, 0], MIOU[name, 1]]) for name in (FIRST, SECOND)}
+    gains = [100 * (MIOU[SECOND, seed] - MIOU[FIRST, seed]) for seed in (0, 1)]
+    error = statistics.stdev(gains) / 2**0.5
+    first = f"{means[FIRST]:.1f} ± {spread[FIRST]:.1f}"
+    second = f"{means[SECOND]:.1f} ± {spread[SECOND]:.1f} (+{statistics.fmean(gains):.1f} ± {error:.1f})"
+    text = (tmp_path / "out/ablation.md").read_text()
+    assert f"| PSPNet | {first} |" in text
+    assert f"| PSPNet + GFF + DFP | {second} |" in text
+    assert "2 (seeds 0, 1)" in text
+    assert first in out
+    assert second in " ".join(out.split())
+    assert "4 runs" in err
+    record = json.loads((tmp_path / "out/ablation.json").read_text())
+    assert [(run["recipe"], run["seed"], run["miou"], run["done"]) for run in record["runs"]] == [
+        (*run, miou, True) for run, miou in MIOU.items()
+    ]
+    (gain,) = [score for score in record["scores"] if score["score"] == "miou" and score["recipe"] == SECOND]
+    assert gain["ours_gain"] == pytest.approx(statistics.fmean(gains))
+    assert gain["gain_error"] == pytest.approx(error)
+    assert "train camvid/pspnet_r18" in (tmp_path / "out" / FIRST / "seed_1/train.log").read_text()
+
+    # the same command again: nothing is left; another split: evaluated again
+    assert main(words(tmp_path, "--json")) == 0
+    assert json.loads(capsys.readouterr().out) == record
+    assert started(prepared) == []
+    for source in prepared.glob("*/*/scores"):
+        mapping = json.loads((source / "scores.json").read_text())
+        mapping["protocol"]["split"] = "test"
+        (source / "scores.json").write_text(json.dumps(mapping))
+    assert main(words(tmp_path, "--split", "test")) == 0
+    assert started(prepared) == [line for line in ALL if line.startswith("evaluate")]
+
+
+def test_a_failed_run_stops_no_other(prepared: Path, tmp_path: Path, capsys: Captured) -> None:
+    (prepared / "gffnet_r18/seed_0/fail").touch()
+    assert main(words(tmp_path)) == 1
+    out, err = capsys.readouterr()
+    log = tmp_path / "out" / SECOND / "seed_0/train.log"
+    assert f"failed: {SECOND}, seed 0: it was not to be. (see {log})" in err.splitlines()
+    assert err.splitlines()[-1] == "error: 1 of 4 runs failed; the same command tries them again."
+    assert started(prepared) == [line for line in ALL if line != command_line("evaluate", SECOND, 0)]
+    assert "58.0" in out
+    assert "not done: seed 0" in out
+    assert json.loads((tmp_path / "out/ablation.json").read_text())["runs"][2]["failed"].startswith("it was not to be.")
+    (prepared / "gffnet_r18/seed_0/fail").unlink()
+    assert main(words(tmp_path)) == 0
+    assert started(prepared) == [command_line(stage, SECOND, 0) for stage in ("evaluate", "train")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_signal_lets_the_runs_save(number: int, prepared: Path, tmp_path: Path) -> None:
+    if number == signal.SIGKILL and sys.platform != "linux":
+        pytest.skip("only Linux tells a process that its parent was killed")
+    slow = [prepared / "pspnet_r18/seed_1", prepared / "gffnet_r18/seed_0"]
+    for source in slow:
+        (source / "slow").touch()
+    process = Forked(words(tmp_path), tmp_path / "log")
+    assert process.process.pid
+    wait_for(lambda: all((source / "running").exists() for source in slow))
+    os.kill(process.process.pid, number)
+    code, output = process.wait()
+    wait_for(lambda: all((source / "saved").exists() for source in slow))
+    assert code == {signal.SIGTERM: 1, signal.SIGINT: 130, signal.SIGKILL: -9}[number]
+    if number != signal.SIGKILL:
+        assert "stopping: 2 runs saving" in output
+        assert "3 of 4 runs are left" in output.splitlines()[-1]
+        assert "same command" in output.splitlines()[-1]
+        assert not (tmp_path / "out/ablation.md").exists()
+    assert command_line("train", FIRST, 0) in started(prepared)
+    assert main(words(tmp_path)) == 0
+    assert command_line("train", FIRST, 0) not in (again := started(prepared))
+    assert {command_line("train", FIRST, 1), command_line("train", SECOND, 0)} <= set(again)
+
+
+# What is passed on
+
+
+def of(tmp_path: Path, **options: Any) -> Ablation:
+    return dataclasses.replace(Ablation([FIRST, SECOND], Path("my data"), tmp_path, [0, 1]), **options)
+
+
+def test_the_commands(tmp_path: Path) -> None:
+    found = of(
+        tmp_path, overrides=["training.batch=4"], plugins=["mine"], cache=Path("c"), devices=2, precision="float32"
+    )
+    train = make_parser().parse_args(found.train_command(found.runs[1])[3:])
+    assert (train.recipe, train.root, train.cache, train.out) == (
+        FIRST,
+        Path("my data"),
+        Path("c"),
+        tmp_path / FIRST / "seed_1",
+    )
+    assert (train.set, train.devices, train.plugin) == (["training.batch=4", "seed=1"], 2, ["mine"])
+    assert train.resume
+    evaluate = make_parser().parse_args(found.evaluate_command(found.runs[1])[3:])
+    assert (evaluate.model, evaluate.dataset, evaluate.split) == (str(tmp_path / FIRST / "seed_1"), "camvid", "val")
+    assert (evaluate.root, evaluate.cache, evaluate.plugin) == (Path("my data"), Path("c"), ["mine"])
+    assert (evaluate.out, evaluate.resume, evaluate.precision) == (tmp_path / FIRST / "seed_1/scores", True, "float32")
+
+
+def test_jobs_and_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(16)))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(module, "free_memory", lambda _: 10e9)
+    peak = 4e9
+    monkeypatch.setattr(module, "costs", lambda recipes, _: [{"macs": {FIRST: 1, SECOND: 2}[recipes[0][0]]}])
+    measured = []
+
+    def measure(_: Ablation, source: str, environment: dict[str, str]) -> dict[str, Any]:
+        measured.append(source)
+        return {"memory": {"peak": peak}}
+
+    monkeypatch.setattr(Ablation, "measure", measure)
+    assert of(tmp_path).slots(8) == [{"OMP_NUM_THREADS": "2"}] * 8
+    assert of(tmp_path).slots() == [{"OMP_NUM_THREADS": "8"}] * 2  # 10 GB hold two of 4 GB
+    peak = 1e9
+    assert len(of(tmp_path).slots()) == 4  # as many as there are runs
+    peak = 40e9
+    assert len(of(tmp_path).slots()) == 1
+    assert set(measured) == {SECOND}  # which takes most
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})
+    assert of(tmp_path, device="cpu").slots() == [{"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}]
+
+
+def test_gpus_are_divided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    def visible(jobs: int | None = None, **options: Any) -> list[str]:
+        return [slot["CUDA_VISIBLE_DEVICES"] for slot in of(tmp_path, **options).slots(jobs)]
+
+    assert visible() == ["0", "1", "2", "3"]
+    assert visible(devices=2) == ["0,1", "2,3"]
+    assert visible(6) == ["0", "1", "2", "3", "0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    assert visible(devices=2) == ["4,5", "6,7"]
+    assert visible(1, device="cpu") == [""]
+
+
+def test_the_plan(prepared: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    (prepared / "gffnet_r18/seed_0/fail").touch()
+    assert main(words(tmp_path)) == 1
+    capsys.readouterr()
+    monkeypatch.setattr(Ablation, "measure", lambda *_: {"seconds_per_iteration": 0.5, "iterations": 30_000})
+    started(prepared)
+    assert main(words(tmp_path, "--plan", "--json")) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert [(each["recipe"], each["states"], each["seconds"]) for each in plan["recipes"]] == [
+        (FIRST, ["done", "done"], 0),
+        (SECOND, ["to be trained", "done"], 15_000),
+    ]
+    assert plan["seconds"] == 15_000
+    assert main(words(tmp_path, "--plan")) == 0
+    assert "about 4:10:00" in capsys.readouterr().out
+    assert started(prepared) == []
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"recipes": [FIRST, FIRST]}, f"recipe {FIRST} is there twice"),
+        ({"recipes": ["a/mine.yaml", "b/mine.yaml"]}, "recipe mine is there twice"),
+        ({"recipes": [FIRST, "streets/gffnet_r18"]}, "is of streets .*, and camvid/pspnet_r18 of camvid"),
+        ({"recipes": ["cityscapes/gffnet_r101", "cityscapes/gffnet_r101_trainval"]}, r"train: train\+val"),
+        ({"recipes": [FIRST, "camvid/gffnet_18"]}, "Did you mean 'camvid/gffnet_r18'"),
+        ({"seeds": [1, 1]}, "seed 1 is there twice"),
+        ({"overrides": ["seed=3"]}, "--seeds"),
+        ({"overrides": ["training.lr=3"]}, "training.learning_rate"),
+        ({"device": "cuda:1"}, "--device cuda:1"),
+    ],
+)
+def test_mistakes_are_refused_before_anything_starts(options: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=said):
+        _ = of(tmp_path, **options).runs
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_of_another_recipe_are_refused(prepared: Path, tmp_path: Path, capsys: Captured) -> None:
+    assert main(words(tmp_path)) == 0
+    capsys.readouterr()
+    assert main(words(tmp_path, "--set", "training.batch=4")) == 2
+    assert "it differs in training.batch" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "expected"), [("3", [0, 1, 2]), ("0,1,5", [0, 1, 5]), ("7,", [7]), ("1", [0])])
+def test_seeds(text: str, expected: list[int]) -> None:
+    assert seeds(text) == expected
+
+
+@pytest.mark.parametrize("text", ["0", "", "a", "1,,2", "-1", "1.5", "2026"])
+def test_wrong_seeds(text: str) -> None:
+    with pytest.raises(UserError, match="--seeds"):
+        seeds(text)
+
+
+# The whole of it
+
+
+@pytest.mark.slow
+def test_an_interrupted_ablation_equals_an_unbroken_one(tmp_path: Path) -> None:
+    """Two recipes, two seeds, killed by SIGTERM and by SIGKILL: the same table, and the same weights bit for bit."""
+    write_streets(tmp_path / "data", 4, 2, (64, 128))
+    recipes = []
+    for name, model in {"pspnet": tiny.PSPNET, "gffnet": tiny.GFFNET}.items():
+        mapping = tiny.recipe(model, iterations=60, checkpoint_every=2, validate_every=30).to_mapping()
+        mapping["data"]["name"] = "streets"
+        recipes.append(str(tmp_path / f"{name}.yaml"))
+        Path(recipes[-1]).write_text(yaml.safe_dump(mapping))
+
+    def command(out: str) -> list[str]:
+        where = ["--root", str(tmp_path / "data"), "--out", str(tmp_path / out)]
+        return ["ablation", *recipes, *where, "--seeds", "2", "--jobs", "2"]
+
+    assert main(command("whole")) == 0
+    for number, name in (signal.SIGTERM, "pspnet"), (signal.SIGKILL, "gffnet"):
+        process = Forked(command("broken"), tmp_path / "log")
+        assert process.process.pid
+        wait_for(lambda name=name: any((tmp_path / "broken" / name).glob("*/checkpoints/last.ckpt")))  # type: ignore[misc]
+        os.kill(process.process.pid, number)
+        assert process.wait()[0] in {1, -9}
+    assert not all((tmp_path / f"broken/gffnet/seed_{seed}/model").exists() for seed in (0, 1))
+    assert main(command("broken")) == 0
+    for run in ("pspnet/seed_0", "pspnet/seed_1", "gffnet/seed_0", "gffnet/seed_1"):
+        whole, broken = (load_file(tmp_path / out / run / "model/model.safetensors") for out in ("whole", "broken"))
+        assert whole.keys() == broken.keys()
+        assert all(torch.equal(whole[key], broken[key]) for key in whole)
+    assert (tmp_path / "whole/ablation.md").read_text() == (tmp_path / "broken/ablation.md").read_text()
