@@ -120,9 +120,9 @@ class Predictor:
 
     @property
     def network(self) -> SegmentationModel:
-        """The network as it predicts: batch normalisation folded into the convolutions, weights frozen, no training.
+        """The network as it predicts: folded and frozen (`SegmentationModel.fold`), in `precision`, on `device`.
 
-        `gffnet.load_model(MODEL)` returns one that can be trained.
+        It can be neither trained nor saved: `gffnet.load_model(MODEL)` returns one that can.
 
         Raises:
             UserError: the model is an exported file, which has no modules.

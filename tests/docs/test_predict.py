@@ -1,0 +1,45 @@
+"""The page docs/predict.md: what its blocks of Python name is what their comments say."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.test_readme import ROOT, blocks, working_folder  # noqa: F401
+
+
+def run(number: int) -> dict[str, Any]:
+    names: dict[str, Any] = {"__name__": "page"}
+    exec(blocks(ROOT / "docs/predict.md", "python")[number], names)
+    return names
+
+
+@pytest.mark.usefixtures("working_folder")
+def test_what_a_predictor_says_of_an_image() -> None:
+    names = run(0)
+    labels, probabilities = names["labels"], names["probabilities"]
+    assert (labels.dtype, labels.shape) == (np.uint8, (48, 64))
+    assert (probabilities.dtype, probabilities.shape) == (torch.float32, (2, 48, 64))
+    torch.testing.assert_close(probabilities.sum(0), torch.ones(48, 64))
+    torch.testing.assert_close(names["logits"].softmax(0), probabilities)
+    assert [tuple(gate.shape) for gate in names["gates"]] == [(1, 12, 16), *[(1, 6, 8)] * 3]
+    assert names["areas"] == {"road": (labels == 0).mean(), "sky": (labels == 1).mean()}
+    assert Image.open(Path("overlay.png")).size == (64, 48)
+
+
+@pytest.mark.usefixtures("working_folder")
+def test_images_of_any_kind_and_number() -> None:
+    names = run(1)
+    assert [labels.shape for labels in names["several"]] == [(48, 64), (48, 64), (30, 64)]
+    assert names["batch"].shape == (2, 48, 64)
+
+
+@pytest.mark.usefixtures("working_folder")
+def test_protocols_and_networks() -> None:
+    names = run(2)
+    assert names["network"].requires_grad_()
+    assert names["predictor"].network.folded
+    assert names["labels"].shape == (48, 64)
