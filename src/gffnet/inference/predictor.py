@@ -44,18 +44,17 @@ Several: TypeAlias = list[Any] | tuple[Any, ...]
 Protocol: TypeAlias = EvaluationRecipe | Mapping[str, Any]
 """A protocol, or only the keys that differ from the model's own, such as `{"flip": True}`."""
 
+Scales: TypeAlias = float | Sequence[float] | None
+Crop: TypeAlias = int | tuple[int, int] | Literal["none"] | None
+
 
 class Changes(TypedDict, total=False):
-    """Keys of the protocol that a call changes; None: as it is."""
+    """Keys of the protocol that one call changes, as `Predictor.predict` has them; None: as it is."""
 
-    scales: float | Sequence[float] | None
-    """One or several factors above 0. No image is downscaled then."""
+    scales: Scales
     flip: bool | None
-    """Whether to average with the prediction of the horizontally flipped image."""
-    crop: int | tuple[int, int] | Literal["none"] | None
-    """Height and width of the sliding window, or the side of a square one; `"none"`: the whole image."""
+    crop: Crop
     overlap: float | None
-    """Overlap of neighbouring windows, as a fraction of the crop, in [0, 1)."""
 
 
 _PIXEL_BYTES = 16
@@ -173,7 +172,9 @@ class Predictor:
             keys["scales"] = (scales,)
         if isinstance(crop := keys.get("crop"), int):
             keys["crop"] = (crop, crop)
-        elif crop == "none":
+        elif isinstance(crop, str):
+            if crop != "none":
+                raise UserError(f"crop {crop!r} must be a height and width, the side of a square, or 'none'.")
             keys["crop"] = None
         if keys:
             base = from_mapping(EvaluationRecipe, {**asdict(base), **keys}, "protocol")
@@ -189,7 +190,16 @@ class Predictor:
     def predict(
         self, image: Several, protocol: Protocol | None = None, **changes: Unpack[Changes]
     ) -> list[NDArray[np.uint8]]: ...
-    def predict(self, image: Any, protocol: Protocol | None = None, **changes: Unpack[Changes]) -> Any:
+    def predict(
+        self,
+        image: Any,
+        protocol: Protocol | None = None,
+        *,
+        scales: Scales = None,
+        flip: bool | None = None,
+        crop: Crop = None,
+        overlap: float | None = None,
+    ) -> Any:
         """Return class indices, uint8 (H, W), at the size of the image: indices into `config.classes`.
 
         Args:
@@ -197,11 +207,15 @@ class Predictor:
                 a uint8 array (B, H, W, C) or tensor (B, C, H, W), which gives (B, H, W).
             protocol: an `EvaluationRecipe`, or the keys that differ from `self.protocol`; None: `self.protocol`, by
                 which an image that is much larger than the training images is downscaled (see `scale`).
-            changes: `scales`, `flip`, `crop`, `overlap`: keys of the protocol, for this call; see `Changes`.
+            scales: in place of the protocol's, one or several factors above 0. No image is downscaled then.
+            flip: whether to average with the prediction of the horizontally flipped image.
+            crop: height and width of the sliding window, or the side of a square one; `"none"`: the whole image.
+            overlap: of neighbouring windows, as a fraction of the crop, in [0, 1).
 
         Raises:
             UserError: a file cannot be read, the image is not one that the model takes, or the protocol is not valid.
         """
+        changes: Changes = {"scales": scales, "flip": flip, "crop": crop, "overlap": overlap}
 
         def ask(x: UInt8[Tensor, "c h w"], window: SlidingWindow) -> NDArray[np.uint8]:
             labels: NDArray[np.uint8] = window.labels(x).cpu().numpy()
@@ -217,18 +231,37 @@ class Predictor:
     def probabilities(
         self, image: Several, protocol: Protocol | None = None, **changes: Unpack[Changes]
     ) -> list[Tensor]: ...
-    def probabilities(self, image: Any, protocol: Protocol | None = None, **changes: Unpack[Changes]) -> Any:
+    def probabilities(
+        self,
+        image: Any,
+        protocol: Protocol | None = None,
+        *,
+        scales: Scales = None,
+        flip: bool | None = None,
+        crop: Crop = None,
+        overlap: float | None = None,
+    ) -> Any:
         """Return the class probabilities, float32 (K, H, W), on the device; at each pixel they add up to 1.
 
         Arguments and errors are as for `predict`: a list gives a list, a batch (B, K, H, W).
         """
+        changes: Changes = {"scales": scales, "flip": flip, "crop": crop, "overlap": overlap}
         return self._for_each(image, protocol, changes, lambda x, window: window.probabilities(x), torch.stack)
 
     @overload
     def logits(self, image: ImageLike, protocol: Protocol | None = None, **changes: Unpack[Changes]) -> Tensor: ...
     @overload
     def logits(self, image: Several, protocol: Protocol | None = None, **changes: Unpack[Changes]) -> list[Tensor]: ...
-    def logits(self, image: Any, protocol: Protocol | None = None, **changes: Unpack[Changes]) -> Any:
+    def logits(
+        self,
+        image: Any,
+        protocol: Protocol | None = None,
+        *,
+        scales: Scales = None,
+        flip: bool | None = None,
+        crop: Crop = None,
+        overlap: float | None = None,
+    ) -> Any:
         """Return logits, float32 (K, H, W), on the device: their softmax is `probabilities`.
 
         If the image is one window at its own size, without flip, they are the network's own. Where probabilities are
@@ -236,6 +269,7 @@ class Predictor:
         for 0; so they are for an exported file. Arguments and errors are as for `predict`: a list gives a list, a batch
         (B, K, H, W).
         """
+        changes: Changes = {"scales": scales, "flip": flip, "crop": crop, "overlap": overlap}
         return self._for_each(image, protocol, changes, lambda x, window: window.logits(x), torch.stack)
 
     def _for_each(
