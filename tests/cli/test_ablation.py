@@ -222,6 +222,12 @@ def test_the_commands(tmp_path: Path) -> None:
     assert (evaluate.out, evaluate.resume, evaluate.precision) == (tmp_path / FIRST / "seed_1/scores", True, "float32")
 
 
+def test_the_plugins_of_a_recipe_are_named_where_its_model_is_loaded(tmp_path: Path) -> None:
+    found = of(tmp_path, plugins=["mine"])
+    run = dataclasses.replace(found.runs[0], recipe=dataclasses.replace(found.runs[0].recipe, plugins=("own", "mine")))
+    assert make_parser().parse_args(found.evaluate_command(run)[3:]).plugin == ["mine", "own"]
+
+
 def test_jobs_and_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(16)))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

@@ -23,6 +23,7 @@ from gffnet.recipe import (
     recipe_json_schema,
 )
 from gffnet.recipe.describe import Key, Section, recipe_keys, value_of, yaml_text
+from gffnet.recipe.hints import _ALIASES, _KEY_OF, _SENTENCES
 from gffnet.recipe.schema import dotted_keys
 
 PAGE = Path(__file__).parents[2] / "docs/recipes.md"
@@ -199,6 +200,12 @@ def test_a_key_that_is_none_is_explained(override: str, said: str) -> None:
     message = refusal(override)
     assert said in message
     assert "Did you mean" not in message
+
+
+def test_every_other_name_leads_to_a_key() -> None:
+    assert set(_KEY_OF.values()) <= set(dotted_keys())
+    assert len(_KEY_OF) == sum(len(names.split()) for names in _ALIASES.values())  # none leads to two
+    assert not _KEY_OF.keys() & _SENTENCES.keys()
 
 
 def test_an_unknown_key_without_a_near_one_has_no_hint() -> None:

@@ -189,30 +189,25 @@ class Ablation:
     def train_command(self, run: Run) -> list[str]:
         """What trains a run, or resumes it."""
         changes = [word for override in (*self.overrides, f"seed={run.seed}") for word in ("--set", override)]
-        devices = [] if self.devices is None else ["--devices", str(self.devices)]
-        return [
-            *PROGRAM,
-            "train",
-            run.source,
-            "--out",
-            str(run.folder),
-            *self._data_options,
-            *changes,
-            *devices,
-            "--resume",
-        ]
+        out = ["--out", str(run.folder)]
+        return [*PROGRAM, "train", run.source, *out, *self._data_options(), *changes, *self._device_options, "--resume"]
 
     def evaluate_command(self, run: Run) -> list[str]:
         """What scores a trained run, or resumes that."""
         dataset = ["--dataset", run.recipe.data.name, "--split", self.scored_split]
         how = ["--device", self.device, "--precision", self.precision]
         out = ["--out", str(run.scores), "--resume"]
-        return [*PROGRAM, "evaluate", "--model", str(run.folder), *dataset, *self._data_options, *how, *out]
+        data = self._data_options(run.recipe.plugins)  # a run's plug-ins are imported only if they are named
+        return [*PROGRAM, "evaluate", "--model", str(run.folder), *dataset, *data, *how, *out]
+
+    def _data_options(self, plugins: Sequence[str] = ()) -> list[str]:
+        cache = [] if self.cache is None else ["--cache", str(self.cache)]
+        named = [word for plugin in dict.fromkeys((*self.plugins, *plugins)) for word in ("--plugin", plugin)]
+        return ["--root", str(self.root), *cache, *named]
 
     @property
-    def _data_options(self) -> list[str]:
-        cache = [] if self.cache is None else ["--cache", str(self.cache)]
-        return ["--root", str(self.root), *cache, *[word for plugin in self.plugins for word in ("--plugin", plugin)]]
+    def _device_options(self) -> list[str]:
+        return [] if self.devices is None else ["--devices", str(self.devices)]
 
     # What is left, and what it takes
 
@@ -236,8 +231,8 @@ class Ablation:
             RunFailed: it failed.
         """
         changes = [word for override in self.overrides for word in ("--set", override)]
-        devices = [] if self.devices is None else ["--devices", str(self.devices)]
-        command = [*PROGRAM, "train", source, "--plan", "--json", *self._data_options, *changes, *devices]
+        options = [*self._data_options(), *changes, *self._device_options]
+        command = [*PROGRAM, "train", source, "--plan", "--json", *options]
         done = subprocess.run(
             command,
             capture_output=True,
