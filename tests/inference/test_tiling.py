@@ -69,6 +69,17 @@ def test_tiles_give_the_values_of_the_whole_image(
     assert torch.equal(window.labels(image), window.probabilities(image).max(0).indices.to(torch.uint8))
 
 
+@pytest.mark.parametrize("crop", [None, (40, 40)])
+def test_logits_are_those_of_the_whole_image(crop: tuple[int, int] | None) -> None:
+    protocol, image = EvaluationRecipe(crop), random_image(50, 70)
+    memory = tile_memory((50, 70), (50, 70), CLASSES, protocol)
+    expected = SlidingWindow(score, CLASSES, protocol, MEAN).logits(image)
+    found = TiledWindow(score, CLASSES, protocol, MEAN, memory=memory).logits(image)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    with pytest.raises(UserError, match="is too little for an image of 50x70"):
+        TiledWindow(score, CLASSES, protocol, MEAN, memory=1000).logits(image)
+
+
 class Held(TorchDispatchMode):
     """Records the most bytes that the results of all operations took at one time."""
 

@@ -74,6 +74,12 @@ class TiledWindow(SlidingWindow):
             labels[as_slice(rows), as_slice(columns)] = most_probable(tile)
         return labels
 
+    @torch.inference_mode()
+    def logits(self, image: UInt8[Tensor, "c h w"]) -> Float[Tensor, "k h w"]:
+        """Return logits whose softmax is `probabilities`. Neither is the result itself within the limit."""
+        self.layout(image)  # one window is not tiled: it must fit
+        return super().logits(image)
+
     def tiles(self, image: UInt8[Tensor, "c h w"]) -> Iterator[Tile]:
         """Yield the image tile by tile: strips of columns from the left, each from the top down.
 
