@@ -67,27 +67,37 @@ def make_run(folder: Path, **arguments: Any) -> Path:
 def test_a_run_is_resumed_with_what_it_records(
     calls: list[dict[str, Any]], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = make_run(tmp_path / "run", root="/my data", devices=2, cache="/cached")
+    for folder in ("my data", "cached"):
+        (tmp_path / folder).mkdir()
+    run = make_run(tmp_path / "run", root=f"{tmp_path}/my data", devices=2, cache=f"{tmp_path}/cached")
     with caplog.at_level("INFO", logger="gffnet"):
         assert main(["train", "--resume", str(run), "--extend", "5"]) == 0
     assert calls[0] == {
         "recipe": run / "recipe.yaml",
-        "root": Path("/my data"),
+        "root": tmp_path / "my data",
         "out": run,
         "overrides": [],
         "name": "mine/tiny",
         "resume": True,
         "extend": 5,
-        "cache": Path("/cached"),
+        "cache": tmp_path / "cached",
         "devices": 2,
         "overfit": None,
         "wandb": None,
     }
-    assert caplog.messages[0] == f"score it: gffnet evaluate --model {run} --dataset camvid --root '/my data'"
+    assert caplog.messages[0] == f"score it: gffnet evaluate --model {run} --dataset camvid --root '{tmp_path}/my data'"
     options = ["--root", "moved", "--cache", "new", "--devices", "1", "--set", "training.workers=1"]
     assert main(["train", "--resume", str(run), *options]) == 0
     changed = {"overrides": ["training.workers=1"], "root": Path("moved"), "cache": Path("new"), "devices": 1}
     assert calls[1] == {**calls[0], "extend": None, **changed}
+
+
+def test_data_that_have_moved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_run(tmp_path / "run", root="/gone")
+    assert main(["train", "--resume", str(run)]) == 2
+    assert f"--resume {run}: its --root was /gone, which is gone. Say where it is now: --root DIR." in (
+        capsys.readouterr().err.replace("\n", " ")
+    )
 
 
 def test_torchrun_decides_on_the_devices(

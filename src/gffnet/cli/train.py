@@ -6,7 +6,7 @@ import shlex
 from argparse import Namespace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gffnet.cli.arguments import Parser, add_cache, add_root, print_json
 from gffnet.errors import UserError
@@ -161,9 +161,9 @@ def resume(run: Path, arguments: Namespace) -> None:
     recorded = recorded_arguments(run)
     root, cache, devices = arguments.root, arguments.cache, arguments.devices
     if root is None and "root" in recorded:
-        root = Path(recorded["root"])
+        root = recorded_folder(run, "root", recorded)
     if cache is None and "cache" in recorded:
-        cache = Path(recorded["cache"])
+        cache = recorded_folder(run, "cache", recorded)
     if devices is None and not is_launched():
         devices = recorded.get("devices")
     train(
@@ -181,6 +181,14 @@ def resume(run: Path, arguments: Namespace) -> None:
     )
     if "overfit" not in recorded:
         say_next(run, root)
+
+
+def recorded_folder(run: Path, key: str, recorded: dict[str, Any]) -> Path:
+    """A folder that a run used. Raises `UserError` if it is gone."""
+    folder = Path(recorded[key])
+    if not folder.is_dir():
+        raise UserError(f"--resume {run}: its --{key} was {folder}, which is gone. Say where it is now: --{key} DIR.")
+    return folder
 
 
 def say_next(out: Path, root: Path | None) -> None:

@@ -207,6 +207,8 @@ class History(Callback):
         self._paused: float | None = None
         self._images = 0
         self._previous = (0, 0.0)  # images and seconds at the previous line
+        self.best = -1.0
+        """The best mIoU of earlier sessions, once this one has started; on rank 0."""
         self._scored: int | None = None
         self._started = False
 
@@ -238,7 +240,9 @@ class History(Callback):
         if trainer.is_global_zero and not self._started:
             lines = [line for line in read_history(self.path) if line["iteration"] <= self.iteration]
             atomic_write(self.path, "".join(json.dumps(line) + "\n" for line in lines).encode())
-            self._scored = max((line["iteration"] for line in lines if "miou" in line), default=None)
+            scored = [line for line in lines if "miou" in line]
+            self._scored = max((line["iteration"] for line in scored), default=None)
+            self.best = max((line["miou"] for line in scored if line["miou"] is not None), default=-1.0)
             for line in lines:
                 self.newest |= {key: value for key, value in line.items() if key not in _MEASURED}
             self._call_loggers(lambda logger: logger.start(self.iteration))

@@ -33,16 +33,15 @@ class BestModel(Callback):
 
     state_key = "KeepBest"  # its name in the checkpoints of version 0.1.0
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, history: Callback | None = None) -> None:
+        """Initialise; `history` is the run's `History`, which comes before this callback."""
         self.folder = folder
+        self.history = history
         self.best = -1.0
 
     def on_train_start(self, trainer: Trainer, task: Any) -> None:
-        """A run that is extended knows the score after its last iteration, which is no part of the checkpoint."""
-        from gffnet.training.callbacks import HISTORY, read_history  # imports this module
-
-        scores = (line.get("miou") for line in read_history(self.folder.with_name(HISTORY)))
-        self.best = max([self.best, *(score for score in scores if score is not None)])
+        """A run that is extended knows the score of the validation at its end, which its checkpoint precedes."""
+        self.best = max(self.best, getattr(self.history, "best", self.best))
 
     def on_validation_end(self, trainer: Trainer, task: Any) -> None:
         """Save the network if it is the best so far."""

@@ -175,7 +175,7 @@ class RecipeFile(Callback):
 
 def is_run(folder: Path) -> bool:
     """Whether a folder is a run folder, even of a run that was interrupted before its first checkpoint."""
-    return (folder / RECIPE).is_file() and (folder / RECORD).is_file()
+    return (folder / RECIPE).is_file() and any((folder / name).is_file() for name in (RECORD, LAST))
 
 
 def recorded_arguments(out: Path) -> dict[str, Any]:

@@ -620,6 +620,7 @@ def prepare_process(device: torch.device) -> None:
     for name in ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning.*")
+    warnings.filterwarnings("ignore", "Grad strides do not match")  # of 1x1 convolutions, where they mean the same
     if device.type == "cpu":
         keep_pages()
 
@@ -686,7 +687,7 @@ def make_callbacks(
         history,
         *([ProgressBar(history)] if progress else []),
         CheckLoss(),
-        BestModel(out / "best"),
+        BestModel(out / "best", history),
         last,
         StopOnSignal(last),
         DataWait(batches.workers, batches.max_workers),
