@@ -60,7 +60,9 @@ def printed(capfd: pytest.CaptureFixture[str], script: str) -> list[str]:
 
 
 def test_build_for_5_classes_and_4_channels(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert printed(capfd, "build.py") == ["(2, 5, 64, 96) [(2, 1, 16, 24), (2, 1, 8, 12), (2, 1, 8, 12), (2, 1, 8, 12)]"]
+    assert printed(capfd, "build.py") == [
+        "(2, 5, 64, 96) [(2, 1, 16, 24), (2, 1, 8, 12), (2, 1, 8, 12), (2, 1, 8, 12)]"
+    ]
 
 
 def test_fuse_with_128_channels(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

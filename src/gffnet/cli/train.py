@@ -193,10 +193,11 @@ def recorded_folder(run: Path, key: str, recorded: dict[str, Any]) -> Path:
 
 def say_next(out: Path, root: Path | None) -> None:
     """Say what to do with a trained run."""
-    from gffnet.recipe import load_recipe
+    from gffnet.recipe import load_recorded
 
-    model, dataset = ["--model", str(out)], load_recipe(out / "recipe.yaml").data.name
-    evaluate = ["gffnet", "evaluate", *model, "--dataset", dataset, "--root", str(root)]
+    recipe = load_recorded(out / "recipe.yaml")
+    model = ["--model", str(out), *(word for plugin in recipe.plugins for word in ("--plugin", plugin))]
+    evaluate = ["gffnet", "evaluate", *model, "--dataset", recipe.data.name, "--root", str(root)]
     log.info("score it: %s", shlex.join(evaluate))
     log.info("use it:   %s", shlex.join(["gffnet", "predict", "IMAGE", *model, "--out", "predicted"]))
 

@@ -66,6 +66,19 @@ def load_recipe(recipe: str | Path, overrides: Iterable[str] = (), size: DataSiz
     return resolve_auto(*load_unresolved(recipe, overrides), size)
 
 
+def load_recorded(file: Path) -> Recipe:
+    """Load the recipe.yaml of a run to read its values. The plug-ins that it names are not imported.
+
+    Raises:
+        UserError: there is no such file, or it is damaged.
+    """
+    try:
+        mapping = yaml.load(file.read_text(encoding="utf-8"), StrictLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"recipe {file} cannot be read: {' '.join(str(error).split())}.") from None
+    return recipe_from_mapping(mapping, str(file), record=True)
+
+
 def load_unresolved(
     recipe: Recipe | str | Path, overrides: Iterable[str] = (), record: bool = False
 ) -> tuple[Recipe, list[str]]:

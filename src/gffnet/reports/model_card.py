@@ -15,7 +15,7 @@ from gffnet.metrics.scores import Scores
 from gffnet.models.gffnet import SegmentationModel, load_model
 from gffnet.models.model_card import METRICS, TASK, Facts
 from gffnet.models.model_io import CARD, LICENSE, ModelConfig, WeightFormat, find_model, hash_weights, rounded
-from gffnet.recipe import Recipe, TrainingRecipe, load_recipe
+from gffnet.recipe import Recipe, TrainingRecipe, load_recorded
 from gffnet.reports.cost import cost
 from gffnet.reports.report import SCORES_FOLDER, read_record, record_facts, training_time
 
@@ -66,7 +66,7 @@ def gather(
     path = Path(model)
     places = [path, path.parent] if path.is_dir() else [path.parent.parent] if path.is_file() else []
     run = next((place for place in places if (place / "recipe.yaml").is_file()), None)
-    recipe = load_recipe(run / "recipe.yaml") if run else None
+    recipe = load_recorded(run / "recipe.yaml") if run else None
     record = read_record(run) if run else {}
     exact = hash_weights(network)
     network.load_state_dict(rounded(network.state_dict(), weights))

@@ -52,7 +52,7 @@ from gffnet.metrics.scores import Scores
 from gffnet.models.fusion import GatedFusion
 from gffnet.models.gffnet import load_model
 from gffnet.models.model_io import CONFIG, ModelConfig, hash_weights
-from gffnet.recipe import EvaluationRecipe, Recipe, from_mapping, load_recipe
+from gffnet.recipe import EvaluationRecipe, Recipe, from_mapping, load_recipe, load_recorded
 from gffnet.reports.cost import costs
 from gffnet.reports.pictures import Picture, gate_picture, label_picture, marked_picture, photo, share_picture
 from gffnet.templates import fill
@@ -698,9 +698,9 @@ def open_run(folder: Path) -> Run:
         there = "is no run folder: it holds no recipe.yaml" if folder.is_dir() else "does not exist"
         raise UserError(f"run {folder} {there}. Name what `gffnet train --out DIR` wrote.")
     if not (folder / "model" / CONFIG).is_file():
-        return Run(folder, load_recipe(file), None, None)
+        return Run(folder, load_recorded(file), None, None)
     network, config = load_model(folder)
-    return Run(folder, load_recipe(file), config, hash_weights(network))
+    return Run(folder, load_recorded(file), config, hash_weights(network))
 
 
 def open_images(name: str, root: Path | None, split: str, cache: Path | None = None) -> Images:
@@ -964,9 +964,11 @@ def _protocol(result: Result) -> EvaluationRecipe:
 
 def _baseline_recipe(baseline: Path, protocol: Mapping[str, Any]) -> Recipe | None:
     """The recipe of a baseline: that of the run, or the one that ships by its name."""
-    for source in (baseline / "recipe.yaml", baseline.parent / "recipe.yaml", str(protocol.get("recipe"))):
+    for folder in (baseline, baseline.parent):
         with suppress(UserError):
-            return load_recipe(source)
+            return load_recorded(folder / "recipe.yaml")
+    with suppress(UserError):
+        return load_recipe(str(protocol.get("recipe")))
     return None
 
 

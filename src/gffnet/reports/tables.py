@@ -25,8 +25,6 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
-import yaml
-
 from gffnet.console import DASH, MINUS, signed, track
 from gffnet.data.datasets import dataset_classes, thin_classes
 from gffnet.errors import UserError
@@ -34,7 +32,7 @@ from gffnet.evaluation.paper import Match, PaperTable, PrintedRow, match, paper_
 from gffnet.evaluation.results import SCORES, TOLERANCE, escape_markdown, read_result
 from gffnet.files import atomic_write
 from gffnet.metrics.scores import Scores
-from gffnet.recipe import Recipe, load_recipe, recipe_from_mapping, recipe_names
+from gffnet.recipe import Recipe, load_recipe, load_recorded, recipe_names
 from gffnet.recipe.describe import CONTEXTS, FUSIONS, PYRAMIDS, method_name
 from gffnet.reports.cost import costs
 from gffnet.templates import fill
@@ -174,9 +172,8 @@ def _recipe_of_run(path: Path, name: str | None) -> Recipe | None:
     for folder in path.absolute().parents[:_LEVELS]:
         try:
             if json.loads((folder / RECORD).read_text(encoding="utf-8"))["recipe"] == name:
-                stored = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
-                return recipe_from_mapping(stored, str(folder / "recipe.yaml"), record=True)
-        except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
+                return load_recorded(folder / "recipe.yaml")
+        except (OSError, ValueError, LookupError, TypeError, UserError):
             continue  # not a run folder, or a damaged one
     return None
 
