@@ -33,7 +33,6 @@ _HOME = {
     "register_backbone": "gffnet.registry",
     "register_dataset": "gffnet.registry",
     "register_loss": "gffnet.registry",
-    "SegmentationTask": "gffnet.training.task",
     "AuxiliaryHead": "gffnet.training.task",
     "SlidingWindow": "gffnet.inference.sliding_window",
     "EvaluationRecipe": "gffnet.recipe",

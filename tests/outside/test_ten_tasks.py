@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gffnet import registry
 from gffnet.cli.main import main
 from gffnet.data.dataset import DATASETS
 from gffnet.models.fusion import FUSIONS
@@ -46,8 +47,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    with patch.dict(FUSIONS), patch.dict(DATASETS), patch.dict(sys.modules):
+    with patch.dict(FUSIONS), patch.dict(DATASETS), patch.dict(registry._plugins):
         yield tmp_path
+    for module in ("shapes", "plugin"):
+        sys.modules.pop(module, None)
 
 
 def printed(capfd: pytest.CaptureFixture[str], script: str) -> list[str]:
@@ -114,7 +117,7 @@ def test_a_fusion_and_a_data_set_of_ones_own(folder: Path, capfd: pytest.Capture
     with Image.open(folder / "predicted/0.png") as labels:
         assert labels.size == (64, 64)
     # Another process, in which the plug-in is not imported: the error names it.
-    with patch.dict(FUSIONS), patch.dict(sys.modules):
+    with patch.dict(FUSIONS):
         del FUSIONS["maximum"], sys.modules["plugin"]
         assert main(["predict", "pairs/val/0.jpg", "--model", "published", "--out", "again"]) == 2
     assert "add --plugin plugin" in capfd.readouterr().err
