@@ -20,7 +20,7 @@ from PIL import Image
 
 from gffnet import registry
 from gffnet.cli.main import main
-from gffnet.data.dataset import DATASETS
+from gffnet.data.datasets import DATASETS
 from gffnet.models.fusion import FUSIONS
 
 HERE = Path(__file__).parent
