@@ -114,7 +114,7 @@ def test_a_fusion_and_a_data_set_of_ones_own(folder: Path, capfd: pytest.Capture
     card = (folder / "published/README.md").read_text()
     assert "fusion `maximum`" in card
     assert "--plugin plugin" in card
-    with Image.open(folder / "predicted/0.png") as labels:
+    with Image.open(folder / "predicted/labels/0.png") as labels:
         assert labels.size == (64, 64)
     # Another process, in which the plug-in is not imported: the error names it.
     with patch.dict(FUSIONS):
