@@ -168,6 +168,8 @@ def refusal(override: str) -> str:
         ("model.pretrained=true", "model.backbone.weights"),
         ("model.encoder_weights=imagenet", "model.backbone.weights"),
         ("train.lr=1", "training"),
+        ("data=camvid", "data.name"),
+        ("training.loss=dice", "training.loss.terms={dice: 1}"),
         # in the wrong section
         ("iterations=2", "training.iterations"),
         ("model.name=resnet18", "model.backbone.name"),
@@ -239,6 +241,12 @@ def test_a_value_leads_to_the_one_that_was_meant(override: str, hint: str) -> No
     assert value_of(load_recipe(NAME, [f"{name}={hint}"]), name) == meant
 
 
+def test_a_single_term_of_the_loss() -> None:
+    assert "got 'dice'. Did you mean {dice: 1}?" in refusal("training.loss.terms=dice")
+    assert "Did you mean" not in refusal("training=5")
+    assert "Did you mean" not in refusal("model=gffnet")
+
+
 @pytest.mark.parametrize("override", ["training.batch=many", "training.crop=[64]", "training.flip=maybe", "seed=0.5"])
 def test_other_values_have_no_hint(override: str) -> None:
     assert "Did you mean" not in refusal(override)
@@ -283,6 +291,8 @@ def test_names_are_read_whatever_their_case() -> None:
     assert Recipe(precision="BFloat16").precision == "bfloat16"  # type: ignore[arg-type]
     assert TrainingRecipe(optimizer="AdamW").optimizer == "adamw"  # type: ignore[arg-type]
     assert LossRecipe(class_weighting="ENet").class_weighting == "enet"  # type: ignore[arg-type]
+    assert BackboneRecipe(weights="ImageNet").weights == "imagenet"
+    assert BackboneRecipe(weights="Mine.pth").weights == "Mine.pth"
     assert "'adamx'" in refusal("training.optimizer=adamx")
     assert "'AdamX'" in refusal("training.optimizer=AdamX")  # as it was written
 

@@ -119,6 +119,15 @@ def key_hint(key: str, keys: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(found)}?" if found else ""
 
 
+def section_hint(section: str, value: object, keys: Sequence[str]) -> str:
+    """What was probably meant by a single value in place of a section: that of its `name`, or one term of a loss."""
+    if isinstance(value, str) and f"{section}.name" in keys:
+        return f" Did you mean {section}.name?"
+    if isinstance(value, str) and f"{section}.terms" in keys:
+        return f" Did you mean {section}.terms={{{value}: 1}}?"
+    return ""
+
+
 def _plain(word: str) -> str:
     return word.lower().replace("-", "_")
 
@@ -163,6 +172,8 @@ def _converted(value: object, types: Sequence[Any]) -> str:
         return {"1": "true", "0": "false", "yes": "true", "no": "false", "on": "true", "off": "false"}.get(
             text, text
         ) * (text in {"1", "0", "1.0", "0.0", "true", "false", "yes", "no", "on", "off"})
+    if isinstance(value, str) and any(get_origin(each) is dict for each in types):
+        return f"{{{value}: 1}}"
     numbers = _numbers(text)
     if not numbers:
         return ""
@@ -189,7 +200,7 @@ def _numbers(text: str) -> list[float]:
 
 def _members(annotation: Any) -> list[Any]:
     """The plain types of a union or an annotated type; tuples as they are."""
-    if get_origin(annotation) is tuple or not get_args(annotation):
+    if get_origin(annotation) in {tuple, dict} or not get_args(annotation):
         return [annotation]
     if hasattr(annotation, "__metadata__"):
         return _members(annotation.__origin__)

@@ -17,7 +17,7 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from gffnet.errors import UserError
-from gffnet.recipe.hints import key_hint, value_hint
+from gffnet.recipe.hints import key_hint, section_hint, value_hint
 from gffnet.registry import is_loaded, names, plugin_of
 
 T = TypeVar("T")
@@ -99,6 +99,10 @@ class _OfChannels:
         return of_channels(self.rgb, 3 if backbone is None else backbone.in_channels)
 
 
+def _weights(weights: str) -> str:
+    return _any_case(weights, ("imagenet", "none"))
+
+
 def _ascending(ends: tuple[float, float]) -> tuple[float, float]:
     if ends[0] > ends[1]:
         raise ValueError("have the smaller first")
@@ -157,7 +161,7 @@ class BackboneRecipe:
 
     name: Text = "resnet101"
     """A timm model, such as resnet18, resnet50d, densenet121, convnext_tiny."""
-    weights: Text = "imagenet"
+    weights: Annotated[Text, AfterValidator(_weights)] = "imagenet"
     """`imagenet` (through timm), `none`, or a file (.safetensors, .pth)."""
     output_stride: Literal[8, 16, 32] | None = 8
     """Stride of `X_4`; null: the model's own."""
@@ -481,7 +485,7 @@ def _readable(kind: Any, error: ValidationError, source: str) -> RecipeError:
     elif first["type"] == "missing":
         text = f"{key} is missing. {meaning}"
     elif first["type"] == "dataclass_type":
-        hint = key_hint(f"{key}.{key.rpartition('.')[2]}", dotted_keys(root)) if isinstance(value, str) else ""
+        hint = section_hint(key, value, list(dotted_keys(root)))
         text = f"{key or 'the file'} must hold `key: value` lines, got {value!r}.{hint}"
     else:
         message = re.sub("^(Input|Tuple) should|^Value error,", "must", first["msg"]).replace("tuple", "list")
