@@ -100,6 +100,19 @@ def test_data_that_have_moved(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     )
 
 
+def test_a_run_of_python_is_resumed_in_python(
+    calls: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(tmp_path / "run")
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, "python": {"loss": "mine.my_loss"}}))
+    assert main(["train", "--resume", str(run), "--extend", "5"]) == 2
+    said = capsys.readouterr().err.replace("\n", " ")
+    assert "the run was started in Python with its loss (mine.my_loss)" in said
+    assert f"gffnet.train(..., out='{run}', resume=True, extend=5)" in said
+    assert calls == []
+
+
 def test_torchrun_decides_on_the_devices(
     calls: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -155,9 +155,16 @@ def resumed_run(arguments: Namespace) -> Path | None:
 
 def resume(run: Path, arguments: Namespace) -> None:
     """Resume a run with what its folder records; options that are given come first."""
-    from gffnet.training.run_folder import recorded_arguments
+    from gffnet.training.run_folder import recorded_arguments, recorded_python
     from gffnet.training.train import is_launched, train
 
+    if python := recorded_python(run):
+        given = ", ".join(f"{key} ({value})" for key, value in python.items())
+        more = "" if arguments.extend is None else f", extend={arguments.extend}"
+        raise UserError(
+            f"--resume {run}: the run was started in Python with its {given}, which a command cannot know. Resume it "
+            f"there, with the same: gffnet.train(..., out={str(run)!r}, resume=True{more})."
+        )
     recorded = recorded_arguments(run)
     root, cache, devices = arguments.root, arguments.cache, arguments.devices
     if root is None and "root" in recorded:
