@@ -69,7 +69,7 @@ def test_build_for_5_classes_and_4_channels(folder: Path, capfd: pytest.CaptureF
 
 
 def test_fuse_with_128_channels(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert printed(capfd, "channels.py")[0].endswith("M parameters, head of 640")  # y_0..y_4 of 128 channels each
+    assert printed(capfd, "channels.py")[0].split()[1] == "640"  # y_0..y_4 of 128 channels each
 
 
 def test_a_training_loop_of_ones_own(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -165,6 +165,10 @@ def table() -> str:
         own, smp = sum(lines_of_code(HERE / "tasks" / name) for name in files), HERE / "smp" / files[0]
         rows.append(f"| {task} | {own} | {lines_of_code(smp) if smp.is_file() else '—'} |")
     return "\n".join(rows)
+
+
+def test_the_page_has_these_counts() -> None:
+    assert table() in (HERE.parents[1] / "docs/index.md").read_text(encoding="utf-8")
 
 
 if __name__ == "__main__":
