@@ -23,7 +23,12 @@ class Timing(NamedTuple):
     high: float
 
 
-def interleaved(calls: dict[str, Callable[[], object]], runs: int, warm_up: int = 2) -> dict[str, list[float]]:
+def interleaved(
+    calls: dict[str, Callable[[], object]],
+    runs: int,
+    warm_up: int = 2,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
     """Seconds of every call in every run, all calls once a run, so that a slow moment strikes them alike."""
     for call in calls.values():
         for _ in range(warm_up):
@@ -31,9 +36,9 @@ def interleaved(calls: dict[str, Callable[[], object]], runs: int, warm_up: int 
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(runs):
         for name, call in calls.items():
-            start = time.perf_counter()
+            start = clock()
             call()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(clock() - start)
     return seconds
 
 

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 
 @torch.no_grad()
-def fold_norms(network: nn.Module, example: Tensor) -> int:
+def fold_norms(network: nn.Module, example: Any) -> int:
     """Fold, in place, every batch normalization that is the only consumer of the output of a convolution.
 
     Args:

@@ -15,12 +15,22 @@ equations, maps are reduced to one number of channels and resized bilinearly to 
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from gffnet.models.layers import ConvBlock, Gates, Pyramid, check_maps, conv_block, init_predictor, require_positive
+from gffnet.models.layers import (
+    ConvBlock,
+    Gates,
+    Pyramid,
+    check_maps,
+    conv_block,
+    init_predictor,
+    require_positive,
+    separable_block,
+)
 from gffnet.models.ops import ConcatConv2d, LevelSum, resize, size_of
 from gffnet.registry import Registry
 
@@ -29,8 +39,8 @@ class Fusion(nn.Module):
     """Base of all fusions:  X̃ = refine(mix(reduce(X), gates(X))).
 
     `reduce` brings every map to `channels` (1x1 convolution, BN, ReLU), `mix` is the equation of the fusion, `refine`
-    is `refinement` 3x3 convolutions (BN, ReLU) per level, two in the paper. Gates are values: to inspect, close or set
-    them, call `fuse(reduced, edited_gates)`.
+    is `refinement` 3x3 convolutions (BN, ReLU) per level, two in the paper, or separable ones. Gates are values: to
+    inspect, close or set them, call `fuse(reduced, edited_gates)`.
 
     L ≥ 2 maps (B, C_l, H_l, W_l), finest first → L maps (B, channels, H_l, W_l). A subclass defines `mix`.
     """
@@ -38,13 +48,16 @@ class Fusion(nn.Module):
     takes_context: ClassVar[bool] = False
     """Whether the context map `y_0` is the topmost map; its fused map then replaces `y_0` downstream."""
 
-    def __init__(self, in_channels: Sequence[int], channels: int = 256, *, refinement: int = 2) -> None:
+    def __init__(
+        self, in_channels: Sequence[int], channels: int = 256, *, refinement: int = 2, separable: bool = False
+    ) -> None:
         """Build the parts that all fusions share.
 
         Args:
             in_channels: channels of the maps `X_1..X_L`, finest first.
             channels: of every reduced and fused map.
             refinement: number of 3x3 convolutions that refine each fused map.
+            separable: make each of them a depthwise 3x3 and a 1x1 convolution: at 128 channels an eighth of the cost.
 
         Raises:
             ValueError: fewer than two levels, no channels, or a negative number of convolutions.
@@ -60,8 +73,9 @@ class Fusion(nn.Module):
         self.in_channels = tuple(in_channels)
         self.channels = channels
         self.reductions = nn.ModuleList(conv_block(c, channels, 1) for c in in_channels)
+        block = separable_block if separable else partial(conv_block, kernel_size=3)
         self.refinements = nn.ModuleList(
-            nn.Sequential(*(conv_block(channels, channels, 3) for _ in range(refinement))) for _ in in_channels
+            nn.Sequential(*(block(channels, channels) for _ in range(refinement))) for _ in in_channels
         )
 
     def reduce(self, maps: Pyramid) -> list[Tensor]:
@@ -98,10 +112,16 @@ class GatedFusion(Fusion):
     """
 
     def __init__(
-        self, in_channels: Sequence[int], channels: int = 256, gate_channels: str = "one", *, refinement: int = 2
+        self,
+        in_channels: Sequence[int],
+        channels: int = 256,
+        gate_channels: str = "one",
+        *,
+        refinement: int = 2,
+        separable: bool = False,
     ) -> None:
         """`gate_channels`: `one` gate value per position (the paper), or one for `each` channel."""
-        super().__init__(in_channels, channels, refinement=refinement)
+        super().__init__(in_channels, channels, refinement=refinement, separable=separable)
         if gate_channels not in ("one", "each"):
             raise ValueError(
                 f"{type(self).__name__}: gate_channels must be 'one' (per position) or 'each' (channel), "
@@ -128,8 +148,10 @@ class Concat(Fusion):
     `H_l` is a 1x1 convolution back to `channels`, so that refinement costs what it costs the other fusions.
     """
 
-    def __init__(self, in_channels: Sequence[int], channels: int = 256, *, refinement: int = 2) -> None:
-        super().__init__(in_channels, channels, refinement=refinement)
+    def __init__(
+        self, in_channels: Sequence[int], channels: int = 256, *, refinement: int = 2, separable: bool = False
+    ) -> None:
+        super().__init__(in_channels, channels, refinement=refinement, separable=separable)
         levels = len(in_channels)
         self.projections = nn.ModuleList(
             ConvBlock(ConcatConv2d([channels] * levels, channels, 1)) for _ in range(levels)
@@ -144,8 +166,10 @@ class Concat(Fusion):
 class Addition(Fusion):
     """Element-wise sum of all levels, Eq. (3):  X̃_l = Σ_i X_i."""
 
-    def __init__(self, in_channels: Sequence[int], channels: int = 256, *, refinement: int = 2) -> None:
-        super().__init__(in_channels, channels, refinement=refinement)
+    def __init__(
+        self, in_channels: Sequence[int], channels: int = 256, *, refinement: int = 2, separable: bool = False
+    ) -> None:
+        super().__init__(in_channels, channels, refinement=refinement, separable=separable)
         self.sum = LevelSum(others_only=False)
 
     def mix(self, reduced: Pyramid, gates: Gates | None) -> list[Tensor]:
@@ -208,7 +232,13 @@ class GatedFullyFusion(GatedFusion):
     """
 
     def __init__(
-        self, in_channels: Sequence[int], channels: int = 256, gate_channels: str = "one", *, refinement: int = 2
+        self,
+        in_channels: Sequence[int],
+        channels: int = 256,
+        gate_channels: str = "one",
+        *,
+        refinement: int = 2,
+        separable: bool = False,
     ) -> None:
         """Build the fusion.
 
@@ -217,11 +247,12 @@ class GatedFullyFusion(GatedFusion):
             channels: of every fused map.
             gate_channels: `one` gate value per position (the paper), or one for `each` channel.
             refinement: number of 3x3 convolutions that refine each fused map; two in the paper.
+            separable: make each of them a depthwise 3x3 and a 1x1 convolution, as detectors' necks do.
 
         Raises:
             ValueError: fewer than two levels, no channels, or another value than these.
         """
-        super().__init__(in_channels, channels, gate_channels, refinement=refinement)
+        super().__init__(in_channels, channels, gate_channels, refinement=refinement, separable=separable)
         self.sum = LevelSum(others_only=True)
 
     def mix(self, reduced: Pyramid, gates: Gates | None) -> list[Tensor]:

@@ -72,6 +72,12 @@ def conv_block(in_channels: int, out_channels: int, kernel_size: int, dilation: 
     return ConvBlock(nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding, dilation=dilation, bias=False))
 
 
+def separable_block(in_channels: int, out_channels: int) -> nn.Sequential:
+    """Return a depthwise 3x3 convolution and a 1x1 `ConvBlock`, which keep height and width."""
+    depthwise = nn.Conv2d(in_channels, in_channels, 3, padding=1, groups=in_channels, bias=False)
+    return nn.Sequential(depthwise, conv_block(in_channels, out_channels, 1))
+
+
 def init_predictor(conv: nn.Conv2d) -> None:
     """Initialize a gate or classifier, which no normalization follows: weights from N(0, 0.01²), bias 0."""
     nn.init.normal_(conv.weight, std=0.01)
