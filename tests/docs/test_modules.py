@@ -7,10 +7,17 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.segmentation import fcn_resnet50
+from torchvision.ops import FeaturePyramidNetwork
+
+from gffnet import GatedFullyFusion
 
 PAGE = (Path(__file__).parents[2] / "docs" / "modules.md").read_text()
 SECTIONS = {part.splitlines()[0].removeprefix("# "): part for part in PAGE.split("\n## ")}
 WITH_CODE = [title for title, part in SECTIONS.items() if "```python" in part]
+
+
+DETECTOR = "As the feature pyramid of a detector"
+RGBD = "Colour and depth: the maps of two backbones"
 
 
 def run(title: str) -> dict:
@@ -41,6 +48,53 @@ def test_training_reaches_every_parameter_of_the_plugged_networks(library):
     logits = network(torch.randn(2, 3, 64, 96))
     (logits * torch.randn_like(logits)).sum().backward()
     assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_training_reaches_every_parameter_of_the_detector_s_neck():
+    names = run(DETECTOR)
+    sum(names["losses"].values()).backward()
+    assert set(names["losses"]) == {"loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"}
+    fusion = names["detector"].backbone.fusion
+    assert [name for name, p in fusion.named_parameters() if p.grad is None or not p.grad.any()] == []
+    with torch.no_grad():
+        (found,) = names["detector"].eval()([torch.rand(3, 128, 160)])
+    assert found["boxes"].shape[1:] == (4,)
+
+
+def test_colour_and_depth_both_reach_the_logits():
+    names = run(RGBD)
+    color, depth = names["color"].requires_grad_(), names["depth"].requires_grad_()
+    logits = names["network"](color, depth)
+    (logits * torch.randn_like(logits)).sum().backward()
+    assert color.grad.any()
+    assert depth.grad.any()
+    # timm starts the last normalisation of a residual block at zero, so its convolutions learn from the second step on.
+    own = [(name, p) for name, p in names["network"].named_parameters() if name.split(".")[0] not in ("color", "depth")]
+    assert [name for name, p in own if p.grad is None or not p.grad.any()] == []
+
+
+def test_the_costs_of_necks_in_the_table():
+    """Parameters and multiply-accumulates; a separable neck has fewer of either than torchvision's FPN."""
+    in_channels, rows = (256, 512, 1024, 2048), re.findall(r"^\| (\w.*)x? \|$", SECTIONS[DETECTOR], re.MULTILINE)[1:]
+    necks = {
+        "torchvision FPN": lambda c: FeaturePyramidNetwork(list(in_channels), c),
+        "GFF, two 3x3 (the paper)": lambda c: GatedFullyFusion(in_channels, c),
+        "GFF, one 3x3": lambda c: GatedFullyFusion(in_channels, c, refinement=1),
+        "GFF, one separable 3x3": lambda c: GatedFullyFusion(in_channels, c, refinement=1, separable=True),
+    }
+    counted = []
+    for channels in (64, 128):
+        for name, build in necks.items():
+            with torch.device("meta"):
+                neck = build(channels).eval()
+                maps = [torch.zeros(1, c, 512 // s, 512 // s) for c, s in zip(in_channels, (4, 8, 16, 32), strict=True)]
+                with FlopCounterMode(display=False) as counter, torch.no_grad():
+                    neck(dict(enumerate(maps)) if name == "torchvision FPN" else maps)
+            parameters = sum(p.numel() for p in neck.parameters())
+            counted.append([name, str(channels), f"{parameters / 1e6:.2f}", f"{counter.get_total_flops() / 2e9:.2f}"])
+    assert [row.split(" | ")[:4] for row in rows] == counted
+    for fpn, separable in ((0, 3), (4, 7)):
+        assert all(float(counted[separable][i]) < float(counted[fpn][i]) for i in (2, 3))
 
 
 def test_a_closed_gate_changes_every_level():
