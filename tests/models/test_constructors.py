@@ -82,7 +82,9 @@ def test_channels_reach_every_part(channels: int, context: int) -> None:
 
 
 @pytest.mark.parametrize("in_channels", [1, 2, 4, 16])
-@pytest.mark.parametrize("name", ["test_resnet", "convnext_atto", "swin_tiny_patch4_window7_224", "efficientnet_b0"])
+@pytest.mark.parametrize(
+    "name", ["test_resnet", "convnext_atto", "swin_tiny_patch4_window7_224", "efficientnet_b0", "tresnet_m"]
+)
 def test_any_timm_pyramid_of_any_number_of_channels(name: str, in_channels: int) -> None:
     with torch.device("meta"):
         network = GFFNet(name, 5, in_channels=in_channels, channels=16, output_stride=None).eval()

@@ -275,7 +275,7 @@ def same_classes(predictor: Predictor, classes: Sequence[str], name: str) -> tup
         raise UserError(
             f"the model knows {len(config.classes)} classes ({', '.join(config.classes[:4])}, ...), but {name} "
             f"has {len(classes)} ({', '.join(classes[:4])}, ...). "
-            f"This model was trained on {config.dataset}: name that data set."
+            f"This model was trained on {config.dataset or 'data of your own'}: name that data set."
         )
     return tuple(config.classes)
 

@@ -344,10 +344,11 @@ def _pyramid_options(recipe: BackboneRecipe) -> Options:
     options = next((each for each in ANY_SIZE if _create_on_meta(recipe, each)), None)
     if options is None:
         raise refusal("is no backbone: timm returns no feature maps of it")
-    own: list[int] = _create_on_meta(recipe, options).feature_info.reduction()
+    levels = _create_on_meta(recipe, options).feature_info
+    own: list[int] = levels.reduction()
     if len(own) < 4:
         raise refusal(f"has only {len(own)} levels, gffnet needs four")
-    options = {**options, "out_indices": tuple(range(len(own) - 4, len(own)))}
+    options = {**options, "out_indices": tuple(levels.out_indices[-4:])}
 
     def dilated(stride: int) -> bool:
         net = _create_on_meta(recipe, {**options, "output_stride": stride})
