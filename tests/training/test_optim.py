@@ -29,7 +29,7 @@ from gffnet.training.optim import (
 from gffnet.training.task import AuxiliaryHead
 from tests import tiny
 
-OPTIMIZERS = get_args(OptimizerName)
+OPTIMIZERS = get_args(get_args(OptimizerName)[0])
 
 
 NORMS = (nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)
