@@ -124,7 +124,7 @@ def test_the_blocks_convert_what_tools_write(tool: str, tmp_path: Path, monkeypa
     Path("my_data").mkdir()
     Path("labelmap.txt").write_text(LABELMAP)
     Path("class_names.txt").write_text("_background_\nstop: sign\nno")
-    cvat, labelme = blocks("python")
+    _, cvat, labelme = blocks("python")
     exec(compile(cvat if tool == "CVAT" else labelme, "docs/own_data.md", "exec"), {})
     own = read_classes(Path("my_data"))
     if tool == "CVAT":

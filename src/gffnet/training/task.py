@@ -192,8 +192,10 @@ class SegmentationTask(LightningModule):
         """Step the schedules after an iteration."""
         for config in self.trainer.lr_scheduler_configs:
             if self.global_step % config.frequency == 0:
-                schedule: Any = config.scheduler
-                schedule.step(*([float(loss)] if config.reduce_on_plateau else []))
+                if isinstance(config.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+                    config.scheduler.step(float(loss))
+                else:
+                    config.scheduler.step()
 
     def _autocast(self) -> torch.autocast:
         """A context that computes in the precision of the run."""

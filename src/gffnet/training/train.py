@@ -375,10 +375,12 @@ def make_task(
     kind = SegmentationTask if kind is None else kind
     if isinstance(kind, nn.Module) or not callable(kind):
         raise UserError(f"task {describe(kind)} is an object: give the class, a subclass of gffnet.SegmentationTask.")
+    if isinstance(kind, type) and not issubclass(kind, SegmentationTask):
+        raise UserError(f"task {describe(kind)} is no subclass of gffnet.SegmentationTask: derive it from that.")
     criterion = None if loss is None else MeanLoss(loss)
     task = kind(network, config, recipe.training, precision, recipe.seed, weights, loss=criterion)
     if not isinstance(task, SegmentationTask):
-        raise UserError(f"task {describe(kind)} is no subclass of gffnet.SegmentationTask: derive it from that.")
+        raise UserError(f"task {describe(kind)} returned {describe(task)}: it must return a gffnet.SegmentationTask.")
     return task
 
 
