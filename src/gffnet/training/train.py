@@ -353,7 +353,9 @@ def check_loss(loss: Any, num_classes: int = 5) -> None:
         got = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
         raise UserError(f"loss {name} returned {got}: it must return a scalar, the mean over the labelled pixels.")
     if not value.isfinite().all():
-        raise UserError(f"loss {name} is {float(value)} where some labels are 255: it must ignore them, {example}.")
+        raise UserError(
+            f"loss {name} is {float(value.detach())} where some labels are 255: it must ignore them, {example}."
+        )
     if not value.requires_grad:
         raise UserError(f"loss {name} has no gradient: compute it from the logits with differentiable operations only.")
 
