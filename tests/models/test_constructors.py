@@ -177,6 +177,17 @@ def test_repr_begins_with_the_options_and_the_docstring_lists_them() -> None:
             assert f"`{name}`" in documented
 
 
+def test_a_fusion_of_one_s_own_need_not_take_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Plain(Addition):
+        def __init__(self, in_channels: Any, channels: int = 256) -> None:
+            super().__init__(in_channels, channels)
+
+    monkeypatch.setitem(FUSIONS, "plain", Plain)
+    assert type(GFFNet(NAME, 5, channels=8, fusion="plain").fusion) is Plain
+    with pytest.raises(UserError, match=r"refinement is 1, but Plain takes no such argument\. Add `refinement` to its"):
+        GFFNet(NAME, 5, channels=8, fusion="plain", refinement=1)
+
+
 # The classifier
 
 

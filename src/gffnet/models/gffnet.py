@@ -8,6 +8,7 @@
 | `SegmentationModel(...)` | its parts | the same, of any modules |
 """
 
+import inspect
 import re
 import warnings
 from collections.abc import Sequence
@@ -226,7 +227,7 @@ def _parts(recipe: ModelRecipe, num_classes: int) -> tuple[Any, ...]:
     """Return the arguments of `SegmentationModel`."""
     backbone = build_backbone(recipe.backbone)
     channels = recipe.channels
-    context = CONTEXTS[recipe.context](backbone.channels[-1], channels)
+    context = CONTEXTS[recipe.context](backbone.channels[-1], **_taken(CONTEXTS[recipe.context], channels=channels))
     fusion: Fusion | None = None
     pyramid: FeaturePyramid | None = None
     head_channels: tuple[int, ...] = (context.out_channels,)
@@ -234,7 +235,7 @@ def _parts(recipe: ModelRecipe, num_classes: int) -> tuple[Any, ...]:
         kind: Any = FUSIONS[recipe.fusion]
         levels = (*backbone.channels, context.out_channels) if kind.takes_context else backbone.channels
         options: dict[str, Any] = {"gate_channels": recipe.gate_channels} if issubclass(kind, GatedFusion) else {}
-        fusion = kind(levels, channels, refinement=recipe.refinement, **options)
+        fusion = kind(levels, channels, **_taken(kind, refinement=recipe.refinement), **options)
         context_channels = fusion.channels if fusion.takes_context else context.out_channels
         kind = PYRAMIDS[recipe.dense_pyramid]
         dense = issubclass(kind, DenseFeaturePyramid | LiteralDensePyramid)
@@ -243,6 +244,25 @@ def _parts(recipe: ModelRecipe, num_classes: int) -> tuple[Any, ...]:
         head_channels = pyramid.out_channels
     head = Head(head_channels, num_classes, recipe.dropout)
     return backbone, context, fusion, pyramid, head, recipe.mean, recipe.std
+
+
+def _taken(kind: Any, **options: Any) -> dict[str, Any]:
+    """Return the options that a class takes: one of a user's own need not take those that have their default.
+
+    Raises:
+        UserError: it does not take an option that has another value.
+    """
+    parameters = inspect.signature(kind).parameters
+    any_name = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    taken = {name: value for name, value in options.items() if any_name or name in parameters}
+    defaults = ModelRecipe()
+    for name, value in options.items():
+        if name not in taken and value != getattr(defaults, name):
+            raise UserError(
+                f"{name} is {value}, but {kind.__name__} takes no such argument. Add `{name}` to its __init__, or "
+                f"leave {name} at {getattr(defaults, name)}."
+            )
+    return taken
 
 
 MAX_CLASSES = 255
