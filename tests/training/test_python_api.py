@@ -1,5 +1,6 @@
 """`gffnet.train` and `gffnet.evaluate` with data, loss, transform and task of the user's own."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -410,6 +411,24 @@ def test_a_step_of_ones_own_that_diverges_stops_the_run_before_its_checkpoint(tm
     with pytest.raises(RunFailed, match=r"the loss of iteration 3 is not finite"):
         fit(tmp_path, tiny.recipe(checkpoint_every=1), task=Broken)
     assert torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 2
+
+
+def test_a_step_of_ones_own_is_computed_in_the_precision_of_the_recipe_and_validation_is_not_autocast(
+    tmp_path: Path,
+) -> None:
+    autocast = []
+
+    class Noting(Stepping):
+        def validation_step(self, sample: Any, index: int) -> None:
+            autocast.append(torch.is_autocast_enabled("cpu"))
+            super().validation_step(sample, index)
+
+    short = tiny.recipe(iterations=1, validate_every=1)
+    half = dataclasses.replace(short, precision="bfloat16")
+    (one,), (two,) = losses(fit(tmp_path / "a", short, task=Noting)), losses(fit(tmp_path / "b", half, task=Noting))
+    assert one != two
+    assert one == pytest.approx(two, rel=0.02)
+    assert autocast == [False] * 4
 
 
 def test_a_step_of_ones_own_gets_the_whole_batch(tmp_path: Path) -> None:
