@@ -1,4 +1,4 @@
-"""Models of the hub, by name and through ModelHubMixin: download, upload, cache, and errors without a network."""
+"""Models of the hub, by name and through GFFNet: download, upload, cache, and errors without a network."""
 
 import copy
 import json
