@@ -103,8 +103,8 @@ def train(
 ) -> Path:
     """Train a recipe, on the data set under `root` or on data in Python; returns the run folder.
 
-        run = gffnet.train("camvid/gffnet_lite0", root="data/camvid", overrides=["training.iterations=2000"])
-        run = gffnet.train("camvid/gffnet_lite0", train_data=mine, val_data=mine_val, classes=["road", "car"])
+        run = gffnet.train("camvid/gffnet_r18", root="data/camvid", overrides=["training.iterations=2000"])
+        run = gffnet.train("camvid/gffnet_r18", train_data=mine, val_data=mine_val, classes=["road", "car"])
 
     Whatever is given in Python in place of a part of the recipe is named in run.json (`python`), and must be given
     again to resume the run.
