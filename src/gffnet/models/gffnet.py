@@ -647,15 +647,15 @@ def _origin(part: object) -> tuple[str, str]:
     return type(part).__module__, type(part).__qualname__
 
 
-def load_model(model: str | Path) -> tuple[GFFNet, ModelConfig]:
+def load_model(model: str | Path | None = None) -> tuple[GFFNet, ModelConfig]:
     """Return the network of a MODEL, trainable, float32, on the CPU and in evaluation mode, and its config.
 
-    A network without fusion is a `PSPNet`.
+    A network without fusion is a `PSPNet`. None is the model that ships with the package.
 
     Raises:
         UserError: there is no such model, or its files are missing, damaged, or of different models.
     """
-    config, weights, path = read_model(model)
+    config, weights, path = read_model(shipped_model() if model is None else model)
     with torch.device("meta"):
         network = _with_config(config)
     if not network.state_dict().keys() >= {name for name, _ in network.named_buffers()}:

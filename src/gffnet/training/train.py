@@ -35,7 +35,7 @@ from gffnet.data.transforms import seeded
 from gffnet.errors import UserError
 from gffnet.inference.precision import Precision, keep_pages, pick_device, pick_precision
 from gffnet.metrics.confusion import ClassScores
-from gffnet.models.gffnet import SegmentationModel, build_network, save_model
+from gffnet.models.gffnet import SegmentationModel, build_network, check_loadable, save_model
 from gffnet.models.model_io import ModelConfig
 from gffnet.models.ops import size_of
 from gffnet.recipe import (
@@ -173,6 +173,7 @@ def train(
         (size.height, size.width),
     )
     module = make_task(task, network, config, recipe, precision, weights, loss)
+    check_loadable(module.model, config)  # a task may have changed the network
     synchronize_norms(module, launch)
 
     training = recipe.training
