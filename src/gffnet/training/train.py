@@ -373,7 +373,7 @@ def make_task(
     """The task of a run: `SegmentationTask`, or a subclass of it that is given.
 
     Raises:
-        UserError: `kind` is none.
+        UserError: `kind` is none, or its network could not be loaded again.
     """
     kind = SegmentationTask if kind is None else kind
     if isinstance(kind, nn.Module) or not callable(kind):
@@ -384,6 +384,8 @@ def make_task(
     task = kind(network, config, recipe.training, precision, recipe.seed, weights, loss=criterion)
     if not isinstance(task, SegmentationTask):
         raise UserError(f"task {describe(kind)} returned {describe(task)}: it must return a gffnet.SegmentationTask.")
+    if kind is not SegmentationTask:  # it may have changed the network
+        check_loadable(task.model, config)
     return task
 
 
