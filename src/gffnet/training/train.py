@@ -173,7 +173,6 @@ def train(
         (size.height, size.width),
     )
     module = make_task(task, network, config, recipe, precision, weights, loss)
-    check_loadable(module.model, config)  # a task may have changed the network
     synchronize_norms(module, launch)
 
     training = recipe.training
