@@ -24,7 +24,7 @@ lint: $(VENV)/.installed-dev
 	$(RUN)/mypy
 
 slow: $(VENV)/.installed-dev
-	$(RUN)/python -m pytest -m slow
+	CHECK_SHAPES=all $(RUN)/python -m pytest -m slow
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gffnet needs Python 3.11 or newer; name one: make PYTHON=python3.12")'

@@ -1,11 +1,15 @@
 """What every test runs under: shapes in signatures are checked, one thread, repeatable random examples.
 
-The hook must be installed before `gffnet` is first imported, so nothing here imports it.
+Shapes are checked in the packages that are about them. `make slow` checks all, with CHECK_SHAPES=all: it takes a quarter
+more time. The hook must be installed before `gffnet` is first imported, so nothing here imports it.
 """
+
+import os
 
 import jaxtyping
 
-jaxtyping.install_import_hook("gffnet", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
+CHECKED = "gffnet" if os.environ.get("CHECK_SHAPES") == "all" else ["gffnet.models", "gffnet.metrics"]
+jaxtyping.install_import_hook(CHECKED, "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
 import shutil  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
@@ -20,6 +24,9 @@ if TYPE_CHECKING:
 
 pytest.register_assert_rewrite("tests.models")
 torch.set_num_threads(1)
+# The first backward pass decides whether autograd starts threads, one a device. An export registers a fake CUDA device:
+# after one, they would be started, and no forked process of a test could compute gradients.
+torch.ones(1, requires_grad=True).sum().backward()
 
 settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=20)
 settings.register_profile("search", deadline=None, max_examples=500)  # pytest --hypothesis-profile search
