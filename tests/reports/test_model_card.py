@@ -153,11 +153,50 @@ def test_scores_of_the_rounded_model_are_its_own(run: Path, tmp_path: Path) -> N
             + ", ".join(f"{name} 1.5" for name in CAMVID.names[1:])
             + ", pixels of a probability below 0.7 only (OHEM)",
         ),
+        (
+            {"loss": {"terms": {"cross_entropy": 1, "dice": 0.5, "focal": 0}, "ohem": 0.7}, "auxiliary_weight": 0},
+            "cross-entropy (pixels of a probability below 0.7 only (OHEM)) + 0.5 x Dice loss",
+        ),
+        ({"loss": {"terms": {"lovasz": 1}}}, "Lovász loss; 0.4 times that of an auxiliary head"),
     ],
 )
 def test_the_loss_in_words(run: Path, changes: dict[str, Any], text: str) -> None:
     edit(run / "recipe.yaml", lambda recipe: recipe["training"].update(changes))
     assert f"- Loss: {text}" in gather(str(run)).facts.sections["Training"].splitlines()
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({}, "poly, power 0.9"),
+        ({"schedule": "cosine", "warm_up": 1000}, "cosine, after 1,000 iterations of warm-up"),
+        ({"schedule": "one_cycle"}, "one-cycle"),
+        ({"schedule": "step", "milestones": [0.5, 0.75]}, "step, times 0.1 at 50%, 75% of the iterations"),
+    ],
+)
+def test_the_schedule_in_words(run: Path, changes: dict[str, Any], text: str) -> None:
+    edit(run / "recipe.yaml", lambda recipe: recipe["training"].update(changes))
+    assert f" ({text}), weight decay " in gather(str(run)).facts.sections["Training"]
+
+
+def test_what_was_given_in_python_replaces_what_the_recipe_says(run: Path) -> None:
+    given = {
+        "loss": "mine.loss",
+        "transform": "mine.Rotate",
+        "task": "mine.Task",
+        "train_data": "mine.Shapes, 40 samples",
+    }
+    data = {"name": "Shapes", "splits": {"train": {"split": "train", "samples": 40, "fingerprint": "f"}}}
+    edit(run / "run.json", lambda record: record.update(python=given, data=data))
+    edit(run / "model/config.json", lambda config: config.update(dataset="Shapes"))
+    sections = gather(str(run)).facts.sections
+    training = sections["Training"]
+    assert sections["Data"] == "Shapes, images: train 40."
+    assert "- Loss: `mine.loss`, given in Python; 0.4 times that of an auxiliary head" in training
+    assert "- Images: transformed by `mine.Rotate`, given in Python\n" in training
+    assert "- Task: `mine.Task`, Python code" in training
+    assert "cross-entropy" not in training
+    assert "scaled" not in training
 
 
 def test_which_crops_and_whether_weights_are_averaged(run: Path) -> None:

@@ -28,6 +28,7 @@ from gffnet.reports.report import (
     key_figures,
     open_images,
     open_run,
+    record_facts,
     report_of,
     scores_of_baseline,
     scores_of_run,
@@ -219,6 +220,17 @@ def test_a_run_with_its_data(val: Images, tmp_path: Path) -> None:
     assert np.array_equal(report.examples[1].prediction, predictor.predict(shown.image, predictor.config.evaluation))
     write_report(tmp_path / "page.html", report)
     assert "tests/tiny" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_own_data_are_named_as_the_record_names_them(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    python = {"train_data": "mine.Shapes, 40 samples", "loss": "mine.loss"}
+    (run / "run.json").write_text(json.dumps({**RECORD, "python": python}))
+    report = report_of(run)
+    assert "; trained on mine.Shapes, 40 samples (given in Python) for 6 iterations" in report.lede
+    assert "camvid" not in report.lede
+    facts = dict(record_facts(report.record))
+    assert facts["Given in Python"] == "train_data mine.Shapes, 40 samples; loss mine.loss"
 
 
 def test_the_cost_is_told_beside_that_of_the_network_without_fusion(tmp_path: Path) -> None:

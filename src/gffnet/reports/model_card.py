@@ -99,7 +99,7 @@ def _with_card(facts: Facts, folder: Path, exact: str, written: str) -> Facts:
     try:
         card = ModelCard.load(path)
     except Exception as error:  # the parser of a damaged card raises anything
-        raise UserError(f"model card {path} cannot be read ({' '.join(str(error).split())[:200]}): mend it.") from None
+        raise UserError(f"model card {path} cannot be read ({' '.join(str(error).split())[:200]}): fix it.") from None
     _, *parts = re.split(r"^## (.+)$", card.text, flags=re.MULTILINE)
     own = {heading: body.strip() for heading, body in zip(parts[::2], parts[1::2], strict=True)}
     sections, results = {**facts.sections}, facts.results
@@ -144,7 +144,7 @@ def _scores(run: Path | None, weights: set[str], named: Path | None) -> Scores |
 
 def _data(config: ModelConfig, recipe: Recipe | None, record: Mapping[str, Any]) -> str:
     """What it was trained on."""
-    split = f", split `{recipe.data.train_split}`" if recipe else ""
+    split = f", split `{recipe.data.train_split}`" if recipe and recipe.data.name == config.dataset else ""
     known = dict(record_facts(record)).get("Data", f"`{config.dataset}`{split}")
     source = _SOURCES.get(config.dataset)
     return f"{source}. {known}." if source else f"{known}."
@@ -152,7 +152,7 @@ def _data(config: ModelConfig, recipe: Recipe | None, record: Mapping[str, Any])
 
 def _training(recipe: Recipe, record: Mapping[str, Any], names: Sequence[str]) -> str:
     """How it was trained, as a list; `names`: of the classes."""
-    training, sessions = recipe.training, record.get("sessions") or []
+    training, sessions, python = recipe.training, record.get("sessions") or [], record.get("python") or {}
     height, width = training.crop
     done = sessions[-1].get("to_iteration") if sessions else None
     part = f", of which {done:,} are done" if done is not None and done < training.iterations else ""
@@ -164,17 +164,16 @@ def _training(recipe: Recipe, record: Mapping[str, Any], names: Sequence[str]) -
     facts = {
         key: value for key, value in record_facts(record) if key in ("Hardware", "Precision", "Versions", "Commit")
     }
-    rise = f", after {training.warm_up:,} iterations of warm-up" if training.warm_up else ""
     balance = training.class_balance
     balanced = f"; {balance:.0%} of the crops show a class sampled uniformly, however rare" if balance else ""
     lines = {
         "Iterations": f"{training.iterations:,} of {training.batch} crops of {height}x{width}{part}",
         "Start": start,
-        "Optimiser": f"{training.optimizer}, learning rate {training.learning_rate:g} (poly, power "
-        f"{training.power:g}{rise}), weight decay {training.weight_decay:g}",
-        "Images": f"scaled by {training.scales[0]:g} to {training.scales[1]:g}, shifted by up to {training.jitter} "
-        f"grey levels{', flipped horizontally' * training.flip}{balanced}",
-        "Loss": _loss(training, names),
+        "Optimiser": f"{training.optimizer}, learning rate {training.learning_rate:g} ({_schedule(training)}), weight "
+        f"decay {training.weight_decay:g}",
+        "Images": f"{_augmentation(training, python)}{balanced}",
+        "Loss": _loss(training, names, python),
+        "Task": f"`{python['task']}`, Python code that may replace any of this" if "task" in python else "",
         "Weights": f"moving average, decay {training.ema:g}" if training.ema else "",
         "Time": training_time(sessions),
         **facts,
@@ -182,8 +181,49 @@ def _training(recipe: Recipe, record: Mapping[str, Any], names: Sequence[str]) -
     return "\n".join(f"- {key}: {value}" for key, value in lines.items() if value)
 
 
-def _loss(training: TrainingRecipe, names: Sequence[str]) -> str:
-    """The loss in words."""
+def _schedule(training: TrainingRecipe) -> str:
+    """The schedule of the learning rate in words."""
+    words = training.schedule.replace("_", "-")
+    if training.schedule == "poly":
+        words += f", power {training.power:g}"
+    elif training.schedule == "step":
+        at = ", ".join(f"{milestone:.0%}" for milestone in training.milestones)
+        words += f", times {training.step_factor:g} at {at} of the iterations"
+    return words + (f", after {training.warm_up:,} iterations of warm-up" if training.warm_up else "")
+
+
+def _augmentation(training: TrainingRecipe, python: Mapping[str, str]) -> str:
+    """What is done to training images in words; `python`: what was given in place of the recipe's."""
+    if "transform" in python:
+        return f"transformed by `{python['transform']}`, given in Python"
+    low, high = training.scales
+    return (
+        f"scaled by {low:g} to {high:g}, shifted by up to {training.jitter} grey levels"
+        f"{', flipped horizontally' * training.flip}"
+    )
+
+
+_LOSSES = {"dice": "Dice loss", "lovasz": "Lovász loss", "focal": "focal loss"}
+
+
+def _loss(training: TrainingRecipe, names: Sequence[str], python: Mapping[str, str]) -> str:
+    """The loss in words; `python`: what was given in place of the recipe's."""
+    auxiliary = f"; {training.auxiliary_weight:g} times that of an auxiliary head" * (training.auxiliary_weight > 0)
+    if "loss" in python:
+        return f"`{python['loss']}`, given in Python{auxiliary}"
+    terms = {name: weight for name, weight in training.loss.terms.items() if weight}
+    words = {name: _LOSSES.get(name, f"`{name}`") for name in terms}
+    if "cross_entropy" in terms:
+        first, *options = _cross_entropy(training, names)
+        words["cross_entropy"] = first + (f" ({', '.join(options)})" if options else "")
+        if len(terms) == 1:
+            words["cross_entropy"] = ", ".join([first, *options])
+    total = " + ".join(words[name] if weight == 1 else f"{weight:g} x {words[name]}" for name, weight in terms.items())
+    return total + auxiliary
+
+
+def _cross_entropy(training: TrainingRecipe, names: Sequence[str]) -> list[str]:
+    """Cross-entropy and its options in words."""
     loss = training.loss
     own = zip(names, loss.class_weights or (), strict=False)
     weights = {
@@ -197,8 +237,7 @@ def _loss(training: TrainingRecipe, names: Sequence[str]) -> str:
         f"label smoothing {loss.label_smoothing:g}" if loss.label_smoothing else "",
         f"pixels of a probability below {loss.ohem:g} only (OHEM)" if loss.ohem else "",
     ]
-    auxiliary = f"; {training.auxiliary_weight:g} times that of an auxiliary head" * (training.auxiliary_weight > 0)
-    return ", ".join(part for part in parts if part) + auxiliary
+    return [part for part in parts if part]
 
 
 def _score_tables(scores: Scores, written: str, weights: WeightFormat) -> str:

@@ -455,14 +455,16 @@ def minutes(seconds: float) -> str:
 
 
 def record_facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Data, hardware, precision, versions and commit; where sessions differ, all of their values."""
+    """Data, parts given in Python, hardware, precision, versions and commit; where sessions differ, all their values."""
     data, sessions = record.get("data") or {}, record.get("sessions", [])
     splits = [f"{of['split']} {of['samples']:,}" for of in data.get("splits", {}).values()]
     precisions = [of for session in sessions if (of := session.get("precision"))]
     versions = [(session.get("versions") or {}).items() for session in sessions]
     commits = [of for session in sessions if (of := session.get("git"))]
+    python = [f"{argument} {what}" for argument, what in (record.get("python") or {}).items()]
     facts = [
         ("Data", [f"{data['name']}, images: {', '.join(splits)}"] if splits else []),
+        ("Given in Python", ["; ".join(python)]),
         ("Parameters", [f"{record['parameters']:,}"] if record.get("parameters") else []),
         ("Hardware", map(_hardware, sessions)),
         ("Precision", [f"{of['name']}: {of['reason']}" for of in precisions]),
@@ -890,7 +892,7 @@ def report_of(
     name = str(record.get("recipe") or (run.config.recipe if run.config else folder.name))
     report = Report(
         title=name,
-        lede=_lede(run.recipe, result),
+        lede=_lede(run.recipe, record, result),
         classes=classes,
         palette=palette,
         history=read_history(folder / HISTORY),
@@ -928,12 +930,14 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def _lede(recipe: Recipe, result: Result | None) -> str:
+def _lede(recipe: Recipe, record: Mapping[str, Any], result: Result | None) -> str:
     """The run in a sentence."""
     model, training = recipe.model, recipe.training
+    own = (record.get("python") or {}).get("train_data")  # in place of the recipe's data
+    data = f"{own} (given in Python)" if own else f"{recipe.data.name} {recipe.data.train_split}"
     parts = [model.backbone.name, *(part for part in (model.context, model.fusion) if part != "none")]
     parts += [f"{model.dense_pyramid} pyramid"] if model.dense_pyramid != "none" else []
-    trained = f"{', '.join(parts).replace('_', ' ')}; trained on {recipe.data.name} {recipe.data.train_split}"
+    trained = f"{', '.join(parts).replace('_', ' ')}; trained on {data}"
     sentence = f"{trained} for {training.iterations:,} iterations of {training.batch} crops"
     if result is None:
         return f"{sentence}."

@@ -449,7 +449,7 @@ def _write_record(path: Path, record: dict[str, Any]) -> None:
     atomic_write(path, (json.dumps(record, indent=2) + "\n").encode(), durable=True)
 
 
-# The environment; it identifies neither the machine nor its folders
+# The environment; it identifies the machine no more than by its hardware
 
 
 _OTHER_CHECKOUTS = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR"}
