@@ -7,7 +7,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, 
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from datetime import timedelta
-from itertools import islice
+from itertools import count, islice
 from typing import Any, TypeVar
 
 from gffnet.errors import RunFailed
@@ -110,19 +110,32 @@ def background_writer(threads: int) -> Iterator[Callable[..., None]]:
 # torch is imported where it is needed: this module is imported by commands that do without it.
 
 
+_joined = count()
+"""Numbers the groups that this process joins."""
+
+
 @contextmanager
 def process_group() -> Iterator[None]:
     """Join the processes that `torchrun` started, over gloo; without `torchrun`, this process is alone.
 
-    A rank that fails leaves with its error, and `torchrun` stops the others.
+    Where a group is joined already, by the caller or by Lightning, it is the one. Groups may follow each other. A rank
+    that fails leaves with its error, and `torchrun` stops the others.
     """
     started_by_torchrun = all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
     if not started_by_torchrun or int(os.environ["WORLD_SIZE"]) == 1:
         yield
         return
     import torch.distributed as dist
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
 
-    dist.init_process_group("gloo", timeout=timedelta(days=1))  # ranks may finish their parts hours apart
+    if dist.is_initialized():
+        yield
+        return
+    store, rank, world_size = next(rendezvous("env://"))
+    store = PrefixStore(f"gffnet {next(_joined)}", store)  # the keys of a group before are still in the store
+    day = timedelta(days=1)  # ranks may finish their parts hours apart
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=world_size, timeout=day)
     try:
         yield
     finally:

@@ -137,9 +137,10 @@ def start(*command: str) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, *command], stdout=pipe, stderr=pipe, text=True, env=environment)
 
 
-def torchrun(*words: str) -> tuple[int, str, str]:
-    """Exit code and what was printed by two processes; 60 seconds at most."""
-    run = start("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "gffnet", *words)
+def torchrun(*words: str, module: bool = True) -> tuple[int, str, str]:
+    """Exit code and what was printed by two processes of the command, or of a script; 60 seconds at most."""
+    program = ["-m", "gffnet"] * module
+    run = start("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *program, *words)
     try:
         out, err = run.communicate(timeout=60)
     finally:
@@ -190,15 +191,40 @@ def test_killed_and_resumed_with_more_processes(words: list[str], tmp_path: Path
     assert not (tmp_path / "out/scored").exists()
 
 
+TWICE = """
+import sys
+from pathlib import Path
+import gffnet
+from gffnet.cli.main import main
+from gffnet.inference.predictor import Predictor
+
+model, root, out = sys.argv[1:4]
+predict, predicted = Predictor.predict, []
+Predictor.predict = lambda *given: predicted.append(1) or predict(*given)
+for name in ("first", "second"):
+    result = gffnet.evaluate(model, "camvid", root, out=Path(out) / name, device="cpu", precision="float32")
+print(len(predicted), len(result.images), result.scores.miou, file=sys.stderr)
+sys.exit(main(sys.argv[4:]))
+"""
+
+
 def test_two_processes_score_what_one_does_and_one_of_them_speaks(
     words: list[str], tmp_path: Path, capsys: Captured
 ) -> None:
-    code, out, err = torchrun(*words, "--out", str(tmp_path / "two"), "--json")
+    """In Python twice, then by the command."""
+    (tmp_path / "twice.py").write_text(TWICE)
+    given = words[words.index("--model") + 1], words[words.index("--root") + 1], str(tmp_path)
+    script = str(tmp_path / "twice.py"), *given, *words, "--out", str(tmp_path / "two"), "--json"
+    code, out, err = torchrun(*script, module=False)
     assert code == 0, err
     assert json.loads(out) == json.loads((tmp_path / "two/scores.json").read_text())
     assert main([*words, "--out", str(tmp_path / "one")]) == 0
-    assert scores(tmp_path / "two") == scores(tmp_path / "one")
-    assert (tmp_path / "two/images.csv").read_bytes() == (tmp_path / "one/images.csv").read_bytes()
+    for name in ("first", "second", "two"):
+        assert scores(tmp_path / name) == scores(tmp_path / "one")
+        assert (tmp_path / name / "images.csv").read_bytes() == (tmp_path / "one/images.csv").read_bytes()
+    miou = str(scores(tmp_path / "one")["miou"])
+    assert f"2 3 {miou}" in err.splitlines()  # images that a process predicted in two evaluations, and those scored
+    assert f"4 3 {miou}" in err.splitlines()
 
 
 @pytest.mark.slow

@@ -35,7 +35,15 @@ from gffnet.files import atomic_write
 from gffnet.inference.predictor import Predictor, load
 from gffnet.metrics.confusion import Absent
 from gffnet.metrics.scores import ScoreAccumulator, State
-from gffnet.parallel import all_gather, background_writer, broadcast, prefetch, rank_and_world_size
+from gffnet.parallel import (
+    all_gather,
+    background_writer,
+    broadcast,
+    device_of_rank,
+    prefetch,
+    process_group,
+    rank_and_world_size,
+)
 from gffnet.recipe import EvaluationRecipe
 
 log = logging.getLogger("gffnet")
@@ -88,7 +96,8 @@ def evaluate(
         cache: folder of the cache of a data set that is given by name; None: the one in `root`, if there is one.
 
     Returns:
-        The scores of the data set and of its images. (Under `torchrun`, in every rank; the first writes `out`.)
+        The scores of the data set and of its images. Under `torchrun`, call this in every rank: they share the images,
+        each on its GPU, all return the same, and the first writes `out`.
 
     Raises:
         UserError: an argument, the model or the data are not as they should be, or have other classes.
@@ -97,7 +106,7 @@ def evaluate(
     """
     if resume and out is None:
         raise UserError("resume (--resume) reads the partial results in out (--out DIR). Name the folder.")
-    predictor = model if isinstance(model, Predictor) else load(model, device, precision)
+    predictor = model if isinstance(model, Predictor) else load(model, device_of_rank(device), precision)
     protocol, _ = predictor._resolve(None, {"scales": scales, "flip": flip, "crop": crop, "overlap": overlap})
     if data is None or isinstance(data, str):
         name = predictor.config.dataset if data is None else data
@@ -112,10 +121,11 @@ def evaluate(
         dataset = as_dataset(data, own, predictor.config.model.backbone.in_channels, "data")
         name = dataset_name(dataset)
     folder = None if out is None else Path(out)
-    result = score_dataset(predictor, dataset, name, split, protocol, details=details, out=folder, resume=resume)
-    if folder is not None and rank_and_world_size()[0] == 0:
-        write_result(folder, result)
-        remove_partial(folder, dataset)
+    with process_group():
+        result = score_dataset(predictor, dataset, name, split, protocol, details=details, out=folder, resume=resume)
+        if folder is not None and rank_and_world_size()[0] == 0:
+            write_result(folder, result)
+            remove_partial(folder, dataset)
     return result
 
 

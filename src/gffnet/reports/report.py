@@ -455,7 +455,7 @@ def minutes(seconds: float) -> str:
 
 
 def record_facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Data, parts given in Python, hardware, precision, versions and commit; where sessions differ, all their values."""
+    """Data, parts in Python, hardware, precision, versions and commit; where sessions differ, all of their values."""
     data, sessions = record.get("data") or {}, record.get("sessions", [])
     splits = [f"{of['split']} {of['samples']:,}" for of in data.get("splits", {}).values()]
     precisions = [of for session in sessions if (of := session.get("precision"))]
