@@ -1,7 +1,7 @@
 """What every test runs under: shapes in signatures are checked, one thread, repeatable random examples.
 
-Shapes are checked in the packages that are about them. `make slow` checks all, with CHECK_SHAPES=all: it takes a quarter
-more time. The hook must be installed before `gffnet` is first imported, so nothing here imports it.
+Shapes are checked in the packages that are about them; in all, at a quarter more time, with CHECK_SHAPES=all, as by
+`make slow`. The hook must be installed before `gffnet` is first imported, so nothing here imports it.
 """
 
 import os

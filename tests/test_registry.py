@@ -3,20 +3,24 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+import torch
 import yaml
 
 import gffnet
 from gffnet import registry
 from gffnet.cli.main import main
 from gffnet.errors import UserError
+from gffnet.models.backbones import Backbone
 from gffnet.models.fusion import FUSIONS, Addition, Fusion
 from gffnet.recipe import ModelRecipe, Recipe, RecipeError, from_mapping, load_recipe
 from gffnet.registry import Registry, load_plugins, names, plugin_of
+from gffnet.training.losses import LOSSES
 
 PLUGIN = """
 import gffnet
@@ -118,6 +122,19 @@ def test_the_names_are_known_in_a_fresh_process() -> None:
     assert done.stdout.strip() == str(expected)
 
 
+def test_a_name_is_of_the_module_that_registers_it() -> None:
+    """Of a loss that is an object of torch, or a class of another library, the plug-in is the module that names it."""
+    with patch.dict(LOSSES):
+        gffnet.register_loss("smooth")(torch.nn.CrossEntropyLoss(label_smoothing=0.1, ignore_index=255))
+        LOSSES["partial"] = partial(torch.nn.functional.cross_entropy, ignore_index=255)
+        assert plugin_of("loss", "smooth") == plugin_of("loss", "partial") == __name__
+
+
+def test_a_backbone_does_not_shadow_one_of_timm() -> None:
+    with pytest.raises(UserError, match="'resnet18' is a model of timm: choose another name"):
+        gffnet.register_backbone("resnet18")(Backbone)
+
+
 # Plug-ins
 
 
@@ -148,6 +165,34 @@ def test_a_file_of_a_subfolder_and_by_override(folder: Path) -> None:
     (folder / "own/plugin_c.py").write_text(PLUGIN.format(name="maximum"))
     recipe = load_recipe("camvid/pspnet_r18", ["plugins=[own/plugin_c.py]", "model.fusion=maximum"])
     assert recipe.plugins == ("own/plugin_c.py",)
+
+
+def test_a_file_that_was_recorded_in_another_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("own", "elsewhere"):
+        (folder / name).mkdir()
+    (folder / "own/plugin_k.py").write_text(PLUGIN.format(name="maximum"))
+    (folder / "recipe.yaml").write_text("plugins: [own/plugin_k.py]\nmodel: {fusion: maximum}\n")
+    monkeypatch.chdir(folder / "elsewhere")
+    with pytest.raises(UserError, match=r"plug-in own/plugin_k\.py: there is no such file"):
+        load_recorded_and_build(folder)
+    load_plugins(["../own/plugin_k.py"])
+    assert load_recorded_and_build(folder) == (str(folder / "own/plugin_k.py"),)
+
+
+def load_recorded_and_build(folder: Path) -> tuple[str, ...]:
+    """The plug-ins of a recorded recipe, which is not looked up in its own folder."""
+    (folder / "run.json").touch()
+    return load_recipe(folder / "recipe.yaml").plugins
+
+
+def test_nothing_in_a_run_folder_is_imported(folder: Path) -> None:
+    (folder / "run").mkdir()
+    (folder / "run/run.json").touch()
+    (folder / "run/plugin_evil.py").write_text("raise SystemExit")
+    for plugin in ("plugin_evil", "plugin_evil.py"):
+        (folder / "run/recipe.yaml").write_text(f"plugins: [{plugin}]\n")
+        with pytest.raises(UserError, match="there is no such"):
+            load_recipe(folder / "run/recipe.yaml")
 
 
 @pytest.mark.parametrize(

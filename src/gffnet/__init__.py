@@ -34,6 +34,8 @@ _HOME = {
     "register_dataset": "gffnet.registry",
     "register_loss": "gffnet.registry",
     "AuxiliaryHead": "gffnet.training.task",
+    "UserError": "gffnet.errors",
+    "RunFailed": "gffnet.errors",
     "SlidingWindow": "gffnet.inference.sliding_window",
     "EvaluationRecipe": "gffnet.recipe",
 }

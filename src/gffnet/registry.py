@@ -64,6 +64,8 @@ class Registry(dict[str, T]):
         """
         super().__init__()
         self.kind, self.base, self.also = kind, base, also
+        self.modules: dict[str, str] = {}
+        """The modules that registered the names."""
         _REGISTRIES.setdefault(kind, self)
 
     def register(self, name: str) -> Callable[[U], U]:
@@ -75,12 +77,16 @@ class Registry(dict[str, T]):
         """
 
         def decorator(entry: U) -> U:
-            self[name] = entry  # type: ignore[assignment]  # U is T, which a decorator must not widen
+            # U is T, which a decorator must not widen.
+            self._add(name, entry, _calling_module())  # type: ignore[arg-type]
             return entry
 
         return decorator
 
     def __setitem__(self, name: str, entry: T) -> None:
+        self._add(name, entry, _calling_module())
+
+    def _add(self, name: str, entry: T, module: str) -> None:
         if not isinstance(name, str) or not name or name in self.also or any(c.isspace() or c in "+/'\"" for c in name):
             raise UserError(f"{self.kind} {name!r}: choose another name, a word without spaces, `+` and `/`.")
         if self.base is not None and not (isinstance(entry, type) and issubclass(entry, self.base)):
@@ -89,6 +95,7 @@ class Registry(dict[str, T]):
         if name in self and _origin(self[name]) != _origin(entry):
             raise UserError(f"{self.kind} {name!r} is taken by {self[name]!r}: choose another name.")
         super().__setitem__(name, entry)
+        self.modules[name] = module
 
     def __missing__(self, name: str) -> T:
         _load_entry_points()
@@ -117,9 +124,14 @@ def _registry(kind: str) -> "Registry[Any]":
 
 def plugin_of(kind: str, name: str) -> str | None:
     """The plug-in that registered a name, as it may be given to `load_plugins`; None for the package's own."""
-    registered = _REGISTRIES.get(kind)  # None: its module is not imported, so no plug-in has registered anything
-    module = str(getattr(registered.get(name) if registered else None, "__module__", __name__))
+    registry = _REGISTRIES.get(kind)  # None: its module is not imported, so no plug-in has registered anything
+    module = registry.modules[name] if registry is not None and name in registry else __name__
     return None if module.partition(".")[0] == __name__.partition(".")[0] else _plugins.get(module, module)
+
+
+def _calling_module() -> str:
+    """The module whose code calls the function that calls this one."""
+    return str(sys._getframe(2).f_globals.get("__name__", "__main__"))
 
 
 def _origin(entry: object) -> object:
@@ -184,26 +196,12 @@ def load_plugins(plugins: Iterable[str], folder: Path | None = None) -> list[str
 def _load(plugin: str, folders: list[Path]) -> str:
     if plugin == "__main__" or plugin in _plugins.values():  # a script or notebook has registered its own
         return plugin
-    file: Path | None
-    if plugin.endswith(".py"):
-        module = Path(plugin).stem
-        file = next((path for folder in folders if (path := folder / plugin).is_file()), None)
-        if file is None:
-            raise UserError(f"plug-in {plugin}: there is no such file. Give its path, or the name of a module.")
-        root = file.parent
-    else:
-        module = plugin
-        if not all(part.isidentifier() for part in plugin.split(".")):
-            raise UserError(
-                f"plug-in {plugin!r} must be the name of a module, such as mine, or a file, such as mine.py."
-            )
-        inner = Path(*plugin.split("."))
-        found = (
-            (folder, path)
-            for folder in folders
-            for path in (folder / inner.with_suffix(".py"), folder / inner / "__init__.py")
-        )
-        root, file = next(((folder, path) for folder, path in found if path.is_file()), (Path(), None))
+    module = Path(plugin).stem if plugin.endswith(".py") else plugin
+    root, file = _find(plugin, folders)
+    if file is None and plugin.endswith(".py"):
+        if module in _plugins:  # recorded in another folder, and given from this one
+            return _plugins[module]
+        raise UserError(f"plug-in {plugin}: there is no such file. Give its path, or the name of a module.")
     if file is not None and str(root.resolve()) not in sys.path:
         sys.path.insert(0, str(root.resolve()))  # also for processes that load data, which import it anew
     try:
@@ -221,8 +219,33 @@ def _load(plugin: str, folders: list[Path]) -> str:
     if file is not None and not _same_file(getattr(loaded, "__file__", None), file):
         raise UserError(f"plug-in {plugin}: Python has another module {module!r} ({loaded.__file__}). Rename the file.")
     elsewhere = file is not None and root.resolve() != Path.cwd() and "." not in module
-    _plugins[module] = os.path.relpath(file) if elsewhere and file is not None else plugin
+    _plugins[module] = _from_here(file) if elsewhere and file is not None else plugin
     return _plugins[module]
+
+
+def _find(plugin: str, folders: list[Path]) -> tuple[Path, Path | None]:
+    """The file of a plug-in, and the folder that it is imported from; None for a module that is in none of the folders.
+
+    Raises:
+        UserError: it is neither a file nor a module by its name.
+    """
+    if plugin.endswith(".py"):
+        file = next((path for folder in folders if (path := folder / plugin).is_file()), None)
+        return (Path() if file is None else file.parent), file
+    if not all(part.isidentifier() for part in plugin.split(".")):
+        raise UserError(f"plug-in {plugin!r} must be the name of a module, such as mine, or a file, such as mine.py.")
+    inner = Path(*plugin.split("."))
+    for folder in folders:
+        for path in (folder / inner.with_suffix(".py"), folder / inner / "__init__.py"):
+            if path.is_file():
+                return folder, path
+    return Path(), None
+
+
+def _from_here(file: Path) -> str:
+    """The path of a file, relative to the current folder if it is below it."""
+    path = file.resolve()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def is_loaded(plugin: str) -> bool:

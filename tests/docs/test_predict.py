@@ -40,6 +40,6 @@ def test_images_of_any_kind_and_number() -> None:
 @pytest.mark.usefixtures("working_folder")
 def test_protocols_and_networks() -> None:
     names = run(2)
-    assert names["network"].requires_grad_()
+    assert all(parameter.requires_grad for parameter in names["network"].parameters())
     assert names["predictor"].network.folded
     assert names["labels"].shape == (48, 64)

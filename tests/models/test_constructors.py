@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -15,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import gffnet
 from gffnet.errors import UserError
 from gffnet.models.fusion import FUSIONS, Addition, GatedFullyFusion
-from gffnet.models.gffnet import GFFNet, PSPNet, SegmentationModel, build_network, load_model, save_model
+from gffnet.models.gffnet import GFFNet, PSPNet, SegmentationModel, _plain, build_network, load_model, save_model
 from gffnet.models.model_io import CONFIG, hash_weights
 from gffnet.models.ops import use_reference
 from gffnet.recipe import BackboneRecipe, ModelRecipe, RecipeError
@@ -134,8 +135,11 @@ def test_weights_of_the_backbone_from_a_file(tmp_path: Path) -> None:
         ({"dropout": 1.0}, "GFFNet: dropout: must be less than 1, got 1.0."),
         ({"mean": (1.0, 2.0)}, "GFFNet: mean has 2 values and std 3: .* in_channels is 3"),
         ({"fusion": "none"}, "GFFNet: pyramid 'dense' works on fused maps, but fusion is 'none'"),
-        ({"num_classes": 0}, r"GFFNet: num_classes must be 1 to 255 \(label 255 is ignored\), got 0."),
-        ({"num_classes": 256}, "GFFNet: num_classes must be 1 to 255"),
+        (
+            {"num_classes": 0},
+            r"GFFNet: num_classes must be a whole number from 1 to 255 \(label 255 is ignored\), got 0.",
+        ),
+        ({"num_classes": 256}, "GFFNet: num_classes must be a whole number from 1 to 255"),
     ],
 )
 def test_a_wrong_option_is_named_as_in_python(options: dict[str, Any], said: str) -> None:
@@ -314,7 +318,7 @@ def _other_mean(network: GFFNet) -> None:
     ("change", "said"),
     [
         (_own_fusion, "its fusion is a Maximum, where the config has Addition"),
-        (_other_refinement, r"\d+ missing \(fusion\.refinements\.0\.1\.conv\.weight"),
+        (_other_refinement, r"its fusion\.refinements\.0\.1 is a NoneType, where the config has ConvBlock"),
         (_own_head, "its head is a Conv2d, where the config has Head"),
         (_other_classes, r"head\.classifier\.weight is \(6, 40, 1, 1\), not \(5, 40, 1, 1\)"),
         (_other_mean, r"its mean and std, \(0\.0, 0\.0, 0\.0\)"),
@@ -462,7 +466,21 @@ def test_modules_refuse_what_they_cannot_take() -> None:
     for maps in ([torch.zeros(1, 8, 4, 4)], [torch.zeros(1, 8, 4, 4), torch.zeros(1, 7, 2, 2)]):
         with pytest.raises(ValueError, match="DenseFeaturePyramid was built for "):
             pyramid(torch.zeros(1, 4, 2, 2), maps)
-    with pytest.raises(ValueError, match="levels must be positive, not 0"):
+    with pytest.raises(ValueError, match="levels must be a whole number above 0, not 0"):
         gffnet.DenseFeaturePyramid(4, 0)
-    with pytest.raises(ValueError, match="Head: num_classes must be positive, not 0"):
+    with pytest.raises(ValueError, match="Head: num_classes must be a whole number above 0, not 0"):
         gffnet.models.gffnet.Head((4,), 0)
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers() -> None:
+    assert (_plain(np.int64(3)), type(_plain(np.int64(3)))) == (3, int)
+    assert (_plain(True), _plain("3"), _plain(2.5)) == (True, "3", 2.5), "the schema refuses these"
+
+
+def test_a_network_with_another_activation_is_not_saved(tmp_path: Path) -> None:
+    """It has weights of the same names and shapes, and would be loaded as another function."""
+    network = GFFNet("test_resnet", num_classes=2, channels=16)
+    network.backbone.act1 = nn.GELU()
+    with pytest.raises(UserError, match=r"its backbone\.act1 is a GELU, where the config has ReLU"):
+        network.save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()

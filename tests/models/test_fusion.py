@@ -184,8 +184,8 @@ class FusionContract:
     @pytest.mark.parametrize(
         ("arguments", "said"),
         [
-            ({"in_channels": (0, 8)}, "in_channels must be positive, not [0, 8]"),
-            ({"channels": 0}, "channels must be positive, not 0"),
+            ({"in_channels": (0, 8)}, "in_channels must be a whole number above 0, not [0, 8]"),
+            ({"channels": 0}, "channels must be a whole number above 0, not 0"),
             ({"refinement": -1}, "refinement must be 0 or more 3x3 convolutions, not -1"),
         ],
     )

@@ -32,7 +32,7 @@ from gffnet.models.ops import resize, size_of
 from gffnet.recipe import EvaluationRecipe, from_mapping
 
 ImageLike: TypeAlias = str | Path | PIL.Image.Image | NDArray[Any] | Tensor
-"""A path, a PIL image of any mode, a uint8 array (H, W, C) or (H, W), or a uint8 tensor (C, H, W) or (H, W).
+"""A path, a PIL image (not of modes F and I), a uint8 array (H, W, C) or (H, W), or a uint8 tensor (C, H, W) or (H, W).
 
 Without channels, or with one, it is greyscale: three equal channels to a model of RGB images. To a model of one
 channel, three that are equal are one, as files of greyscale images are read.
@@ -337,6 +337,11 @@ class Predictor:
         """
         if (image is None) == (labels is None):
             raise UserError("areas() takes either an image or labels=...: give one of them.")
+        if getattr(image, "ndim", 3) == 2 and 0 not in getattr(image, "shape", ()):
+            raise UserError(
+                "areas(): a 2-D array may be a label map, areas(labels=array), or a greyscale image: "
+                "areas(PIL.Image.fromarray(array))."
+            )
         found = self.predict(image) if image is not None else _label_array(labels)
         names = self.config.classes
         counts = np.bincount(found[(found >= 0) & (found < len(names))].ravel(), minlength=len(names))

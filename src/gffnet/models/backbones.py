@@ -49,7 +49,16 @@ class Backbone(nn.Module):
         self.load_state_dict(dict(state))
 
 
-BACKBONES: Registry[type[Backbone]] = Registry("backbone", Backbone)
+class BackboneRegistry(Registry[type[Backbone]]):
+    """Backbones by name, which must not be a model of timm: without the plug-in it would mean that."""
+
+    def _add(self, name: str, entry: type[Backbone], module: str) -> None:
+        if timm.is_model(name):
+            raise UserError(f"backbone {name!r} is a model of timm: choose another name.")
+        super()._add(name, entry, module)
+
+
+BACKBONES = BackboneRegistry("backbone", Backbone)
 """Backbones that timm lacks, by name; each is built from its `BackboneRecipe`."""
 
 

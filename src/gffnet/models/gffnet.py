@@ -13,11 +13,11 @@ import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
-import timm
 import torch
 from huggingface_hub import ModelCard
 from jaxtyping import Float, Num
@@ -51,7 +51,6 @@ from gffnet.models.pyramid import PYRAMIDS, DenseFeaturePyramid, FeaturePyramid,
 from gffnet.models.weights import differences
 from gffnet.palette import voc_colors
 from gffnet.recipe import ModelRecipe, RecipeError, from_mapping
-from gffnet.recipe.schema import of_channels
 
 
 class Head(nn.Module):
@@ -332,18 +331,18 @@ class GFFNet(SegmentationModel):
             RecipeError: an option has a value that it does not take, as in a recipe; it is a ValueError.
             UserError: there is no such backbone, or it has no such weights or output stride.
         """
-        if not 1 <= num_classes <= MAX_CLASSES:
+        if not isinstance(num_classes, Integral) or not 1 <= num_classes <= MAX_CLASSES:
             raise RecipeError(
-                f"{type(self).__name__}: num_classes must be 1 to {MAX_CLASSES} (label 255 is ignored), "
-                f"got {num_classes}."
+                f"{type(self).__name__}: num_classes must be a whole number from 1 to {MAX_CLASSES} (label 255 is "
+                f"ignored), got {num_classes!r}."
             )
         weights = {True: "imagenet", False: "none"}[pretrained] if isinstance(pretrained, bool) else str(pretrained)
-        values = {
+        values: dict[str, Any] = {
             "backbone": {
                 "name": backbone,
                 "weights": weights,
                 "output_stride": output_stride,
-                "in_channels": in_channels,
+                "in_channels": _plain(in_channels),
             },
             "context": context or "none",
             "fusion": fusion or "none",
@@ -351,15 +350,11 @@ class GFFNet(SegmentationModel):
             "gate_channels": gate_channels,
             "pyramid_kernel": pyramid_kernel,
             "dropout": dropout,
-            "channels": channels,
-            "refinement": refinement,
+            "channels": _plain(channels),
+            "refinement": _plain(refinement),
             "mean": mean,
             "std": std,
         }
-        if weights == "imagenet" and timm.is_model(backbone) and (own := timm.get_pretrained_cfg(backbone)):
-            for name, given, rgb in (("mean", mean, own.mean), ("std", std, own.std)):
-                if given is None and in_channels > 0:
-                    values[name] = of_channels([255 * level for level in rgb], in_channels)
         try:
             recipe = from_mapping(ModelRecipe, values, type(self).__name__)
         except UserError as error:
@@ -572,6 +567,11 @@ class PSPNet(GFFNet):
         )
 
 
+def _plain(value: Any) -> Any:
+    """A whole number of numpy as Python's."""
+    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
+
+
 def _with_arguments(message: str) -> str:
     """Return an error of a recipe with the constructor's arguments in place of the recipe's keys."""
     for key, argument in _ARGUMENTS.items():
@@ -619,16 +619,17 @@ def check_loadable(network: SegmentationModel, config: ModelConfig) -> None:
     backbones of timm.
 
     Raises:
-        UserError: it is folded, a part of it is of another class, or weights have other names or shapes.
+        UserError: it is folded, a module of it is of another class, or weights have other names or shapes.
     """
     if network.folded:
         raise UserError(f"this network cannot be saved: it is {_FOLDED}. Save that of gffnet.load_model(MODEL).")
     with torch.device("meta"):
         described = build_network(config.model.without_weights(), len(config.classes))
+    modules = dict(network.named_modules())
     reasons = [
-        f"its {part} is a {type(own).__name__}, where the config has {type(expected).__name__}"
-        for part in ("backbone", "context", "fusion", "pyramid", "head")
-        if _origin(own := getattr(network, part)) != _origin(expected := getattr(described, part))
+        f"its {part} is a {type(modules.get(part)).__name__}, where the config has {type(expected).__name__}"
+        for part, expected in described.named_modules()
+        if part and not isinstance(expected, _NORMS) and _origin(modules.get(part)) != _origin(expected)
     ]
     if network.mean != described.mean or network.std != described.std:
         reasons.append(f"its mean and std, {network.mean} and {network.std}, are not those of the config")
@@ -640,6 +641,10 @@ def check_loadable(network: SegmentationModel, config: ModelConfig) -> None:
             "module of your own (gffnet.register_fusion, ...) and build the network with its name; for other classes, "
             "use reset_classifier. The weights alone: torch.save(network.state_dict(), FILE)."
         )
+
+
+_NORMS = nn.modules.batchnorm._NormBase
+"""Batch normalisation of another class is the same function: torch synchronises it between devices."""
 
 
 def _origin(part: object) -> tuple[str, str]:

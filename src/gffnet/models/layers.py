@@ -1,6 +1,7 @@
 """Building blocks of every part of the network, and the values that pass between the parts."""
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, NamedTuple, TypeAlias
 
 import torch.nn.functional as F
@@ -93,8 +94,9 @@ def require_positive(what: str, **counts: int | Sequence[int]) -> None:
     """
     for name, value in counts.items():
         values = value if isinstance(value, Sequence) else [value]
-        if not all(isinstance(number, int) and number > 0 for number in values):
-            raise ValueError(f"{what}: {name} must be positive, not {value if value is values[0] else list(values)!r}")
+        if not all(isinstance(number, Integral) and number > 0 for number in values):
+            got = value if value is values[0] else list(values)
+            raise ValueError(f"{what}: {name} must be a whole number above 0, not {got!r}")
 
 
 def check_maps(module: nn.Module, maps: Pyramid, channels: Sequence[int]) -> None:

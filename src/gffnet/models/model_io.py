@@ -98,8 +98,12 @@ class ModelConfig:
             raise UserError(f"learned_from {list(self.learned_from)} is not a height and width.")
 
     def to_text(self) -> str:
-        """Return the config as JSON, as `config.json` holds it."""
-        return json.dumps(dataclasses.asdict(self), indent=1)
+        """Return the config as JSON, as `config.json` holds it: files go by name, without their folders."""
+        mapping = dataclasses.asdict(self)
+        mapping["plugins"] = [Path(plugin).name for plugin in self.plugins]
+        backbone = mapping["model"]["backbone"]
+        backbone["weights"] = Path(backbone["weights"]).name
+        return json.dumps(mapping, indent=1)
 
 
 def untrained_config(model: ModelRecipe, classes: Sequence[str]) -> ModelConfig:

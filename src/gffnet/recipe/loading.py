@@ -185,7 +185,8 @@ def _read(recipe: str | Path, chain: dict[Path, str]) -> dict[Any, Any]:
         raise UserError(f"recipe {path}: not valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(mapping, dict):
         raise UserError(f"recipe {path}: the file must hold `key: value` lines, got {mapping!r}.")
-    plugins = _load_plugins(mapping, f"recipe {path}", path.parent)
+    in_run = (path.parent / "run.json").is_file()  # which may be of somebody else: nothing in it is imported
+    plugins = _load_plugins(mapping, f"recipe {path}", None if in_run else path.parent)
     if plugins:
         mapping["plugins"] = plugins
     if "base" not in mapping:

@@ -81,9 +81,10 @@ def of_channels(rgb: Sequence[float], in_channels: int) -> tuple[float, ...]:
 
 
 class _OfChannels:
-    """A list of numbers, one per input channel, that by default is made from those of RGB."""
+    """`mean` or `std`, one per input channel: by default those of the backbone's weights, made from those of RGB."""
 
-    def __init__(self, rgb: tuple[float, ...]) -> None:
+    def __init__(self, statistic: Literal["mean", "std"], rgb: tuple[float, ...]) -> None:
+        self.statistic: Literal["mean", "std"] = statistic
         self.rgb = rgb
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], CoreSchema]) -> CoreSchema:
@@ -96,7 +97,19 @@ class _OfChannels:
         if value is not None:
             return validate(value)
         backbone = (info.data or {}).get("backbone")
-        return of_channels(self.rgb, 3 if backbone is None else backbone.in_channels)
+        if backbone is None:  # it is not valid
+            return self.rgb
+        return of_channels(self._of_weights(backbone.name, backbone.weights), backbone.in_channels)
+
+    def _of_weights(self, name: str, weights: str) -> tuple[float, ...]:
+        """What timm's weights of a model were trained with; ImageNet's, to the last digit, where they are the same."""
+        if weights != "imagenet":
+            return self.rgb
+        import timm  # takes seconds
+
+        config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+        own = self.rgb if config is None else [255 * level for level in getattr(config, self.statistic)]
+        return self.rgb if all(abs(a - b) < 0.01 for a, b in zip(own, self.rgb, strict=True)) else tuple(own)
 
 
 def _weights(weights: str) -> str:
@@ -191,9 +204,10 @@ class ModelRecipe:
     """Channels of the reduced and fused maps and of the pyramid; the context map has these, or C_4 / 4 if more."""
     refinement: NonNegativeInt = 2
     """3x3 convolutions that refine each fused map."""
-    mean: Annotated[tuple[Number, ...], _OfChannels(IMAGENET_MEAN)] = Field(default=None, validate_default=True)
-    """Mean of each input channel, in 0..255. null: ImageNet's, averaged for one channel, repeated for n."""
-    std: Annotated[Positives, _OfChannels(IMAGENET_STD)] = Field(default=None, validate_default=True)
+    mean: Annotated[tuple[Number, ...], _OfChannels("mean", IMAGENET_MEAN)] = Field(default=None, validate_default=True)
+    """Mean of each input channel, in 0..255. null: that of the ImageNet weights, averaged for one channel, repeated
+    for n."""
+    std: Annotated[Positives, _OfChannels("std", IMAGENET_STD)] = Field(default=None, validate_default=True)
     """Standard deviation of each input channel, in 0..255. null: as for `mean`."""
 
     def __post_init__(self) -> None:

@@ -17,6 +17,5 @@ print(
 print(predictor.predict(np.stack([array, array])).shape, predictor.predict(array, scales=(0.75, 1.0), flip=True).shape)
 print(tuple(predictor.probabilities(array).shape), tuple(predictor.logits(array).shape))
 print([tuple(gate.shape) for gate in predictor.encode(array).gates])
-print(
-    predictor.overlay(image).size, {name: round(share, 2) for name, share in predictor.areas(labels).items() if share}
-)
+areas = predictor.areas(labels=labels)
+print(predictor.overlay(image).size, {name: round(share, 2) for name, share in areas.items() if share})
