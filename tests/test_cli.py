@@ -334,8 +334,7 @@ def test_a_terminal_that_knows_ascii_only() -> None:
     assert "| streets/pspnet_r18 |" in done.stdout
 
 
-@pytest.mark.parametrize("json_too", [[], ["--json"]], ids=["table", "json"])
-@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(("json_too", "unbuffered"), [([], "1"), (["--json"], "")], ids=["table", "json"])
 def test_a_reader_that_leaves(json_too: list[str], unbuffered: str) -> None:
     """As in `gffnet cost ... | head`: nothing is said, and it is no failure."""
     code = (

@@ -61,6 +61,7 @@ def test_the_model_that_ships_by_default(run: Path, tmp_path: Path, monkeypatch:
     assert load(tmp_path / "model.pt2").weights == hash_weights(load_model(run)[0])
 
 
+@pytest.mark.slow
 def test_an_onnx_file_predicts(tmp_path: Path) -> None:
     Image.fromarray(tiny.picture(0, 75, 130)).save(tmp_path / "photo.png")
     words = ["--model", str(exported_file("onnx", tmp_path)), "--crop", "48x64", "--scales", "0.75", "1", "--flip"]

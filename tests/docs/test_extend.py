@@ -82,11 +82,6 @@ def test_commands_know_the_fusion_and_the_data_set(folder: Path) -> None:
     data = ["--dataset", "orchard", "--root", "data/orchard"]
     scores = json.loads(gffnet(folder, "evaluate", *model, *plugins, *data, "--out", "runs/orchard/scores", "--json"))
     assert (list(scores["per_class"]), scores["images"]) == (["ground", "trunk", "leaves"], 2)
-    missing = run(folder, "-m", "gffnet", "evaluate", *model, "--plugin", "orchard", *data)
-    assert missing.returncode == 2
-    assert "The plug-in sender_gated.py registers it: add --plugin sender_gated.py" in missing.stderr
-    table = gffnet(folder, "tables", "runs", "--json")
-    assert {row["method"] for row in json.loads(table) if row["table"] == "orchard"} == {"FCN + sender_gated + DFP"}
 
 
 def test_the_data_set_is_checked(folder: Path) -> None:

@@ -509,6 +509,7 @@ def train_with_everything(out: Any, devices: int) -> Path:
     return fit(Path(out), recipe, val_data=Shapes(3), transform=SEVERAL, task=Wrapping, loss=loss, devices=devices)
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     """Each of them runs the user's script."""
     script = tmp_path / "mine.py"

@@ -571,7 +571,7 @@ TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "
     ("launcher", "ranks", "images", "training"),
     [
         (SLURM, ("SLURM_PROCID", "SLURM_LOCALID"), 5, {}),
-        (TORCHRUN, ("RANK", "GROUP_RANK"), 1, {"device_batch": 1}),
+        pytest.param(TORCHRUN, ("RANK", "GROUP_RANK"), 1, {"device_batch": 1}, marks=pytest.mark.slow),
     ],
     ids=["SLURM", "torchrun on two nodes"],
 )
