@@ -272,6 +272,34 @@ def test_what_the_package_asks_of_a_data_set() -> None:
     assert fingerprint(MapStyleDataset(list(data.source), ["a", "b", "c"])) == fingerprint(data)
 
 
+def test_data_of_other_contents_have_another_fingerprint() -> None:
+    """Though type, length and names are the same; which a transform that draws random numbers does not change."""
+    samples = [(np.full((6, 8, 3), i, np.uint8), IDS) for i in range(20)]
+    before = fingerprint(MapStyleDataset(samples, 3))
+    for i, changed in (0, (PICTURE, IDS)), (19, (samples[19][0], IDS * 0)):
+        other = [*samples[:i], changed, *samples[i + 1 :]]
+        assert fingerprint(MapStyleDataset(other, 3)) != before
+    turned = [(image.transpose(1, 0, 2), labels.T * 0) for image, labels in samples]
+    assert fingerprint(MapStyleDataset(turned, 3)) != fingerprint(
+        MapStyleDataset([(a, IDS * 0) for a, _ in samples], 3)
+    )
+
+    class Noisy(list):  # type: ignore[type-arg]
+        def __init__(self, own: bool) -> None:
+            super().__init__([0] * 20)
+            self.generator = np.random.default_rng() if own else np.random
+
+        def __getitem__(self, index: Any) -> Any:
+            return (256 * self.generator.random((6, 8, 3))).astype(np.uint8), IDS
+
+    for own in (False, True):
+        torch.manual_seed(own)
+        np.random.seed(own)
+        first = fingerprint(MapStyleDataset(Noisy(own), 3))
+        np.random.seed(5)
+        assert fingerprint(MapStyleDataset(Noisy(own), 3)) == first
+
+
 # Transforms of one's own
 
 CROP, MEAN = (6, 8), (124.0, 116.0, 104.0)

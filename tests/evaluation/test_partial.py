@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from gffnet.data.dataset import Dataset
 from gffnet.data.datasets import open_dataset
+from gffnet.data.map_style import MapStyleDataset
 from gffnet.errors import UserError
-from gffnet.evaluation.evaluate import PartialResults, PartialScores, fingerprint
+from gffnet.evaluation.evaluate import PartialResults, PartialScores, evaluation_settings
 from gffnet.metrics.boundary import distance_to_boundary
 from tests.data.trees import camvid_tree, picture, save
 from tests.full_disk import full_after
@@ -174,11 +175,18 @@ def test_a_file_may_be_repaired_unless_its_image_was_scored(data: Dataset, folde
         load(data, folder)
 
 
-def test_the_fingerprint_is_of_the_images_wherever_they_lie(tmp_path: Path) -> None:
+def test_the_settings_tell_data_in_python_apart() -> None:
+    """Which have indices for names, and no files."""
+    first, second = ([(np.full((6, 8, 3), i, np.uint8), np.zeros((6, 8), np.uint8))] * 3 for i in (0, 1))
+    of = [evaluation_settings({"device": "cpu"}, MapStyleDataset(data, 3), True) for data in (first, second, first)]
+    assert of[0] == of[2] != of[1]
+
+
+def test_the_settings_are_of_the_images_wherever_they_lie(tmp_path: Path) -> None:
     protocol = {"device": "cuda:1", "absent": "left out", "absent_source": "why", "split": "val"}
     here, there = (open_dataset("camvid", camvid_tree(tmp_path / name), "val") for name in "ab")
-    settings = fingerprint(protocol, here, True)
-    assert settings == fingerprint({**protocol, "device": "cuda:0", "absent_source": "so"}, there, True)
-    assert settings != fingerprint(protocol, here, False)
-    assert settings != fingerprint({**protocol, "split": "train"}, here, True)
-    assert settings != fingerprint(protocol, open_dataset("camvid", tmp_path / "a", "train"), True)
+    settings = evaluation_settings(protocol, here, True)
+    assert settings == evaluation_settings({**protocol, "device": "cuda:0", "absent_source": "so"}, there, True)
+    assert settings != evaluation_settings(protocol, here, False)
+    assert settings != evaluation_settings({**protocol, "split": "train"}, here, True)
+    assert settings != evaluation_settings(protocol, open_dataset("camvid", tmp_path / "a", "train"), True)

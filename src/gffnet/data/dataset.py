@@ -369,6 +369,10 @@ class Dataset(torch.utils.data.Dataset[Sample]):
         """
         return read_labels(label_file), self.table
 
+    def contents(self) -> list[str]:
+        """Of data without files, SHA-256 of some samples; part of the fingerprint."""
+        return []
+
     def meaning(self) -> str:
         """What decides, besides the files, which train id a stored id becomes; part of the fingerprint."""
         return self.table.text()
@@ -381,16 +385,23 @@ class WorkerError(UserError):
         super().__init__(text.rsplit(f"{type(self).__name__}: ", 1)[-1].strip())
 
 
-def fingerprint(dataset: Dataset) -> str:
+def fingerprint(dataset: Dataset, sizes: bool = True) -> str:
     """SHA-256 over the classes, the label table and every sample's name and file sizes, in order.
 
     Two data sets are the same if their fingerprints are. It depends neither on where the data set is nor on whether it
-    has a cache, and reads no file.
+    has a cache, and reads no file. Of data in Python, which have neither names nor files, it includes the contents of
+    some samples (see `MapStyleDataset.contents`).
+
+    Args:
+        dataset: the data set.
+        sizes: include the file sizes.
     """
     text = hashlib.sha256(json.dumps([dataset.classes.names, dataset.meaning()]).encode())
     for index in range(len(dataset)):
         # A missing file has no size: the error of reading it will say so.
-        text.update(json.dumps([dataset.name(index), *dataset.file_sizes(index)]).encode())
+        text.update(json.dumps([dataset.name(index), *(dataset.file_sizes(index) if sizes else [])]).encode())
+    for digest in dataset.contents():
+        text.update(digest.encode())
     return text.hexdigest()
 
 

@@ -6,7 +6,6 @@ any number of ranks.
 """
 
 import dataclasses
-import hashlib
 import io
 import json
 import logging
@@ -26,7 +25,7 @@ from torch import Tensor
 
 import gffnet
 from gffnet.console import screen, track
-from gffnet.data.dataset import Classes, Dataset
+from gffnet.data.dataset import Classes, Dataset, fingerprint
 from gffnet.data.datasets import open_dataset
 from gffnet.data.map_style import as_dataset, as_gffnet, dataset_name
 from gffnet.errors import CannotWrite, Stopped, UserError
@@ -164,7 +163,7 @@ def score_dataset(
     record = protocol_record(predictor, protocol, name, split)
     partial = None
     if out is not None:
-        partial = PartialResults(out / PARTIAL_FOLDER, fingerprint(record, dataset, details), dataset)
+        partial = PartialResults(out / PARTIAL_FOLDER, evaluation_settings(record, dataset, details), dataset)
 
     def predict(image: Tensor) -> list[LabelMap]:
         return [predictor.predict(image, protocol)]
@@ -447,7 +446,10 @@ class PartialResults:
 
     def _check(self, settings: Mapping[str, Any], sizes: Sequence[Any]) -> None:
         """Refuse partial results that do not belong to this evaluation."""
-        meaning = {"weights_sha256": "another model", "names": "other images"}  # whose values say nothing to a reader
+        meaning = {
+            "weights_sha256": "another model",
+            "data": "other images or labels",
+        }  # whose values say nothing to a reader
         changed = [key for key in self.settings | dict(settings) if self.settings.get(key) != settings.get(key)]
         causes = [
             meaning.get(key) or f"{key} {settings.get(key)} then, {self.settings.get(key)} now" for key in changed
@@ -474,9 +476,11 @@ def remove_partial(out: Path, dataset: Dataset) -> None:
     PartialResults(out / PARTIAL_FOLDER, {}, dataset).remove()
 
 
-def fingerprint(protocol: Mapping[str, Any], dataset: Dataset, details: bool) -> dict[str, Any]:
-    """Return everything that the counts depend on: protocol, model and images; the files may lie elsewhere."""
+def evaluation_settings(protocol: Mapping[str, Any], dataset: Dataset, details: bool) -> dict[str, Any]:
+    """Return everything that the counts depend on: protocol, model and data; the files may lie elsewhere.
+
+    The sizes of the files are not part of it: `PartialResults` compares those of scored images.
+    """
     settings = {key: value for key, value in protocol.items() if key not in {"absent", "absent_source"}}
     settings["device"] = str(settings["device"]).split(":")[0]  # which of several equal ones does not matter
-    names = "\n".join(dataset.name(i) for i in range(len(dataset)))
-    return {**settings, "details": details, "names": hashlib.sha256(names.encode()).hexdigest()}
+    return {**settings, "details": details, "data": fingerprint(dataset, sizes=False)}

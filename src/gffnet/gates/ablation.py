@@ -38,7 +38,7 @@ from gffnet.data.io import write_image
 from gffnet.evaluation.evaluate import (
     PartialResults,
     absent_rule,
-    fingerprint,
+    evaluation_settings,
     protocol_record,
     same_classes,
     score_images,
@@ -143,7 +143,7 @@ def ablate(
     partial = None
     if out is not None:
         settings = {
-            **fingerprint(record, dataset, True),
+            **evaluation_settings(record, dataset, True),
             "limit": count,
             "closings": [_name(each) for each in closings],
         }
