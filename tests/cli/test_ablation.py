@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -155,6 +156,35 @@ def test_recipes_with_seeds_become_one_table(prepared: Path, tmp_path: Path, cap
     assert started(prepared) == [line for line in ALL if line.startswith("evaluate")]
 
 
+@pytest.mark.parametrize(
+    ("scored", "options"),
+    [
+        ({"flip": True}, []),
+        ({"scales": [0.5, 1.0]}, []),
+        ({"dataset": "streets"}, []),
+        ({"precision": "bfloat16"}, ["--precision", "float32"]),
+        ({"device": "cuda:0"}, ["--device", "cpu"]),
+    ],
+)
+def test_scores_of_another_protocol_are_not_kept(
+    scored: dict[str, Any], options: list[str], prepared: Path, tmp_path: Path
+) -> None:
+    arguments = [*words(tmp_path), *options]
+    for source in prepared.glob("*/*/scores/scores.json"):
+        mapping = json.loads(source.read_text())
+        mapping["protocol"] |= {"precision": "float32", "device": "cpu"}
+        source.write_text(json.dumps(mapping))
+    assert main(arguments) == 0
+    started(prepared)
+    assert main(arguments) == 0
+    assert started(prepared) == []
+    file = tmp_path / "out" / FIRST / "seed_1/scores/scores.json"
+    mapping = json.loads(file.read_text())
+    file.write_text(json.dumps({**mapping, "protocol": {**mapping["protocol"], **scored}}))
+    assert main(arguments) == 0
+    assert started(prepared) == [command_line("evaluate", FIRST, 1)]
+
+
 def test_a_failed_run_stops_no_other(prepared: Path, tmp_path: Path, capsys: Captured) -> None:
     (prepared / "gffnet_r18/seed_0/fail").touch()
     assert main(words(tmp_path)) == 1
@@ -287,6 +317,33 @@ def test_the_plan(prepared: Path, tmp_path: Path, capsys: Captured, monkeypatch:
     assert started(prepared) == []
 
 
+def test_iterations_that_follow_from_the_data_are_known_once_a_run_has_started(tmp_path: Path) -> None:
+    found = of(tmp_path, overrides=["training.iterations=auto"])
+    shown = module._Shown(len(found.runs), found.runs)
+    assert shown.progress() == (0, None)
+    first = found.runs[0]
+    assert first.iterations is None
+    first.folder.mkdir(parents=True)
+    recipe = dataclasses.replace(first.recipe, training=dataclasses.replace(first.recipe.training, iterations=1500))
+    (first.folder / "recipe.yaml").write_text(yaml.safe_dump(recipe.to_mapping()))
+    (first.folder / "history.jsonl").write_text('{"iteration": 400}\n')
+    assert first.iterations == 1500
+    assert shown.progress() == (400, 4 * 1500)  # those of the other three as of the first
+
+
+def test_processes_are_ended_where_there_are_neither_groups_nor_sigkill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows."""
+    monkeypatch.delattr(os, "killpg")
+    process = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"])
+    module._kill(process)
+    assert process.wait(10) != 0
+    monkeypatch.delattr(signal, "SIGKILL")
+    assert module._reason("train", 3, tmp_path / "log").startswith("train ended with exit code 3")
+    assert "memory" in module._reason("train", -9, tmp_path / "log")
+
+
 # Mistakes
 
 
@@ -302,9 +359,13 @@ def test_the_plan(prepared: Path, tmp_path: Path, capsys: Captured, monkeypatch:
         ({"overrides": ["seed=3"]}, "--seeds"),
         ({"overrides": ["training.lr=3"]}, "training.learning_rate"),
         ({"device": "cuda:1"}, "--device cuda:1"),
+        ({"device": "cuda"}, "--device cuda: torch finds no GPU here"),
     ],
 )
-def test_mistakes_are_refused_before_anything_starts(options: dict[str, Any], said: str, tmp_path: Path) -> None:
+def test_mistakes_are_refused_before_anything_starts(
+    options: dict[str, Any], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match=said):
         _ = of(tmp_path, **options).runs
     assert list(tmp_path.iterdir()) == []

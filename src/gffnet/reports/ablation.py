@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,10 +31,11 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from gffnet.console import screen
 from gffnet.errors import RunFailed, Stopped, UserError
-from gffnet.evaluation.results import SCORES
+from gffnet.evaluation.evaluate import plain
+from gffnet.evaluation.results import SCORES, read_result
 from gffnet.files import atomic_write, cannot_write
 from gffnet.models.model_io import CONFIG
-from gffnet.recipe import Recipe
+from gffnet.recipe import Recipe, load_recorded
 from gffnet.recipe.describe import method_name
 from gffnet.reports.cost import costs
 from gffnet.reports.tables import (
@@ -50,7 +51,7 @@ from gffnet.reports.tables import (
 )
 from gffnet.training.callbacks import HISTORY
 from gffnet.training.dry_run import free_memory
-from gffnet.training.run_folder import is_locked, resume_point
+from gffnet.training.run_folder import RECIPE, is_locked, resume_point
 from gffnet.training.train import read_recipe
 
 TITLE = "Ablation"
@@ -75,7 +76,9 @@ class Run:
     seed: int
     folder: Path
     recipe: Recipe
-    """With its seed; `auto` values hold their defaults until the run has started."""
+    """With its seed; `auto` values hold their defaults until the run has started, see `started`."""
+    auto: bool = False
+    """Whether the iterations are one of these."""
 
     @property
     def title(self) -> str:
@@ -101,19 +104,28 @@ class Run:
         return 0
 
     @property
+    def started(self) -> Recipe | None:
+        """The recipe as the run has recorded it, with every value; None before it has started."""
+        file = self.folder / RECIPE
+        with suppress(OSError, UserError):
+            return _recorded(file, file.stat().st_mtime_ns)
+        return None
+
+    @property
+    def iterations(self) -> int | None:
+        """That it trains; None if they follow from the data and it has not started."""
+        recipe = self.started or (None if self.auto else self.recipe)
+        return recipe.training.iterations if recipe else None
+
+    @property
     def trained(self) -> bool:
         return (self.folder / "model" / CONFIG).is_file()  # the last file that a run writes
 
-    def evaluated(self, split: str) -> bool:
-        """Whether the finished network is scored on `split`."""
-        file = self.scores / SCORES
-        if not self.trained or not file.is_file():
-            return False
-        try:
-            found = read_scored(file).scores.protocol.get("split")
-        except UserError:  # damaged
-            return False
-        return found == split and file.stat().st_mtime >= (self.folder / "model" / CONFIG).stat().st_mtime
+
+@lru_cache(maxsize=1024)
+def _recorded(file: Path, changed: int) -> Recipe:
+    """The recipe.yaml of a run; `changed`, the time of its last change, makes it be read anew."""
+    return load_recorded(file)
 
 
 class Failure(NamedTuple):
@@ -161,6 +173,10 @@ class Ablation:
                 raise UserError(f"{what} {twice[0]} is there twice: name every {what} once.")
         if any(override.partition("=")[0].strip() == "seed" for override in self.overrides):
             raise UserError("--set seed=...: the seeds of an ablation are those of --seeds.")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise UserError(
+                "--device cuda: torch finds no GPU here. Leave --device out to use the CPU, or check torch."
+            )
         if self.device not in {"auto", "cpu", "cuda"}:
             raise UserError(
                 f"--device {self.device}: an ablation takes auto, cpu or cuda, and divides all GPUs among its runs."
@@ -169,8 +185,8 @@ class Ablation:
         for name, source in zip(names, self.recipes, strict=True):
             for seed in self.seeds:
                 folder = self.out / name / f"seed_{seed}"
-                recipe, _ = read_recipe(source, [*self.overrides, f"seed={seed}"], resumed=folder)
-                runs.append(Run(name, source, seed, folder, recipe))
+                recipe, auto = read_recipe(source, [*self.overrides, f"seed={seed}"], resumed=folder)
+                runs.append(Run(name, source, seed, folder, recipe, "training.iterations" in auto))
         first = runs[0]
         for run in runs:
             if _data(run.recipe) != _data(first.recipe):
@@ -211,13 +227,33 @@ class Ablation:
 
     # What is left, and what it takes
 
+    def evaluated(self, run: Run) -> bool:
+        """Whether the finished network of a run is scored as the evaluation would score it.
+
+        By the same split and protocol; on the same kind of device and in the same precision, if they are not `auto`.
+        """
+        file = run.scores / SCORES
+        if not run.trained or not file.is_file():
+            return False
+        try:
+            found = read_result(file).scores.protocol
+        except UserError:  # damaged
+            return False
+        recipe = run.started or run.recipe
+        wanted = {**plain(recipe.evaluation), "dataset": recipe.data.name, "split": self.scored_split}
+        wanted |= {"precision": self.precision} if self.precision != "auto" else {}
+        found = {key: found.get(key) for key in (*wanted, "device")}
+        on = str(found.pop("device")).partition(":")[0]
+        newer = file.stat().st_mtime >= (run.folder / "model" / CONFIG).stat().st_mtime
+        return newer and found == wanted and self.device in {"auto", on}
+
     def left(self) -> list[Run]:
         """The runs that are not trained or not evaluated."""
-        return [run for run in self.runs if not run.evaluated(self.scored_split)]
+        return [run for run in self.runs if not self.evaluated(run)]
 
     def state(self, run: Run) -> str:
         """What is done of a run, in words."""
-        if run.evaluated(self.scored_split):
+        if self.evaluated(run):
             return "done"
         if run.trained:
             return "trained, to be evaluated"
@@ -334,7 +370,7 @@ class Ablation:
         measured: tuple[str, ...] = ()
         for name, method in methods.items():
             of = [run for run in self.runs if run.name == name]
-            done = [run for run in of if run.evaluated(self.scored_split)]
+            done = [run for run in of if self.evaluated(run)]
             scored = [read_scored(run.scores / SCORES) for run in done]
             measured = measured or (scored[0].measured if scored else ())
             missing = [str(run.seed) for run in of if run not in done]
@@ -375,7 +411,7 @@ class Ablation:
         reasons = {failure.run.folder: failure.reason for failure in failures}
         runs = []
         for run in self.runs:
-            done = run.evaluated(self.scored_split)
+            done = self.evaluated(run)
             scores = read_scored(run.scores / SCORES).scores if done else None
             runs.append(
                 {
@@ -450,7 +486,7 @@ class _Scheduler:
                 screen.print(f"stopping: {number} run{'s' * (number != 1)} saving; press Ctrl-C again to stop at once")
             for each in self.active:
                 with suppress(ProcessLookupError):
-                    each.process.terminate() if self.signals == 1 else os.killpg(each.process.pid, signal.SIGKILL)
+                    each.process.terminate() if self.signals == 1 else _kill(each.process)
         for each in [each for each in self.active if each.process.poll() is not None]:
             self.active.remove(each)
             self._ended(each)
@@ -505,9 +541,17 @@ class _Scheduler:
         """End what is running after an error."""
         for each in self.active:
             with suppress(ProcessLookupError):
-                os.killpg(each.process.pid, signal.SIGKILL)
+                _kill(each.process)
             each.process.wait()
         self.active = []
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    """End a process at once, and where there are process groups those that it started."""
+    if hasattr(os, "killpg"):
+        os.killpg(process.pid, signal.SIGKILL)
+    else:  # Windows
+        process.kill()
 
 
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -555,7 +599,7 @@ def _reason(stage: str, code: int, log: Path) -> str:
         text = log.read_text(encoding="utf-8", errors="replace").rpartition("\n$ ")[2]
         if error := _last_error(text):
             return f"{error} (see {log})"
-    if code == -signal.SIGKILL:
+    if code == -9:  # SIGKILL, which Windows lacks
         return f"{stage} was killed, perhaps because memory ran out: try fewer --jobs (see {log})"
     return f"{stage} ended with exit code {code} (see {log})"
 
@@ -602,18 +646,20 @@ class _Shown:
             self.bars.remove_task(self.tasks.pop(title))
         for title, each in now.items():
             if title not in self.tasks:
-                self.tasks[title] = self.bars.add_task(title, total=_total(each.run), state="")
-            iteration, total = each.run.iteration, _total(each.run)
-            state = "evaluating" if each.stage == "evaluate" else f"{iteration}/{total}"
+                self.tasks[title] = self.bars.add_task(title, total=each.run.iterations, state="")
+            iteration, total = each.run.iteration, each.run.iterations
+            state = "evaluating" if each.stage == "evaluate" else f"{iteration}/{total or '?'}"
             self.bars.update(self.tasks[title], completed=iteration, total=total, state=state)
-        done = sum(_total(run) if run.trained else run.iteration for run in self.runs)
-        total = sum(map(_total, self.runs))
         trained = sum(run.trained for run in self.runs)
-        self.bars.update(self.whole, completed=done, total=total, state=f"{trained}/{self.count} trained")
+        done, whole = self.progress()
+        self.bars.update(self.whole, completed=done, total=whole, state=f"{trained}/{self.count} trained")
 
-
-def _total(run: Run) -> int:
-    return run.recipe.training.iterations
+    def progress(self) -> tuple[float, float | None]:
+        """Iterations that are done, and those of all runs: one that is not known counts as the mean of the others."""
+        totals = [run.iterations for run in self.runs]
+        known = [total for total in totals if total is not None]
+        done = sum((total or 0) if run.trained else run.iteration for run, total in zip(self.runs, totals, strict=True))
+        return done, len(self.runs) * sum(known) / len(known) if known else None
 
 
 # The plan
