@@ -316,6 +316,29 @@ def test_the_plan(prepared: Path, tmp_path: Path, capsys: Captured, monkeypatch:
     assert "about 4:10:00" in capsys.readouterr().out
     assert started(prepared) == []
 
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Ablation, "measure", interrupted)
+    assert main(words(tmp_path, "--plan")) == 130
+    listed = [line.replace("│", " ").split() for line in capsys.readouterr().out.splitlines()]
+    number = f"{load_recipe(SECOND).training.iterations:,}"
+    assert [SECOND, "0", "to", "be", "trained", number] in listed  # before anything is measured
+    assert [SECOND, "1", "done", "0"] in listed
+
+
+def test_a_recipe_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = "import json, sys; print(json.dumps(sys.argv[1:])); open(sys.argv[1], 'a').write('x')"
+    monkeypatch.setattr(module, "PROGRAM", (sys.executable, "-S", "-c", program, str(tmp_path / "count")))
+    found = of(tmp_path, overrides=["training.batch=4"])
+    command: Any = [found.measure(FIRST, {"OMP_NUM_THREADS": "1"}) for _ in range(2)][1]
+    assert (tmp_path / "count").read_text() == "x"
+    arguments = make_parser().parse_args(command[1:])
+    assert (arguments.recipe, arguments.plan, arguments.quick, arguments.json) == (FIRST, True, True, True)
+    found.measure(SECOND, {"OMP_NUM_THREADS": "1"})
+    found.measure(SECOND, {"OMP_NUM_THREADS": "2"})
+    assert (tmp_path / "count").read_text() == "xxx"
+
 
 def test_iterations_that_follow_from_the_data_are_known_once_a_run_has_started(tmp_path: Path) -> None:
     found = of(tmp_path, overrides=["training.iterations=auto"])

@@ -59,6 +59,21 @@ def test_random_images_in_parts_on_two_devices() -> None:
     }
 
 
+def test_a_quick_one_measures_two_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[tuple[int, int]] = []
+    short_run = module._short_run
+
+    def counted(*given: Any) -> Any:
+        sizes.append((given[-2], given[-1].iterations))
+        return short_run(*given)
+
+    monkeypatch.setattr(module, "_short_run", counted)
+    measured = dry_run(tiny.recipe(batch=4, device_batch=2), quick=True)
+    assert sizes == [(2, 3)]  # the first is not counted
+    assert measured.measured["iterations"] == 2
+    assert (measured.memory.largest_device_batch, measured.memory.tried_all) == (2, False)
+
+
 def test_auto_values_follow_from_the_data(tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     root = folder_tree(tmp_path / "mine")
     monkeypatch.chdir(tmp_path)

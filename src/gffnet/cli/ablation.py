@@ -2,7 +2,6 @@
 
 import re
 from argparse import Namespace
-from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,7 +49,9 @@ def add_arguments(parser: Parser) -> None:
     )
     add_device(parser)
     parser.add_argument(
-        "--plan", action="store_true", help="measure every recipe in a dry run, and print what would run and how long"
+        "--plan",
+        action="store_true",
+        help="list what would run, then measure every recipe in a short dry run, and print how long it takes",
     )
     parser.add_argument("--json", action="store_true", help="print all numbers as JSON instead of a table")
 
@@ -73,11 +74,11 @@ def run(arguments: Namespace) -> None:
         device=arguments.device,
         precision=arguments.precision,
     )
+    if arguments.plan:
+        _print_plan(ablation, arguments.jobs, arguments.json)
+        return
     left, count = len(ablation.left()), len(ablation.runs)
     slots = ablation.slots(arguments.jobs) if left else []
-    if arguments.plan:
-        _print_plan(ablation, slots, arguments.json)
-        return
     screen.print(f"{count - left} of {count} runs are done" + (f"; {len(slots)} at a time" if left else ""))
     failures = ablation.run(slots) if left else []
     table = ablation.table()
@@ -95,22 +96,27 @@ def run(arguments: Namespace) -> None:
         raise RunFailed(f"{len(failures)} of {count} runs failed; the same command tries them again.")
 
 
-def _print_plan(ablation: "Ablation", slots: Sequence[dict[str, str]], as_json: bool) -> None:
+def _print_plan(ablation: "Ablation", jobs: int | None, as_json: bool) -> None:
+    """List the runs at once, then measure the recipes that are left."""
     from gffnet.console import Results, make_table
     from gffnet.reports.ablation import estimate
 
+    results, left = Results(), len(ablation.left())
+    if not as_json:
+        left_of = [(run, ablation.iterations_left(run)) for run in ablation.runs]
+        rows = [
+            (run.name, str(run.seed), ablation.state(run), "auto" if number is None else f"{number:,}")
+            for run, number in left_of
+        ]
+        results.print(make_table(("recipe", "seed", "state", "iterations left"), rows))
+    slots = ablation.slots(jobs) if left else []
     found = estimate(ablation, slots)
-    seconds = sum(each.seconds for each in found) / max(1, min(len(slots), len(ablation.left())))
+    seconds = sum(each.seconds for each in found) / max(1, min(len(slots), left))
     if as_json:
         print_json({"jobs": len(slots), "seconds": seconds, "recipes": [each._asdict() for each in found]})
         return
-    rows = [
-        (each.recipe, str(seed), state, str(timedelta(seconds=round(each.seconds))) if i == 0 else "")
-        for each in found
-        for i, (seed, state) in enumerate(zip(ablation.seeds, each.states, strict=True))
-    ]
-    results = Results()
-    results.print(make_table(("recipe", "seed", "state", "time of its runs"), rows))
+    times = [(each.recipe, str(timedelta(seconds=round(each.seconds)))) for each in found]
+    results.print(make_table(("recipe", "time of its runs"), times))
     time = timedelta(seconds=round(seconds))
     results.print(f"about {time}, {len(slots)} at a time; validation and evaluation come on top", soft_wrap=True)
 

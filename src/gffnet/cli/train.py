@@ -71,13 +71,19 @@ def add_arguments(parser: Parser) -> None:
         help="dry run: train for a few iterations (of random images without --root), and print time, memory, "
         "parameters and disk that the run takes; writes nothing",
     )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="with --plan: measure two iterations only, and do not look for the largest device batch",
+    )
     parser.add_argument("--json", action="store_true", help="with --plan: print JSON instead of text")
 
 
 def run(arguments: Namespace) -> None:
     """Train, and say where the run is and what to do with it; or print the dry run."""
-    if arguments.json and not arguments.plan:
-        raise UserError("--json goes with --plan only: add --plan, or leave --json out.")
+    for option in ("json", "quick"):
+        if getattr(arguments, option) and not arguments.plan:
+            raise UserError(f"--{option} goes with --plan only: add --plan, or leave --{option} out.")
 
     from gffnet.training.train import read_recipe, train
 
@@ -89,7 +95,7 @@ def run(arguments: Namespace) -> None:
         from gffnet.training.dry_run import dry_run
 
         recipe, auto = read_recipe(arguments.recipe, arguments.set, arguments.overfit)
-        measured = dry_run(recipe, auto, arguments.root, arguments.cache, arguments.devices)
+        measured = dry_run(recipe, auto, arguments.root, arguments.cache, arguments.devices, arguments.quick)
         if arguments.json:
             print_json({"recipe": arguments.recipe, **measured.to_mapping()})
         else:

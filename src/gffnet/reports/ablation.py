@@ -157,6 +157,8 @@ class Ablation:
     """`auto`, `cpu` or `cuda`."""
     precision: str = "auto"
     """Of the evaluation."""
+    _measured: dict[str, dict[str, Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Dry runs by command and environment."""
 
     @cached_property
     def runs(self) -> list[Run]:
@@ -260,15 +262,25 @@ class Ablation:
         iteration = resume_point(run.folder, run.recipe, resume=True).iteration
         return f"to be resumed at iteration {iteration:,}" if iteration else "to be trained"
 
+    def iterations_left(self, run: Run) -> int | None:
+        """To train; None if they follow from the data and the run has not started."""
+        if run.trained:
+            return 0
+        total = run.iterations
+        return None if total is None else total - resume_point(run.folder, run.recipe, resume=True).iteration
+
     def measure(self, source: str, environment: dict[str, str]) -> dict[str, Any]:
-        """The dry run of a recipe, `gffnet train --plan --json`, in a process of its own.
+        """The dry run of a recipe, `gffnet train --plan --quick --json`, once, in a process of its own.
 
         Raises:
             RunFailed: it failed.
         """
         changes = [word for override in self.overrides for word in ("--set", override)]
         options = [*self._data_options(), *changes, *self._device_options]
-        command = [*PROGRAM, "train", source, "--plan", "--json", *options]
+        command = [*PROGRAM, "train", source, "--plan", "--quick", "--json", *options]
+        key = json.dumps([command, environment], sort_keys=True)
+        if key in self._measured:
+            return self._measured[key]
         done = subprocess.run(
             command,
             capture_output=True,
@@ -279,8 +291,8 @@ class Ablation:
         )
         if done.returncode:
             raise RunFailed(f"the dry run of {source} failed: {_last_error(done.stderr)}")
-        measured: dict[str, Any] = json.loads(done.stdout)
-        return measured
+        self._measured[key] = json.loads(done.stdout)
+        return self._measured[key]
 
     def slots(self, jobs: int | None = None) -> "list[dict[str, str]]":
         """Environments for the runs that are processed at a time: their GPUs, or their threads.

@@ -105,6 +105,7 @@ def dry_run(
     root: Path | None = None,
     cache: Path | None = None,
     devices: int | None = None,
+    quick: bool = False,
 ) -> DryRun:
     """Train a recipe for a few iterations on one device, and measure.
 
@@ -114,6 +115,7 @@ def dry_run(
         root: folder of the data set; None: random images.
         cache: folder of the data set's cache.
         devices: that share the batch; None: all GPUs, or one process on the CPU.
+        quick: measure two iterations, as the recipe has them, and do not look for the largest batch that fits.
 
     Raises:
         UserError: the batch cannot be divided among the devices, and as `train`.
@@ -155,10 +157,16 @@ def dry_run(
     if free is not None and device.type == "cpu":
         free //= launch.devices  # which share it
     with progress("measuring time and memory"):
-        largest, tried_all = largest_batch(fits, share, device, free)
-        at_once, timer = min(training.device_batch or share, largest), _Timer(1 + ITERATIONS, SECONDS)
+        own = min(training.device_batch or share, share)
+        largest, tried_all = (own, False) if quick else largest_batch(fits, share, device, free)
+        at_once, timer = min(own, largest), _Timer(3 if quick else 1 + ITERATIONS, SECONDS)
         reset_peak(device)
-        trainer = run(at_once, timer)
+        try:
+            trainer = run(at_once, timer)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise RunFailed(out_of_memory_advice(recipe, at_once, Path())) from None
     speed = at_once / median(timer.seconds[1:])
     seconds = training.batch / launch.world_size / speed
     task: Any = trainer.lightning_module
