@@ -1,6 +1,9 @@
-"""Colors of classes that have none of their own."""
+"""How many classes there may be, and the colors of those that have none of their own."""
 
 from collections.abc import Iterator
+
+MAX_CLASSES = 254
+"""Eight bits hold these, one value for pixels of no class, and 255 for ignored pixels."""
 
 
 def voc_colors() -> Iterator[tuple[int, int, int]]:

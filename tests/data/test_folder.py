@@ -111,10 +111,10 @@ def test_black_and_white_masks(root: Path) -> None:
 
 
 def test_limits_of_classes(root: Path) -> None:
-    names = [f"c{i}" for i in range(255)]
+    names = [f"c{i}" for i in range(254)]
     own = read(root, yaml.safe_dump({"classes": names}))
-    assert own.train_ids == {**{i: i for i in range(255)}, 255: 255}
-    assert len(set(own.classes.palette) | {(0, 0, 0)}) == 256
+    assert own.train_ids == {**{i: i for i in range(254)}, 255: 255}
+    assert len(set(own.classes.palette) | {(0, 0, 0)}) == 255
     table = LabelTable(read(root, "classes: [{name: a, id: 1023}]").train_ids, "")  # the largest that it can hold
     np.testing.assert_array_equal(table(np.array([[1023, 255]]), root), [[0, 255]])
 
@@ -144,10 +144,10 @@ COLOR_FORM = 'color: expected [r, g, b] of integers in 0..255, or "#rrggbb", got
     [
         ("", "expected `key: value` lines, such as `classes: [road, car]`, got None."),
         ("[road]", "expected `key: value` lines, such as `classes: [road, car]`, got ['road']."),
-        ("masks: ids", "classes: expected a list of 1 to 255 classes, such as `classes: [road, car]`, got none."),
-        ("classes: []", "classes: expected a list of 1 to 255 classes, such as `classes: [road, car]`, got 0 of them."),
+        ("masks: ids", "classes: expected a list of 1 to 254 classes, such as `classes: [road, car]`, got none."),
+        ("classes: []", "classes: expected a list of 1 to 254 classes, such as `classes: [road, car]`, got 0 of them."),
         (f"classes: {list(range(256))}", "got 256 of them."),
-        ("classes: {0: road}", "classes: expected a list of 1 to 255 classes, .* got {0: 'road'}."),
+        ("classes: {0: road}", "classes: expected a list of 1 to 254 classes, .* got {0: 'road'}."),
         ("clases: [a]", "'clases' is unknown. Did you mean 'classes'? Allowed: classes, ignore, masks, val_fraction."),
         ("classes: [a]\n1: 2", "1 is unknown. Allowed: "),
         ("classes: [{nam: a}]", "class 1: 'nam' is unknown. Did you mean 'name'? Allowed: name, id, color."),

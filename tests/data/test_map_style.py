@@ -23,6 +23,7 @@ from gffnet.data.loader import ClassBalance, TrainingStream, class_pixels
 from gffnet.data.map_style import MapStyleDataset, as_dataset, describe, parse_classes
 from gffnet.data.transforms import Augmentation, seeded
 from gffnet.errors import UserError
+from gffnet.metrics.scores import ScoreAccumulator
 from tests.data.trees import camvid_tree, save
 
 RNG = np.random.default_rng(0)
@@ -68,6 +69,12 @@ def test_grey_and_other_channels() -> None:
     assert np.array_equal(one(Image.fromarray(grey)).image.numpy(), np.stack([grey] * 3))  # as files are read
     four = RNG.integers(0, 256, (6, 8, 4), dtype=np.uint8)
     assert np.array_equal(one(Image.fromarray(four, "RGBA"), in_channels=4).image.permute(1, 2, 0).numpy(), four)
+    palette = Image.fromarray(PICTURE[..., 0] % 3)
+    palette.putpalette([0, 0, 0, 90, 90, 90, 255, 255, 255])
+    levels = np.array([0, 90, 255])[PICTURE[..., 0] % 3]
+    for image in (palette, palette.convert("PA")):
+        assert np.array_equal(one(image, in_channels=1).image[0].numpy(), levels)
+    assert np.array_equal(one(PICTURE, labels=palette).labels.numpy(), PICTURE[..., 0] % 3)  # labels are indices
     assert one(np.zeros((6, 8, 5), np.uint8), in_channels=5).image.shape == (5, 6, 8)
 
 
@@ -206,7 +213,7 @@ class Stream(IterableDataset):  # type: ignore[type-arg]
         (iter([]), 3, "is no map-style data set"),
         ([], 3, r"train_data \(builtins.list\) has no samples"),
         ([(PICTURE, IDS)], None, r"classes: train_data \(builtins.list\) does not say what its classes are"),
-        ([(PICTURE, IDS)], 0, "classes: there are 0; allowed are 1 to 255"),
+        ([(PICTURE, IDS)], 0, "classes: there are 0; allowed are 1 to 254"),
         ([(PICTURE, IDS)], ["a", "b", "a"], "classes: 'a' is there twice"),
         ([(PICTURE, IDS)], "road", "classes 'road': allowed are a list of names, a number"),
     ],
@@ -222,7 +229,11 @@ def test_classes() -> None:
     assert parse_classes(["sky", "road"]) == Classes(("sky", "road"), ((128, 0, 0), (0, 128, 0)))  # PASCAL VOC's colors
     given = Classes(("a",), ((1, 2, 3),))
     assert parse_classes(given) is given
-    assert len(set(parse_classes(255).palette)) == 255
+    assert len(set(parse_classes(254).palette)) == 254
+    ScoreAccumulator(254)  # as many as can be scored
+    for many in (255, Classes(("a",) * 255, ((1, 2, 3),) * 255)):
+        with pytest.raises(UserError, match="classes: there are 255; allowed are 1 to 254"):
+            parse_classes(many)
 
 
 def test_a_data_set_of_gffnet_stays_as_it_is(tmp_path: Path) -> None:
@@ -458,6 +469,21 @@ def test_random_data_are_read_anew_and_reproducibly() -> None:
     levels = [int(streams[0][k].image[0, 0, 0]) for k in range(20)]
     assert levels == [int(streams[1][k].image[0, 0, 0]) for k in reversed(range(20))][::-1]
     assert len(set(levels)) > 10
+
+
+def test_labels_and_sizes_of_random_data_do_not_depend_on_what_was_drawn_before() -> None:
+    class Random(list):  # type: ignore[type-arg]
+        def __getitem__(self, index: Any) -> Any:
+            side = int(torch.randint(2, 200, ()))
+            return np.zeros((side, 8, 3), np.uint8), np.full((side, 8), random.randrange(3))
+
+    data = MapStyleDataset(Random([0] * 9), 3)
+    first = [class_pixels(data), [data.size(i) for i in range(9)]]
+    torch.rand(1), np.random.rand(), random.random()
+    second = [class_pixels(data), [data.size(i) for i in reversed(range(9))][::-1]]
+    assert np.array_equal(first[0], second[0])
+    assert first[1] == second[1] == [(sum(row) // 8, 8) for row in first[0]]
+    assert len(set(first[1])) > 5
 
 
 def test_generators_are_seeded_and_restored_after_an_error() -> None:

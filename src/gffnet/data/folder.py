@@ -45,7 +45,7 @@ from numpy.typing import NDArray
 from gffnet.data.dataset import DATASETS, IGNORE, Classes, Dataset, Files, LabelTable, Layout, identity
 from gffnet.data.io import as_array, image_files, read_header, read_image, read_labels
 from gffnet.errors import UserError, nearest
-from gffnet.palette import voc_colors
+from gffnet.palette import MAX_CLASSES, voc_colors
 from gffnet.recipe import StrictLoader
 
 FILE = "classes.yaml"
@@ -117,9 +117,9 @@ def _parse(mapping: Any) -> FolderClasses:
     if "val_fraction" in mapping and not (isinstance(fraction, float) and 0 < fraction < 1):
         raise UserError(f"val_fraction: expected a number between 0 and 1, such as 0.2, got {fraction!r}.")
     listed = mapping.get("classes")
-    if not isinstance(listed, list) or not 1 <= len(listed) <= IGNORE:
+    if not isinstance(listed, list) or not 1 <= len(listed) <= MAX_CLASSES:
         got = f"{len(listed)} of them" if isinstance(listed, list) else "none" if listed is None else repr(listed)
-        raise UserError(f"classes: expected a list of 1 to {IGNORE} classes, such as {_EXAMPLE}, got {got}.")
+        raise UserError(f"classes: expected a list of 1 to {MAX_CLASSES} classes, such as {_EXAMPLE}, got {got}.")
     entries = [_parse_class(item, position, masks) for position, item in enumerate(listed)]
 
     names = tuple(entry.name for entry in entries)
@@ -217,7 +217,7 @@ _SHOWN = 8
 def guess_classes(masks: Path) -> str:
     """Say which values a folder of masks holds, and the `classes` to write for them; empty where they do not tell.
 
-    They do not where there are more than 255 colors, as in JPEG, or grey levels in several channels.
+    They do not where there are more than 254 colors, as in JPEG, or grey levels in several channels.
     """
     try:
         files = image_files([masks])
@@ -232,7 +232,7 @@ def guess_classes(masks: Path) -> str:
 
 def _guess_ids(values: Sequence[int]) -> str:
     ids = [value for value in values if value != IGNORE]
-    if not ids or len(ids) > IGNORE:
+    if not ids or len(ids) > MAX_CLASSES:
         return ""
     in_order = ids == list(range(len(ids)))
     entries = [f"name of {value}" if in_order else f"{{name: name of {value}, id: {value}}}" for value in ids]
@@ -241,7 +241,7 @@ def _guess_ids(values: Sequence[int]) -> str:
 
 
 def _guess_colors(values: Sequence[int]) -> str:
-    if len(values) > IGNORE or _is_grey(np.array(values)):
+    if len(values) > MAX_CLASSES or _is_grey(np.array(values)):
         return ""
     colors = [f"#{value:06x}" for value in values]
     entries = [f'{{name: name of {color[1:]}, color: "{color}"}}' for color in colors]  # a bare # begins a comment

@@ -19,14 +19,12 @@ from torchvision.tv_tensors import Image, Mask
 from gffnet.data.dataset import DATASETS, IGNORE, Classes, Dataset, Sample
 from gffnet.data.transforms import seeded
 from gffnet.errors import UserError
-from gffnet.palette import voc_colors
+from gffnet.palette import MAX_CLASSES, voc_colors
 
 IGNORED = (IGNORE, -1, -100)
 """The labels of own data that are ignored: ours, and two that are common elsewhere."""
 LABEL_KEYS = ("mask", "labels", "label")
 """Where a sample that is a mapping may hold its labels; its image is at `image`."""
-MOST_CLASSES = 255
-"""255 itself is the ignored label."""
 TRIED = 4
 """Samples that decide whether images of floats are in 0..1 or in 0..255."""
 
@@ -102,15 +100,17 @@ def parse_classes(classes: Any) -> Classes:
         UserError: there are none, too many, or two of one name.
     """
     if isinstance(classes, Classes):
-        return classes
-    if isinstance(classes, int) and not isinstance(classes, bool):
+        names = tuple(classes.names)
+    elif isinstance(classes, int) and not isinstance(classes, bool):
         names = tuple(f"class_{i}" for i in range(classes))
     elif isinstance(classes, Sequence) and not isinstance(classes, str) and all(isinstance(n, str) for n in classes):
         names = tuple(classes)
     else:
         raise UserError(f"classes {classes!r}: allowed are a list of names, a number, or gffnet.Classes.")
-    if not 1 <= len(names) <= MOST_CLASSES:
-        raise UserError(f"classes: there are {len(names)}; allowed are 1 to {MOST_CLASSES}, labelled 0, 1, ...")
+    if not 1 <= len(names) <= MAX_CLASSES:
+        raise UserError(f"classes: there are {len(names)}; allowed are 1 to {MAX_CLASSES}, labelled 0, 1, ...")
+    if isinstance(classes, Classes):
+        return classes
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(f"classes: {twice!r} is there twice. Every class needs a name of its own.")
@@ -168,8 +168,8 @@ class MapStyleDataset(Dataset):
         return part
 
     def size(self, index: int) -> tuple[int, int] | None:
-        """Height and width of sample `index`, which is read. Raises as `read`."""
-        height, width = self.read(index).labels.shape
+        """Height and width of sample `index`, as `read_labels` reads it. Raises as `read`."""
+        height, width = self.read_labels(index).shape
         return height, width
 
     def file_sizes(self, index: int) -> list[int | None]:
@@ -200,8 +200,9 @@ class MapStyleDataset(Dataset):
         return describe(_innermost(self.source))
 
     def read_labels(self, index: int) -> UInt8[np.ndarray, "h w"]:
-        """The train ids of sample `index`. Raises as `read`."""
-        return self.read(index).labels.as_subclass(Tensor).numpy()
+        """The train ids of sample `index`, which are always the same even if reading draws. Raises as `read`."""
+        with seeded(index):
+            return self.read(index).labels.as_subclass(Tensor).numpy()
 
     def read(self, index: int) -> Sample:
         """Sample `index`, converted.
@@ -357,6 +358,8 @@ def _from_pil(image: PIL.Image.Image, in_channels: int, where: str) -> NDArray[A
         )
     if in_channels == 3:
         return np.array(image.convert("RGB"))
+    if image.mode in {"P", "PA"}:  # indices of colors
+        image = image.convert("L" if in_channels == 1 else "RGB")
     return np.array(image.convert("L") if image.mode == "1" else image)
 
 

@@ -19,14 +19,13 @@ from jaxtyping import Int, Integer
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gffnet.palette import MAX_CLASSES
+
 LabelMap = Integer[Tensor, "..."] | NDArray[np.integer]
 """Class indices; labels of `num_classes` and above, such as 255, are ignored."""
 
 Absent = Literal["left out", "zero"]
 """How a class that occurs nowhere enters a mean."""
-
-MAX_CLASSES = 254
-"""Eight bits hold these, one value for pixels of no class, and 255 for pixels that are no boundary."""
 
 _CHUNK = 2**23
 """Pixels per call of OpenCV's histogram: it counts in float32, which is exact below 2^24."""

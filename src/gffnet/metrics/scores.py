@@ -16,7 +16,6 @@ from torch import Tensor
 
 from gffnet.metrics.boundary import band_counts, boundary_hits, f_scores
 from gffnet.metrics.confusion import (
-    MAX_CLASSES,
     Absent,
     ConfusionMatrix,
     LabelMap,
@@ -25,6 +24,7 @@ from gffnet.metrics.confusion import (
     ratios,
 )
 from gffnet.metrics.objects import size_counts
+from gffnet.palette import MAX_CLASSES
 
 State = dict[str, NDArray[np.int64]]
 """Counts by name."""
