@@ -231,7 +231,7 @@ def test_an_interrupted_extension_ends_like_an_uninterrupted_one(
     with pytest.MonkeyPatch.context() as patch, pytest.raises(PowerCut):  # noqa: PT012
         before_step(patch, "training_step", 9, None, cut)
         extend(other, camvid, 5, recipe)
-    assert not (other / "model").exists()
+    assert weights(other)["model"] == before  # until there is another
     run(other, camvid, recipe, resume=True)  # the recipe of before
     assert_same(one, other)
     assert yaml.safe_load((other / "recipe.yaml").read_text())["training"]["iterations"] == 11
@@ -239,6 +239,30 @@ def test_an_interrupted_extension_ends_like_an_uninterrupted_one(
     trained.clear()
     run(other, camvid, tiny.recipe(**{**options, "iterations": 11}), resume=True)
     assert trained == []
+
+
+def test_an_extension_that_ends_before_its_model_is_written_is_not_finished(
+    tmp_path: Path, camvid: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = Path(shutil.copytree(whole, tmp_path / "run"))
+    before = weights(out)["model"]
+
+    def cut(*_: Any) -> None:
+        raise PowerCut
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gffnet.training.train.save_model", cut)
+        with pytest.raises(PowerCut):
+            extend(out, camvid, 2)
+    assert torch.load(out / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 8
+    assert weights(out)["model"] == before
+    trained = record_iterations(monkeypatch)
+    run(out, camvid, resume=True)
+    assert trained == []
+    assert weights(out)["model"] != before
+    sessions = len(record(out)["sessions"])
+    run(out, camvid, resume=True)
+    assert len(record(out)["sessions"]) == sessions
 
 
 def test_an_extended_run_has_the_schedule_of_all_iterations(

@@ -26,6 +26,7 @@ import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader
 
 import gffnet
 from gffnet.data.camvid import CAMVID, CamVid
@@ -567,6 +568,20 @@ def test_a_full_disk_says_what_is_saved(tmp_path: Path) -> None:
 def test_a_dead_worker_advises_fewer() -> None:
     dead = RuntimeError("DataLoader worker (pid(s) 123) exited unexpectedly")
     assert explain(dead).endswith("fewer of them: gffnet train --resume runs/x --set training.workers=2.")
+    killed = RuntimeError("DataLoader worker (pid 123) is killed by signal: Killed. ")
+    assert "a process that loads data died" in explain(killed)
+
+
+def test_an_error_in_the_users_data_is_raised_as_it_is() -> None:
+    class Broken(list):  # type: ignore[type-arg]
+        def __getitem__(self, index: Any) -> Any:
+            raise RuntimeError("the camera is off")
+
+    with pytest.raises(RuntimeError) as caught, explain_failures(Path("runs/x"), recipe_of(), 8, 1):
+        list(DataLoader(Broken([0]), num_workers=1))
+    assert not isinstance(caught.value, RunFailed)
+    assert "the camera is off" in str(caught.value)
+    assert "in __getitem__" in str(caught.value)
 
 
 @pytest.mark.parametrize(

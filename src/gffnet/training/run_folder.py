@@ -4,7 +4,8 @@
     RUN/run.json        what ran: versions, commit, command, data, hardware, one entry per session
     RUN/history.jsonl   losses, learning rate, speed, validation scores; also in tensorboard/
     RUN/checkpoints/    last.ckpt, all that `--resume` needs; iteration_N.ckpt, if the recipe keeps some
-    RUN/model/          the network after the last iteration (safetensors and config): a MODEL
+    RUN/model/          the network after the last iteration (safetensors and config): a MODEL; while a run is
+                        extended, that of before
     RUN/best/           the network with the best validation mIoU: a MODEL
     RUN/.lock           exists while a process trains in the folder, and after one that was killed
 
@@ -18,7 +19,6 @@ import os
 import platform
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -109,7 +109,7 @@ def resume_point(out: Path, recipe: Recipe, resume: bool, extend: bool = False) 
             f"--out {out} holds a run of another recipe: it differs in {', '.join(changed)}. "
             f"Resume with the recipe and --set of that run, or name another folder.{longer}"
         )
-    finished = (out / "model" / CONFIG).is_file()  # the last file that a run writes
+    finished = _has_model(out)
     if not last.is_file():
         if extend:
             raise UserError(
@@ -125,8 +125,15 @@ def resume_point(out: Path, recipe: Recipe, resume: bool, extend: bool = False) 
             return ResumePoint(recipe.training.iterations, finished=True)
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"checkpoint {last} is damaged ({reason}). Delete it to train from the start.") from None
-    # An interrupted extension may still have the model of before.
     return start._replace(finished=finished and start.iteration >= recipe.training.iterations)
+
+
+def _has_model(out: Path) -> bool:
+    """Whether the run in `out` has written its model; that of before an unfinished extension does not count."""
+    if not (out / "model" / CONFIG).is_file():  # the last file of a model
+        return False
+    record = _read_record(out / RECORD)
+    return not record.get("extensions") or any(s["outcome"] == "finished" for s in record["sessions"][-1:])
 
 
 def extended(out: Path, recipe: Recipe, resume: bool, extend: int | None) -> Recipe:
@@ -155,10 +162,9 @@ class RecipeFile(Callback):
         self.out, self.recipe, self.extend = out, recipe, extend
 
     def on_fit_start(self, trainer: Trainer, task: Any) -> None:
-        """Write the recipe, and remove the model of a run that is extended: it tells that a run is finished."""
+        """Write the recipe."""
         if trainer.is_global_zero:
             atomic_write(self.out / RECIPE, yaml.safe_dump(self.recipe.to_mapping(), sort_keys=False).encode())
-            shutil.rmtree(self.out / "model", ignore_errors=True)
 
     def on_train_start(self, trainer: Trainer, task: Any) -> None:
         """Say how the schedule of an extended run continues."""
@@ -519,6 +525,10 @@ def _git(folder: Path, *arguments: str) -> str | None:
 # What interrupts a run
 
 
+_DEAD_WORKER = re.compile(r"DataLoader worker \(pid")
+"""In torch's error for a loading process that died. That for an error which was raised in one has no such number."""
+
+
 @contextmanager
 def explain_failures(out: Path, recipe: Recipe, images: int, workers: int) -> Iterator[None]:
     """Raise what interrupts the run in `out` as an error that names the cause, what is saved, and the remedy.
@@ -549,7 +559,7 @@ def explain_failures(out: Path, recipe: Recipe, images: int, workers: int) -> It
                 )
             else:
                 reason += " No checkpoint was written yet: free some space, and start again."
-        elif "DataLoader worker" in str(error):
+        elif _DEAD_WORKER.search(str(error)):
             reason = (
                 "a process that loads data died: it was killed, or ran out of memory. Resume with fewer of them: "
                 f"gffnet train --resume {out} --set training.workers={workers // 2}."
