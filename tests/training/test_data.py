@@ -1,6 +1,7 @@
 """The batches of a run: the stream in order, from any iteration on, divided among the ranks."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from gffnet.data.dataset import IGNORE
 from gffnet.data.datasets import open_dataset
+from gffnet.data.map_style import MapStyleDataset
 from gffnet.data.transforms import Augmentation
 from gffnet.training.data import IterationSampler, SegmentationDataModule
 from tests import tiny
@@ -72,3 +74,19 @@ def test_validation_is_one_whole_image_at_a_time(camvid: Path) -> None:
     samples = list(data(camvid).val_dataloader())
     assert [sample.name for sample in samples] == ["val_000", "val_001", "val_002"]
     assert samples[0].image.shape == (3, 12, 16)
+
+
+def test_own_data_that_draw_are_validated_on_the_same_samples_every_time() -> None:
+    class Random(list):  # type: ignore[type-arg]
+        def __getitem__(self, index: Any) -> Any:
+            return torch.randint(0, 256, (3, 6, 8)).byte(), torch.randint(0, 2, (6, 8))
+
+    own = MapStyleDataset(Random([0] * 3), 2)
+    whole = SegmentationDataModule(tiny.recipe(), own, own)
+    first, second = (list(whole.val_dataloader()) for _ in range(2))
+    assert all(
+        torch.equal(a.image, b.image) and torch.equal(a.labels, b.labels) for a, b in zip(first, second, strict=True)
+    )
+    assert not torch.equal(first[0].image, first[1].image)
+    part = list(SegmentationDataModule(tiny.recipe(), own, own, rank=1, world_size=2).val_dataloader())
+    assert torch.equal(part[0].image, first[1].image)

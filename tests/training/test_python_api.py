@@ -24,6 +24,7 @@ from gffnet.data.camvid import CamVid
 from gffnet.errors import RunFailed, UserError
 from gffnet.recipe import Recipe
 from gffnet.training.callbacks import read_history
+from gffnet.training.data import check_pickling
 from gffnet.training.task import SegmentationTask
 from gffnet.training.train import check_loss, default_out, train
 from tests import tiny
@@ -148,6 +149,8 @@ def refused(tmp_path: Path, message: str, **options: Any) -> None:
         ({"train_data": None}, "val_data is given, but not train_data"),
         ({"train_data": None, "val_data": None}, "classes is given, but not train_data"),
         ({"root": "x"}, "root 'x' is the folder of the recipe's data set"),
+        ({"cache": "x"}, "cache 'x' is a cache of the recipe's data set, which train_data replaces: leave it out"),
+        ({"classes": 255}, "classes: there are 255; allowed are 1 to 254"),
         ({"classes": None}, r"classes: train_data \(.*Shapes\) does not say"),
         ({"classes": ["ground"]}, r"train_data\[0\]: label 1 at row \d+, column \d+ is no class: allowed are 0 to 0"),
         ({"recipe": of_channels(4)},
@@ -196,6 +199,35 @@ def test_a_random_transform_depends_on_neither_workers_nor_interruptions(tmp_pat
     two = fit(tmp_path / "two", tiny.recipe(workers=2), transform=SEVERAL)
     assert sha(one) == sha(two) != sha(fit(tmp_path / "none"))
     assert python_of(one)["transform"] == "torchvision.transforms.v2._container.Compose"
+
+
+def test_overfitting_leaves_a_transform_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    short: dict[str, Any] = {"overfit": 2, "val_data": None, "overrides": ["training.iterations=2"]}
+    run = fit(tmp_path / "a", transform=SEVERAL, **short)
+    assert "Compose is left out: images are overfitted without augmentation" in caplog.text
+    assert "transform" not in python_of(run)
+    assert losses(run) == losses(fit(tmp_path / "b", **short))
+
+
+def test_what_other_processes_cannot_be_sent_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Local(Shapes):
+        pass
+
+    def local(image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        return image, labels
+
+    recipe = tiny.recipe(workers=1)
+    with monkeypatch.context() as patch:
+        patch.setattr("multiprocessing.get_start_method", lambda: "spawn")
+        refused(
+            tmp_path, r"train_data \(.*Local\) cannot be pickled.*training.workers=0", recipe=recipe, train_data=Local()
+        )
+        refused(
+            tmp_path, r"transform \(.*local\) cannot be pickled.*training.workers=0", recipe=recipe, transform=local
+        )
+        check_pickling(0, {"transform": local})
+        check_pickling(1, {"transform": SEVERAL, "train_data": Subset(Shapes(), [0])})  # type: ignore[arg-type]
+    check_pickling(1, {"transform": local})  # a copy of this process
 
 
 # Losses
@@ -248,9 +280,22 @@ def test_losses_that_cannot_be_used(loss: Any, message: str, tmp_path: Path) -> 
 
 def test_losses_of_a_library_can_be_used() -> None:
     smp = pytest.importorskip("segmentation_models_pytorch")
-    check_loss(smp.losses.DiceLoss("multiclass", ignore_index=255))
-    check_loss(nn.CrossEntropyLoss(ignore_index=255))
-    check_loss(Weighted())
+    check_loss(smp.losses.DiceLoss("multiclass", ignore_index=255), 5)
+    check_loss(nn.CrossEntropyLoss(ignore_index=255), 5)
+    check_loss(Weighted(), 5)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 19, 254])
+def test_losses_with_a_weight_for_every_class(classes: int) -> None:
+    check_loss(nn.CrossEntropyLoss(weight=torch.ones(classes), ignore_index=255), classes)
+
+
+def test_class_weights_of_the_loss_are_as_many_as_classes(tmp_path: Path) -> None:
+    weighted = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 3.0]), ignore_index=255)
+    recipe = tiny.recipe(iterations=1, validate_every=1)
+    assert losses(fit(tmp_path / "a", recipe, loss=weighted)) != losses(fit(tmp_path / "b", recipe))
+    wrong = nn.CrossEntropyLoss(weight=torch.ones(3), ignore_index=255)
+    refused(tmp_path, r"failed for logits \(2, 2, 8, 8\)", loss=wrong)
 
 
 # Tasks
@@ -261,6 +306,13 @@ class OwnLoss(SegmentationTask):
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         return 2 * super().loss(logits, labels)
+
+
+class DrawingLoss(OwnLoss):
+    """A mean loss that draws from numpy and `random`."""
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return super().loss(logits, labels) * (np.random.rand() + random.random())
 
 
 class Stepping(SegmentationTask):
@@ -451,25 +503,21 @@ class Dropping(Stepping):
     interrupt = -1
 
 
-@pytest.mark.parametrize("base", [Dropping, OwnLoss])
+@pytest.mark.parametrize("base", [Dropping, DrawingLoss])
 def test_a_resumed_run_equals_an_uninterrupted_one(base: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With data that are random themselves, a random transform, a loss with parameters, and a task."""
 
     class Random(Shapes):
         def __getitem__(self, index: int) -> Any:
             image, labels = super().__getitem__(index)
-            return np.roll(image, np.random.randint(9)), labels
+            if random.random() < 0.5:
+                labels[20:] = -1
+            return np.roll(image, np.random.randint(9)), labels * int(torch.randint(2, ()))
 
-    class Interrupted(base):  # type: ignore[misc]
-        def training_step(self, batch: Any, index: int) -> Any:
-            if self.global_step == 3:
-                raise PowerCut
-            return super().training_step(batch, index)
-
-    recipe = tiny.recipe(tiny.GFFNET, ema=0.9, class_balance=0.5, validate_every=4, checkpoint_every=1)
-    options = {"train_data": Random(), "transform": SEVERAL}
+    recipe = tiny.recipe(tiny.GFFNET, ema=0.9, class_balance=0.9, validate_every=4, checkpoint_every=1)
+    options = {"train_data": Random(), "val_data": Random(2), "transform": SEVERAL}
     whole = fit(tmp_path / "whole", recipe, loss=Weighted(), task=base, **options)
-    if base is OwnLoss:  # whose step is the base class's own
+    if base is DrawingLoss:  # whose step is the base class's own
         monkeypatch.setattr(SegmentationTask, "training_step", interrupt_at(3))
     else:
         monkeypatch.setattr(Dropping, "interrupt", 3)

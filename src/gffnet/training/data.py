@@ -1,18 +1,24 @@
 """The data of a run: training batches from an iteration on, and single validation images, divided among the ranks."""
 
+import multiprocessing
 import os
+import pickle
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import LightningDataModule
-from torch.utils.data import DataLoader, Sampler, Subset
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
 from gffnet.data.custom_transform import CustomTransform
 from gffnet.data.dataset import IGNORE, Sample
 from gffnet.data.loader import ClassBalance, TrainingStream, Views, collate
-from gffnet.data.transforms import Augmentation
+from gffnet.data.map_style import describe
+from gffnet.data.transforms import Augmentation, seeded
+from gffnet.errors import UserError
 from gffnet.recipe import Recipe
 
 
@@ -41,6 +47,25 @@ class IterationSampler(Sampler[list[int]]):
         return self.iterations
 
 
+class FixedSamples(Dataset[Sample]):
+    """The samples of a data set that may draw random numbers, which are the same whenever they are read.
+
+    Args:
+        dataset: any.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        with seeded(index):
+            sample: Sample = self.dataset[index]
+        return sample
+
+
 def rank_subset(dataset: Any, rank: int, world_size: int) -> Any:
     """The samples that one rank validates on; every sample belongs to exactly one rank.
 
@@ -52,6 +77,30 @@ def rank_subset(dataset: Any, rank: int, world_size: int) -> Any:
         return Subset(dataset, indices)
     image, labels, name = dataset[0]
     return [Sample(image, torch.full_like(labels, IGNORE), name)]
+
+
+def check_pickling(workers: int, given: Mapping[str, Any]) -> None:
+    """Check that what is given in Python can be sent to loading processes, where these are no copies of this one.
+
+    Args:
+        workers: loading processes.
+        given: what they need, by the argument of `train`.
+
+    Raises:
+        UserError: it cannot be pickled.
+    """
+    if not workers or multiprocessing.get_start_method() == "fork":
+        return
+    for argument, value in given.items():
+        try:
+            with Path(os.devnull).open("wb") as nowhere:
+                ForkingPickler(nowhere, pickle.HIGHEST_PROTOCOL).dump(value)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise UserError(
+                f"{argument} ({describe(getattr(value, 'source', value))}) cannot be pickled, as it must be for "
+                f"processes that load data: {' '.join(str(error).split())[:200]}. Define functions and classes at the "
+                "top of a module, without lambda; or load in the process that trains, with training.workers=0."
+            ) from None
 
 
 class SegmentationDataModule(LightningDataModule):
@@ -84,6 +133,9 @@ class SegmentationDataModule(LightningDataModule):
             processes_per_node: training processes that share the cores of a machine.
             balance: of class-balanced sampling.
             transform: in place of random scale, flip and color jitter (see `CustomTransform`).
+
+        Raises:
+            UserError: data or transform cannot be sent to loading processes.
         """
         super().__init__()
         training, mean = recipe.training, recipe.model.mean
@@ -93,6 +145,8 @@ class SegmentationDataModule(LightningDataModule):
         length = training.iterations * training.batch
         self.stream = TrainingStream(train, augmentation, recipe.seed, length, balance=balance)
         self.sampler = IterationSampler(first_iteration, training.iterations, training.batch, rank, world_size)
+        if getattr(val, "random", False):  # scores must not depend on what was drawn before
+            val = FixedSamples(val)
         self.val = rank_subset(val, rank, world_size)
         on_cpu = device.type == "cpu"
         # Training on the CPU needs the cores itself: one loading process for every two of them is enough.
@@ -100,6 +154,8 @@ class SegmentationDataModule(LightningDataModule):
         self.max_workers = max(1, cores // 2) if on_cpu else cores
         self.workers = min(training.workers, self.max_workers)
         self.pin_memory = not on_cpu
+        own = {"train_data": train, "transform": transform} | ({} if on_cpu else {"val_data": val})
+        check_pickling(self.workers, own)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches of crops, in the order of the stream."""

@@ -203,14 +203,15 @@ class SegmentationTask(LightningModule):
         return torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
 
     def _seed_iteration(self, number: int) -> None:
-        """Seed the random numbers of a micro-batch.
+        """Seed the global generators of torch, numpy and `random` for a micro-batch.
 
-        Those of dropout depend only on iteration, rank and micro-batch, so that a resumed run repeats those of an
-        uninterrupted one.
+        Dropout, and a loss that draws, depend only on iteration, rank and micro-batch, so that a resumed run repeats
+        an uninterrupted one.
         """
-        torch.manual_seed(
-            (((self.seed * 1_000_003 + self.global_step) * 4099 + self.global_rank) * 257 + number) % 2**63
-        )
+        seed = (((self.seed * 1_000_003 + self.global_step) * 4099 + self.global_rank) * 257 + number) % 2**63
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        random.seed(seed)
 
     def _accumulate(self, images: Tensor, labels: Tensor, weight: Tensor, number: int) -> Tensor:
         """Accumulate the gradients of a micro-batch; returns its losses."""
@@ -283,8 +284,6 @@ class SegmentationTask(LightningModule):
         """Seed a training step of a subclass; the own one seeds its micro-batches."""
         if self._overrides("training_step"):
             self._seed_iteration(0)
-            random.seed(self.seed + self.global_step)
-            np.random.seed((self.seed + self.global_step) % 2**32)
 
     def on_train_epoch_start(self) -> None:
         """Keep frozen normalisation in evaluation mode."""

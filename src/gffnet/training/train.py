@@ -119,7 +119,8 @@ def train(
         loss: in place of the recipe's: a function or module of logits (B, K, H, W) and labels (B, H, W), int64 with 255
             ignored, that returns the mean over the labelled pixels: `nn.CrossEntropyLoss(ignore_index=255)`. Both heads
             use it; its parameters are trained.
-        transform: in place of the recipe's random scale, flip and color jitter; see `CustomTransform`.
+        transform: in place of the recipe's random scale, flip and color jitter; see `CustomTransform`. It is left out
+            with `overfit`.
         task: a subclass of `SegmentationTask`.
         overrides: `section.key=value` changes of the recipe.
         name: of the recipe in the model's config; by default as it is given.
@@ -127,7 +128,7 @@ def train(
         extend: with `resume`, iterations to train the run further, finished or not. From the last checkpoint on, the
             schedule is that of all iterations together.
         progress: show a progress bar.
-        cache: folder of the data set's cache; None: the one in `root`, if there is one.
+        cache: folder of the cache of the recipe's data set; None: the one in `root`, if there is one.
         devices: processes on this machine, one per device; None: all GPUs, or one process on the CPU.
         overfit: train and validate on this number of training images (see `overfit_overrides`).
         wandb: project at Weights & Biases to log to.
@@ -139,6 +140,7 @@ def train(
     """
     name = name or ("recipe" if isinstance(recipe, Recipe) else str(recipe))
     out, launch = as_path(out) or default_out(name, overfit), join_launch(devices)
+    transform = used_transform(transform, overfit)
     python = describe_parts(train_data=train_data, val_data=val_data, loss=loss, transform=transform, task=task)
     recipe, auto = read_recipe(recipe, overrides, overfit, out if resume else None)
     recipe = extended(out, recipe, resume, extend)
@@ -147,15 +149,15 @@ def train(
         log.info("%s is already trained", out)
         return out
     check_parts(start, out, python)
-    check_loss(loss)
     images = launch.split(recipe.training.batch)
     if train_data is None and val_data is None and classes is None:
         train_set, val_set, size = open_data(recipe, as_path(root), as_path(cache), overfit)
         dataset = recipe.data.name
     else:
-        train_set, val_set, size = own_data(recipe, root, train_data, val_data, classes, overfit)
+        train_set, val_set, size = own_data(recipe, root, cache, train_data, val_data, classes, overfit)
         dataset = dataset_name(train_set)
     check_channels(recipe, train_set)
+    check_loss(loss, len(train_set.classes.names))
     recipe = resolve_and_show(recipe, auto, size)
     check_classes(start, train_set.classes.names, dataset)
     prepare_process(launch.device)
@@ -191,11 +193,10 @@ def train(
     )
     callbacks = make_callbacks(out, recipe, history, batches, progress, extend)
     trainer = make_trainer(training, launch, precision.dtype, callbacks, out, module.automatic_optimization)
-    splits = ("train", "val") if train_data is not None else (recipe.data.train_split, recipe.data.val_split)
     info = RunInfo(
         recipe=name,
         dataset=dataset,
-        splits={"train": (splits[0], train_set), "val": (splits[1], val_set)},
+        splits=named_splits(None if train_data is not None else recipe, train_set, val_set),
         parameters=sum(p.numel() for p in module.network.parameters()),
         precision=precision,
         processes=launch.world_size,
@@ -276,7 +277,7 @@ def check_parts(start: ResumePoint, out: Path, python: Mapping[str, str]) -> Non
 
 
 def own_data(
-    recipe: Recipe, root: Any, train_data: Any, val_data: Any, classes: Any, overfit: int | None
+    recipe: Recipe, root: Any, cache: Any, train_data: Any, val_data: Any, classes: Any, overfit: int | None
 ) -> tuple[Dataset, Dataset, DataSize]:
     """The data that are given in Python, as `open_data` returns those of a recipe.
 
@@ -286,10 +287,12 @@ def own_data(
     if train_data is None:
         missing = "val_data" if val_data is not None else "classes"
         raise UserError(f"{missing} is given, but not train_data: give both, or root, the folder of the recipe's data.")
-    if root is not None:
-        raise UserError(
-            f"root {str(root)!r} is the folder of the recipe's data set, which train_data replaces: leave it out."
-        )
+    for argument, folder, what in (("root", root, "the folder"), ("cache", cache, "a cache")):
+        if folder is not None:
+            raise UserError(
+                f"{argument} {str(folder)!r} is {what} of the recipe's data set, which train_data replaces: "
+                "leave it out."
+            )
     channels = recipe.model.backbone.in_channels
     train_set = as_dataset(train_data, classes, channels, "train_data")
     if overfit is not None:
@@ -309,6 +312,20 @@ def own_data(
     return train_set, val_set, data_size(train_set)
 
 
+def named_splits(recipe: Recipe | None, train_set: Dataset, val_set: Dataset) -> dict[str, tuple[str, Dataset]]:
+    """For each use of the data of a recipe, the name of the split and its samples; None: of data in Python."""
+    names = ("train", "val") if recipe is None else (recipe.data.train_split, recipe.data.val_split)
+    return {"train": (names[0], train_set), "val": (names[1], val_set)}
+
+
+def used_transform(transform: Any, overfit: int | None) -> Any:
+    """The transform that is given, but for overfitting, where there is no augmentation: None, and a warning."""
+    if transform is None or overfit is None:
+        return transform
+    log.warning("transform %s is left out: images are overfitted without augmentation", describe(transform))
+    return None
+
+
 def check_channels(recipe: Recipe, dataset: Dataset) -> None:
     """Raise `UserError` if the network takes images of other channels than those of a data set."""
     wanted = recipe.model.backbone.in_channels
@@ -322,8 +339,8 @@ def check_channels(recipe: Recipe, dataset: Dataset) -> None:
         )
 
 
-def check_loss(loss: Any, num_classes: int = 5) -> None:
-    """Try a loss on two tiny images with ignored labels; None: there is nothing to try.
+def check_loss(loss: Any, num_classes: int) -> None:
+    """Try a loss on two tiny images of these classes with ignored labels; None: there is nothing to try.
 
     Raises:
         UserError: it cannot be called, or does not return a finite scalar with a gradient.
