@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -20,6 +21,7 @@ from safetensors.torch import load_file
 from gffnet.cli.ablation import seeds
 from gffnet.cli.main import main, make_parser
 from gffnet.errors import UserError
+from gffnet.evaluation.evaluate import PARTIAL_FOLDER, PartialResults, PartialScores, plain
 from gffnet.recipe import load_recipe
 from gffnet.reports import ablation as module
 from gffnet.reports.ablation import Ablation
@@ -250,6 +252,19 @@ def test_the_commands(tmp_path: Path) -> None:
     assert (evaluate.model, evaluate.dataset, evaluate.split) == (str(tmp_path / FIRST / "seed_1"), "camvid", "val")
     assert (evaluate.root, evaluate.cache, evaluate.plugin) == (Path("my data"), Path("c"), ["mine"])
     assert (evaluate.out, evaluate.resume, evaluate.precision) == (tmp_path / FIRST / "seed_1/scores", True, "float32")
+
+
+def test_partial_results_of_another_protocol_are_not_resumed(tmp_path: Path) -> None:
+    run = (before := of(tmp_path, precision="float32", device="cpu")).runs[0]
+    settings = {**plain(run.recipe.evaluation), "dataset": "camvid", "split": "val", "device": "cpu"}
+    data: Any = [(np.zeros((4, 4, 3)), np.zeros((4, 4)))]
+    partial = PartialResults(run.scores / PARTIAL_FOLDER, {**settings, "precision": "float32"}, data)
+    partial.save([PartialScores(3)])
+    (run.scores / PARTIAL_FOLDER / f"{'0' * 16}.npz").write_bytes(b"damaged")
+    assert "--resume" in before.evaluate_command(run)
+    assert "--resume" in of(tmp_path).evaluate_command(run)
+    assert "--resume" not in of(tmp_path, precision="bfloat16").evaluate_command(run)
+    assert "--resume" not in of(tmp_path, split="test").evaluate_command(run)
 
 
 def test_the_plugins_of_a_recipe_are_named_where_its_model_is_loaded(tmp_path: Path) -> None:

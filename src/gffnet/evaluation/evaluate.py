@@ -385,6 +385,10 @@ def _parts(counts: State) -> Int64[np.ndarray, "2 parts"]:
     return np.stack([correct, labelled])
 
 
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, BadZipFile)
+"""Errors of reading a damaged file of partial results."""
+
+
 class PartialResults:
     """The partial results of an evaluation on disk: a file for each process that ever scored a part of it.
 
@@ -420,13 +424,13 @@ class PartialResults:
         Raises:
             UserError: a file is of another model, protocol or data set.
         """
-        for path in self._files():
+        for path in _partial_files(self.folder):
             try:
                 with np.load(path, allow_pickle=False) as stored:
                     about = json.loads(stored["about"].tobytes())
                     arrays = {name: stored[name] for name in stored.files}
                 settings, sizes = about["settings"], about["sizes"]
-            except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+            except _DAMAGED:
                 screen.print(f"left out: {path} is damaged; its images are scored again", style="yellow")
                 path.unlink(missing_ok=True)
                 continue
@@ -439,7 +443,7 @@ class PartialResults:
 
     def remove(self) -> None:
         """Remove the files, and the folder if nothing else is in it."""
-        for path in [*self._files(), *self.folder.glob(".*.npz.*.part")]:
+        for path in [*_partial_files(self.folder), *self.folder.glob(".*.npz.*.part")]:
             path.unlink(missing_ok=True)
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
@@ -467,13 +471,23 @@ class PartialResults:
         """Return the bytes of an image and its label map; -1 for a file that a cache stands in for."""
         return [-1 if size is None else size for size in self.dataset.file_sizes(index)]
 
-    def _files(self) -> list[Path]:
-        return sorted(path for path in self.folder.glob("*.npz") if re.fullmatch("[0-9a-f]{16}", path.stem))
+
+def _partial_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.npz") if re.fullmatch("[0-9a-f]{16}", path.stem))
 
 
 def remove_partial(out: Path, dataset: Dataset) -> None:
     """Remove the partial results of an evaluation: the result is written."""
     PartialResults(out / PARTIAL_FOLDER, {}, dataset).remove()
+
+
+def saved_settings(out: Path) -> list[dict[str, Any]]:
+    """Return the settings of the partial results in the folder of an evaluation, but for damaged files."""
+    found = []
+    for path in _partial_files(out / PARTIAL_FOLDER):
+        with suppress(*_DAMAGED), np.load(path, allow_pickle=False) as stored:
+            found.append(dict(json.loads(stored["about"].tobytes())["settings"]))
+    return found
 
 
 def evaluation_settings(protocol: Mapping[str, Any], dataset: Dataset, details: bool) -> dict[str, Any]:

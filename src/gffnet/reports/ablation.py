@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -31,7 +31,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from gffnet.console import screen
 from gffnet.errors import RunFailed, Stopped, UserError
-from gffnet.evaluation.evaluate import plain
+from gffnet.evaluation.evaluate import plain, saved_settings
 from gffnet.evaluation.results import SCORES, read_result
 from gffnet.files import atomic_write, cannot_write
 from gffnet.models.model_io import CONFIG
@@ -211,10 +211,11 @@ class Ablation:
         return [*PROGRAM, "train", run.source, *out, *self._data_options(), *changes, *self._device_options, "--resume"]
 
     def evaluate_command(self, run: Run) -> list[str]:
-        """What scores a trained run, or resumes that."""
+        """What scores a trained run, or resumes that; partial results of another protocol are removed by it."""
         dataset = ["--dataset", run.recipe.data.name, "--split", self.scored_split]
         how = ["--device", self.device, "--precision", self.precision]
-        out = ["--out", str(run.scores), "--resume"]
+        fits = all(self._fits(run, settings) for settings in saved_settings(run.scores))
+        out = ["--out", str(run.scores), *["--resume"] * fits]
         data = self._data_options(run.recipe.plugins)  # a run's plug-ins are imported only if they are named
         return [*PROGRAM, "evaluate", "--model", str(run.folder), *dataset, *data, *how, *out]
 
@@ -241,13 +242,16 @@ class Ablation:
             found = read_result(file).scores.protocol
         except UserError:  # damaged
             return False
+        newer = file.stat().st_mtime >= (run.folder / "model" / CONFIG).stat().st_mtime
+        return newer and self._fits(run, found)
+
+    def _fits(self, run: Run, protocol: Mapping[str, Any]) -> bool:
+        """Whether scores of this protocol are what the evaluation of a run would make."""
         recipe = run.started or run.recipe
         wanted = {**plain(recipe.evaluation), "dataset": recipe.data.name, "split": self.scored_split}
         wanted |= {"precision": self.precision} if self.precision != "auto" else {}
-        found = {key: found.get(key) for key in (*wanted, "device")}
-        on = str(found.pop("device")).partition(":")[0]
-        newer = file.stat().st_mtime >= (run.folder / "model" / CONFIG).stat().st_mtime
-        return newer and found == wanted and self.device in {"auto", on}
+        device = str(protocol.get("device")).partition(":")[0]
+        return wanted == {key: protocol.get(key) for key in wanted} and self.device in {"auto", device}
 
     def left(self) -> list[Run]:
         """The runs that are not trained or not evaluated."""
