@@ -140,9 +140,10 @@ def test_a_backbone_does_not_shadow_one_of_timm() -> None:
 
 def test_a_module_in_the_current_folder(folder: Path) -> None:
     (folder / "plugin_a.py").write_text(PLUGIN.format(name="maximum"))
-    assert load_plugins(["plugin_a"]) == ["plugin_a"]
+    file = str(folder / "plugin_a.py")
+    assert load_plugins(["plugin_a"]) == load_plugins(["plugin_a", "plugin_a.py"])[:1] == [file]
     recipe = load_recipe("camvid/pspnet_r18", ["model.fusion=maximum"])
-    assert recipe.plugins == ("plugin_a",), "what a recipe uses, it names"
+    assert recipe.plugins == (file,), "what a recipe uses, it names, as it is found from any folder"
     assert load_recipe("camvid/pspnet_r18").plugins == ()
 
 
@@ -152,7 +153,7 @@ def test_a_recipe_names_plug_ins_beside_it(folder: Path) -> None:
     (folder / "own/below.yaml").write_text("base: camvid/pspnet_r18\nplugins: [plugin_b]\n")
     (folder / "own/top.yaml").write_text("base: below.yaml\nmodel: {fusion: maximum}\n")
     recipe = load_recipe("own/top.yaml")
-    assert recipe.plugins == ("own/plugin_b.py",), "as it is found from here"
+    assert recipe.plugins == (str(folder / "own/plugin_b.py"),)
     stored = folder / "recipe.yaml"
     stored.write_text(yaml.safe_dump(recipe.to_mapping()))
     code = f"import gffnet; print(gffnet.load_recipe({str(stored)!r}).model.fusion)"
@@ -164,35 +165,37 @@ def test_a_file_of_a_subfolder_and_by_override(folder: Path) -> None:
     (folder / "own").mkdir()
     (folder / "own/plugin_c.py").write_text(PLUGIN.format(name="maximum"))
     recipe = load_recipe("camvid/pspnet_r18", ["plugins=[own/plugin_c.py]", "model.fusion=maximum"])
-    assert recipe.plugins == ("own/plugin_c.py",)
+    assert recipe.plugins == (str(folder / "own/plugin_c.py"),)
 
 
 def test_a_file_that_was_recorded_in_another_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("own", "elsewhere"):
         (folder / name).mkdir()
     (folder / "own/plugin_k.py").write_text(PLUGIN.format(name="maximum"))
-    (folder / "recipe.yaml").write_text("plugins: [own/plugin_k.py]\nmodel: {fusion: maximum}\n")
+    (folder / "recipe.yaml").write_text("plugins: [/before/plugin_k.py]\nmodel: {fusion: maximum}\n")
     monkeypatch.chdir(folder / "elsewhere")
-    with pytest.raises(UserError, match=r"plug-in own/plugin_k\.py: there is no such file"):
-        load_recorded_and_build(folder)
+    with pytest.raises(UserError, match=r"plug-in /before/plugin_k\.py: there is no such file"):
+        load_recipe("../recipe.yaml")
     load_plugins(["../own/plugin_k.py"])
-    assert load_recorded_and_build(folder) == (str(folder / "own/plugin_k.py"),)
-
-
-def load_recorded_and_build(folder: Path) -> tuple[str, ...]:
-    """The plug-ins of a recorded recipe, which is not looked up in its own folder."""
-    (folder / "run.json").touch()
-    return load_recipe(folder / "recipe.yaml").plugins
+    assert load_recipe("../recipe.yaml").plugins == (str(folder / "own/plugin_k.py"),)
 
 
 def test_nothing_in_a_run_folder_is_imported(folder: Path) -> None:
     (folder / "run").mkdir()
     (folder / "run/run.json").touch()
     (folder / "run/plugin_evil.py").write_text("raise SystemExit")
-    for plugin in ("plugin_evil", "plugin_evil.py"):
+    for plugin in ("plugin_evil", "plugin_evil.py", "run/plugin_evil.py", folder / "run/plugin_evil.py"):
         (folder / "run/recipe.yaml").write_text(f"plugins: [{plugin}]\n")
-        with pytest.raises(UserError, match="there is no such"):
+        with pytest.raises(UserError, match=r"there is no such|from which nothing is imported"):
             load_recipe(folder / "run/recipe.yaml")
+
+
+def test_a_decorator_without_its_name() -> None:
+    with pytest.raises(UserError, match=r'the name is missing. Write @gffnet.register_...\("a name"\) above'):
+
+        @gffnet.register_fusion  # type: ignore[arg-type]
+        class Maximum(Fusion):
+            pass
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,9 @@ class Registry(dict[str, T]):
                 or the object is not a subclass of `base`.
         """
 
+        if not isinstance(name, str):
+            raise UserError(f'{self.kind}: the name is missing. Write @gffnet.register_...("a name") above {name!r}.')
+
         def decorator(entry: U) -> U:
             # U is T, which a decorator must not widen.
             self._add(name, entry, _calling_module())  # type: ignore[arg-type]
@@ -185,7 +188,7 @@ def load_plugins(plugins: Iterable[str], folder: Path | None = None) -> list[str
             installed modules.
 
     Returns:
-        Their names, by which they are found from the current folder.
+        Their names, by which they are found from any folder on this machine.
 
     Raises:
         UserError: there is no such module or file, or it fails.
@@ -196,6 +199,8 @@ def load_plugins(plugins: Iterable[str], folder: Path | None = None) -> list[str
 def _load(plugin: str, folders: list[Path]) -> str:
     if plugin == "__main__" or plugin in _plugins.values():  # a script or notebook has registered its own
         return plugin
+    if plugin in _plugins:
+        return _plugins[plugin]
     module = Path(plugin).stem if plugin.endswith(".py") else plugin
     root, file = _find(plugin, folders)
     if file is None and plugin.endswith(".py"):
@@ -218,8 +223,8 @@ def _load(plugin: str, folders: list[Path]) -> str:
         raise _failed(plugin, error) from None
     if file is not None and not _same_file(getattr(loaded, "__file__", None), file):
         raise UserError(f"plug-in {plugin}: Python has another module {module!r} ({loaded.__file__}). Rename the file.")
-    elsewhere = file is not None and root.resolve() != Path.cwd() and "." not in module
-    _plugins[module] = _from_here(file) if elsewhere and file is not None else plugin
+    # Files go by their whole path, so that a run can be resumed from any folder.
+    _plugins[module] = str(file.resolve()) if file is not None and "." not in module else plugin
     return _plugins[module]
 
 
@@ -240,12 +245,6 @@ def _find(plugin: str, folders: list[Path]) -> tuple[Path, Path | None]:
             if path.is_file():
                 return folder, path
     return Path(), None
-
-
-def _from_here(file: Path) -> str:
-    """The path of a file, relative to the current folder if it is below it."""
-    path = file.resolve()
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def is_loaded(plugin: str) -> bool:

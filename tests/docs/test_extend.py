@@ -74,7 +74,7 @@ def test_commands_know_the_fusion_and_the_data_set(folder: Path) -> None:
     plugins = ["--plugin", "orchard", "--plugin", "sender_gated.py"]
     gffnet(folder, "train", "orchard.yaml", "--root", "data/orchard", "--devices", "1", *plugins, *changes)
     recipe = yaml.safe_load((folder / "runs/orchard/recipe.yaml").read_text())
-    assert recipe["plugins"] == ["orchard", "sender_gated.py"]
+    assert recipe["plugins"] == [str(folder / name) for name in ("orchard.py", "sender_gated.py")]
     config = json.loads((folder / "runs/orchard/model/config.json").read_text())
     assert (config["model"]["fusion"], config["plugins"]) == ("sender_gated", ["sender_gated.py"])
 
@@ -117,7 +117,7 @@ def test_the_backbone_and_the_loss_train(folder: Path) -> None:
         "--root",
         "data/orchard",
     )
-    assert json.loads((folder / "small/model/config.json").read_text())["plugins"] == ["small"]
+    assert json.loads((folder / "small/model/config.json").read_text())["plugins"] == ["small.py"]
 
 
 def test_the_code_passes_ruff(folder: Path) -> None:

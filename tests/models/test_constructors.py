@@ -251,7 +251,7 @@ def test_a_trained_model_gets_other_classes(tmp_path: Path) -> None:
         ({"num_classes": 0}, "allowed are 1 to 255"),
         ({"num_classes": 256}, "allowed are 1 to 255"),
         ({"classes": []}, "allowed are 1 to 255"),
-        ({"num_classes": 3, "classes": ["a", "b"]}, "num_classes is 3 and classes are 2"),
+        ({"num_classes": 3, "classes": ["a", "b"]}, "num_classes is 3, but 2 classes are named"),
         ({"classes": ["a", "b", "a"]}, "class 'a' is there twice"),
     ],
 )
@@ -484,3 +484,24 @@ def test_a_network_with_another_activation_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"its backbone\.act1 is a GELU, where the config has ReLU"):
         network.save_pretrained(tmp_path / "saved")
     assert not (tmp_path / "saved").exists()
+
+
+def test_a_network_with_a_forward_of_its_own_is_not_saved(tmp_path: Path) -> None:
+    class Other(GFFNet):
+        def forward(self, images: Tensor) -> Any:
+            return super().forward(images)
+
+    with pytest.raises(UserError, match="its class Other has a forward of its own"):
+        Other("test_resnet", num_classes=2, channels=16).save_pretrained(tmp_path / "saved")
+
+
+def test_images_of_another_shape_and_statistics_of_another_range() -> None:
+    network = GFFNet("test_resnet", num_classes=2, channels=16)
+    for shape in ((1, 4, 32, 32), (1, 1, 32, 32)):
+        with pytest.raises(ValueError, match=r"allowed are \(B, 3, H, W\) in 0\.\.255"):
+            network(torch.zeros(shape))
+    with pytest.raises(
+        RecipeError, match=r"are in 0..1, and this network takes images in 0..255: multiply both by 255"
+    ):
+        GFFNet("test_resnet", num_classes=2, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    GFFNet("test_resnet", num_classes=2, mean=(0.0,) * 3, std=(1.0,) * 3)  # normalised by the user

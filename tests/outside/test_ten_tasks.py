@@ -113,14 +113,14 @@ def test_a_fusion_and_a_data_set_of_ones_own(folder: Path, capfd: pytest.Capture
     assert "| FCN + maximum + DFP |" in (folder / "tables.md").read_text()
     card = (folder / "published/README.md").read_text()
     assert "fusion `maximum`" in card
-    assert "--plugin plugin" in card
+    assert "--plugin plugin.py" in card
     with Image.open(folder / "predicted/labels/0.png") as labels:
         assert labels.size == (64, 64)
     # Another process, in which the plug-in is not imported: the error names it.
     with patch.dict(FUSIONS):
         del FUSIONS["maximum"], sys.modules["plugin"]
         assert main(["predict", "pairs/val/0.jpg", "--model", "published", "--out", "again"]) == 2
-    assert "add --plugin plugin" in capfd.readouterr().err
+    assert "add --plugin plugin.py" in capfd.readouterr().err
 
 
 def test_own_loss_augmentation_and_optimiser(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

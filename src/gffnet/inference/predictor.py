@@ -337,6 +337,8 @@ class Predictor:
         """
         if (image is None) == (labels is None):
             raise UserError("areas() takes either an image or labels=...: give one of them.")
+        if isinstance(image, list | tuple):
+            raise UserError("areas(): give one image, not a list of them.")
         if getattr(image, "ndim", 3) == 2 and 0 not in getattr(image, "shape", ()):
             raise UserError(
                 "areas(): a 2-D array may be a label map, areas(labels=array), or a greyscale image: "

@@ -63,7 +63,7 @@ class Fusion(nn.Module):
             ValueError: fewer than two levels, no channels, or a negative number of convolutions.
         """
         super().__init__()
-        if len(in_channels) < 2:
+        if not isinstance(in_channels, Sequence) or len(in_channels) < 2:
             raise ValueError(
                 f"{type(self).__name__}: in_channels is {list(in_channels)}, but a fusion needs at least two levels"
             )

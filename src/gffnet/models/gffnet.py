@@ -154,7 +154,13 @@ class SegmentationModel(nn.Module):
         return logits
 
     def normalize(self, images: Num[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """`(images - mean) / std` per channel, computed in at least float32, returned in the dtype of the weights."""
+        """`(images - mean) / std` per channel, computed in at least float32, returned in the dtype of the weights.
+
+        Raises:
+            ValueError: the images have another shape.
+        """
+        if images.ndim != 4 or images.shape[1] != len(self.mean):
+            raise ValueError(f"images are {tuple(images.shape)}: allowed are (B, {len(self.mean)}, H, W) in 0..255.")
         dtype = next(self.parameters()).dtype
         exact = torch.promote_types(dtype, torch.float32)
         mean, std = (torch.tensor(v, dtype=exact, device=images.device)[:, None, None] for v in (self.mean, self.std))
@@ -403,11 +409,17 @@ class GFFNet(SegmentationModel):
         """
         if classes is None and num_classes is None:
             raise RecipeError("reset_classifier: give num_classes, or the names of the classes.")
+        if num_classes is not None and not isinstance(num_classes, Integral):
+            raise RecipeError(f"reset_classifier: num_classes {num_classes!r} must be a whole number. Names: classes=.")
+        if isinstance(classes, str):
+            raise RecipeError(f"reset_classifier: classes {classes!r} must be a list of names.")
         names = [f"class_{number}" for number in range(num_classes or 0)] if classes is None else list(classes)
-        if num_classes not in (None, len(names)) or not 1 <= len(names) <= MAX_CLASSES:
+        if num_classes not in (None, len(names)):
+            raise RecipeError(f"reset_classifier: num_classes is {num_classes}, but {len(names)} classes are named.")
+        if not 1 <= len(names) <= MAX_CLASSES:
             raise RecipeError(
-                f"reset_classifier: num_classes is {num_classes} and classes are {len(names)}; allowed are 1 to "
-                f"{MAX_CLASSES} (label 255 is ignored)."
+                f"reset_classifier: there are {len(names)} classes; allowed are 1 to {MAX_CLASSES} (label 255 is "
+                "ignored)."
             )
         if twice := [name for name in names if names.count(name) > 1]:
             raise RecipeError(f"reset_classifier: class {twice[0]!r} is there twice. Give every class its own name.")
@@ -480,9 +492,10 @@ class GFFNet(SegmentationModel):
                 dtype, or there is no room.
         """
         folder = Path(save_directory)
+        text = str(self.generate_model_card(weights=weights, **card))
         save_model(folder, self, self.config, weights, max_shard_size)
         if not (folder / CARD).exists():
-            atomic_write(folder / CARD, str(self.generate_model_card(weights=weights, **card)).encode())
+            atomic_write(folder / CARD, text.encode())
 
     def push_to_hub(
         self,
@@ -631,6 +644,8 @@ def check_loadable(network: SegmentationModel, config: ModelConfig) -> None:
         for part, expected in described.named_modules()
         if part and not isinstance(expected, _NORMS) and _origin(modules.get(part)) != _origin(expected)
     ]
+    if type(network).forward is not SegmentationModel.forward:
+        reasons.append(f"its class {type(network).__name__} has a forward of its own")
     if network.mean != described.mean or network.std != described.std:
         reasons.append(f"its mean and std, {network.mean} and {network.std}, are not those of the config")
     if found := differences(described.state_dict(), network.state_dict()):

@@ -88,7 +88,9 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         used = [plugin for kind, name in self.model.names().items() if (plugin := plugin_of(kind, name))]
-        object.__setattr__(self, "plugins", tuple(dict.fromkeys((*self.plugins, *used))))
+        # Files go by name: a model may be published.
+        plugins = dict.fromkeys(Path(plugin).name for plugin in (*self.plugins, *used))
+        object.__setattr__(self, "plugins", tuple(plugins))
         if not len(self.classes) == len(self.palette) > 0:
             raise UserError(f"it has {len(self.classes)} classes and {len(self.palette)} colors: one each is needed.")
         wrong = [color for color in self.palette if not all(0 <= level <= 255 for level in color)]
@@ -100,7 +102,6 @@ class ModelConfig:
     def to_text(self) -> str:
         """Return the config as JSON, as `config.json` holds it: files go by name, without their folders."""
         mapping = dataclasses.asdict(self)
-        mapping["plugins"] = [Path(plugin).name for plugin in self.plugins]
         backbone = mapping["model"]["backbone"]
         backbone["weights"] = Path(backbone["weights"]).name
         return json.dumps(mapping, indent=1)

@@ -185,8 +185,7 @@ def _read(recipe: str | Path, chain: dict[Path, str]) -> dict[Any, Any]:
         raise UserError(f"recipe {path}: not valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(mapping, dict):
         raise UserError(f"recipe {path}: the file must hold `key: value` lines, got {mapping!r}.")
-    in_run = (path.parent / "run.json").is_file()  # which may be of somebody else: nothing in it is imported
-    plugins = _load_plugins(mapping, f"recipe {path}", None if in_run else path.parent)
+    plugins = _load_plugins(mapping, f"recipe {path}", path.parent)
     if plugins:
         mapping["plugins"] = plugins
     if "base" not in mapping:
@@ -205,6 +204,11 @@ def _load_plugins(mapping: dict[Any, Any], source: str, folder: Path | None = No
     plugins = mapping.get("plugins", [])
     if not (isinstance(plugins, list | tuple) and all(isinstance(plugin, str) for plugin in plugins)):
         raise UserError(f"{source}: plugins must be a list of modules or Python files, got {plugins!r}.")
+    if folder is not None and (folder / "run.json").is_file():  # a run may be of somebody else
+        inside = [plugin for plugin in plugins if Path(plugin).resolve().is_relative_to(folder.resolve())]
+        if inside:
+            raise UserError(f"{source}: plug-in {inside[0]} is in the run folder, from which nothing is imported.")
+        folder = None
     return load_plugins(plugins, folder)
 
 

@@ -211,6 +211,11 @@ class ModelRecipe:
     """Standard deviation of each input channel, in 0..255. null: as for `mean`."""
 
     def __post_init__(self) -> None:
+        if max(self.std) <= 1 and max(self.mean) <= 1 and min(self.mean) >= 0 < max(self.mean):
+            raise RecipeError(
+                f"model.mean {list(self.mean)} and model.std {list(self.std)} are in 0..1, and this network takes "
+                "images in 0..255: multiply both by 255."
+            )
         if not len(self.mean) == len(self.std) == self.backbone.in_channels:
             raise RecipeError(
                 f"model.mean has {len(self.mean)} values and model.std {len(self.std)}: "
