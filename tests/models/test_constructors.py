@@ -137,9 +137,9 @@ def test_weights_of_the_backbone_from_a_file(tmp_path: Path) -> None:
         ({"fusion": "none"}, "GFFNet: pyramid 'dense' works on fused maps, but fusion is 'none'"),
         (
             {"num_classes": 0},
-            r"GFFNet: num_classes must be a whole number from 1 to 255 \(label 255 is ignored\), got 0.",
+            r"GFFNet: num_classes must be a whole number from 1 to 254 \(label 255 is ignored\), got 0.",
         ),
-        ({"num_classes": 256}, "GFFNet: num_classes must be a whole number from 1 to 255"),
+        ({"num_classes": 256}, "GFFNet: num_classes must be a whole number from 1 to 254"),
     ],
 )
 def test_a_wrong_option_is_named_as_in_python(options: dict[str, Any], said: str) -> None:
@@ -248,9 +248,9 @@ def test_a_trained_model_gets_other_classes(tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         ({}, "give num_classes, or the names"),
-        ({"num_classes": 0}, "allowed are 1 to 255"),
-        ({"num_classes": 256}, "allowed are 1 to 255"),
-        ({"classes": []}, "allowed are 1 to 255"),
+        ({"num_classes": 0}, "allowed are 1 to 254"),
+        ({"num_classes": 256}, "allowed are 1 to 254"),
+        ({"classes": []}, "allowed are 1 to 254"),
         ({"num_classes": 3, "classes": ["a", "b"]}, "num_classes is 3, but 2 classes are named"),
         ({"classes": ["a", "b", "a"]}, "class 'a' is there twice"),
     ],

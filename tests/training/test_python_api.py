@@ -21,12 +21,13 @@ from torchvision.transforms import v2
 
 import gffnet
 from gffnet.data.camvid import CamVid
+from gffnet.data.map_style import as_dataset
 from gffnet.errors import RunFailed, UserError
 from gffnet.recipe import Recipe
 from gffnet.training.callbacks import read_history
 from gffnet.training.data import check_pickling
 from gffnet.training.task import SegmentationTask
-from gffnet.training.train import check_loss, default_out, train
+from gffnet.training.train import check_labels, check_loss, default_out, train
 from tests import tiny
 from tests.training.test_resume import PowerCut, history
 
@@ -594,3 +595,17 @@ def test_evaluations_that_make_no_sense(tmp_path: Path, camvid: Path, whole: Pat
     ):
         with pytest.raises(UserError, match=message):
             gffnet.evaluate(whole, **options)  # type: ignore[arg-type]
+
+
+def test_labels_of_0_and_255_and_labels_that_are_all_ignored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def masks(value: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        image = np.zeros((32, 32, 3), np.uint8)
+        return [(image, np.pad(np.full((16, 16), value, np.uint8), 8, constant_values=min(value, 0)))] * 4
+
+    check_labels(as_dataset(masks(1), 2, 3, "train_data"))
+    assert not caplog.records
+    check_labels(as_dataset(masks(255), 2, 3, "train_data"))
+    assert "only 'class_0' is labelled, and all else is 255" in caplog.text
+    nothing = [(image, np.full_like(labels, 255)) for image, labels in masks(0)]
+    with pytest.raises(UserError, match="every pixel of 4 samples is ignored"):
+        check_labels(as_dataset(nothing, 2, 3, "train_data"))

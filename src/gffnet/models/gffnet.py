@@ -49,7 +49,7 @@ from gffnet.models.model_io import (
 from gffnet.models.ops import ConcatConv2d, resize, size_of
 from gffnet.models.pyramid import PYRAMIDS, DenseFeaturePyramid, FeaturePyramid, LiteralDensePyramid
 from gffnet.models.weights import differences
-from gffnet.palette import voc_colors
+from gffnet.palette import MAX_CLASSES, voc_colors
 from gffnet.recipe import ModelRecipe, RecipeError, from_mapping
 
 
@@ -270,9 +270,6 @@ def _taken(kind: Any, **options: Any) -> dict[str, Any]:
     return taken
 
 
-MAX_CLASSES = 255
-"""Labels are uint8, and 255 is ignored."""
-
 _ARGUMENTS = {
     "backbone.name": "backbone",
     "backbone.weights": "pretrained",
@@ -292,7 +289,7 @@ class GFFNet(SegmentationModel):
     | option | choices | default |
     |---|---|---|
     | `backbone` | a timm model with four levels: `resnet50`, `convnext_tiny`, `swin_tiny_patch4_window7_224`, ... | |
-    | `num_classes` | 1 to 255 | |
+    | `num_classes` | 1 to 254 | |
     | `in_channels` | 1 or more | 3 |
     | `channels` | of the fused maps and the pyramid, 1 or more | 256 |
     | `fusion` | `gff`, `gated_fpn`, `fpn`, `addition`, `concat`, `none`, or one that is registered | `gff` |
@@ -405,7 +402,7 @@ class GFFNet(SegmentationModel):
                 keep their weights and their color.
 
         Raises:
-            ValueError: neither is given, both differ, a name occurs twice, or their number is not in 1..255.
+            ValueError: neither is given, both differ, a name occurs twice, or their number is not in 1..254.
         """
         if classes is None and num_classes is None:
             raise RecipeError("reset_classifier: give num_classes, or the names of the classes.")

@@ -79,14 +79,19 @@ def make_loss(
             if entry is SegmentationLoss:  # first: its weight is that of the sum
                 terms.insert(0, (weight, SegmentationLoss(recipe, class_weights)))
             else:
-                terms.append((weight, MeanLoss(_built(entry, name))))
+                terms.append((weight, MeanLoss(build_loss(name))))
     if list(recipe.terms) != ["cross_entropy"]:
         log.info("loss: %s", " + ".join(f"{weight:g} {name}" for name, weight in recipe.terms.items() if weight > 0))
     return terms[0][1] if [weight for weight, _ in terms] == [1] else WeightedSum(terms)
 
 
-def _built(entry: Callable[..., Any], name: str) -> Callable[..., Any]:
-    """The function that is registered as a loss, or an instance of the class."""
+def build_loss(name: str) -> Callable[..., Any]:
+    """The function that is registered as a loss, or an instance of the class.
+
+    Raises:
+        UserError: it is not registered, or the class needs arguments.
+    """
+    entry = LOSSES[name]
     if not isinstance(entry, type):
         return entry
     try:

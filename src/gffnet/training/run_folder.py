@@ -149,6 +149,14 @@ def extended(out: Path, recipe: Recipe, resume: bool, extend: int | None) -> Rec
     if extend is not None and not resume:
         raise UserError(f"--extend {extend} trains a run further: it goes with --resume.")
     iterations = recipe.training.iterations
+    if extend is not None and is_run(out):
+        started = {int(_stored_recipe(out)["training"]["iterations"])}
+        started |= {past["from"] for past in _read_record(out / RECORD).get("extensions", [])}
+        if iterations not in started:
+            raise UserError(
+                f"--extend {extend}: training.iterations is {iterations}, but the run has {max(started)}. Leave "
+                f"training.iterations out: --extend is what changes it."
+            )
     if resume and any(iterations == past["from"] for past in _read_record(out / RECORD).get("extensions", [])):
         iterations = int(_stored_recipe(out)["training"]["iterations"])
     return replace(recipe, training=replace(recipe.training, iterations=iterations + (extend or 0)))

@@ -101,7 +101,7 @@ class SegmentationTask(LightningModule):
             loss: a module with the methods of `SegmentationLoss`, such as a `MeanLoss`; None: that of the recipe.
         """
         super().__init__()
-        self.automatic_optimization = self._overrides("training_step")
+        self.automatic_optimization = self.overrides("training_step")
         self.network = network.to(memory_format=torch.channels_last)
         self.auxiliary = AuxiliaryHead(network.backbone.channels[2], len(config.classes), dropout=config.model.dropout)
         self.criterion = make_loss(training.loss, class_weights) if loss is None else loss
@@ -110,7 +110,7 @@ class SegmentationTask(LightningModule):
         self.training_recipe = training
         self.precision = precision
         self.seed = seed
-        own = loss is not None or any(map(self._overrides, ("loss", "losses", "training_step")))
+        own = loss is not None or any(map(self.overrides, ("loss", "losses", "training_step")))
         terms = training.loss.terms
         own |= any(plugin_of("loss", name) is not None for name in terms)
         self.divergence = DivergenceCheck(None if own else len(config.classes), sum(terms.values()))
@@ -125,7 +125,7 @@ class SegmentationTask(LightningModule):
                 norm.requires_grad_(False)
 
     @classmethod
-    def _overrides(cls, name: str) -> bool:
+    def overrides(cls, name: str) -> bool:
         """Whether a subclass has a method of its own in place of one of this class."""
         return getattr(cls, name) is not getattr(SegmentationTask, name)
 
@@ -158,7 +158,7 @@ class SegmentationTask(LightningModule):
     @property
     def _criterion(self) -> Any:
         """The loss as a module with the methods of `SegmentationLoss`: `loss`, if a subclass has one."""
-        return MeanLoss(self.loss) if self._overrides("loss") else self.criterion
+        return MeanLoss(self.loss) if self.overrides("loss") else self.criterion
 
     def training_step(self, batch: Batch, index: int) -> dict[str, Tensor]:
         """Train for one iteration; returns the losses of the whole batch.
@@ -282,7 +282,7 @@ class SegmentationTask(LightningModule):
 
     def on_train_batch_start(self, batch: Batch, index: int) -> None:
         """Seed a training step of a subclass; the own one seeds its micro-batches."""
-        if self._overrides("training_step"):
+        if self.overrides("training_step"):
             self._seed_iteration(0)
 
     def on_train_epoch_start(self) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import median_low
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from lightning import Callback, Trainer, seed_everything
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
@@ -47,6 +48,7 @@ from gffnet.recipe import (
     load_unresolved,
     resolve_auto,
 )
+from gffnet.registry import plugin_of
 from gffnet.training.callbacks import (
     CheckLoss,
     DataWait,
@@ -60,7 +62,7 @@ from gffnet.training.callbacks import (
 from gffnet.training.checkpoint import AtomicCheckpointIO, BestModel, LastCheckpoint
 from gffnet.training.data import SegmentationDataModule
 from gffnet.training.finetune import initialize_from
-from gffnet.training.losses import MeanLoss, class_weights
+from gffnet.training.losses import MeanLoss, build_loss, class_weights
 from gffnet.training.run_folder import (
     LAST,
     RECIPE,
@@ -130,7 +132,7 @@ def train(
         progress: show a progress bar.
         cache: folder of the cache of the recipe's data set; None: the one in `root`, if there is one.
         devices: processes on this machine, one per device; None: all GPUs, or one process on the CPU.
-        overfit: train and validate on this number of training images (see `overfit_overrides`).
+        overfit: train and validate on this number of training images (see `overfitoverrides`).
         wandb: project at Weights & Biases to log to.
 
     Raises:
@@ -157,7 +159,7 @@ def train(
         train_set, val_set, size = own_data(recipe, root, cache, train_data, val_data, classes, overfit)
         dataset = dataset_name(train_set)
     check_channels(recipe, train_set)
-    check_loss(loss, len(train_set.classes.names))
+    check_losses(loss, recipe, len(train_set.classes.names))
     recipe = resolve_and_show(recipe, auto, size)
     check_classes(start, train_set.classes.names, dataset)
     prepare_process(launch.device)
@@ -174,7 +176,7 @@ def train(
         recipe.evaluation,
         (size.height, size.width),
     )
-    module = make_task(task, network, config, recipe, precision, weights, loss)
+    module = make_task(task, network, config, recipe, precision, weights, loss, extend)
     synchronize_norms(module, launch)
 
     training = recipe.training
@@ -309,6 +311,7 @@ def own_data(
             f"val_data has other classes than train_data: {', '.join(val_set.classes.names[:4])}, ... and "
             f"{', '.join(train_set.classes.names[:4])}, ... They must be the same, in the same order."
         )
+    check_labels(train_set)
     return train_set, val_set, data_size(train_set)
 
 
@@ -326,6 +329,26 @@ def used_transform(transform: Any, overfit: int | None) -> Any:
     return None
 
 
+def check_labels(dataset: Dataset, samples: int = 8) -> None:
+    """Look at a few label maps: warn where one class alone is labelled beside ignored pixels.
+
+    Raises:
+        UserError: no pixel in them is labelled.
+    """
+    indices = sorted({i * (len(dataset) - 1) // (samples - 1) for i in range(samples)})
+    found = {int(label) for index in indices for label in np.unique(dataset.labels(index))}
+    if found == {IGNORE}:
+        raise UserError(f"train_data: every pixel of {len(indices)} samples is ignored (255, -1 or -100): label some.")
+    if IGNORE in found and len(found) == 2 and len(dataset.classes.names) > 1:
+        (only,) = found - {IGNORE}
+        log.warning(
+            "train_data: in %d samples only %r is labelled, and all else is 255, which is ignored. If masks are 0 and "
+            "255, and 255 is a class, give mask // 255.",
+            len(indices),
+            dataset.classes.names[only],
+        )
+
+
 def check_channels(recipe: Recipe, dataset: Dataset) -> None:
     """Raise `UserError` if the network takes images of other channels than those of a data set."""
     wanted = recipe.model.backbone.in_channels
@@ -337,6 +360,17 @@ def check_channels(recipe: Recipe, dataset: Dataset) -> None:
             f"model.backbone.in_channels is {wanted}, and the images have {found} channels: set it to {found}, with as "
             "many values in model.mean and model.std."
         )
+
+
+def check_losses(loss: Any, recipe: Recipe, num_classes: int) -> None:
+    """Try the loss that is given, or else the registered ones of the recipe that are not of the package.
+
+    Raises:
+        UserError: as `check_loss`.
+    """
+    terms = [name for name in recipe.training.loss.terms if plugin_of("loss", name)] if loss is None else []
+    for own in [loss, *(build_loss(name) for name in terms)]:
+        check_loss(own, num_classes)
 
 
 def check_loss(loss: Any, num_classes: int) -> None:
@@ -385,11 +419,13 @@ def make_task(
     precision: Precision,
     weights: Tensor | None,
     loss: Any,
+    extend: int | None = None,
 ) -> SegmentationTask:
     """The task of a run: `SegmentationTask`, or a subclass of it that is given.
 
     Raises:
-        UserError: `kind` is none, or its network could not be loaded again.
+        UserError: `kind` is none, its network could not be loaded again, or it has a schedule of its own, which cannot
+            be extended.
     """
     kind = SegmentationTask if kind is None else kind
     if isinstance(kind, nn.Module) or not callable(kind):
@@ -400,6 +436,13 @@ def make_task(
     task = kind(network, config, recipe.training, precision, recipe.seed, weights, loss=criterion)
     if not isinstance(task, SegmentationTask):
         raise UserError(f"task {describe(kind)} returned {describe(task)}: it must return a gffnet.SegmentationTask.")
+    if loss is not None and task.overrides("loss"):
+        log.warning("task %s overrides loss: loss= counts only where that calls super().loss", describe(kind))
+    if extend is not None and task.overrides("configure_optimizers"):
+        raise UserError(
+            f"extend {extend}: task {describe(kind)} has its own schedule, whose state is of the iterations before. "
+            "Start a new run from this one: training.init_from=RUN and training.init=all."
+        )
     if kind is not SegmentationTask:  # it may have changed the network
         check_loadable(task.model, config)
     return task
@@ -436,7 +479,7 @@ def read_recipe(
     own = resumed is not None and recipe in (str(resumed / RECIPE), resumed / RECIPE)  # has the values already
     if overfit is not None and not own:
         batch = (recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)).training.batch
-        overrides = [*overfit_overrides(overfit, batch), *overrides]
+        overrides = [*overfitoverrides(overfit, batch), *overrides]
     found, auto = load_unresolved(recipe, overrides)
     if auto and resumed and (resumed / RECIPE).is_file():
         return resolve_auto(found, auto, load_recipe(resumed / RECIPE)), []
@@ -522,7 +565,7 @@ EXPECTED_MIOU = 0.9
 """On the training images, after overfitting them."""
 
 
-def overfit_overrides(images: int, batch: int) -> list[str]:
+def overfitoverrides(images: int, batch: int) -> list[str]:
     """Overrides of a recipe with this `batch` for overfitting `images`: few iterations, no augmentation, no dropout.
 
     Raises:
