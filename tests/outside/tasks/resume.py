@@ -8,24 +8,23 @@ from shapes import Shapes
 import gffnet
 
 
-class Interrupting(Shapes):
-    """What a scheduler does once, while the 20th sample is read."""
+class Interrupted(gffnet.SegmentationTask):
+    """Gets the signal of a scheduler once, in iteration 5."""
 
-    reads = 0
+    signal = signal.SIGTERM
 
-    def __getitem__(self, index):
-        self.reads += 1
-        if self.reads == 20:
-            signal.raise_signal(signal.SIGTERM)
-        return super().__getitem__(index)
+    def losses(self, images, labels):
+        if self.global_step == 5 and Interrupted.signal:
+            Interrupted.signal = signal.raise_signal(Interrupted.signal)  # None
+        return super().losses(images, labels)
 
 
-data = {"train_data": Interrupting(16), "val_data": Shapes(2, seed=1), "classes": 3, "out": "resumed"}
+data = {"train_data": Shapes(16), "val_data": Shapes(2, seed=1), "classes": 3, "out": "resumed"}
 try:
-    gffnet.train("tiny.yaml", **data)
+    gffnet.train("tiny.yaml", **data, task=Interrupted)
 except gffnet.RunFailed as error:
     print(error)
-run = gffnet.train("tiny.yaml", **data, resume=True)
+run = gffnet.train("tiny.yaml", **data, task=Interrupted, resume=True)
 history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
 print(max(entry["iteration"] for entry in history), "iterations")
 print(gffnet.load(run / "best").predict(Shapes(1)[0][0]).shape)
