@@ -99,6 +99,8 @@ class _OfChannels:
         backbone = (info.data or {}).get("backbone")
         if backbone is None:  # it is not valid
             return self.rgb
+        if info.context == _RECORD:  # which has its own, but for the recipes that are listed
+            return of_channels(self.rgb, backbone.in_channels)
         return of_channels(self._of_weights(backbone.name, backbone.weights), backbone.in_channels)
 
     def _of_weights(self, name: str, weights: str) -> tuple[float, ...]:

@@ -132,7 +132,7 @@ def train(
         progress: show a progress bar.
         cache: folder of the cache of the recipe's data set; None: the one in `root`, if there is one.
         devices: processes on this machine, one per device; None: all GPUs, or one process on the CPU.
-        overfit: train and validate on this number of training images (see `overfitoverrides`).
+        overfit: train and validate on this number of training images (see `overfit_overrides`).
         wandb: project at Weights & Biases to log to.
 
     Raises:
@@ -479,7 +479,7 @@ def read_recipe(
     own = resumed is not None and recipe in (str(resumed / RECIPE), resumed / RECIPE)  # has the values already
     if overfit is not None and not own:
         batch = (recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)).training.batch
-        overrides = [*overfitoverrides(overfit, batch), *overrides]
+        overrides = [*overfit_overrides(overfit, batch), *overrides]
     found, auto = load_unresolved(recipe, overrides)
     if auto and resumed and (resumed / RECIPE).is_file():
         return resolve_auto(found, auto, load_recipe(resumed / RECIPE)), []
@@ -565,7 +565,7 @@ EXPECTED_MIOU = 0.9
 """On the training images, after overfitting them."""
 
 
-def overfitoverrides(images: int, batch: int) -> list[str]:
+def overfit_overrides(images: int, batch: int) -> list[str]:
     """Overrides of a recipe with this `batch` for overfitting `images`: few iterations, no augmentation, no dropout.
 
     Raises:
