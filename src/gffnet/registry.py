@@ -95,7 +95,7 @@ class Registry(dict[str, T]):
         if self.base is not None and not (isinstance(entry, type) and issubclass(entry, self.base)):
             home = f"{self.base.__module__}.{self.base.__name__}"
             raise UserError(f"{self.kind} {name!r} is {entry!r}: it must be a subclass of {home}.")
-        if name in self and _origin(self[name]) != _origin(entry):
+        if name in self and origin(self[name]) != origin(entry):
             raise UserError(f"{self.kind} {name!r} is taken by {self[name]!r}: choose another name.")
         super().__setitem__(name, entry)
         self.modules[name] = module
@@ -137,7 +137,7 @@ def _calling_module() -> str:
     return str(sys._getframe(2).f_globals.get("__name__", "__main__"))
 
 
-def _origin(entry: object) -> object:
+def origin(entry: object) -> object:
     """Module and name of a class or function; of anything else, the object itself."""
     name = getattr(entry, "__qualname__", None)
     return entry if name is None else (getattr(entry, "__module__", None), name)

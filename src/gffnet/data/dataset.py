@@ -385,6 +385,11 @@ class WorkerError(UserError):
         super().__init__(text.rsplit(f"{type(self).__name__}: ", 1)[-1].strip())
 
 
+def evenly_spaced(length: int, count: int) -> list[int]:
+    """At most `count` indices of `length` items, evenly spaced, the first and the last among them."""
+    return sorted({i * (length - 1) // max(1, count - 1) for i in range(count)})
+
+
 def fingerprint(dataset: Dataset, sizes: bool = True) -> str:
     """SHA-256 over the classes, the label table and every sample's name and file sizes, in order.
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, Subset
 from torchvision.tv_tensors import Image, Mask
 
-from gffnet.data.dataset import DATASETS, IGNORE, Classes, Dataset, Sample
+from gffnet.data.dataset import DATASETS, IGNORE, Classes, Dataset, Sample, evenly_spaced
 from gffnet.data.transforms import seeded
 from gffnet.errors import UserError
 from gffnet.palette import MAX_CLASSES, voc_colors
@@ -183,7 +183,7 @@ class MapStyleDataset(Dataset):
         the data's own, counts as empty. Raises as `read`.
         """
         count = len(self)
-        indices = sorted({i * (count - 1) // (HASHED - 1) for i in range(HASHED)})
+        indices = evenly_spaced(count, HASHED)
         twice = [(self._digest(index), self._digest(index)) for index in indices]
         return [first if first == second else "" for first, second in twice]
 
@@ -262,7 +262,7 @@ class MapStyleDataset(Dataset):
         """What float images are multiplied by; None if images are no floats."""
         count, found = len(self), []
         with seeded(0):  # reading must not advance the random numbers of the caller
-            for index in sorted({i * (count - 1) // max(1, TRIED - 1) for i in range(TRIED)}):
+            for index in evenly_spaced(count, TRIED):
                 image = self._pair(index)[0]
                 if isinstance(image, PIL.Image.Image) or not _is_float(image):
                     return None

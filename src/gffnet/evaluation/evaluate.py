@@ -106,7 +106,7 @@ def evaluate(
     if resume and out is None:
         raise UserError("resume (--resume) reads the partial results in out (--out DIR). Name the folder.")
     predictor = model if isinstance(model, Predictor) else load(model, device_of_rank(device), precision)
-    protocol, _ = predictor._resolve(None, {"scales": scales, "flip": flip, "crop": crop, "overlap": overlap})
+    protocol, _ = predictor.resolve_protocol(None, {"scales": scales, "flip": flip, "crop": crop, "overlap": overlap})
     if data is None or isinstance(data, str):
         name = predictor.config.dataset if data is None else data
         dataset = open_dataset(

@@ -95,7 +95,7 @@ class Predictor:
         self.config, self.device, self.precision = config, device, precision
         self.batch, self.memory = batch or (4 if device.type == "cuda" else 1), memory
         self.protocol, self._downscales = config.evaluation, True
-        self.protocol, self._downscales = self._resolve(protocol, {})
+        self.protocol, self._downscales = self.resolve_protocol(protocol, {})
         self._tried: set[tuple[tuple[int, int], bool]] = set()
         self._base = 0
         self._network = network
@@ -156,7 +156,7 @@ class Predictor:
         """
         return _scale(size, self.usual_size)
 
-    def _resolve(self, protocol: Protocol | None, changes: Changes) -> tuple[EvaluationRecipe, bool]:
+    def resolve_protocol(self, protocol: Protocol | None, changes: Changes) -> tuple[EvaluationRecipe, bool]:
         """Return the protocol with its changes, and whether by it large images are downscaled.
 
         Raises:
@@ -281,7 +281,7 @@ class Predictor:
         stack: Callable[[list[Any]], Any],
     ) -> Any:
         """Call `ask` with an image and its sliding window: once, for each of a list, or for each of a batch."""
-        resolved, downscales = self._resolve(protocol, changes)
+        resolved, downscales = self.resolve_protocol(protocol, changes)
 
         def one(image: Any) -> Any:
             x = self.tensor(image)

@@ -51,6 +51,7 @@ from gffnet.models.pyramid import PYRAMIDS, DenseFeaturePyramid, FeaturePyramid,
 from gffnet.models.weights import differences
 from gffnet.palette import MAX_CLASSES, voc_colors
 from gffnet.recipe import ModelRecipe, RecipeError, from_mapping
+from gffnet.registry import origin
 
 
 class Head(nn.Module):
@@ -639,7 +640,7 @@ def check_loadable(network: SegmentationModel, config: ModelConfig) -> None:
     reasons = [
         f"its {part} is a {type(modules.get(part)).__name__}, where the config has {type(expected).__name__}"
         for part, expected in described.named_modules()
-        if part and not isinstance(expected, _NORMS) and _origin(modules.get(part)) != _origin(expected)
+        if part and not isinstance(expected, _NORMS) and origin(type(modules.get(part))) != origin(type(expected))
     ]
     if type(network).forward is not SegmentationModel.forward:
         reasons.append(f"its class {type(network).__name__} has a forward of its own")
@@ -657,11 +658,6 @@ def check_loadable(network: SegmentationModel, config: ModelConfig) -> None:
 
 _NORMS = nn.modules.batchnorm._NormBase
 """Batch normalisation of another class is the same function: torch synchronises it between devices."""
-
-
-def _origin(part: object) -> tuple[str, str]:
-    """Module and name of the class of a part: a class that is defined anew in a notebook is the same."""
-    return type(part).__module__, type(part).__qualname__
 
 
 def load_model(model: str | Path | None = None) -> tuple[GFFNet, ModelConfig]:

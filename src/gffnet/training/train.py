@@ -28,7 +28,7 @@ from timm.layers.norm_act import convert_sync_batchnorm
 from torch import Tensor, nn
 
 from gffnet.console import progress
-from gffnet.data.dataset import IGNORE, Dataset
+from gffnet.data.dataset import IGNORE, Dataset, evenly_spaced
 from gffnet.data.datasets import open_dataset, open_files
 from gffnet.data.loader import ClassBalance, class_pixels
 from gffnet.data.map_style import MapStyleDataset, as_dataset, dataset_name, describe, describe_data
@@ -335,7 +335,7 @@ def check_labels(dataset: Dataset, samples: int = 8) -> None:
     Raises:
         UserError: no pixel in them is labelled.
     """
-    indices = sorted({i * (len(dataset) - 1) // (samples - 1) for i in range(samples)})
+    indices = evenly_spaced(len(dataset), samples)
     found = {int(label) for index in indices for label in np.unique(dataset.labels(index))}
     if found == {IGNORE}:
         raise UserError(f"train_data: every pixel of {len(indices)} samples is ignored (255, -1 or -100): label some.")
