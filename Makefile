@@ -31,11 +31,11 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(INSTALL) --editable .
+	$(INSTALL) --editable '.[imagenet]'
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(INSTALL) --editable '.[dev]'
+	$(INSTALL) --editable '.[dev,imagenet]'
 	$(INSTALL) --no-deps cityscapesscripts # for its labels and its scorer, which need one of its dependencies
 	touch $@ $(VENV)/.installed
 

@@ -1,5 +1,7 @@
 """Weights of backbones: files of every form, misfits, damage; and timm's own from the hub's cache."""
 
+import hashlib
+import importlib.util
 import os
 import re
 import socket
@@ -13,16 +15,20 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+import torch.nn.functional as F
 import torchvision
 from huggingface_hub import constants
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from torch import Tensor, nn
 
+from gffnet.data.io import read_image
 from gffnet.errors import UserError
 from gffnet.models import weights
 from gffnet.models.backbones import build_backbone
-from gffnet.models.weights import pretrained_file, read_weights
+from gffnet.models.gffnet import GFFNet
+from gffnet.models.weights import WHEELS, Wheel, pretrained_file, read_weights
 from gffnet.recipe import BackboneRecipe
+from tests.data.trees import real
 
 
 @pytest.fixture(autouse=True)
@@ -444,3 +450,166 @@ class TestHub:
 
     def test_a_model_without_published_weights(self) -> None:
         assert "timm publishes none" in hub_error("densenet264d")
+
+
+EFFICIENTNET = "test_efficientnet"
+"""An EfficientNet of a third of a million parameters."""
+
+
+def foreign(state: State) -> State:
+    """The tensors under names such as EfficientNet-PyTorch's, in the same order."""
+    names = [f"_blocks.{number}.{name.rpartition('.')[2]}" for number, name in enumerate(state)]
+    return dict(zip(["_conv_stem.weight", *names[1:]], state.values(), strict=True))
+
+
+def install(monkeypatch: pytest.MonkeyPatch, site: Path, state: State | None, sha256: str | None = None) -> Path:
+    """Install a wheel with weights of `EFFICIENTNET`, whose code must not run; None: not one file of it."""
+    wheel = Wheel("weights-of-a-test", "models/efficientnet.pth", sha256 or "")
+    path = site / wheel.module / wheel.file
+    if state is not None:
+        path.parent.mkdir(parents=True)
+        (site / wheel.module / "__init__.py").write_text("raise AssertionError('its code was run')")
+        torch.save(state, path)
+        wheel = wheel._replace(sha256=sha256 or hashlib.sha256(path.read_bytes()).hexdigest())
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.setattr(weights, "WHEELS", {timm.get_pretrained_cfg(EFFICIENTNET).hf_hub_id: wheel})
+    return path
+
+
+@pytest.fixture
+def offline(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+
+@pytest.mark.usefixtures("cache")
+class TestWheels:
+    @pytest.mark.parametrize("name", [EFFICIENTNET, f"{EFFICIENTNET}.r160_in1k"])
+    @pytest.mark.parametrize("is_offline", [False, True])
+    def test_an_installed_wheel_needs_no_network(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, is_offline: bool
+    ) -> None:
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", is_offline)
+        monkeypatch.setattr(weights, "reachable", None)
+        expected = state(EFFICIENTNET, 1000)
+        path = install(monkeypatch, tmp_path / "site", foreign(expected))
+        assert pretrained_file(name) == path
+        found = build_backbone(BackboneRecipe(name, output_stride=None)).net.state_dict()
+        assert len(found) == 80
+        for key, value in found.items():
+            assert torch.equal(value, expected[key]), key
+
+    def test_the_cache_is_looked_into_first(self, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+        install(monkeypatch, cache / "site", state(EFFICIENTNET))
+        monkeypatch.setattr(weights, "try_to_load_from_cache", lambda *_, **__: "cached")
+        assert pretrained_file(EFFICIENTNET) == Path("cached")
+
+    def test_a_model_without_a_wheel_ignores_those_of_others(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        install(monkeypatch, tmp_path / "site", state(EFFICIENTNET))
+        message = hub_error()
+        assert "not in the local cache" in message
+        assert "cannot be reached" in message
+        assert "pip install" not in message
+
+    @pytest.mark.usefixtures("offline")
+    def test_what_is_nowhere_names_every_place_and_remedy(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        install(monkeypatch, tmp_path / "site", None)
+        message = hub_error(EFFICIENTNET)
+        assert f"not in the local cache {tmp_path}" in message
+        assert "the package weights-of-a-test is not installed, and HF_HUB_OFFLINE is set" in message
+        assert "pip install 'gffnet[imagenet]'" in message
+        assert "`hf download timm/test_efficientnet.r160_in1k model.safetensors --local-dir .`" in message
+        assert "--set model.backbone.weights=none" in message
+
+    def test_weights_that_are_not_the_known_ones_are_not_read(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        path = install(monkeypatch, tmp_path / "site", state(EFFICIENTNET), sha256="0" * 64)
+        message = hub_error(EFFICIENTNET)
+        assert f"{path}, are not the file that gffnet knows" in message
+        assert f"its SHA-256 is {hashlib.sha256(path.read_bytes()).hexdigest()}, not {'0' * 64}" in message
+        assert "pip install --force-reinstall --no-deps weights-of-a-test==" in message
+
+    def test_a_wheel_without_its_file(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        install(monkeypatch, tmp_path / "site", state(EFFICIENTNET)).unlink()
+        assert "are missing. Install it again" in hub_error(EFFICIENTNET)
+
+    @pytest.mark.parametrize("change", ["shape", "order", "fewer"])
+    def test_tensors_that_do_not_fit_are_refused(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: str
+    ) -> None:
+        tensors = foreign(state(EFFICIENTNET, 1000))
+        names = [*tensors]
+        if change == "shape":
+            tensors[names[7]] = torch.zeros(3)
+        elif change == "fewer":
+            del tensors[names[7]]
+        else:
+            tensors = {name: tensors[name] for name in [*names[:2], names[3], names[2], *names[4:]]}
+        path = install(monkeypatch, tmp_path / "site", tensors)
+        with pytest.raises(UserError, match=f"weights file {re.escape(str(path))} does not fit backbone") as caught:
+            build_backbone(BackboneRecipe(EFFICIENTNET, output_stride=None))
+        assert ("1 of another shape" in str(caught.value)) == (change == "shape")
+
+    def test_the_names_are_understood_in_a_file_too(self, tmp_path: Path) -> None:
+        expected = state(EFFICIENTNET, 1000)
+        torch.save(foreign(expected), tmp_path / "weights.pth")
+        found = build_backbone(BackboneRecipe(EFFICIENTNET, str(tmp_path / "weights.pth"), None)).net.state_dict()
+        assert torch.equal(found["conv_stem.weight"], expected["conv_stem.weight"])
+
+
+@pytest.mark.usefixtures("offline")
+class TestEfficientNetLite:
+    """The wheels that `gffnet[imagenet]` installs."""
+
+    @pytest.fixture(params=WHEELS)
+    def name(self, request: pytest.FixtureRequest) -> str:
+        if importlib.util.find_spec(WHEELS[request.param].module) is None:
+            pytest.skip("no weights here: pip install 'gffnet[imagenet]'")
+        return request.param.partition("/")[2]
+
+    @pytest.fixture
+    def whole(self, name: str) -> nn.Module:
+        """timm's network with its classifier and all tensors of the wheel in their order."""
+        network = timm.create_model(name).eval()
+        found = torch.load(pretrained_file(name), weights_only=True)
+        network.load_state_dict(dict(zip(network.state_dict(), found.values(), strict=True)))
+        return network
+
+    def test_the_whole_network_knows_a_church(self, whole: nn.Module) -> None:
+        pixels = read_image(real("ADEChallengeData2016_sample") / "images/validation/ADE_val_00000001.jpg")
+        image = F.interpolate(pixels[None].float() / 127.5 - 1, (224, 224), mode="bilinear", antialias=True)
+        with torch.no_grad():
+            best = whole(image)[0].topk(3).indices.tolist()
+        church, bell_cote = 497, 442  # of ImageNet's 1000 classes
+        assert {church, bell_cote} < {*best}
+
+    def test_the_backbone_computes_the_maps_of_the_whole_network(self, name: str, whole: nn.Module) -> None:
+        image = torch.randn(1, 3, 96, 64)
+        with torch.no_grad():
+            maps = build_backbone(BackboneRecipe(name, output_stride=32)).eval()(image)
+            expected = whole.forward_intermediates(image, intermediates_only=True)[-4:]
+        for x, y in zip(maps, expected, strict=True):
+            torch.testing.assert_close(x, y)
+
+    @pytest.mark.parametrize(("in_channels", "stride"), [(1, 8), (4, 16)])
+    def test_other_input_channels_and_output_strides(
+        self, name: str, whole: nn.Module, in_channels: int, stride: int
+    ) -> None:
+        backbone = build_backbone(BackboneRecipe(name, output_stride=stride, in_channels=in_channels))
+        assert backbone.strides[-1] == stride
+        expected, rgb = whole.state_dict(), whole.conv_stem.weight
+        stems = {1: rgb.sum(1, keepdim=True), 4: torch.cat([rgb, rgb[:, :1]], 1) * 3 / 4}
+        for key, value in backbone.net.state_dict().items():
+            if key == "conv_stem.weight":
+                torch.testing.assert_close(value, stems[in_channels])
+            else:
+                assert torch.equal(value, expected[key]), key
+
+    def test_a_constructor_takes_their_mean_and_std(self, name: str, whole: nn.Module) -> None:
+        network = GFFNet(name, 5, channels=8, output_stride=32, pretrained=True)
+        assert network.mean == network.std == (127.5, 127.5, 127.5)
+        assert torch.equal(network.backbone.net.conv_stem.weight, whole.conv_stem.weight)

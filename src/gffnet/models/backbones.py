@@ -23,7 +23,7 @@ from timm.models import is_model_in_modules
 from torch import Tensor, nn
 
 from gffnet.errors import UserError, nearest
-from gffnet.models.weights import fit_weights, pretrained_file, read_weights
+from gffnet.models.weights import fit_weights, in_wheel, pretrained_file, read_weights
 from gffnet.recipe import BackboneRecipe
 from gffnet.registry import Registry, names
 
@@ -74,13 +74,15 @@ def build_backbone(recipe: BackboneRecipe) -> Backbone:
     if recipe.weights == "none":
         return family(recipe)  # type: ignore[no-any-return]
     path, own = Path(recipe.weights), recipe.name in BACKBONES
-    if recipe.weights == "imagenet" and not own:
-        return family(recipe, pretrained_file(recipe.name))  # type: ignore[no-any-return]
-    if recipe.weights == "imagenet":
+    if recipe.weights == "imagenet" and own:
         raise UserError(
             f"backbone {recipe.name!r} is not of timm, so it has no weights 'imagenet'. Set model.backbone.weights to "
             "none or a file (`pretrained` in Python)."
         )
+    if recipe.weights == "imagenet":
+        path = pretrained_file(recipe.name)
+        if not in_wheel(path):
+            return family(recipe, path)  # type: ignore[no-any-return]
     state = read_weights(path)
     backbone: Backbone = family(recipe)
     try:

