@@ -39,7 +39,7 @@ from torch import Tensor, nn
 from gffnet.cli.arguments import size
 from gffnet.data.datasets import dataset_classes
 from gffnet.export.export import export_model
-from gffnet.inference.precision import Precision, keep_pages, pick_precision
+from gffnet.inference.precision import keep_pages, pick_precision
 from gffnet.inference.predictor import Predictor
 from gffnet.inference.tiling import peak_memory
 from gffnet.models.gffnet import SegmentationModel, build_network
@@ -180,8 +180,9 @@ def variant(name: str, case: Case) -> Label | None:
     if name == "reference":
         return partial(labels_of, set_up(gffnet(case), device, reference=True), torch.float32)
     if name in OURS:
-        precision = Precision(torch.float32, "") if name == "float32" else pick_precision("auto", device)
-        predictor = Predictor(gffnet(case), config(case), device, precision, compiled=name == "compiled")
+        network = gffnet(case)
+        precision = pick_precision("auto" if name == "compiled" else name, device, network)
+        predictor = Predictor(network, config(case), device, precision, compiled=name == "compiled")
         return partial(predictor.predict, protocol=WHOLE)
     if name in ENGINES:
         return engine(name, case) if case.device == "cpu" else None

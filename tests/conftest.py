@@ -1,10 +1,12 @@
-"""What every test runs under: shapes in signatures are checked, one thread, repeatable random examples.
+"""What every test runs under: shapes in signatures are checked, one thread, float32, repeatable random examples.
 
 Shapes are checked in the packages that are about them; in all, at a quarter more time, with CHECK_SHAPES=all, as by
 `make slow`. The hook must be installed before `gffnet` is first imported, so nothing here imports it.
 """
 
 import os
+
+os.environ["GFFNET_PRECISION"] = "float32"  # what `auto` is, here and in processes that tests start: nothing is timed
 
 import jaxtyping
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from gffnet.cli.main import main
+from gffnet.evaluation.evaluate import evaluate
 from gffnet.inference.predictor import Predictor
 from gffnet.models.gffnet import load_model, save_model
 from gffnet.models.model_io import hash_weights
@@ -126,6 +127,31 @@ def test_interrupted_and_resumed(
     assert "resuming: 2 images are scored" in capsys.readouterr().err
     assert main([*words, "--out", str(tmp_path / "whole")]) == 0
     assert scores(tmp_path / "out") == scores(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("by", ["command", "function"])
+def test_a_resumed_evaluation_keeps_the_precision_of_its_start(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    auto, out = [*words[:-1], "auto"], tmp_path / "out"
+    predict, seen = Predictor.predict, []
+
+    def stopped(self: Predictor, image: Any, protocol: Any) -> Any:
+        seen.append(self.precision.name)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return predict(self, image, protocol)
+
+    monkeypatch.setattr(Predictor, "predict", stopped)
+    monkeypatch.setenv("GFFNET_PRECISION", "bfloat16")
+    assert main([*auto, "--out", str(out)]) == 130
+    monkeypatch.setenv("GFFNET_PRECISION", "float32")
+    if by == "command":
+        assert main([*auto, "--out", str(out), "--resume"]) == 0
+    else:
+        evaluate(tmp_path / "run", "camvid", tmp_path / "CamVid", out=out, resume=True, device="cpu")
+    assert scores(out)["protocol"]["precision"] == "bfloat16"
+    assert seen == ["bfloat16"] * 4
 
 
 # In processes of their own

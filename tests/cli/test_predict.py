@@ -177,6 +177,20 @@ def test_it_logs_how_it_computes_if_there_is_something_to_predict(
         assert caplog.messages == messages
 
 
+def test_predictions_are_continued_in_their_precision(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`auto` is what it was; with `--overwrite`, what it is now."""
+    caplog.set_level("INFO", logger="gffnet")
+    for i, (now, more) in enumerate([("bfloat16", []), ("float32", []), ("float32", ["--overwrite"])]):
+        save_good(tmp_path / "in", i)
+        monkeypatch.setenv("GFFNET_PRECISION", now)
+        assert predict(tmp_path / "in", model, tmp_path / "out", "--precision", "auto", *more) == 0
+    told = "as GFFNET_PRECISION says"
+    assert caplog.messages == [f"bfloat16 on cpu: {told}", "bfloat16 on cpu: as recorded", f"float32 on cpu: {told}"]
+    assert json.loads((tmp_path / "out/predict.json").read_text())["precision"] == "float32"
+
+
 def test_a_video(model: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     film = save_clip(tmp_path / "in/film.mp4", [tiny.picture(i) for i in range(4)])
     for said in ("1 file written, 0 were there already", "0 files written, 1 was there already"):

@@ -1,5 +1,6 @@
 """Interrupted runs: what they save, where they resume, and that the result is that of an uninterrupted run."""
 
+import dataclasses
 import json
 import os
 import random
@@ -430,3 +431,18 @@ def test_a_killed_run_ends_like_an_uninterrupted_one(tmp_path: Path, camvid: Pat
     struck = list(kills.kills(2, killed, camvid, recipe, random.Random(3)))
     assert [kill.writing for kill in struck] == [False, True]
     assert kills.same(one, killed)
+
+
+def test_a_resumed_run_keeps_the_precision_of_its_start(
+    camvid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = dataclasses.replace(tiny.recipe(), precision="auto")
+    monkeypatch.setenv("GFFNET_PRECISION", "bfloat16")
+    interrupt(tmp_path / "run", camvid, recipe, 3)
+    monkeypatch.setenv("GFFNET_PRECISION", "float32")
+    run(tmp_path / "run", camvid, recipe, resume=True)
+    sessions = json.loads((tmp_path / "run/run.json").read_text())["sessions"]
+    assert [session["precision"] for session in sessions] == [
+        {"name": "bfloat16", "reason": "as GFFNET_PRECISION says"},
+        {"name": "bfloat16", "reason": "as recorded"},
+    ]

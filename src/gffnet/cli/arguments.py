@@ -136,7 +136,7 @@ def add_device(parser: Parser) -> None:
         "--precision",
         choices=["auto", "float32", "bfloat16"],
         default="auto",
-        help="dtype to compute in; auto takes the fastest that the hardware computes natively (default: auto)",
+        help="dtype to compute in; auto takes the faster of float32 and bfloat16 here, as measured (default: auto)",
     )
 
 
@@ -190,9 +190,12 @@ def _protocol(arguments: Namespace) -> dict[str, Any]:
     return changes
 
 
-def load_predictor(arguments: Namespace, device: str | None = None) -> "Predictor":
-    """The predictor that `add_model`, `add_protocol` and `add_speed` describe; `device` overrides `--device`."""
-    from gffnet.inference.precision import keep_pages
+def load_predictor(arguments: Namespace, device: str | None = None, recorded: str | None = None) -> "Predictor":
+    """The predictor that `add_model`, `add_protocol` and `add_speed` describe.
+
+    `device` overrides `--device`; `recorded` is what `--precision auto` was when that which is resumed began.
+    """
+    from gffnet.inference.precision import keep_pages, recorded_precision
     from gffnet.inference.predictor import load
 
     if arguments.memory is None:  # pages that are kept may be more than the memory that is asked for
@@ -200,7 +203,7 @@ def load_predictor(arguments: Namespace, device: str | None = None) -> "Predicto
     return load(
         arguments.model,
         device or arguments.device,
-        arguments.precision,
+        arguments.precision if arguments.precision != "auto" or recorded is None else recorded_precision(recorded),
         protocol=_protocol(arguments),
         batch=arguments.batch,
         memory=arguments.memory,

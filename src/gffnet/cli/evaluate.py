@@ -37,12 +37,13 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: Namespace) -> None:
     """Score, write and print."""
-    from gffnet.evaluation.evaluate import evaluate
+    from gffnet.evaluation.evaluate import evaluate, precision_of_partial
     from gffnet.parallel import device_of_rank, process_group, rank_and_world_size
 
     with stop_on_sigterm(), process_group():
+        device = device_of_rank(arguments.device)
         result = evaluate(
-            load_predictor(arguments, device_of_rank(arguments.device)),
+            load_predictor(arguments, device, precision_of_partial(arguments.out, arguments.resume, device)),
             arguments.dataset,
             arguments.root,
             split=arguments.split,

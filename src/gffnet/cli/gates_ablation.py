@@ -47,6 +47,7 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: Namespace) -> None:
     """Score, write and print."""
     from gffnet.data.datasets import open_dataset
+    from gffnet.evaluation.evaluate import precision_of_partial
     from gffnet.gates.ablation import ablate, remove_partial, write_ablation
     from gffnet.parallel import device_of_rank, process_group, rank_and_world_size
 
@@ -54,7 +55,8 @@ def run(arguments: Namespace) -> None:
     if arguments.resume and out is None:
         raise UserError("--resume reads the partial results in --out DIR. Name the folder of the ablation.")
     with stop_on_sigterm(), process_group():
-        predictor = load_predictor(arguments, device_of_rank(arguments.device))
+        device = device_of_rank(arguments.device)
+        predictor = load_predictor(arguments, device, precision_of_partial(out, arguments.resume, device))
         dataset = open_dataset(arguments.dataset, arguments.root, arguments.split, arguments.cache)
         record = ablate(
             predictor,

@@ -32,10 +32,10 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: Namespace) -> None:
     """Predict every file and print the summary."""
-    from gffnet.inference.batch import predict_files
+    from gffnet.inference.batch import precision_of_folder, predict_files
 
     summary = predict_files(
-        load_predictor(arguments),
+        load_predictor(arguments, recorded=None if arguments.overwrite else precision_of_folder(arguments.out)),
         arguments.inputs,
         arguments.out,
         arguments.shard,

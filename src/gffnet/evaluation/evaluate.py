@@ -31,6 +31,7 @@ from gffnet.data.map_style import as_dataset, as_gffnet, dataset_name
 from gffnet.errors import CannotWrite, Stopped, UserError
 from gffnet.evaluation.results import ImageScore, Result, score_image, write_result
 from gffnet.files import atomic_write
+from gffnet.inference.precision import pick_device, recorded_precision
 from gffnet.inference.predictor import Predictor, load
 from gffnet.metrics.confusion import Absent
 from gffnet.metrics.scores import ScoreAccumulator, State
@@ -105,7 +106,13 @@ def evaluate(
     """
     if resume and out is None:
         raise UserError("resume (--resume) reads the partial results in out (--out DIR). Name the folder.")
-    predictor = model if isinstance(model, Predictor) else load(model, device_of_rank(device), precision)
+    folder = None if out is None else Path(out)
+    if isinstance(model, Predictor):
+        predictor = model
+    else:
+        place = device_of_rank(device)
+        recorded = precision_of_partial(folder, resume, place) if precision == "auto" else None
+        predictor = load(model, place, precision if recorded is None else recorded_precision(recorded))
     protocol, _ = predictor.resolve_protocol(None, {"scales": scales, "flip": flip, "crop": crop, "overlap": overlap})
     if data is None or isinstance(data, str):
         name = predictor.config.dataset if data is None else data
@@ -119,7 +126,6 @@ def evaluate(
         own = classes if classes is not None or isinstance(as_gffnet(data), Dataset) else known
         dataset = as_dataset(data, own, predictor.config.model.backbone.in_channels, "data")
         name = dataset_name(dataset)
-    folder = None if out is None else Path(out)
     with process_group():
         result = score_dataset(predictor, dataset, name, split, protocol, details=details, out=folder, resume=resume)
         if folder is not None and rank_and_world_size()[0] == 0:
@@ -488,6 +494,17 @@ def saved_settings(out: Path) -> list[dict[str, Any]]:
         with suppress(*_DAMAGED), np.load(path, allow_pickle=False) as stored:
             found.append(dict(json.loads(stored["about"].tobytes())["settings"]))
     return found
+
+
+def precision_of_partial(out: Path | None, resume: bool, device: str) -> str | None:
+    """Return the precision, by its name, of partial results on this kind of device in the folder of an evaluation.
+
+    None: there are none, or they are not to be resumed.
+    """
+    if out is None or not resume:
+        return None
+    kind = pick_device(device).type
+    return next((each["precision"] for each in saved_settings(out) if each.get("device") == kind), None)
 
 
 def evaluation_settings(protocol: Mapping[str, Any], dataset: Dataset, details: bool) -> dict[str, Any]:

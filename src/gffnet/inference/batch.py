@@ -268,6 +268,11 @@ def describe_prediction(predictor: Predictor) -> dict[str, Any]:
     return result
 
 
+def precision_of_folder(out: Path) -> str | None:
+    """Return the precision of the predictions in `out`, by its name; None: there are none. Raises as `open_folder`."""
+    return (_read_record(out) or {}).get("precision")
+
+
 def _differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Describe what differs between two descriptions of a prediction."""
 

@@ -32,7 +32,14 @@ from gffnet.recipe.loading import STANDARD_SIZE
 from gffnet.training.data import SegmentationDataModule
 from gffnet.training.run_folder import hardware, is_out_of_memory, out_of_memory_advice
 from gffnet.training.task import SegmentationTask
-from gffnet.training.train import Launch, find_launch, make_trainer, open_data, prepare_process, training_precision
+from gffnet.training.train import (
+    Launch,
+    find_launch,
+    make_trainer,
+    open_data,
+    prepare_process,
+    training_precision,
+)
 
 ITERATIONS, SECONDS = 10, 20.0
 """At most this many iterations are measured, and after the second no further one after this time."""
@@ -133,8 +140,9 @@ def dry_run(
         dataset, _, size = open_data(recipe, root, cache)
         recipe = resolve_auto(recipe, auto or [], size)
         num_classes = len(dataset.classes.names)
-    prepare_process(device)
-    training, precision = recipe.training, training_precision(recipe, device)
+    prepare_process(device, recipe.precision)
+    training = recipe.training
+    precision = training_precision(recipe, device, build_network(recipe.model.without_weights(), num_classes))
 
     def run(images: int, timer: _Timer) -> Trainer:
         return _short_run(recipe, dataset, num_classes, device, precision, images, timer)

@@ -379,6 +379,13 @@ def recorded_python(out: Path) -> dict[str, str]:
     return dict(_read_record(out / RECORD).get("python", {}))
 
 
+def precision_of_run(out: Path, device: torch.device) -> str | None:
+    """The dtype in which the run in `out` has last trained on this kind of device, by its name; None: it has not."""
+    sessions = _read_record(out / RECORD).get("sessions", [])
+    on_gpu = device.type == "cuda"
+    return next((s["precision"]["name"] for s in reversed(sessions) if bool(s["hardware"]["gpus"]) == on_gpu), None)
+
+
 def begin_session(out: Path, info: RunInfo, iteration: int = 0) -> list[str]:
     """Add a session to the record of the run in `out`.
 

@@ -34,7 +34,13 @@ from gffnet.data.loader import ClassBalance, class_pixels
 from gffnet.data.map_style import MapStyleDataset, as_dataset, dataset_name, describe, describe_data
 from gffnet.data.transforms import seeded
 from gffnet.errors import UserError
-from gffnet.inference.precision import Precision, keep_pages, pick_device, pick_precision
+from gffnet.inference.precision import (
+    Precision,
+    keep_pages,
+    pick_device,
+    pick_precision,
+    recorded_precision,
+)
 from gffnet.metrics.confusion import ClassScores
 from gffnet.models.gffnet import SegmentationModel, build_network, check_loadable, save_model
 from gffnet.models.model_io import ModelConfig
@@ -73,6 +79,7 @@ from gffnet.training.run_folder import (
     explain_failures,
     extended,
     lock,
+    precision_of_run,
     record_session,
     recorded_python,
     resume_point,
@@ -162,11 +169,11 @@ def train(
     check_losses(loss, recipe, len(train_set.classes.names))
     recipe = resolve_and_show(recipe, auto, size)
     check_classes(start, train_set.classes.names, dataset)
-    prepare_process(launch.device)
-    precision = training_precision(recipe, launch.device)
+    prepare_process(launch.device, recipe.precision)
     balance, weights = class_statistics(recipe, train_set, weighted=loss is None)
     seed_everything(recipe.seed, verbose=False)
     network = make_network(recipe, train_set.classes.names, new=start.checkpoint is None)
+    precision = training_precision(recipe, launch.device, network, out if start.checkpoint else None)
     config = ModelConfig(
         recipe.model,
         train_set.classes.names,
@@ -681,8 +688,10 @@ def is_launched() -> bool:
     return bool(TorchElasticEnvironment.detect() or SLURMEnvironment.detect())
 
 
-def prepare_process(device: torch.device) -> None:
-    """Silence Lightning's tips, and keep freed memory on a CPU."""
+def prepare_process(device: torch.device, precision: str) -> None:
+    """Silence Lightning's tips, and keep freed memory on a CPU. Raises `UserError` for float16 on a CPU."""
+    if precision == "float16" and device.type != "cuda":
+        raise UserError("precision 'float16' trains on NVIDIA GPUs only. Here, set precision to bfloat16 or float32.")
     for name in ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning.*")
@@ -694,11 +703,13 @@ def prepare_process(device: torch.device) -> None:
 # The network and Lightning's trainer
 
 
-def training_precision(recipe: Recipe, device: torch.device) -> Precision:
-    """The precision to train in. Raises `UserError` for float16 on a CPU."""
-    precision = pick_precision(recipe.precision, device)
-    if recipe.precision == "float16" and device.type != "cuda":
-        raise UserError("precision 'float16' trains on NVIDIA GPUs only. Here, set precision to bfloat16 or float32.")
+def training_precision(
+    recipe: Recipe, device: torch.device, network: SegmentationModel, resumed: Path | None = None
+) -> Precision:
+    """The precision to train `network` in; `auto` is what it was before in a run that is `resumed` in this folder."""
+    recorded = precision_of_run(resumed, device) if resumed is not None and recipe.precision == "auto" else None
+    wanted = recipe.precision if recorded is None else recorded_precision(recorded)
+    precision = pick_precision(wanted, device, network, training=True)
     log.info("precision %s: %s", precision.name, precision.reason)
     return precision
 
