@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
 from gffnet.models.folding import fold_norms
@@ -43,6 +44,12 @@ def test_a_convolution_and_its_normalization(bias: bool, affine: bool) -> None:
     check(various(module), torch.rand(2, 3, 9, 9).double(), folded=1)
 
 
+@pytest.mark.parametrize("activation", [nn.ReLU6, nn.SiLU, None])
+def test_a_normalization_that_activates_leaves_its_activation(activation: type[nn.Module] | None) -> None:
+    norm = BatchNormAct2d(5, act_layer=activation, apply_act=activation is not None)
+    check(various(nn.Sequential(nn.Conv2d(3, 5, 3), norm)), torch.rand(2, 3, 9, 9).double() * 9, folded=1)
+
+
 @pytest.mark.parametrize(
     "model",
     [
@@ -52,6 +59,7 @@ def test_a_convolution_and_its_normalization(bias: bool, affine: bool) -> None:
         {**tiny.GFFNET, "fusion": "gated_fpn", "pyramid_kernel": 3},
         {**tiny.GFFNET, "dense_pyramid": "literal"},
         {**tiny.GFFNET, "backbone": {"name": "resnet18d", "weights": "none", "output_stride": 8}},
+        {**tiny.GFFNET, "backbone": {"name": "tf_efficientnet_lite0", "weights": "none", "output_stride": 32}},
     ],
 )
 def test_whole_networks(model: dict) -> None:

@@ -11,6 +11,7 @@ from collections import Counter
 from typing import Any
 
 import torch
+from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.overrides import TorchFunctionMode
@@ -26,15 +27,14 @@ def fold_norms(network: nn.Module, example: Any) -> int:
         example: any valid input.
 
     Returns:
-        The number of normalizations folded.
+        The number of normalizations folded. Of timm's `BatchNormAct2d`, the activation stays.
     """
     with _Tracer() as tracer:
         hooks = []
         for module in network.modules():
             if isinstance(module, nn.Conv2d):
                 hooks.append(module.register_forward_hook(tracer.after_conv))
-            # Not timm's, which contain an activation.
-            elif isinstance(module, nn.BatchNorm2d) and not [*module.children()] and module.track_running_stats:
+            elif isinstance(module, nn.BatchNorm2d) and module.track_running_stats and _is_known(module):
                 hooks.append(module.register_forward_pre_hook(tracer.before_norm))
         try:
             network(example)
@@ -54,8 +54,13 @@ def fold_norms(network: nn.Module, example: Any) -> int:
     for module in network.modules():
         for name, child in module.named_children():
             if child in folded:
-                setattr(module, name, nn.Identity())
+                setattr(module, name, child.act if isinstance(child, BatchNormAct2d) else nn.Identity())
     return len(folded)
+
+
+def _is_known(norm: nn.BatchNorm2d) -> bool:
+    """Whether a module only normalizes, or is timm's, which then activates; its dropout is for training only."""
+    return isinstance(norm, BatchNormAct2d) or not [*norm.children()]
 
 
 class _Tracer(TorchFunctionMode):
