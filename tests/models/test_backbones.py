@@ -329,6 +329,19 @@ def test_maps_are_timms_where_no_padding_is_needed() -> None:
             torch.testing.assert_close(x, y)
 
 
+@pytest.mark.parametrize(("name", "stride"), [("tf_efficientnet_lite0", 32), ("tf_mixnet_s", 8)])
+def test_a_constant_padding_is_the_one_that_timm_computes_from_the_size(name: str, stride: int) -> None:
+    backbone = randomized(build_backbone(BackboneRecipe(name, "none", stride)))
+    reference = timm.create_model(name, features_only=True, output_stride=stride, out_indices=(1, 2, 3, 4))
+    reference.load_state_dict(backbone.net.state_dict())
+    image = torch.randn(1, 3, 72, 91).double()
+    padded = F.pad(image, (0, -91 % stride, 0, -72 % stride))
+    with torch.no_grad():
+        expected = reference.double().eval()(padded)
+    for x, y in zip(pyramid(backbone, image), expected, strict=True):
+        assert torch.equal(x, y[..., : x.shape[-2], : x.shape[-1]])
+
+
 def test_channels_come_first_in_maps_of_a_model_that_has_them_last() -> None:
     backbone = build_backbone(BackboneRecipe(SWIN, "none", None)).eval()
     image = torch.randn(1, 3, 64, 96)
@@ -474,7 +487,10 @@ def test_imagenet_weights_are_looked_up_under_the_name(monkeypatch: pytest.Monke
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "stride"),
-    [("resnet18", 8), ("resnet18d", 8), ("densenet121", 8), ("test_convnext", None), ("efficientnet_b0", 8)],
+    [
+        *(("resnet18", 8), ("resnet18d", 8), ("densenet121", 8), ("test_convnext", None), ("efficientnet_b0", 8)),
+        ("tf_efficientnet_lite0", 32),  # with the paddings of TensorFlow
+    ],
 )
 def test_an_exported_backbone_takes_any_size(name: str, stride: int | None) -> None:
     backbone = build_backbone(BackboneRecipe(name, "none", stride)).eval()

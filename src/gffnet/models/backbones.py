@@ -19,6 +19,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from timm.layers.conv2d_same import Conv2dSame
 from timm.models import is_model_in_modules
 from torch import Tensor, nn
 
@@ -310,6 +311,10 @@ class TimmPyramid(Backbone):
         """
         super().__init__()
         self.net = _create_model(recipe, pretrained, features_only=True, **_pyramid_options(recipe))
+        for module in [*self.net.modules()]:
+            for name, child in module.named_children():
+                if isinstance(child, Conv2dSame):
+                    setattr(module, name, ConstantlyPaddedConv2d(child))
         self.channels = tuple(self.net.feature_info.channels())
         self.strides = tuple(self.net.feature_info.reduction())
 
@@ -328,6 +333,29 @@ class TimmPyramid(Backbone):
             for alias in (name, name.removeprefix("net."), name.replace(".", "_", 1), f"model.{name}", f"body.{name}")
         }
         self.net.load_state_dict({name: aliases[name] for name in self.net.state_dict() if name in aliases})
+
+
+class ConstantlyPaddedConv2d(nn.Conv2d):
+    """timm's `Conv2dSame` (of models converted from TensorFlow) for maps whose sides are multiples of the stride.
+
+    Its padding is then always the same. Computed from the size, as timm does, it takes an export many minutes to trace.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        """Take the parameters of `conv`."""
+        kernel: Any = conv.kernel_size
+        options: dict[str, Any] = {"stride": conv.stride, "dilation": conv.dilation, "groups": conv.groups}
+        super().__init__(conv.in_channels, conv.out_channels, kernel, **options, device="meta")
+        self.weight, self.bias = conv.weight, conv.bias
+        vertical, horizontal = (
+            max((size - 1) * dilation + 1 - stride, 0)
+            for size, stride, dilation in zip(self.kernel_size, self.stride, self.dilation, strict=True)
+        )
+        self.around = (horizontal // 2, horizontal - horizontal // 2, vertical // 2, vertical - vertical // 2)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b _c _h _w"]:
+        """(B, C, H, W) → (B, out_channels, H / stride, W / stride)."""
+        return super().forward(F.pad(x, self.around))
 
 
 def _maps(net: Any, images: Tensor) -> list[Tensor]:
