@@ -25,7 +25,8 @@ from torch import Tensor
 import gffnet
 from gffnet.inference.precision import Precision, keep_pages, pick_precision
 from gffnet.inference.predictor import Predictor
-from gffnet.models.gffnet import SegmentationModel, load_model
+from gffnet.models.gffnet import SegmentationModel
+from gffnet.models.model_io import shipped_model
 from gffnet.models.ops import size_of
 from gffnet.training.task import AuxiliaryHead
 from harness import interleaved, machine, ratios, report, spread, timing
@@ -39,7 +40,7 @@ BATCH = {"r18": 4, "lite0": 8}
 def network_of(name: str) -> gffnet.GFFNet:
     """One of the networks, unfolded."""
     if name == "r18":
-        return load_model()
+        return gffnet.GFFNet.from_pretrained(shipped_model())
     torch.manual_seed(0)
     return gffnet.GFFNet("tf_efficientnet_lite0", 11, channels=64, output_stride=32)
 

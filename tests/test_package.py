@@ -1,6 +1,7 @@
 """The package: public names, version, and that nothing heavy is loaded before it is needed."""
 
 import json
+import os
 import subprocess
 import sys
 from importlib import metadata, resources
@@ -57,6 +58,24 @@ def test_the_package_says_that_it_is_typed() -> None:
 )
 def test_nothing_heavy_is_loaded(code: str) -> None:
     assert loaded_after(code) == set()
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({}, ["1000", "1", None]),
+        ({"GOMP_SPINCOUNT": "7"}, ["7", "1", None]),
+        ({"OMP_WAIT_POLICY": "active"}, [None, None, "active"]),
+    ],
+)
+def test_idle_threads_spin_for_a_short_time_unless_the_user_says_otherwise(
+    given: dict[str, str], found: list[str | None]
+) -> None:
+    names = ["GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_WAIT_POLICY"]
+    code = f"import gffnet, json, os; print(json.dumps([os.environ.get(name) for name in {names}]))"
+    environment = {name: value for name, value in os.environ.items() if name not in names} | given
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert json.loads(done.stdout) == found
 
 
 def test_the_list_of_heavy_packages_can_be_seen_to_load() -> None:

@@ -1,4 +1,4 @@
-"""Processes, prefetching and background writing: complete, bounded, and without threads left behind."""
+"""Cores, processes, prefetching and background writing: complete, bounded, and without threads left behind."""
 
 import os
 import signal
@@ -10,9 +10,87 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
+from gffnet import parallel
 from gffnet.errors import RunFailed, UserError
-from gffnet.parallel import background_writer, in_processes, prefetch
+from gffnet.parallel import (
+    available_cores,
+    background_writer,
+    in_processes,
+    limit_threads,
+    prefetch,
+    restored_threads,
+)
+
+# The cores
+
+
+def set_cores(monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setattr(parallel, "CGROUPS", (Path("/nowhere"), Path("/nowhere")))
+
+
+@pytest.mark.parametrize(
+    ("membership", "files", "cores"),
+    [
+        ("0::/", {"cpu.max": "max 100000"}, 8),
+        ("0::/", {"cpu.max": "250000 100000"}, 2),
+        ("0::/", {"cpu.max": "50000 100000"}, 1),
+        ("0::/", {"cpu.max": "3200000 100000"}, 8),
+        ("0::/a/b", {"a/cpu.max": "300000 100000", "a/b/cpu.max": "max 100000"}, 3),
+        ("0::/a/b", {"a/cpu.max": "300000 100000", "a/b/cpu.max": "200000 100000"}, 2),
+        ("0::/docker/of the host", {"cpu.max": "400000 100000"}, 4),
+        (
+            "3:cpu,cpuacct:/a",
+            {"cpu,cpuacct/a/cpu.cfs_quota_us": "150000", "cpu,cpuacct/a/cpu.cfs_period_us": "50000"},
+            3,
+        ),
+        ("1:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8),
+        ("4:memory:/", {"memory/cpu.cfs_quota_us": "100000", "memory/cpu.cfs_period_us": "100000"}, 8),
+        ("0::/", {"cpu.max": ""}, 8),
+        ("0::/", {"cpu.max": "100000 0"}, 8),
+        ("nonsense", {}, 8),
+    ],
+)
+def test_cores_of_a_container(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, membership: str, files: dict[str, str], cores: int
+) -> None:
+    set_cores(monkeypatch, 8)
+    assert available_cores() == 8
+    (tmp_path / "cgroup").write_text(f"7:pids:/x\n{membership}\n")
+    for name, text in files.items():
+        (tmp_path / "fs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "fs" / name).write_text(f"{text}\n")
+    monkeypatch.setattr(parallel, "CGROUPS", (tmp_path / "cgroup", tmp_path / "fs"))
+    assert available_cores() == cores
+
+
+def test_cores_where_there_is_no_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_cores(monkeypatch, 8)
+    monkeypatch.delattr(os, "sched_getaffinity")
+    for count, cores in ((3, 3), (None, 1)):
+        monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
+        assert available_cores() == cores
+
+
+@pytest.mark.parametrize(
+    ("before", "given", "after"), [(8, None, 4), (3, None, 3), (8, "8", 8)], ids=["more", "fewer", "given"]
+)
+def test_threads_are_limited_but_for_what_the_user_set(
+    monkeypatch: pytest.MonkeyPatch, before: int, given: str | None, after: int
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    with restored_threads():
+        torch.set_num_threads(before)
+        limit_threads(4)
+        assert torch.get_num_threads() == after
+    assert torch.get_num_threads() == 1
+
+
+# Processes
 
 
 def square(x: int) -> int:

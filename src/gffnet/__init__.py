@@ -3,11 +3,18 @@
 Importing `gffnet` is cheap: torch is loaded when a name that needs it is first used.
 """
 
+import os
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
 __version__ = version("gffnet")
+
+# Threads that wait for work spin, and take the cores from other processes (docs/speed.md). OpenMP reads how long when
+# torch is loaded; what the user has set stays.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # of GNU's library, in rounds
+    os.environ.setdefault("KMP_BLOCKTIME", "1")  # of Intel's and LLVM's, in milliseconds
 
 _HOME = {
     "GatedFullyFusion": "gffnet.models.fusion",

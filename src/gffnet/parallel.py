@@ -1,19 +1,77 @@
-"""Work on many items: in processes, or in threads beside the one that computes."""
+"""The cores of this process, and work on many items: in processes, or in threads beside the one that computes."""
 
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from itertools import count, islice
+from pathlib import Path
 from typing import Any, TypeVar
 
 from gffnet.errors import RunFailed
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+"""The control groups of this process, and where their limits are."""
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use, at least 1: by its affinity, and the CPU quota of its container."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(min([cores, *_quotas()])))
+
+
+def _quotas() -> Iterator[float]:
+    """Yield the quotas of CPU time, in cores, of this process' control groups and of those that contain them."""
+    membership, mounted = CGROUPS
+    lines: list[str] = []
+    with suppress(OSError):
+        lines = membership.read_text().splitlines()
+    for line in lines:  # number:controllers:/path, without number and controllers in version 2
+        with suppress(ValueError):
+            _, controllers, group = line.split(":", 2)
+            if controllers and "cpu" not in controllers.split(","):
+                continue
+            parts = group.strip("/").split("/")
+            for depth in range(len(parts) + 1):
+                yield from _quota(mounted.joinpath(controllers, *parts[:depth]))
+
+
+def _quota(folder: Path) -> Iterator[float]:
+    """Yield the quota of one control group, in cores, if it has one."""
+    with suppress(OSError, ValueError, ZeroDivisionError):
+        if (folder / "cpu.max").is_file():
+            quota, period = (folder / "cpu.max").read_text().split()
+        else:
+            quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        if quota != "max" and int(quota) > 0:  # -1: none
+            yield int(quota) / int(period)
+
+
+def limit_threads(most: int) -> None:
+    """Let torch compute with at most so many threads, unless OMP_NUM_THREADS says with how many."""
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > most:
+        torch.set_num_threads(most)
+
+
+@contextmanager
+def restored_threads() -> Iterator[None]:
+    """Let torch have the number of threads afterwards that it has before."""
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def in_processes(work: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None) -> Iterator[Result]:
@@ -23,12 +81,12 @@ def in_processes(work: Callable[[Item], Result], items: Iterable[Item], workers:
         work: picklable, as the items must be. An error that it raises is raised here, after the items that are being
             worked on are finished.
         items: taken only as fast as they are worked on.
-        workers: number of processes; None: one per processor; 1: this process.
+        workers: number of processes; None: one per core; 1: this process.
 
     Raises:
         RunFailed: a process died, for example because it ran out of memory.
     """
-    workers = workers or os.cpu_count() or 1
+    workers = workers or available_cores()
     if workers == 1:
         yield from map(work, items)
         return

@@ -12,13 +12,46 @@ from gffnet.data.dataset import IGNORE
 from gffnet.data.datasets import open_dataset
 from gffnet.data.map_style import MapStyleDataset
 from gffnet.data.transforms import Augmentation
-from gffnet.training.data import IterationSampler, SegmentationDataModule
+from gffnet.training.data import IterationSampler, SegmentationDataModule, divide_cores
 from tests import tiny
 
 
 def data(root: Path, first: int = 0, rank: int = 0, world_size: int = 1) -> SegmentationDataModule:
     train, val = (open_dataset("camvid", root, split) for split in ("train", "val"))
     return SegmentationDataModule(tiny.recipe(), train, val, first, rank=rank, world_size=world_size)
+
+
+@pytest.mark.parametrize(
+    ("cores", "processes", "wanted", "given", "divided"),
+    [
+        (1, 1, 4, None, (0, 1)),
+        (2, 1, 4, None, (0, 2)),
+        (4, 1, 4, None, (1, 3)),
+        (4, 1, 0, None, (0, 4)),
+        (16, 1, 2, None, (2, 14)),
+        (16, 1, 99, None, (4, 12)),
+        (16, 2, 4, None, (2, 6)),
+        (2, 4, 4, None, (0, 1)),
+        (2, 1, 4, 1, (1, 1)),
+        (2, 1, 4, 2, (0, 2)),
+        (16, 1, 4, 6, (2, 6)),
+        (2, 1, 4, 4, (0, 4)),
+    ],
+)
+def test_loading_and_computing_share_the_cores(
+    monkeypatch: pytest.MonkeyPatch,
+    cores: int,
+    processes: int,
+    wanted: int,
+    given: int | None,
+    divided: tuple[int, int],
+) -> None:
+    monkeypatch.setattr("gffnet.training.data.available_cores", lambda: cores)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: given or cores)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_NUM_THREADS", str(given))
+    assert divide_cores(wanted, processes) == divided
 
 
 def test_batches_are_the_streams_items_in_order(camvid: Path) -> None:

@@ -129,9 +129,9 @@ def faster(seconds: Mapping[str, float]) -> Precision:
 # between dtypes, and with small images it is most of the time: two sizes of image give a and b.
 
 _SIDES = {"cpu": (64, 128, 256), "cuda": (512,)}
-"""Of the square images that are timed, by the device: two, and more while there is time."""
-_ENOUGH = {False: 0.15, True: 0.8}
-"""Seconds after which no larger image is timed, for prediction and for training."""
+"""Of the square images that are timed, by the device: two, and the third where these leave a doubt."""
+_CLEAR, _ENOUGH = 1.2, 3.0
+"""There is no doubt where both sizes favour one dtype by this factor, nor time for a third after so many seconds."""
 _PIXELS = {False: 360 * 480, True: 8 * 240 * 320}
 """Pixels of the step of prediction and of training that is compared."""
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -143,6 +143,7 @@ Seconds: TypeAlias = dict[str, float]
 def measure(network: SegmentationModel, device: torch.device, training: bool) -> Seconds:
     """Time a network, of which a copy is made, in every dtype."""
     times: list[tuple[int, Seconds]] = []
+    found: Seconds = {}
     gpus = [device.index or 0] if device.type == "cuda" else []
     with torch.random.fork_rng(gpus):  # dropout draws
         steps = {name: _Step(network, device, dtype, training) for name, dtype in _DTYPES.items()}
@@ -152,9 +153,12 @@ def measure(network: SegmentationModel, device: torch.device, training: bool) ->
             images = torch.randint(256, (batch, len(network.mean), side, side)).to(device, torch.uint8)
             images = images.contiguous(memory_format=torch.channels_last)
             times.append((batch * side * side, fastest({name: partial(step, images) for name, step in steps.items()})))
-            if len(times) > 1 and time.perf_counter() - start > _ENOUGH[training]:
+            found = {name: _at(_PIXELS[training], [(n, seconds[name]) for n, seconds in times]) for name in _DTYPES}
+            ratios = [seconds["float32"] / seconds["bfloat16"] for seconds in (times[0][1], found)]
+            clear = min(ratios) > _CLEAR or max(ratios) < 1 / _CLEAR
+            if len(times) > 1 and (clear or time.perf_counter() - start > _ENOUGH):
                 break
-    return {name: _at(_PIXELS[training], [(pixels, seconds[name]) for pixels, seconds in times]) for name in _DTYPES}
+    return found
 
 
 class _Step:

@@ -29,6 +29,7 @@ from gffnet.models.layers import Encoded, Gates
 from gffnet.models.model_card import describe
 from gffnet.models.model_io import ModelConfig, hash_weights, is_exported, shipped_model
 from gffnet.models.ops import resize, size_of
+from gffnet.parallel import available_cores, limit_threads
 from gffnet.recipe import EvaluationRecipe, from_mapping
 
 ImageLike: TypeAlias = str | Path | PIL.Image.Image | NDArray[Any] | Tensor
@@ -530,6 +531,7 @@ def load(
         UserError: there is no such model or device, the protocol is not valid, or an exported file cannot be run so.
     """
     model = shipped_model() if model is None else model
+    limit_threads(available_cores())
     network: SegmentationModel | Exported
     if isinstance(model, SegmentationModel):
         network, config = model, getattr(model, "config", None)

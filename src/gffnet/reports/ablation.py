@@ -35,6 +35,7 @@ from gffnet.evaluation.evaluate import plain, saved_settings
 from gffnet.evaluation.results import SCORES, read_result
 from gffnet.files import atomic_write, cannot_write
 from gffnet.models.model_io import CONFIG
+from gffnet.parallel import available_cores
 from gffnet.recipe import Recipe, load_recorded
 from gffnet.recipe.describe import method_name
 from gffnet.reports.cost import costs
@@ -311,12 +312,13 @@ class Ablation:
             jobs = jobs or len(groups)
             return [{"CUDA_VISIBLE_DEVICES": ",".join(groups[i % len(groups)])} for i in range(jobs)]
         hidden = {"CUDA_VISIBLE_DEVICES": ""} if self.device == "cpu" else {}
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = available_cores()
         if jobs is None:
             jobs = max(1, min(cores // 2 // (self.devices or 1), len(self.left())))
             if jobs > 1:
                 jobs = self._within_memory(jobs, {**hidden, "OMP_NUM_THREADS": str(max(1, cores // jobs))})
-        threads = os.environ.get("OMP_NUM_THREADS", str(max(1, cores // jobs // (self.devices or 1))))
+        share = max(1, cores // jobs // (self.devices or 1))
+        threads = os.environ.get("OMP_NUM_THREADS", str(share - share // 4))  # of four cores, one may load
         return [{**hidden, "OMP_NUM_THREADS": threads} for _ in range(jobs)]
 
     def _gpus(self) -> list[str]:

@@ -1,6 +1,5 @@
 """Write street scenes as a data set in the Cityscapes layout."""
 
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from gffnet.files import atomic_file
-from gffnet.parallel import in_processes
+from gffnet.parallel import available_cores, in_processes
 from gffnet.streets.render import Bytes
 from gffnet.streets.scene import check_size, render_street
 
@@ -26,7 +25,7 @@ def write_streets(
 ) -> None:
     """Write `train` and `val` scenes of `size` (rows, columns) under `out`, as `leftImg8bit` and `gtFine` folders.
 
-    The files depend on counts, size and seed only, not on the number of workers (default: one per processor). Scenes
+    The files depend on counts, size and seed only, not on the number of workers (default: one per core). Scenes
     of the two splits come from different seeds and cities. `progress(done, total)` is called after every scene.
     Raises `ValueError` for negative counts, no scenes at all, a negative seed, less than one worker, too small a size.
     """
@@ -38,7 +37,7 @@ def write_streets(
         raise ValueError("train and val are both 0: at least one scene must be asked for")
     scenes = [("train", number) for number in range(train)] + [("val", number) for number in range(val)]
     work = partial(_write_scene, out=Path(out), size=size, seed=seed)
-    workers = min(workers or os.cpu_count() or 1, len(scenes))
+    workers = min(workers or available_cores(), len(scenes))
     for done, _ in enumerate(in_processes(work, scenes, workers), start=1):
         if progress:
             progress(done, len(scenes))

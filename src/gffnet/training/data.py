@@ -19,6 +19,7 @@ from gffnet.data.loader import ClassBalance, TrainingStream, Views, collate
 from gffnet.data.map_style import describe
 from gffnet.data.transforms import Augmentation, seeded
 from gffnet.errors import UserError
+from gffnet.parallel import available_cores
 from gffnet.recipe import Recipe
 
 
@@ -103,6 +104,24 @@ def check_pickling(workers: int, given: Mapping[str, Any]) -> None:
             ) from None
 
 
+def divide_cores(workers: int, processes: int = 1) -> tuple[int, int]:
+    """Loading processes and threads of each of so many processes that train on this machine's CPU.
+
+    Together they are no more than its cores. At most one core of four loads, and of fewer than four none: the training
+    process then loads a batch before each iteration, which is faster on two cores (docs/speed.md). OMP_NUM_THREADS
+    stays as it is, with a loading process for three threads: other trainings may have the rest of the cores.
+
+    Args:
+        workers: loading processes that are wanted.
+        processes: that train.
+    """
+    share, threads = max(1, available_cores() // processes), torch.get_num_threads()
+    if "OMP_NUM_THREADS" in os.environ:
+        return max(0, min(workers, max(1, threads // 3), share - threads)), threads
+    threads = min(threads, share - min(workers, share // 4))
+    return min(workers, share - threads), threads
+
+
 class SegmentationDataModule(LightningDataModule):
     """Training batches of a recipe from an iteration on, and its validation images, for one rank."""
 
@@ -149,9 +168,8 @@ class SegmentationDataModule(LightningDataModule):
             val = FixedSamples(val)
         self.val = rank_subset(val, rank, world_size)
         on_cpu = device.type == "cpu"
-        # Training on the CPU needs the cores itself: one loading process for every two of them is enough.
-        cores = max(1, (os.cpu_count() or 1) // processes_per_node)
-        self.max_workers = max(1, cores // 2) if on_cpu else cores
+        cores = max(1, available_cores() // processes_per_node)
+        self.max_workers = divide_cores(cores, processes_per_node)[0] if on_cpu else cores
         self.workers = min(training.workers, self.max_workers)
         self.pin_memory = not on_cpu
         own = {"train_data": train, "transform": transform} | ({} if on_cpu else {"val_data": val})

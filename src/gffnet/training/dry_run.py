@@ -140,7 +140,7 @@ def dry_run(
         dataset, _, size = open_data(recipe, root, cache)
         recipe = resolve_auto(recipe, auto or [], size)
         num_classes = len(dataset.classes.names)
-    prepare_process(device, recipe.precision)
+    prepare_process(launch, recipe)
     training = recipe.training
     precision = training_precision(recipe, device, build_network(recipe.model.without_weights(), num_classes))
 

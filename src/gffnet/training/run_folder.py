@@ -41,6 +41,7 @@ from gffnet.errors import CannotWrite, RunFailed, Stopped, UserError
 from gffnet.files import NO_ROOM, atomic_write, cannot_write
 from gffnet.inference.precision import Precision
 from gffnet.models.model_io import CONFIG
+from gffnet.parallel import available_cores
 from gffnet.recipe import Recipe, recipe_from_mapping
 from gffnet.training.callbacks import History
 
@@ -486,7 +487,7 @@ def hardware() -> dict[str, Any]:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "cpu": cpu.strip() or platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": available_cores(),
         "memory": memory,
         "gpus": [
             {"name": found.name, "memory": found.total_memory}

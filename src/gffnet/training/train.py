@@ -45,6 +45,7 @@ from gffnet.metrics.confusion import ClassScores
 from gffnet.models.gffnet import SegmentationModel, build_network, check_loadable, save_model
 from gffnet.models.model_io import ModelConfig
 from gffnet.models.ops import size_of
+from gffnet.parallel import limit_threads, restored_threads
 from gffnet.recipe import (
     DataSize,
     LossRecipe,
@@ -66,7 +67,7 @@ from gffnet.training.callbacks import (
     WeightsAndBiases,
 )
 from gffnet.training.checkpoint import AtomicCheckpointIO, BestModel, LastCheckpoint
-from gffnet.training.data import SegmentationDataModule
+from gffnet.training.data import SegmentationDataModule, divide_cores
 from gffnet.training.finetune import initialize_from
 from gffnet.training.losses import MeanLoss, build_loss, class_weights
 from gffnet.training.run_folder import (
@@ -89,6 +90,7 @@ from gffnet.training.task import OPTIMIZERS, SegmentationTask
 log = logging.getLogger("gffnet")
 
 
+@restored_threads()
 def train(
     recipe: Recipe | str | Path,
     root: str | Path | None = None,
@@ -169,7 +171,7 @@ def train(
     check_losses(loss, recipe, len(train_set.classes.names))
     recipe = resolve_and_show(recipe, auto, size)
     check_classes(start, train_set.classes.names, dataset)
-    prepare_process(launch.device, recipe.precision)
+    prepare_process(launch, recipe)
     balance, weights = class_statistics(recipe, train_set, weighted=loss is None)
     seed_everything(recipe.seed, verbose=False)
     network = make_network(recipe, train_set.classes.names, new=start.checkpoint is None)
@@ -688,16 +690,23 @@ def is_launched() -> bool:
     return bool(TorchElasticEnvironment.detect() or SLURMEnvironment.detect())
 
 
-def prepare_process(device: torch.device, precision: str) -> None:
-    """Silence Lightning's tips, and keep freed memory on a CPU. Raises `UserError` for float16 on a CPU."""
-    if precision == "float16" and device.type != "cuda":
+def prepare_process(launch: Launch, recipe: Recipe) -> None:
+    """Silence Lightning's tips; on a CPU, keep freed memory, and divide the cores between computing and loading.
+
+    Raises:
+        UserError: float16 on a CPU.
+    """
+    if recipe.precision == "float16" and launch.device.type != "cuda":
         raise UserError("precision 'float16' trains on NVIDIA GPUs only. Here, set precision to bfloat16 or float32.")
     for name in ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning.*")
     warnings.filterwarnings("ignore", "Grad strides do not match")  # of 1x1 convolutions, where they mean the same
-    if device.type == "cpu":
+    if launch.device.type == "cpu":
         keep_pages()
+        limit_threads(divide_cores(recipe.training.workers, launch.devices)[1])
+        if launch.devices > 1:  # of the processes that this one starts; otherwise Lightning sets it
+            os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
 
 
 # The network and Lightning's trainer

@@ -1,0 +1,161 @@
+"""Two processes side by side: the speed of each over the speed alone.
+
+    python benchmarks/neighbours.py [--work predict train ...] [--seconds 10] [--source SRC ...]
+                                    [--environment "" GOMP_SPINCOUNT=1000 ...] [--out FILE]
+
+| work | is |
+|---|---|
+| predict | the model that ships on an image of 360x480, again and again |
+| predict_lite0 | the same with GFFNet on EfficientNet-Lite0, 64 channels, strides 4 8 16 32 |
+| train | `gffnet train streets/gffnet_r18` with crops of 128x256 |
+| train_lite0 | the same on EfficientNet-Lite0, 64 channels, crops of 256x512 |
+
+Every process runs for that many seconds; steps count that end while all processes are past their first. `--source` are
+folders with a package gffnet, such as that of an older commit in a worktree of git: each is measured with its own code.
+`--environment` are settings to compare, each several NAME=VALUE separated by spaces.
+"""
+
+import argparse
+import os
+import runpy
+import subprocess
+import sys
+import tempfile
+import time
+from multiprocessing import active_children
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+WORK = ("predict", "predict_lite0", "train", "train_lite0")
+HERE = Path(__file__).resolve().parent.parent / "src"
+LITE0 = "model.backbone.name=tf_efficientnet_lite0 model.backbone.output_stride=32 model.channels=64"
+WARM_UP = 3
+"""Steps that do not count: memory is allocated in them."""
+
+
+class Steps(list[float]):
+    """The times at which steps ended; printed when time is up, which ends the process."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+    def add(self) -> None:
+        """Add a step that has ended now."""
+        self.append(time.time())
+        if self[-1] - self[min(WARM_UP, len(self) - 1)] > self.seconds:
+            print(*self, flush=True)
+            for child in active_children():
+                child.kill()
+            os._exit(0)
+
+
+def predict(name: str, steps: Steps) -> None:
+    """Predict until time is up."""
+    import numpy as np
+
+    import gffnet
+    from gffnet.inference.precision import keep_pages
+
+    keep_pages()
+    light: Any = name == "predict_lite0" and gffnet.GFFNet("tf_efficientnet_lite0", 11, channels=64, output_stride=32)
+    predictor = gffnet.load(light or None)
+    image = np.random.default_rng(0).integers(256, size=(360, 480, 3), dtype=np.uint8)
+    while True:
+        predictor.predict(image)
+        steps.add()
+
+
+def train(name: str, steps: Steps, root: str, changes: list[str]) -> None:
+    """Train until time is up."""
+    from gffnet.training.task import SegmentationTask
+
+    step = SegmentationTask.training_step
+
+    def timed(self: SegmentationTask, *arguments: Any) -> Any:
+        done = step(self, *arguments)
+        steps.add()
+        return done
+
+    SegmentationTask.training_step = timed  # type: ignore[method-assign]
+    size = "[256, 512]" if name == "train_lite0" else "[128, 256]"
+    changes += [f"training.crop={size}", "training.validate_every=100000", "training.iterations=100000"]
+    changes += LITE0.split() if name == "train_lite0" else []
+    changes = [word for change in changes for word in ("--set", change)]
+    with tempfile.TemporaryDirectory() as out:
+        sys.argv = ["gffnet", "train", "streets/gffnet_r18", "--root", root, "--out", f"{out}/run", *changes]
+        runpy.run_module("gffnet", run_name="__main__")
+
+
+def speeds(
+    name: str, processes: int, options: argparse.Namespace, source: Path, settings: str, root: str
+) -> list[float]:
+    """Steps a second of each of so many processes side by side."""
+    environment = {**os.environ, "PYTHONPATH": str(source), **dict(s.split("=") for s in settings.split())}
+    environment.pop("GFFNET_PRECISION", None)
+    command = [sys.executable, __file__, "--worker", name, "--seconds", str(options.seconds), "--root", root]
+    command += [word for change in options.set for word in ("--set", change)]
+    pipe = subprocess.PIPE
+    running = [
+        subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment) for _ in range(processes)
+    ]
+    found = []
+    for process in running:
+        out, error = process.communicate()
+        if process.returncode:
+            raise SystemExit(f"error: {name} failed:\n{error[-2000:]}")
+        found.append([float(word) for word in out.split()])
+    start, end = max(times[min(WARM_UP, len(times) - 2)] for times in found), min(times[-1] for times in found)
+    rates = []
+    for times in found:
+        within = [t for t in times if start <= t <= end]
+        rates.append((len(within) - 1) / (within[-1] - within[0]) if len(within) > 1 else 0.0)
+    return rates
+
+
+def main() -> None:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", nargs="+", default=[*WORK], choices=WORK)
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--source", nargs="+", type=Path, default=[HERE])
+    parser.add_argument("--environment", nargs="+", default=[""])
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="changes of the recipe that is trained"
+    )
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--worker", choices=WORK, help=argparse.SUPPRESS)
+    parser.add_argument("--root", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        steps = Steps(options.seconds)
+        if options.worker.startswith("predict"):
+            predict(options.worker, steps)
+        train(options.worker, steps, options.root, options.set)
+
+    from gffnet.streets import write_streets
+    from harness import machine, report
+
+    lines = [machine(), ""]
+    columns = ("work", "source", "environment", "alone, steps/s", "each of two", "of alone")
+    lines += [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    print("\n".join(lines), flush=True)
+    with tempfile.TemporaryDirectory() as root:
+        if any(name.startswith("train") for name in options.work):
+            write_streets(Path(root), 16, 2, (256, 512))
+        for name in options.work:
+            for source in options.source:
+                for settings in options.environment:
+                    (alone,) = speeds(name, 1, options, source, settings, root)
+                    both = speeds(name, 2, options, source, settings, root)
+                    shown = ", ".join(f"{speed:.2f}" for speed in both)
+                    row = f"| {name} | {source} | {settings} | {alone:.2f} | {shown} | {mean(both) / alone:.2f} |"
+                    print(row, flush=True)
+                    lines.append(row)
+    if options.out:
+        report(lines, options.out)
+
+
+if __name__ == "__main__":
+    main()
