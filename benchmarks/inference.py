@@ -1,16 +1,16 @@
 """One image from uint8 pixels to a label map: gffnet against plain PyTorch, its peers, and engines for exported files.
 
-    python benchmarks/inference.py [--backbones r18 r101] [--sizes 360x480 512x512 1024x2048] [--kernels 1 3]
+    python benchmarks/inference.py [--backbones r18 r101 lite0] [--sizes 360x480 512x512 1024x2048] [--kernels 1 3]
                                    [--only VARIANT ...] [--runs 5] [--device cpu] [--out FILE]
 
 Variants run interleaved in one process, so that a slow moment affects all of them. Before and after every sample two
 matrices are multiplied; a sample beside a product slower than 0.8 of the best is discarded and repeated.
 
 - `reference`: the same network as the paper writes it, channels-first, float32, not folded; ratios are to it.
-- `float32`, `bfloat16`, `compiled`: what `gffnet predict` runs, in exact float32, in the precision that it picks on
-  this machine, and that compiled.
-- `PSPNet (smp)`, `FPN (smp)`, `UPerNet (smp)`, `DeepLabV3 (torchvision)`: other networks on the same kind of backbone,
-  channels-last, float32, in inference mode; in brackets `, bf16`: under autocast, as their documentation says.
+- `float32`, `bfloat16`, `auto`, `compiled`: what `gffnet predict` runs, in either precision, in the one that it picks
+  on this machine by measuring, and in that compiled.
+- `PSPNet (smp)`, `FPN (smp)`, ..., `DeepLabV3 (torchvision)`: other networks on the same backbone, channels-last,
+  float32, in inference mode; in brackets `, bf16`: under autocast, as their documentation says.
 - `ONNX Runtime`, `OpenVINO`: the file that `gffnet export --to onnx` writes, float32, with default settings and the
   same number of threads. OpenVINO takes part where it is installed.
 
@@ -52,9 +52,12 @@ from harness import machine, ratios, report, spread, timing
 Label = Callable[[Tensor], object]
 """An image, uint8 (3, H, W), to its label map."""
 
-BACKBONES = {"r18": "resnet18", "r101": "resnet101"}
-OURS = ("reference", "float32", "bfloat16", "compiled")
-PEERS = {"PSPNet (smp)": smp.PSPNet, "FPN (smp)": smp.FPN, "UPerNet (smp)": smp.UPerNet}
+BACKBONES = {"r18": "resnet18", "r101": "resnet101", "lite0": "tu-tf_efficientnet_lite0"}
+"""By the names that segmentation_models_pytorch has for them."""
+OURS = ("reference", "float32", "bfloat16", "auto", "compiled")
+PEERS = {
+    f"{name} (smp)": getattr(smp, name) for name in ("PSPNet", "FPN", "Unet", "UPerNet", "DeepLabV3Plus", "Segformer")
+}
 DEEPLAB = "DeepLabV3 (torchvision)"
 ENGINES = ("ONNX Runtime", "OpenVINO")
 VARIANTS = (*OURS, *(f"{name}{kind}" for name in (*PEERS, DEEPLAB) for kind in ("", ", bf16")), *ENGINES)
@@ -79,7 +82,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbones", nargs="+", default=list(BACKBONES), choices=list(BACKBONES))
     parser.add_argument("--sizes", nargs="+", type=size, default=[(360, 480), (512, 512), (1024, 2048)])
-    parser.add_argument("--kernels", nargs="+", type=int, default=[1, 3], choices=[1, 3])
+    parser.add_argument("--kernels", nargs="+", type=int, default=[1], choices=[1, 3])
     parser.add_argument("--only", nargs="+", default=list(VARIANTS), choices=VARIANTS)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--device", default="cpu")
@@ -113,7 +116,7 @@ def measure(case: Case, wanted: list[str], size: tuple[int, int], runs: int) -> 
     base = next(iter(samples))
     lines = [
         "",
-        f"**GFFNet, {BACKBONES[case.backbone]}, pyramid of {case.kernel}x{case.kernel}, {size[0]}x{size[1]}**, "
+        f"**GFFNet, {model(case).backbone.name}, pyramid of {case.kernel}x{case.kernel}, {size[0]}x{size[1]}**, "
         f"{runs} runs; the matrix product reaches {product['float32']:.0f} GFLOP/s in float32 and "
         f"{product['bfloat16']:.0f} in bfloat16",
         "",

@@ -24,7 +24,7 @@ def test_data_of_ones_own_end_with_the_next_command(tmp_path: Path, capsys: Capt
     assert main(["data", "check", "folder", "--root", str(root), "--workers", "1"]) == 0
     *_, verdict, command = capsys.readouterr().out.splitlines()
     assert verdict.startswith(f"data set 'folder' at {root}: 3 warnings")  # small images, and the same in both splits
-    assert command == f"train on it: gffnet train folder/gffnet_r18 --root {root}"
+    assert command == f"train on it: gffnet train folder/gffnet_lite0 --root {root}"
 
 
 @pytest.mark.parametrize("json_too", [[], ["--json"]], ids=["text", "json"])

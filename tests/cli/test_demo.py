@@ -87,3 +87,24 @@ def test_the_folder_is_a_file(tmp_path: Path, recipe: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"^cannot write .*file/streets: "):
         demo(tmp_path / "file")
+
+
+def test_without_imagenet_weights_it_starts_from_scratch(
+    tmp_path: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And stays with what it began with, though weights are installed later."""
+    mapping = yaml.safe_load(recipe.read_text())
+    mapping["model"]["backbone"]["weights"] = "imagenet"
+    recipe.write_text(yaml.safe_dump(mapping))
+
+    def nowhere(name: str) -> Path:
+        raise UserError(f"weights 'imagenet' of backbone {name!r} are nowhere.")
+
+    monkeypatch.setattr("gffnet.models.weights.pretrained_file", nowhere)
+    caplog.set_level("INFO", "gffnet")
+    report = demo(tmp_path)
+    assert "test_resnet' are nowhere. The demo starts from random weights" in caplog.text
+    assert "from scratch" in report.read_text(encoding="utf-8")
+    assert yaml.safe_load((tmp_path / "run/recipe.yaml").read_text())["model"]["backbone"]["weights"] == "none"
+    monkeypatch.setattr("gffnet.models.weights.pretrained_file", lambda name: tmp_path / "weights.pth")
+    assert demo(tmp_path) == report

@@ -863,7 +863,7 @@ def test_what_is_printed(tmp_path: Path) -> None:
 
 # What to run next
 
-TRAIN = "train on it: gffnet train folder/gffnet_r18 --root 'my data'"
+TRAIN = "train on it: gffnet train folder/gffnet_lite0 --root 'my data'"
 
 
 def result_of(

@@ -14,7 +14,7 @@ from gffnet.cli.main import main
 from gffnet.data.check import BALANCE, RARITY
 from gffnet.data.folder import FRACTION, Folder, read_classes
 from gffnet.recipe import load_recipe
-from gffnet.recipe.loading import AUTO_EPOCHS, AUTO_KEYS, CROP_MULTIPLE, MAX_CROP, MAX_ITERATIONS, MIN_ITERATIONS
+from gffnet.recipe.loading import AUTO_EPOCHS, AUTO_KEYS, CROP_MULTIPLE, MAX_ITERATIONS, MIN_ITERATIONS
 from gffnet.streets import Label, render_street
 from tests.data.trees import save
 from tests.export.networks import symbolic_sizes
@@ -67,13 +67,13 @@ def test_four_commands(
 
     assert called(check) == 0
     train = capsys.readouterr().out.splitlines()[-1].removeprefix("train on it: ")
-    assert train.startswith("gffnet train folder/gffnet_r18 --root my_data")
+    assert train.startswith("gffnet train folder/gffnet_lite0 --root my_data")
 
     assert called(train, *(word for change in TINY.items() for word in ("--set", "=".join(change)))) == 0
     logged = [record.message for record in caplog.records]
     assert any("images of 64x128: training.crop 64x128" in line for line in logged)
     evaluate, predict = (line.partition(":")[2].strip() for line in logged[-2:])
-    stored = yaml.safe_load(Path("runs/folder/gffnet_r18/recipe.yaml").read_text())
+    stored = yaml.safe_load(Path("runs/folder/gffnet_lite0/recipe.yaml").read_text())
     assert (stored["training"]["crop"], stored["training"]["validate_every"]) == ([64, 128], 1)
     capsys.readouterr()
 
@@ -82,10 +82,10 @@ def test_four_commands(
     scores = json.loads(capsys.readouterr().out)
     assert list(scores["per_class"]) == ["other", "road", "sign", "pole"]
     assert scores["images"] == len(Folder(Path("my_data"), "val"))
-    assert scores["protocol"]["crop"] == [64, 128]
+    assert scores["protocol"]["crop"] is None
 
     assert called(predict.replace("IMAGE", "my_data/images/drive_00.png"), *place) == 0
-    export = "gffnet export --model runs/folder/gffnet_r18 --to onnx --out my_model.onnx"
+    export = "gffnet export --model runs/folder/gffnet_lite0 --to onnx --out my_model.onnx"
     with symbolic_sizes():
         assert called(export) == 0
     assert called("gffnet predict my_data/images/drive_00.png --model my_model.onnx --out exported", *place) == 0
@@ -141,13 +141,14 @@ def test_every_value_that_the_page_sets_may_be_set() -> None:
     changes = {shlex.split(value)[0] for value in values}
     assert BALANCE in changes
     for change in changes:
-        load_recipe("folder/gffnet_r18", [change])
+        load_recipe("folder/gffnet_lite0", [change])
 
 
 def test_the_rules_are_those_of_the_code() -> None:
     bounds = f"at least {MIN_ITERATIONS}, at most {MAX_ITERATIONS}"
     assert f"{AUTO_EPOCHS} passes over the training images, in hundreds: {bounds}" in PAGE
-    assert f"up to a multiple of {CROP_MULTIPLE}, at most {MAX_CROP}" in PAGE
+    most = load_recipe("folder/gffnet_lite0").training.max_crop
+    assert f"up to a multiple of {CROP_MULTIPLE}, at most `training.max_crop`, {most} in this recipe" in PAGE
     assert f"| `{AUTO_KEYS[0]}` |" in PAGE
     assert all(f"| `{key}` | " in PAGE for key in AUTO_KEYS)
     assert ("a fifth is" in PAGE, FRACTION) == (True, 0.2)

@@ -38,7 +38,7 @@ def test_training_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     pascal_voc(tmp_path / "data/VOCdevkit/VOC2012")
     names: dict[str, Any] = {"__name__": "docs.training"}
     for block in [*blocks("training.md", "From Python"), *blocks("own_data.md", "A torch Dataset")]:
-        exec(compile(block.replace("folder/gffnet_r18", "tiny.yaml"), "docs/training.md", "exec"), names)
+        exec(compile(block.replace("folder/gffnet_lite0", "tiny.yaml"), "docs/training.md", "exec"), names)
     miou, square = map(float, capsys.readouterr().out.splitlines()[0].split())
     assert 0 <= square <= 1
     assert 0 < miou < 1

@@ -13,6 +13,8 @@ from gffnet.models.gffnet import build_network
 from gffnet.recipe import RECIPES, load_recipe, recipe_from_mapping, recipe_names
 
 NAMES = recipe_names()
+LIGHT = [name for name in NAMES if "_lite0" in name]
+"""EfficientNet-Lite0 from ImageNet, in one stage, on any data set."""
 PAGE = (Path(__file__).parents[2] / "docs/paper.md").read_text(encoding="utf-8")
 # Data sets of the paper: crop, iterations, batch.
 SCHEDULES = {
@@ -26,6 +28,7 @@ SCHEDULES = {
 STAGE_2 = {"model.backbone.weights": "none", "training.learning_rate": 1e-3, "training.new_layers_multiplier": 1.0}
 GFF = {"model.fusion": "gff"}
 GFFNET = {"model.fusion": "gff", "model.dense_pyramid": "dense"}
+LITERAL = {"model.fusion": "gff", "model.dense_pyramid": "literal"}
 FUSIONS = {f"pspnet_{{}}_{name}": {"model.fusion": name} for name in ("concat", "addition", "fpn", "gated_fpn", "gff")}
 DIFFERENCES: list[tuple[str, str, dict[str, Any]]] = [
     (
@@ -72,11 +75,12 @@ DIFFERENCES: list[tuple[str, str, dict[str, Any]]] = [
     *[
         (f"{folder}/{name.format('r18')}", f"{folder}/pspnet_r18", changed)
         for folder in ("camvid", "camvid/reduced")
-        for name, changed in {
-            **FUSIONS,
-            "gffnet_r18": GFFNET,
-            "gffnet_r18_literal": {"model.fusion": "gff", "model.dense_pyramid": "literal"},
-        }.items()
+        for name, changed in {**FUSIONS, "gffnet_r18": GFFNET, "gffnet_r18_literal": LITERAL}.items()
+    ],
+    *[
+        (f"{folder}/{name.format('lite0')}", f"{folder}/pspnet_lite0", changed)
+        for folder in ("ade20k", "camvid", "cityscapes", "folder", "streets")
+        for name, changed in {**FUSIONS, "gffnet_lite0": GFFNET, "gffnet_lite0_literal": LITERAL}.items()
     ],
 ]
 
@@ -115,7 +119,8 @@ def test_every_recipe_is_read_and_built(name: str) -> None:
         network = build_network(recipe.model.without_weights(), class_count(recipe.data.name))
     assert (network.fusion is None) == (recipe.model.fusion == "none")
     assert recipe.data.name == folder
-    assert recipe.evaluation.crop == (None if folder in {"camvid", "streets"} else recipe.training.crop)
+    whole = name in LIGHT or folder in {"camvid", "streets"}
+    assert recipe.evaluation.crop == (None if whole else recipe.training.crop)
     assert recipe.evaluation.overlap == pytest.approx(1 / 3)
     assert recipe.evaluation.flip is False
     assert recipe.evaluation.scales == ((0.75, 1.0, 1.25, 1.5, 1.75) if name.endswith("_trainval") else (1.0,))
@@ -143,7 +148,7 @@ def test_a_row_differs_from_its_baseline_in_what_it_should(name: str, baseline: 
     assert {key: value for key, value in mine.items() if value != other[key]} == expected
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name.split("/")[0] in SCHEDULES])
+@pytest.mark.parametrize("name", [name for name in NAMES if name.split("/")[0] in SCHEDULES and name not in LIGHT])
 def test_the_papers_recipes_train_as_the_paper_says(name: str) -> None:
     recipe = load_recipe(name)
     training, model = recipe.training, recipe.model
@@ -164,11 +169,22 @@ def test_the_papers_recipes_train_as_the_paper_says(name: str) -> None:
     assert (first.model.fusion != "none") == (training.init == "all")
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name.split("/")[0] not in SCHEDULES])
+@pytest.mark.parametrize("name", [name for name in NAMES if name.split("/")[0] not in SCHEDULES or name in LIGHT])
 def test_other_recipes_train_in_one_stage(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.training.init_from is None
-    assert recipe.model.backbone.weights == ("imagenet" if name.startswith("folder/") else "none")
+    from_imagenet = name in LIGHT or name.startswith("folder/") or name == "streets/demo"
+    assert recipe.model.backbone.weights == ("imagenet" if from_imagenet else "none")
+
+
+def test_light_recipes_differ_in_what_their_data_sets_demand() -> None:
+    """One network and one optimiser: a score of one data set is of the network that another trains."""
+    first, *others = (load_recipe(name) for name in LIGHT if name.endswith("/gffnet_lite0"))
+    assert len(others) == 4
+    for other in others:
+        assert other.model == first.model
+        for key in ("optimizer", "learning_rate", "backbone_multiplier", "new_layers_multiplier", "weight_decay"):
+            assert getattr(other.training, key) == getattr(first.training, key)
 
 
 def test_the_page_lists_every_recipe_with_the_papers_scores() -> None:
@@ -177,7 +193,11 @@ def test_the_page_lists_every_recipe_with_the_papers_scores() -> None:
     for name, score in rows:
         if score not in listed.setdefault(name, []):  # a row that two tables print is listed in both
             listed[name].append(score)
-    assert listed == {name: printed(name) for name in NAMES}
+    assert listed == {name: printed(name) for name in NAMES if name not in LIGHT}
+    folders = re.search(r"exists for (.+?), such as", PAGE, re.DOTALL)
+    assert folders
+    rows = re.findall(r"^\| [0-9.]+ \| [^|]+ \| `(\w+_lite0\w*)` \|$", PAGE, re.MULTILINE)
+    assert sorted(f"{folder}/{row}" for folder in re.findall(r"`(\w+)`", folders[1]) for row in rows) == LIGHT
     named = re.findall(r"gffnet (?:train|cost) ([a-z0-9]+(?:_[a-z0-9]+)*/\w+)", PAGE)
     assert named
     assert set(named) <= set(NAMES)

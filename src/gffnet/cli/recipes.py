@@ -70,12 +70,14 @@ def _list(as_json: bool) -> None:
     full = max(len(line) for group in _groups(rows) for line in _aligned(group, full=True))
     if not results.is_terminal:
         results.width = max(results.width, full)  # one line each, to be searched
+    wide = full <= results.width
     for i, group in enumerate(_groups(rows)):
         folder = group[0].recipe.rpartition("/")[0]
         results.print(f"{chr(10) * bool(i)}{folder}/", style="bold")
-        for line in _aligned(group, full=full <= results.width):
+        for line in _aligned(group, full=wide):
             results.print(line, highlight=False, soft_wrap=True)
-    results.print("\nNetwork, backbone; iterations and batch; crop. All keys: gffnet recipes RECIPE", soft_wrap=True)
+    columns = f"Network{', backbone' * wide}; iterations and batch; crop"
+    results.print(f"\n{columns}. All keys: gffnet recipes RECIPE", soft_wrap=True)
 
 
 class _Row(NamedTuple):
@@ -109,11 +111,11 @@ def _groups(rows: list[_Row]) -> list[list[_Row]]:
 
 
 def _aligned(rows: list[_Row], full: bool) -> list[str]:
-    """A line for every row, in columns; `full`: with the folder in the name."""
+    """A line for every row, in columns; `full`: with the folder in the name, and the backbone."""
     cells = [
         (
             row.recipe if full else row.recipe.rpartition("/")[2],
-            f"{row.network}, {row.backbone}",
+            f"{row.network}, {row.backbone}" if full else row.network,
             f"{row.iterations} x {row.batch}",
             row.crop if isinstance(row.crop, str) else "x".join(map(str, row.crop)),
         )

@@ -227,8 +227,9 @@ def print_dry_run(name: str, measured: "DryRun") -> None:
     free = f"{memory_size(memory.free)} free before" if memory.free else ""
     most = f"{'' if memory.tried_all else 'at least '}{_images(memory.largest_device_batch)}"
     counts = {part: f"{part} {count / 1e6:.2g}" for part, count in measured.parameters.items()}
-    total, auxiliary = measured.parameters["network"] / 1e6, counts.pop("auxiliary")
-    del counts["network"]
+    total = measured.parameters["network"] / 1e6
+    auxiliary = f"; in training also {counts['auxiliary']}" if measured.parameters["auxiliary"] else ""
+    del counts["network"], counts["auxiliary"]
     rows = {
         "run": f"{measured.iterations:,} iterations of {_images(measured.batch)} of "
         f"{'x'.join(map(str, measured.crop))}, {measured.precision}",
@@ -236,7 +237,7 @@ def print_dry_run(name: str, measured: "DryRun") -> None:
         f"{f' each, on {devices} devices' if devices > 1 else ''}\nmedian of {measured.measured['iterations']} "
         f"iterations with {measured.measured['data']} images; validation comes on top",
         "memory": f"{', '.join(filter(None, (used, free)))}\n{most} at a time fit here: training.device_batch",
-        "parameters": f"{total:.2f} M: {', '.join(counts.values())}; in training also {auxiliary}",
+        "parameters": f"{total:.2f} M: {', '.join(counts.values())}{auxiliary}",
         "disk": f"{memory_size(disk.most)} at most: {disk.checkpoints} checkpoint{'s' * (disk.checkpoints > 1)} of "
         f"{memory_size(disk.checkpoint)}, 2 models of {memory_size(disk.model)}",
     }

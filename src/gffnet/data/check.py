@@ -922,7 +922,7 @@ def _print_finding(finding: Finding, out: Console) -> None:
         out.print(f"    and {finding.count - 3} more", style="dim", highlight=False)
 
 
-RECIPE = "folder/gffnet_r18"
+RECIPE = "folder/gffnet_lite0"
 BALANCE = "training.class_balance=0.5"
 RARITY = 10
 """A class is rare if its share of the pixels is smaller than an even share by more than this factor."""

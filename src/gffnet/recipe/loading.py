@@ -3,7 +3,7 @@
 `auto` in place of a number leaves it to the training images:
 
     training.iterations       100 epochs, rounded up to hundreds: at least 1000, at most 40,000
-    training.crop             the median image, each side rounded up to a multiple of 32, at most 512
+    training.crop             the median image, each side rounded up to a multiple of 32, at most training.max_crop
     training.validate_every   a tenth of the iterations
     evaluation.crop           training.crop: larger images are predicted in windows of this size
 
@@ -30,8 +30,8 @@ AUTO_KEYS = ("training.iterations", "training.crop", "training.validate_every", 
 """The keys whose value may be `auto`."""
 AUTO_EPOCHS = 100
 MIN_ITERATIONS, MAX_ITERATIONS = 1000, 40_000
-CROP_MULTIPLE, MAX_CROP = 32, 512
-"""Of a side of a crop, in pixels."""
+CROP_MULTIPLE = 32
+"""Of a side of an `auto` crop, in pixels."""
 
 
 class DataSize(NamedTuple):
@@ -122,7 +122,7 @@ def resolve_auto(recipe: Recipe, keys: Collection[str], source: DataSize | Recip
             hundreds = -(-AUTO_EPOCHS * source.images // (100 * training.batch))
             value = min(MAX_ITERATIONS, max(MIN_ITERATIONS, 100 * hundreds))
         elif key == "training.crop":
-            value = tuple(min(MAX_CROP, -(-side // CROP_MULTIPLE) * CROP_MULTIPLE) for side in source[1:])
+            value = tuple(min(training.max_crop, -(-side // CROP_MULTIPLE) * CROP_MULTIPLE) for side in source[1:])
         elif key == "training.validate_every":
             value = -(-training.iterations // 10)
         else:

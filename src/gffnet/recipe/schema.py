@@ -311,6 +311,8 @@ class TrainingRecipe:
     device's images. Batch normalisation sees `device_batch` images at a time."""
     crop: Crop = (864, 864)
     """Height and width of a training crop, in pixels."""
+    max_crop: Side = 512
+    """Largest side of an `auto` crop, in pixels: the time of an iteration grows with the area of the crop."""
     scales: Range = (0.75, 2.0)
     """Range of the random scale."""
     jitter: NonNegativeInt = 10

@@ -103,7 +103,11 @@ class SegmentationTask(LightningModule):
         super().__init__()
         self.automatic_optimization = self.overrides("training_step")
         self.network = network.to(memory_format=torch.channels_last)
-        self.auxiliary = AuxiliaryHead(network.backbone.channels[2], len(config.classes), dropout=config.model.dropout)
+        self.auxiliary: nn.Module = nn.Identity()  # no head where its loss does not count: it takes time and memory
+        if training.auxiliary_weight:
+            self.auxiliary = AuxiliaryHead(
+                network.backbone.channels[2], len(config.classes), dropout=config.model.dropout
+            )
         self.criterion = make_loss(training.loss, class_weights) if loss is None else loss
         self.average = None if training.ema is None else ExponentialMovingAverage(self.network, training.ema)
         self.config = config
@@ -148,12 +152,18 @@ class SegmentationTask(LightningModule):
         return mean
 
     def losses(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (B, C, H, W) and labels (B, H, W) → main and auxiliary loss, summed as by `SegmentationLoss`."""
+        """Images (B, C, H, W) and labels (B, H, W) → main and auxiliary loss, summed as by `SegmentationLoss`.
+
+        The latter is 0 without an auxiliary head, where the recipe's `auxiliary_weight` is 0.
+        """
         size = size_of(images)
         maps, context = self.network.features(images)
         logits = self.network.decode(self.network.reduce(maps, context, size))
         criterion = self._criterion
-        return criterion(logits, labels), criterion(self.auxiliary(maps[2], size), labels)
+        main: Tensor = criterion(logits, labels)
+        if not self.training_recipe.auxiliary_weight:
+            return main, main.new_zeros(())
+        return main, criterion(self.auxiliary(maps[2], size), labels)
 
     @property
     def _criterion(self) -> Any:
@@ -172,7 +182,7 @@ class SegmentationTask(LightningModule):
             total = (main + self.training_recipe.auxiliary_weight * auxiliary) / weight * self.trainer.world_size
             losses = self._sum_over_ranks(torch.stack([main, auxiliary]).detach()) / weight
             self.divergence.add(self.global_step, losses, batch.names)
-            return {"loss": total, "main": losses[0], "auxiliary": losses[1]}
+            return {"loss": total, **self._named(losses)}
         optimizer: Any = self.optimizers()
         sums = torch.zeros(2, device=self.device)
         size = self.training_recipe.device_batch or len(batch.labels)
@@ -186,7 +196,12 @@ class SegmentationTask(LightningModule):
         optimizer.zero_grad()
         self._step_schedules(losses[0])
         norm = {} if self.gradient_norm is None else {"gradient_norm": self.gradient_norm}
-        return {"main": losses[0], "auxiliary": losses[1], **norm}
+        return {**self._named(losses), **norm}
+
+    def _named(self, losses: Tensor) -> dict[str, Tensor]:
+        """The losses of an iteration by name; without an auxiliary head, there is no loss of it."""
+        named = {"main": losses[0]}
+        return named | {"auxiliary": losses[1]} if self.training_recipe.auxiliary_weight else named
 
     def _step_schedules(self, loss: Tensor) -> None:
         """Step the schedules after an iteration."""
