@@ -371,7 +371,7 @@ class TrainingRecipe:
     compile: Flag = False
     """Compile the network with `torch.compile`: minutes at the start, faster iterations."""
     workers: NonNegativeInt = 4
-    """Processes that load data; 0: the training process loads it."""
+    """Processes that load data; 0: the training process loads it. On a CPU, at most one of four cores loads."""
 
     def __post_init__(self) -> None:
         if self.optimizer == "nesterov" and self.momentum == 0:
