@@ -18,6 +18,7 @@ from gffnet.parallel import (
     available_cores,
     background_writer,
     in_processes,
+    io_threads,
     limit_threads,
     prefetch,
     restored_threads,
@@ -88,6 +89,31 @@ def test_threads_are_limited_but_for_what_the_user_set(
         limit_threads(4)
         assert torch.get_num_threads() == after
     assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize(
+    ("device", "items", "cores", "threads", "found"),
+    [
+        ("cpu", 9, 1, 1, (0, 0, 1)),
+        ("cpu", 9, 2, 2, (0, 0, 2)),
+        ("cpu", 9, 2, 1, (0, 1, 1)),
+        ("cpu", 9, 4, 4, (0, 1, 3)),
+        ("cpu", 9, 8, 8, (1, 1, 6)),
+        ("cpu", 9, 64, 64, (2, 2, 48)),
+        ("cpu", 1, 64, 64, (0, 0, 64)),
+        ("cuda", 9, 8, 8, (2, 4, 8)),
+    ],
+)
+def test_reading_writing_and_computing_share_the_cores(
+    monkeypatch: pytest.MonkeyPatch, device: str, items: int, cores: int, threads: int, found: tuple[int, int, int]
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    set_cores(monkeypatch, cores)
+    with restored_threads():
+        torch.set_num_threads(threads)
+        with io_threads(device, items) as (readers, writers):
+            assert (readers, writers, torch.get_num_threads()) == found
+        assert torch.get_num_threads() == threads
 
 
 # Processes
@@ -162,7 +188,7 @@ def _no_thread_is_left() -> Iterator[None]:
 # Prefetching
 
 
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("threads", [0, 1, 3])
 @pytest.mark.parametrize("number", [0, 1, 2, 20])
 def test_results_come_in_order(threads: int, number: int) -> None:
     def work(item: int) -> int:
@@ -191,7 +217,7 @@ def test_an_error_comes_in_its_place() -> None:
 # Background writing
 
 
-@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("threads", [0, 1, 4])
 def test_all_is_done_at_the_end(threads: int) -> None:
     done: list[int] = []
     with background_writer(threads) as later:

@@ -74,6 +74,32 @@ def restored_threads() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def io_threads(device: str, items: int) -> Iterator[tuple[int, int]]:
+    """Yield how many threads read and how many write while a network computes, for that many items.
+
+    Beside a GPU they are several. On a CPU, computing, reading and writing together take no more than the cores, of
+    which at most one of four reads or writes. Of fewer than four none does: the thread that computes reads and writes,
+    which takes less time on two cores (docs/speed.md).
+
+    Args:
+        device: type of the device that computes.
+        items: one is read and written by the thread that computes.
+    """
+    import torch
+
+    cores = available_cores()
+    if items < 2:
+        yield 0, 0
+    elif device != "cpu":
+        yield 2, min(4, cores)
+    else:
+        with restored_threads():
+            limit_threads(cores - cores // 4)
+            spare = min(4, max(0, cores - torch.get_num_threads()))
+            yield spare // 2, spare - spare // 2
+
+
 def in_processes(work: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None) -> Iterator[Result]:
     """Yield the results of `work` in the order in which they are finished.
 
@@ -126,9 +152,13 @@ def _call(item: Any) -> Any:
 def prefetch(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Generator[Result, None, None]:
     """Yield the results of `work` in the order of `items`; threads compute up to `threads + 1` of them in advance.
 
-    Close the generator if it may not be exhausted: `with contextlib.closing(prefetch(...)) as results`.
+    Without threads, each is computed when it is asked for. Close the generator if it may not be exhausted:
+    `with contextlib.closing(prefetch(...)) as results`.
     """
     waiting = iter(items)
+    if not threads:
+        yield from map(work, waiting)
+        return
     pool = ThreadPoolExecutor(threads)
     try:
         running = deque(pool.submit(work, item) for item in islice(waiting, threads + 1))
@@ -145,8 +175,12 @@ def background_writer(threads: int) -> Iterator[Callable[..., None]]:
     """Yield a function `later(work, *arguments)` that calls `work(*arguments)` in a thread.
 
     `later` waits while more than `threads` calls are unfinished. All calls are finished when the context ends, even by
-    an error, so nothing that was computed is lost. With one thread, they are made in order.
+    an error, so nothing that was computed is lost. With one thread, they are made in order. Without threads, `later`
+    makes the call itself.
     """
+    if not threads:
+        yield lambda work, *arguments: work(*arguments)
+        return
     running: deque[Future[None]] = deque()
     pool = ThreadPoolExecutor(threads)
 

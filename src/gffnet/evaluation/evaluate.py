@@ -40,6 +40,7 @@ from gffnet.parallel import (
     background_writer,
     broadcast,
     device_of_rank,
+    io_threads,
     prefetch,
     process_group,
     rank_and_world_size,
@@ -223,7 +224,7 @@ def score_images(
     fresh = [PartialScores(len(dataset.classes.names), details) for _ in range(variants)]
     if rank == 0 and left:
         log.info(predictor.precision.describe(predictor.device))
-    _score(predict, dataset, own, title if rank == 0 else None, fresh, partial)
+    _score(predict, predictor.device.type, dataset, own, title if rank == 0 else None, fresh, partial)
     for part in all_gather([scores.arrays() for scores in fresh]):
         _merge(total, part)
     return total, len(left)
@@ -236,13 +237,14 @@ def _merge(variants: "Sequence[PartialScores]", arrays: Sequence[Mapping[str, ND
 
 def _score(
     predict: Callable[[Tensor], Iterable[LabelMap]],
+    device: str,
     dataset: Dataset,
     indices: Sequence[int],
     title: str | None,
     into: "list[PartialScores]",
     partial: "PartialResults | None",
 ) -> None:
-    """Score images in the order of `indices`: the next is read, and the last is scored, while one is predicted."""
+    """Score images in order; with cores to spare, the next is read, and the last scored, while one is predicted."""
 
     def save() -> None:
         if partial is not None:
@@ -262,8 +264,9 @@ def _score(
     shown = track(indices, title) if title is not None else indices
     try:
         with (
-            background_writer(threads=1) as later,
-            closing(prefetch(dataset.__getitem__, indices, threads=1)) as samples,
+            io_threads(device, len(indices)) as (readers, writers),
+            background_writer(min(1, writers)) as later,
+            closing(prefetch(dataset.__getitem__, indices, min(1, readers))) as samples,
         ):
             for index, sample in zip(shown, samples, strict=True):
                 later(score, index, sample.labels.numpy(), list(predict(sample.image.as_subclass(Tensor))))

@@ -1,7 +1,8 @@
 """Prediction of many files: label maps, color maps and overlays of images, folders and videos.
 
-Images are read and results are written in threads beside the network. Every result is written atomically, and results
-that exist are skipped, so an interrupted run is resumed by running it again. Unreadable files are skipped and listed.
+Images are read and results are written in threads beside the network, as far as there are cores for them. Every result
+is written atomically, and results that exist are skipped, so an interrupted run is resumed by running it again.
+Unreadable files are skipped and listed.
 `predict.json` records what made the predictions in a folder, so that those of different models are never mixed.
 """
 
@@ -31,13 +32,11 @@ from gffnet.files import atomic_write, cannot_write
 from gffnet.inference import video
 from gffnet.inference.predictor import Predictor
 from gffnet.models.ops import size_of
-from gffnet.parallel import background_writer, prefetch
+from gffnet.parallel import background_writer, io_threads, prefetch
 
 RESULTS = ("labels", "colour", "overlay")
 """What can be written, and the folders that it is written into."""
 
-_READERS = 2
-_WRITERS = min(4, os.cpu_count() or 1)
 _PNG_EFFORT = 3
 
 log = logging.getLogger("gffnet")
@@ -96,8 +95,9 @@ class _Job:
     def predict_images(self, names: Mapping[Path, Path]) -> None:
         summary = self.summary
         with (
-            background_writer(_WRITERS) as write_later,
-            closing(prefetch(self._read, names.items(), _READERS)) as read,
+            io_threads(self.predictor.device.type, len(names)) as (readers, writers),
+            background_writer(writers) as write_later,
+            closing(prefetch(self._read, names.items(), readers)) as read,
         ):
             for path, name, image in track(read, "predicting", len(names)):
                 if image is None:
