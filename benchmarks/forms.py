@@ -1,7 +1,7 @@
 """The reference and the efficient implementation of every operation that has both, on the maps of real networks.
 
     python benchmarks/forms.py [--backbones resnet18 tf_efficientnet_lite0] [--channels 48 128 256]
-                               [--sizes 128x256 512x512] [--dtypes float32 bfloat16] [--runs 3] [--out FILE]
+                               [--sizes 128x256 256x512] [--dtypes float32 bfloat16] [--runs 3] [--out FILE]
 
 A GFFNet of each backbone, with an output stride of 8 for ResNets (strides 4 8 8 8) and else 32 (4 8 16 32), sees an
 image of each size; what its operations take in is kept, and they run on it again by themselves: forward without
@@ -92,7 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbones", nargs="+", default=["resnet18", "tf_efficientnet_lite0"])
     parser.add_argument("--channels", nargs="+", type=int, default=[48, 128, 256])
-    parser.add_argument("--sizes", nargs="+", type=size, default=[(128, 256), (512, 512)])
+    parser.add_argument("--sizes", nargs="+", type=size, default=[(128, 256), (256, 512)])
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--out", type=Path)
