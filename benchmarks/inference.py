@@ -7,16 +7,16 @@ Variants run interleaved in one process, so that a slow moment affects all of th
 matrices are multiplied; a sample beside a product slower than 0.8 of the best is discarded and repeated.
 
 - `reference`: the same network as the paper writes it, channels-first, float32, not folded; ratios are to it.
-- `float32`, `bfloat16`, `auto`, `compiled`: what `gffnet predict` runs, in either precision, in the one that it picks
-  on this machine by measuring, and in that compiled.
+- `float32`, `bfloat16`, `compiled`: what `gffnet predict` runs, in either precision, and compiled in the one that it
+  picks on this machine by measuring.
 - `PSPNet (smp)`, `FPN (smp)`, ..., `DeepLabV3 (torchvision)`: other networks on the same backbone, channels-last,
   float32, in inference mode; in brackets `, bf16`: under autocast, as their documentation says.
 - `ONNX Runtime`, `OpenVINO`: the file that `gffnet export --to onnx` writes, float32, with default settings and the
   same number of threads. OpenVINO takes part where it is installed.
 
 Weights are random, 19 classes. GMAC is what a variant's convolutions and products count (of the file's: those of
-`float32`); GFLOP/s is twice that over the median, to be held against the matrix product's. Memory is the peak of a
-process that runs the variant alone.
+`float32`); GFLOP/s is twice that over the median, and the share of the peak is that of the matrix product's in the same
+precision. Memory is the peak of a process that runs the variant alone.
 """
 
 import argparse
@@ -54,7 +54,7 @@ Label = Callable[[Tensor], object]
 
 BACKBONES = {"r18": "resnet18", "r101": "resnet101", "lite0": "tu-tf_efficientnet_lite0"}
 """By the names that segmentation_models_pytorch has for them."""
-OURS = ("reference", "float32", "bfloat16", "auto", "compiled")
+OURS = ("reference", "float32", "bfloat16", "compiled")
 PEERS = {
     f"{name} (smp)": getattr(smp, name) for name in ("PSPNet", "FPN", "Unet", "UPerNet", "DeepLabV3Plus", "Segformer")
 }
@@ -120,15 +120,17 @@ def measure(case: Case, wanted: list[str], size: tuple[int, int], runs: int) -> 
         f"{runs} runs; the matrix product reaches {product['float32']:.0f} GFLOP/s in float32 and "
         f"{product['bfloat16']:.0f} in bfloat16",
         "",
-        f"| variant | ms | images/s | times as fast as {base} | GMAC | GFLOP/s | peak memory |",
-        "|---|---|---|---|---|---|---|",
+        f"| variant | ms | images/s | times as fast as {base} | GMAC | GFLOP/s | of peak | memory |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, seconds in samples.items():
         t, macs = timing(seconds), work(name, case, size)
-        memory = alone(name, case, size)
+        memory, rate = alone(name, case, size), 2 * macs / t.median / 1e9
+        peak_rate = product["bfloat16" if name == "bfloat16" or name.endswith("bf16") else "float32"]
+        share = "—" if name == "compiled" else f"{rate / peak_rate:.0%}"
         lines.append(
             f"| {name} | {spread(timing([1e3 * s for s in seconds]), 0)} | {1 / t.median:.2f} "
-            f"| {spread(ratios(samples[base], seconds), 2)} | {macs / 1e9:.1f} | {2 * macs / t.median / 1e9:.0f} "
+            f"| {spread(ratios(samples[base], seconds), 2)} | {macs / 1e9:.1f} | {rate:.0f} | {share} "
             f"| {memory / 1e9:.2f} GB |"
         )
     return lines
