@@ -14,8 +14,8 @@ from gffnet.models.gffnet import SegmentationModel, build_network
 from gffnet.models.model_io import ModelConfig
 from gffnet.recipe import Recipe, recipe_from_mapping
 
-PSPNET: dict[str, Any] = {"backbone": {"name": "test_resnet", "weights": "none"}}
-"""timm's miniature ResNet with pyramid pooling: 0.8 million parameters."""
+PSPNET: dict[str, Any] = {"backbone": {"name": "test_resnet", "weights": "none"}, "channels": 32}
+"""timm's miniature ResNet with pyramid pooling: 0.4 million parameters."""
 GFFNET: dict[str, Any] = {**PSPNET, "fusion": "gff", "dense_pyramid": "dense"}
 
 

@@ -242,7 +242,7 @@ def test_a_small_disk_is_reported_before_it_is_full(root: Path, monkeypatch: pyt
 
 
 def test_several_processes_at_once(root: Path) -> None:
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")
     processes = [context.Process(target=build, args=(root,)) for _ in range(2)]
     for process in processes:
         process.start()

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from traceback import clear_frames
 
 import numpy as np
 import pytest
@@ -91,7 +92,7 @@ def batches(stream: TrainingStream, start: int = 0, **options: object) -> list[B
     return list(loader)
 
 
-@pytest.mark.parametrize(("workers", "method"), [(1, "fork"), (2, "fork"), (2, "spawn")])
+@pytest.mark.parametrize(("workers", "method"), [(1, "fork"), (2, "fork"), (1, "spawn")])
 def test_workers_change_nothing(camvid: CamVid, workers: int, method: str) -> None:
     stream = TrainingStream(camvid, VIEW, seed=1, length=24)
     stream[0]  # something is cached already
@@ -220,6 +221,7 @@ def test_errors_stay_one_line(tmp_path: Path, workers: int) -> None:
     dataset.files[2][0].write_bytes(b"")
     with pytest.raises(UserError) as caught:
         batches(TrainingStream(dataset, VIEW, seed=0, length=5), num_workers=workers)
+    clear_frames(caught.tb)  # or some later test waits 5 s for the process, as garbage
     assert str(caught.value) == (
         f"cannot read image {dataset.files[2][0]}: the file is empty. Copy or download it again."
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.multiprocessing import spawn
+from torch.multiprocessing import start_processes
 
 from gffnet.errors import RunFailed
 from gffnet.parallel import all_gather, broadcast, device_of_rank, process_group, rank_and_world_size
@@ -42,7 +42,7 @@ def test_ranks_exchange_values_and_notice_that_one_is_gone(tmp_path: Path) -> No
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    spawn(work, (port, tmp_path), nprocs=3)
+    start_processes(work, (port, tmp_path), nprocs=3, start_method="fork")
     assert {path.name for path in tmp_path.iterdir()} == {"0", "2"}
 
 

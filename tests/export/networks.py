@@ -22,7 +22,7 @@ from gffnet.recipe import ModelRecipe
 from tests import tiny
 from tests.models.naive import randomized
 
-GFFNET = dataclasses.replace(ModelRecipe(), fusion="gff", dense_pyramid="dense")
+GFFNET = dataclasses.replace(ModelRecipe(), fusion="gff", dense_pyramid="dense", channels=32)
 CLASSES = len(CAMVID.names)
 
 

@@ -23,6 +23,7 @@ from gffnet import registry
 from gffnet.cli.main import main
 from gffnet.data.datasets import DATASETS
 from gffnet.models.fusion import FUSIONS
+from tests.export.networks import symbolic_sizes
 
 HERE = Path(__file__).parent
 TASKS = {
@@ -128,16 +129,27 @@ def test_own_loss_augmentation_and_optimiser(folder: Path, capfd: pytest.Capture
     assert printed(capfd, "own_training.py")[-1].startswith("True [")
 
 
-def test_save_load_export_and_run_with_onnx_runtime(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_save_load_export_and_run_with_onnx_runtime(
+    folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a smaller network, and the command in this process."""
+    script = folder / "deploy.py"
+    small = '"test_resnet", context="none", fusion="addition", pyramid="none"'
+    script.write_text(script.read_text().replace('"resnet18"', small))
+
+    def run(command: list[str], check: bool) -> None:
+        assert (command[0], check) == ("gffnet", True)
+        with symbolic_sizes():
+            assert main(command[1:]) == 0
+
+    monkeypatch.setattr(subprocess, "run", run)
     line = printed(capfd, "deploy.py")[-1]
     assert line.endswith("of the labels agree")
     assert float(line.split()[0]) > 0.999
 
 
 def test_logs_resume_and_best_checkpoint(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    # In a process of its own, since it sends itself a signal.
-    done = subprocess.run([sys.executable, "resume.py"], capture_output=True, text=True, check=True)
-    lines = done.stdout.splitlines()
+    lines = printed(capfd, "resume.py")
     assert "stopped by SIGTERM" in lines[0]
     assert lines[1] == "8 iterations"
     assert lines[2] == "(64, 64)"

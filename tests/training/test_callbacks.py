@@ -680,13 +680,13 @@ def test_a_run_warns_at_its_end(
     real = getattr(part, name)
 
     def slowly(self: Any, *arguments: Any) -> Any:
-        time.sleep(0.3)
+        time.sleep(0.2)
         return real(self, *arguments)
 
     monkeypatch.setattr(part, name, slowly)
-    monkeypatch.setattr(DataWait, "MIN_SECONDS", 0.5)
+    monkeypatch.setattr(DataWait, "MIN_SECONDS", 0.3)
     with caplog.at_level(logging.WARNING, "gffnet"):
-        train(tiny.recipe(validate_every=6, workers=0), camvid, tmp_path / "run", progress=False)
+        train(tiny.recipe(iterations=3, validate_every=3, workers=0), camvid, tmp_path / "run", progress=False)
     assert ("training waited for data" in caplog.text) == (slow == "data")
 
 

@@ -81,7 +81,11 @@ def python_of(run: Path) -> dict[str, str]:
 # Data
 
 
-LEARNS = tiny.recipe(iterations=40, validate_every=40, optimizer="adamw", learning_rate=1e-3, new_layers_multiplier=1.0)
+LEARNS = tiny.recipe(
+    {**tiny.PSPNET, "channels": 256},
+    **{"iterations": 40, "validate_every": 40, "optimizer": "adamw", "learning_rate": 1e-3},
+    new_layers_multiplier=1.0,
+)
 
 
 def test_own_data_train_a_model_that_scores_the_same_afterwards(tmp_path: Path) -> None:
