@@ -12,7 +12,7 @@ demo: $(VENV)/.installed
 	$(RUN)/gffnet demo --out demo
 
 test: lint
-	$(RUN)/python -m pytest --numprocesses auto --dist worksteal
+	PYTHONDONTWRITEBYTECODE= $(RUN)/python -m pytest --numprocesses auto --dist worksteal
 
 docs: $(VENV)/.installed-dev
 	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build

@@ -4,12 +4,14 @@ Shapes are checked in the packages that are about them; in all, at a quarter mor
 `make slow`. The hook must be installed before `gffnet` is first imported, so nothing here imports it.
 """
 
+import gc
 import os
 
 os.environ["GFFNET_PRECISION"] = "float32"  # what `auto` is, here and in processes that tests start: nothing is timed
 
 import jaxtyping
 
+gc.disable()  # until all tests are collected: what is imported stays, and looking through it takes seconds
 CHECKED = "gffnet" if os.environ.get("CHECK_SHAPES") == "all" else ["gffnet.models", "gffnet.metrics"]
 jaxtyping.install_import_hook(CHECKED, "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
@@ -45,6 +47,12 @@ class TorchRandom:
 
 torch_random = TorchRandom()
 register_random(torch_random)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 """The command line: what it prints, what it exits with, and that it says what is wrong in one line."""
 
 import dataclasses
+import io
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ from gffnet.models import model_io
 from gffnet.models.gffnet import save_model
 from tests import tiny
 from tests.data.trees import camvid_tree
+from tests.training.processes import Forked
 
 Captured = pytest.CaptureFixture[str]
 
@@ -328,20 +330,23 @@ def test_standard_output_holds_the_json_alone(camvid: Path, model: str) -> None:
     assert done.stdout.startswith("{\n")
 
 
-def test_a_terminal_that_knows_ascii_only() -> None:
-    done = gffnet("cost", "streets/pspnet_r18", "--size", "32x32", environment={"PYTHONIOENCODING": "ascii"})
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "| streets/pspnet_r18 |" in done.stdout
+def test_a_terminal_that_knows_ascii_only(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, "ascii", write_through=True))
+    assert main(["cost", "streets/pspnet_r18", "--size", "32x32"]) == 0
+    assert capsys.readouterr().err == ""
+    assert "| streets/pspnet_r18 |" in written.getvalue().decode("ascii")
 
 
 @pytest.mark.parametrize(("json_too", "unbuffered"), [([], "1"), (["--json"], "")], ids=["table", "json"])
 def test_a_reader_that_leaves(json_too: list[str], unbuffered: str) -> None:
     """As in `gffnet cost ... | head`: nothing is said, and it is no failure."""
-    code = (
-        "import sys; from gffnet.cli import cost; from gffnet.cli.main import main;"
-        "import gffnet.reports.cost as counted; counted.costs = lambda *_: ["
+    code = (  # the modules that take seconds are replaced
+        "import sys; from types import SimpleNamespace; from gffnet.cli.main import main;"
+        "sys.modules['gffnet.recipe'] = SimpleNamespace(load_recipe=str);"
+        "sys.modules['gffnet.reports.cost'] = SimpleNamespace(costs=lambda *_: ["
         "dict.fromkeys(('params', 'macs', 'flops', 'executed_macs', 'params_increase_percent',"
-        "'macs_increase_percent', 'executed_macs_increase_percent'), 1) | {'recipe': 'x'}];"
+        "'macs_increase_percent', 'executed_macs_increase_percent'), 1) | {'recipe': 'x'}]);"
         "print('ready', file=sys.stderr, flush=True); sys.stdin.readline(); sys.exit(main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", code, "cost", "streets/pspnet_r18", *json_too]
@@ -363,17 +368,16 @@ def test_an_interrupted_training_says_how_to_go_on(camvid: Path, tmp_path: Path)
     recipe = tmp_path / "mine.yaml"
     recipe.write_text(json.dumps(tiny.recipe(iterations=100_000, checkpoint_every=3, validate_every=50).to_mapping()))
     run = tmp_path / "run"
-    command = [sys.executable, "-m", "gffnet", "train", str(recipe), "--root", str(camvid), "--out", str(run)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    training = Forked(["train", recipe, "--root", camvid, "--out", run], tmp_path / "log")
     try:
         while not (run / "checkpoints/last.ckpt").is_file():
-            assert process.poll() is None
+            assert training.process.is_alive()
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=120)
+        training.kill(signal.SIGINT)
+        code, err = training.wait()
     finally:
-        process.kill()
-    assert process.returncode == 130
+        training.process.kill()
+    assert code == 130
     assert err.splitlines()[-1] == f"error: interrupted: resume it with gffnet train --resume {run}"
     assert "Traceback" not in err
     assert not (run / "model").exists()

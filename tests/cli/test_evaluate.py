@@ -4,21 +4,25 @@ import csv
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import gffnet
 from gffnet.cli.main import main
-from gffnet.evaluation.evaluate import evaluate
+from gffnet.evaluation.evaluate import PartialResults, evaluate
 from gffnet.inference.predictor import Predictor
 from gffnet.models.gffnet import load_model, save_model
 from gffnet.models.model_io import hash_weights
 from tests import tiny
 from tests.data.trees import camvid_tree
+from tests.training.processes import Forked
 
 Captured = pytest.CaptureFixture[str]
 
@@ -163,10 +167,9 @@ def start(*command: str) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, *command], stdout=pipe, stderr=pipe, text=True, env=environment)
 
 
-def torchrun(*words: str, module: bool = True) -> tuple[int, str, str]:
-    """Exit code and what was printed by two processes of the command, or of a script; 60 seconds at most."""
-    program = ["-m", "gffnet"] * module
-    run = start("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *program, *words)
+def torchrun(*words: str) -> tuple[int, str, str]:
+    """Exit code and what was printed by two processes of the command; 60 seconds at most."""
+    run = start("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "gffnet", *words)
     try:
         out, err = run.communicate(timeout=60)
     finally:
@@ -174,42 +177,46 @@ def torchrun(*words: str, module: bool = True) -> tuple[int, str, str]:
     return run.returncode, out, err
 
 
-KILLED = """
-import os, signal, sys, time
-from pathlib import Path
-import gffnet.evaluation.evaluate as evaluation
-from gffnet.cli.main import main
-from gffnet.evaluation.evaluate import PartialResults
-from gffnet.inference.predictor import Predictor
+def ranks(words: list[str], folder: Path, program: Callable[[list[str]], int] = main) -> list[Forked]:
+    """Two processes as `torchrun` would start them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+    return [
+        Forked(words, folder / f"rank {i}", environment={**group, "RANK": str(i)}, program=program) for i in range(2)
+    ]
 
-evaluation.SAVE_EVERY, predict, save, saved = 0.0, Predictor.predict, PartialResults.save, []
 
-def saving(self, variants):
-    save(self, variants)
-    saved.append(len(variants[0].images))
+def killed_before_the_third_image() -> None:
+    """Let this process be killed there, with the results of the first two images saved."""
+    predict, save, saved, seen = Predictor.predict, PartialResults.save, [], [0]
 
-def killed(self, image, protocol):
-    while max(saved) < seen[0]:
-        time.sleep(0.01)
-    if seen[0] == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    seen[0] += 1
-    return predict(self, image, protocol)
+    def saving(self: PartialResults, variants: Any) -> None:
+        save(self, variants)
+        saved.append(len(variants[0].images))
 
-seen, PartialResults.save, Predictor.predict = [0], saving, killed
-main(sys.argv[1:])
-"""
+    def killed(self: Predictor, image: Any, protocol: Any) -> Any:
+        while max(saved) < seen[0]:
+            time.sleep(0.01)
+        if seen[0] == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        seen[0] += 1
+        return predict(self, image, protocol)
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr("gffnet.evaluation.evaluate.SAVE_EVERY", 0.0)
+    patch.setattr(PartialResults, "save", saving)
+    patch.setattr(Predictor, "predict", killed)
 
 
 def test_killed_and_resumed_with_more_processes(words: list[str], tmp_path: Path) -> None:
     """The one image that is left is fewer than the processes."""
     out = ["--out", str(tmp_path / "out")]
-    run = start("-c", KILLED, *words, *out)
-    _, err = run.communicate(timeout=60)
-    assert run.returncode == -signal.SIGKILL, err
-    code, _, err = torchrun(*words, *out, "--resume")
-    assert code == 0, err
-    assert "resuming: 2 images are scored" in err
+    code, said = Forked([*words, *out], tmp_path / "killed", killed_before_the_third_image).wait()
+    assert code == -signal.SIGKILL, said
+    ends = [process.wait() for process in ranks([*words, *out, "--resume"], tmp_path)]
+    assert [code for code, _ in ends] == [0, 0], ends
+    assert "resuming: 2 images are scored" in ends[0][1]
     assert main([*words, "--out", str(tmp_path / "whole")]) == 0
     assert scores(tmp_path / "out") == scores(tmp_path / "whole")
     for name in ("images.csv", "confusion.csv", "scores.md", "scores.html"):
@@ -217,40 +224,39 @@ def test_killed_and_resumed_with_more_processes(words: list[str], tmp_path: Path
     assert not (tmp_path / "out/scored").exists()
 
 
-TWICE = """
-import sys
-from pathlib import Path
-import gffnet
-from gffnet.cli.main import main
-from gffnet.inference.predictor import Predictor
+def evaluate_twice_and_once(words: list[str]) -> int:
+    """Two evaluations in Python and one by the command; says how many images were predicted in the first two."""
+    predict, predicted = Predictor.predict, []
 
-model, root, out = sys.argv[1:4]
-predict, predicted = Predictor.predict, []
-Predictor.predict = lambda *given: predicted.append(1) or predict(*given)
-for name in ("first", "second"):
-    result = gffnet.evaluate(model, "camvid", root, out=Path(out) / name, device="cpu", precision="float32")
-print(len(predicted), len(result.images), result.scores.miou, file=sys.stderr)
-sys.exit(main(sys.argv[4:]))
-"""
+    def counted(*given: Any) -> Any:
+        predicted.append(1)
+        return predict(*given)
+
+    pytest.MonkeyPatch().setattr(Predictor, "predict", counted)
+    model, root, out = (words[words.index(name) + 1] for name in ("--model", "--root", "--out"))
+    for name in ("first", "second"):
+        folder = Path(out).with_name(name)
+        result = gffnet.evaluate(model, "camvid", root, out=folder, device="cpu", precision="float32")
+    print(len(predicted), len(result.images), result.scores.miou, file=sys.stderr)
+    return main(words)
 
 
 def test_two_processes_score_what_one_does_and_one_of_them_speaks(
     words: list[str], tmp_path: Path, capsys: Captured
 ) -> None:
     """In Python twice, then by the command."""
-    (tmp_path / "twice.py").write_text(TWICE)
-    given = words[words.index("--model") + 1], words[words.index("--root") + 1], str(tmp_path)
-    script = str(tmp_path / "twice.py"), *given, *words, "--out", str(tmp_path / "two"), "--json"
-    code, out, err = torchrun(*script, module=False)
-    assert code == 0, err
-    assert json.loads(out) == json.loads((tmp_path / "two/scores.json").read_text())
+    processes = ranks([*words, "--out", str(tmp_path / "two"), "--json"], tmp_path, evaluate_twice_and_once)
+    ends = [process.wait() for process in processes]
+    assert [code for code, _ in ends] == [0, 0], ends
+    (first, *json_of), (second,) = (said.splitlines() for _, said in ends)
+    assert json.loads("".join(json_of)) == json.loads((tmp_path / "two/scores.json").read_text())
     assert main([*words, "--out", str(tmp_path / "one")]) == 0
     for name in ("first", "second", "two"):
         assert scores(tmp_path / name) == scores(tmp_path / "one")
         assert (tmp_path / name / "images.csv").read_bytes() == (tmp_path / "one/images.csv").read_bytes()
     miou = str(scores(tmp_path / "one")["miou"])
-    assert f"2 3 {miou}" in err.splitlines()  # images that a process predicted in two evaluations, and those scored
-    assert f"4 3 {miou}" in err.splitlines()
+    # Images that a process predicted in two evaluations, and those scored
+    assert sorted([first, second]) == [f"2 3 {miou}", f"4 3 {miou}"]
 
 
 @pytest.mark.slow

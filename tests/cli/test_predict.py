@@ -3,8 +3,7 @@
 import dataclasses
 import json
 import logging
-import os
-import subprocess
+import signal
 import sys
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ from gffnet.models.gffnet import save_model
 from gffnet.recipe import EvaluationRecipe
 from tests import tiny
 from tests.inference.clips import save_clip
+from tests.training.processes import Forked
 
 Captured = pytest.CaptureFixture[str]
 
@@ -137,16 +137,14 @@ def test_a_second_run_writes_and_predicts_nothing(
 def test_a_killed_run_leaves_no_file_in_part_and_is_continued(
     many: Path, model: Path, whole: Path, tmp_path: Path
 ) -> None:
-    words = [sys.executable, "-m", "gffnet", "predict", str(many), "--out", str(tmp_path / "out")]
-    words += ["--model", str(model), "--device", "cpu", "--precision", "float32"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
+    words = ["predict", many, "--out", tmp_path / "out", "--model", model, "--device", "cpu", "--precision", "float32"]
+    run = Forked(words, tmp_path / "log")
     labels = tmp_path / "out/labels"
-    while process.poll() is None and len(list(labels.rglob("*.png")) if labels.is_dir() else ()) < 20:
+    while run.process.is_alive() and len(list(labels.rglob("*.png")) if labels.is_dir() else ()) < 20:
         time.sleep(0.005)
-    process.kill()
-    said = process.communicate()[1].decode()
-    assert process.returncode == -9, said
+    run.kill(signal.SIGKILL)
+    code, said = run.wait()
+    assert code == -9, said
     left = files(tmp_path / "out")
     assert all(path.name.startswith(".") for path in (tmp_path / "out").rglob("*.part"))
     complete = files(whole)

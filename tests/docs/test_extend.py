@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.data.trees import picture, save
+from tests.training.processes import forked
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
@@ -38,7 +39,7 @@ def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
 def gffnet(folder: Path, *arguments: str) -> str:
     """What a command prints."""
-    done = run(folder, "-m", "gffnet", *arguments)
+    done = forked(arguments, folder)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -60,7 +61,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_test_of_the_fusion_passes(folder: Path) -> None:
     some = "equation or shapes or every_parameter"
     options = ["-q", "-p", "tests.conftest", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", ".", "-k", some]
-    result = run(folder, "-m", "pytest", *options, "test_sender_gated.py")
+    result = forked([*options, "test_sender_gated.py"], folder, pytest.main)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-1000:]
     passed = re.search(r"(\d+) passed", result.stdout)
     assert passed
@@ -92,7 +93,7 @@ def test_the_data_set_is_checked(folder: Path) -> None:
     assert [each["pixels"] for each in splits["val"]["classes"]] == [96, 96, 96]
 
     save(folder / "wrong/photos/train/0.jpg", picture(0))
-    result = run(folder, "-m", "gffnet", *check, "wrong")
+    result = forked([*check, "wrong"], folder)
     assert result.returncode == 1
     assert "masks/train/0.png" in result.stdout
 

@@ -82,9 +82,12 @@ def test_channels_reach_every_part(channels: int, context: int) -> None:
     assert baseline.head.classifier.map_channels == (context,)
 
 
-@pytest.mark.parametrize("in_channels", [1, 2, 4, 16])
 @pytest.mark.parametrize(
-    "name", ["test_resnet", "convnext_atto", "swin_tiny_patch4_window7_224", "efficientnet_b0", "tresnet_m"]
+    ("name", "in_channels"),
+    [
+        *[("test_resnet", channels) for channels in (1, 2, 4, 16)],
+        *[("convnext_atto", 1), ("swin_tiny_patch4_window7_224", 2), ("efficientnet_b0", 4), ("tresnet_m", 16)],
+    ],
 )
 def test_any_timm_pyramid_of_any_number_of_channels(name: str, in_channels: int) -> None:
     with torch.device("meta"):
@@ -340,7 +343,7 @@ def test_what_could_not_be_loaded_is_not_saved(change: Any, said: str, there: bo
 
 def test_a_config_of_an_older_version(tmp_path: Path) -> None:
     """Without `channels` and `refinement`, and with mean and std as numbers."""
-    recipe = tiny.recipe(tiny.GFFNET)
+    recipe = tiny.recipe({**tiny.GFFNET, "channels": 256})
     network = tiny.network(recipe)
     save_model(tmp_path, network, tiny.config(recipe))
     config = json.loads((tmp_path / CONFIG).read_text())

@@ -24,6 +24,7 @@ from gffnet.cli.main import main
 from gffnet.data.datasets import DATASETS
 from gffnet.models.fusion import FUSIONS
 from tests.export.networks import symbolic_sizes
+from tests.training.processes import forked
 
 HERE = Path(__file__).parent
 TASKS = {
@@ -149,7 +150,10 @@ def test_save_load_export_and_run_with_onnx_runtime(
 
 
 def test_logs_resume_and_best_checkpoint(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    lines = printed(capfd, "resume.py")
+    # In a process of its own, since it sends itself a signal.
+    done = forked(["resume.py"], folder, lambda words: runpy.run_path(*words, run_name="__main__") and None)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
     assert "stopped by SIGTERM" in lines[0]
     assert lines[1] == "8 iterations"
     assert lines[2] == "(64, 64)"
