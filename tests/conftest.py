@@ -49,6 +49,11 @@ torch_random = TorchRandom()
 register_random(torch_random)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Training comes first: a long test at the end would leave the other processes without work."""
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/training/"))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop() -> None:
     gc.freeze()

@@ -61,7 +61,8 @@ def cost(model: ModelRecipe, num_classes: int, size: tuple[int, int]) -> dict[st
 
 def count_macs(module: nn.Module, *inputs: Any) -> int:
     """Multiply-accumulates of the convolutions and matrix products in one forward pass."""
-    with FlopCounterMode(display=False) as counter, _ShapesOnly(), torch.inference_mode():
+    shapes_only = _ShapesOnly()  # type: ignore[no-untyped-call]  # torch's constructor
+    with FlopCounterMode(display=False) as counter, shapes_only, torch.inference_mode():
         module(*inputs)
     return int(counter.get_total_flops()) // 2
 
