@@ -1,13 +1,14 @@
 """The reference and the efficient implementation of every operation that has both, on the maps of real networks.
 
     python benchmarks/forms.py [--backbones resnet18 tf_efficientnet_lite0] [--channels 48 128 256]
-                               [--sizes 128x256 256x512] [--dtypes float32 bfloat16] [--runs 3] [--out FILE]
+                               [--sizes 128x256 256x512] [--dtypes float32 bfloat16] [--runs 3] [--whole] [--out FILE]
 
 A GFFNet of each backbone, with an output stride of 8 for ResNets (strides 4 8 8 8) and else 32 (4 8 16 32), sees an
 image of each size; what its operations take in is kept, and they run on it again by themselves: forward without
 gradients, or with the backward pass, in both implementations by turns. Operations of a kind count together. The
-pyramid's kernel is 1x1 and 3x3 in turn. Values are the efficient time over that of the reference: above 1, the
-reference is faster.
+pyramid's kernel is 1x1 and 3x3 in turn. With `--whole`, whole networks are timed instead, folded for the forward pass
+and with four images for the backward pass, all operations of a kind in one implementation. Values are the efficient
+time over that of the reference: above 1, the reference is faster.
 """
 
 import argparse
@@ -36,12 +37,17 @@ def kind(module: EquivalentForms) -> str:
     return type(module).__name__ + kernel
 
 
-def operations(backbone: str, channels: int, kernel: int, of: tuple[int, int]) -> dict[str, list[Call]]:
-    """The operations of a network by kind, with what they take in for an image of a size."""
+def network_of(backbone: str, channels: int, kernel: int) -> gffnet.GFFNet:
+    """A GFFNet with random weights, channels-last."""
     stride = 8 if backbone.startswith("resnet") else 32
     torch.manual_seed(0)
     network = gffnet.GFFNet(backbone, 11, channels=channels, output_stride=stride, pyramid_kernel=kernel)
-    network = network.eval().to(memory_format=torch.channels_last)
+    return network.to(memory_format=torch.channels_last)
+
+
+def operations(backbone: str, channels: int, kernel: int, of: tuple[int, int]) -> dict[str, list[Call]]:
+    """The operations of a network by kind, with what they take in for an image of a size."""
+    network = network_of(backbone, channels, kernel).eval()
     calls: dict[str, list[Call]] = defaultdict(list)
     for module in network.modules():
         if isinstance(module, EquivalentForms):
@@ -87,6 +93,58 @@ def ratio(calls: list[Call], dtype: torch.dtype, training: bool, runs: int) -> f
     return min(seconds["efficient"]) / min(seconds["reference"])
 
 
+def network_ratios(
+    backbone: str, channels: int, kernel: int, of: tuple[int, int], dtype: torch.dtype, runs: int
+) -> dict[str, float]:
+    """The ratios of a whole network for every kind of operation in it, by kind and step."""
+    found = {}
+    for training in (False, True):
+        network = network_of(backbone, channels, kernel)
+        network = network.train() if training else network.fold().to(dtype)
+        images = torch.randint(256, (4 if training else 1, 3, *of), dtype=torch.uint8)
+        images = images.contiguous(memory_format=torch.channels_last)
+        parts = [m for m in network.modules() if isinstance(m, EquivalentForms)]
+
+        def call(
+            reference: str,
+            network: nn.Module = network,
+            images: Tensor = images,
+            parts: list[EquivalentForms] = parts,
+            training: bool = training,
+        ) -> None:
+            for part in parts:
+                part.reference = kind(part) == reference
+            with (
+                torch.inference_mode(not training),
+                torch.autocast("cpu", dtype, enabled=training and dtype != torch.float32),
+            ):
+                logits = network(images).logits
+            if training:
+                logits.float().square().mean().backward()
+                network.zero_grad()
+
+        kinds = sorted({kind(part) for part in parts})
+        seconds = interleaved({name: partial(call, name) for name in ("none", *kinds)}, runs, warm_up=1)
+        step = "with backward" if training else "forward"
+        found |= {f"{name}, {step}": min(seconds["none"]) / min(seconds[name]) for name in kinds}
+    return found
+
+
+def row(
+    backbone: str, channels: int, of: tuple[int, int], dtype: torch.dtype, runs: int, whole: bool
+) -> dict[str, float]:
+    """All ratios of one network, by kind and step."""
+    if whole:
+        one, three = (network_ratios(backbone, channels, kernel, of, dtype, runs) for kernel in (1, 3))
+        return three | one
+    calls = operations(backbone, channels, 3, of) | operations(backbone, channels, 1, of)
+    return {
+        f"{name}, {step}": ratio(found, dtype, step != "forward", runs)
+        for name, found in calls.items()
+        for step in ("forward", "with backward")
+    }
+
+
 def main() -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -95,6 +153,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", type=size, default=[(128, 256), (256, 512)])
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--whole", action="store_true", help="time whole networks")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     keep_pages()
@@ -106,14 +165,10 @@ def main() -> None:
     for backbone in options.backbones:
         for channels in options.channels:
             for of in options.sizes:
-                one, three = (operations(backbone, channels, kernel, of) for kernel in (1, 3))
-                calls = {**one, "ConcatConv2d 3x3": three["ConcatConv2d 3x3"]}
                 for dtype in options.dtypes:
-                    measure = partial(ratio, dtype=getattr(torch, dtype), runs=options.runs)
-                    ratios = [
-                        f"{measure(calls[name], training=training):.2f}" for name in kinds for training in (False, True)
-                    ]
-                    lines.append(f"| {backbone} | {channels} | {of[0]}x{of[1]} | {dtype} | {' | '.join(ratios)} |")
+                    ratios = row(backbone, channels, of, getattr(torch, dtype), options.runs, options.whole)
+                    shown = " | ".join(f"{ratios[column]:.2f}" for column in columns)
+                    lines.append(f"| {backbone} | {channels} | {of[0]}x{of[1]} | {dtype} | {shown} |")
                     print(lines[-1], flush=True)
     if options.out:
         report(lines, options.out)
