@@ -30,6 +30,8 @@ from typing import Any
 WORK = ("predict", "predict_lite0", "train", "train_lite0")
 HERE = Path(__file__).resolve().parent.parent / "src"
 LITE0 = "model.backbone.name=tf_efficientnet_lite0 model.backbone.output_stride=32 model.channels=64"
+OUTSIDE = dict(os.environ)
+"""The environment before `import gffnet` changes it."""
 WARM_UP = 3
 """Steps that do not count: memory is allocated in them."""
 
@@ -94,7 +96,7 @@ def speeds(
     name: str, processes: int, options: argparse.Namespace, source: Path, settings: str, root: str
 ) -> list[float]:
     """Steps a second of each of so many processes side by side."""
-    environment = {**os.environ, "PYTHONPATH": str(source), **dict(s.split("=") for s in settings.split())}
+    environment = {**OUTSIDE, "PYTHONPATH": str(source), **dict(s.split("=") for s in settings.split())}
     environment.pop("GFFNET_PRECISION", None)
     command = [sys.executable, __file__, "--worker", name, "--seconds", str(options.seconds), "--root", root]
     command += [word for change in options.set for word in ("--set", change)]
