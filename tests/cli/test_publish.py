@@ -32,7 +32,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
 
 def test_a_folder_that_is_a_model(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    assert main(["publish", str(run), "--out", str(out), "--license", "apache-2.0", "--max-shard-size", "3MB"]) == 0
+    assert main(["publish", str(run), "--out", str(out), "--license", "apache-2.0", "--max-shard-size", "1MB"]) == 0
     said = capsys.readouterr()
     assert (said.out, said.err) == ("", f"model: {out}\n")
     assert hash_weights(load_model(out)[0]) == hash_weights(load_model(run)[0])

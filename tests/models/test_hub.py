@@ -27,7 +27,7 @@ NAME = "somebody/tiny"
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """A model folder in three shards, and what else people put there."""
     folder = tmp_path_factory.mktemp("model")
-    save_model(folder, tiny.network(tiny.recipe()), tiny.config(tiny.recipe()), max_shard_size="3MB")
+    save_model(folder, tiny.network(tiny.recipe()), tiny.config(tiny.recipe()), max_shard_size="700KB")
     there = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert len(there) >= 4
     return {**there, "README.md": b"# a card", "pytorch_model.bin": pickle.dumps(1), "setup.py": b"raise SystemExit"}
@@ -300,7 +300,7 @@ IMAGE = torch.from_numpy(tiny.picture(5)).permute(2, 0, 1)[None]
 @pytest.fixture(scope="module")
 def trained() -> GFFNet:
     recipe = tiny.recipe(tiny.GFFNET)
-    network = GFFNet("test_resnet", 11)
+    network = GFFNet("test_resnet", 11, channels=32)
     network.load_state_dict(tiny.network(recipe).state_dict())
     network.config = tiny.config(recipe)
     return network.eval()
@@ -333,7 +333,7 @@ def test_what_it_saves_is_opened_as_a_model(trained: GFFNet, tmp_path: Path) -> 
 
 
 def test_shards_in_half_precision(trained: GFFNet, tmp_path: Path) -> None:
-    trained.save_pretrained(tmp_path, weights="bfloat16", max_shard_size="2MB")
+    trained.save_pretrained(tmp_path, weights="bfloat16", max_shard_size="400KB")
     assert len(list(tmp_path.glob("model-*"))) > 2
     opened = GFFNet.from_pretrained(tmp_path)
     assert {parameter.dtype for parameter in opened.parameters()} == {torch.float32}
@@ -354,11 +354,11 @@ def test_a_card_that_is_there_is_kept(trained: GFFNet, tmp_path: Path) -> None:
 
 
 def test_through_the_hub_and_back(trained: GFFNet, hub: FakeHub) -> None:
-    address = trained.push_to_hub("me/tiny", license="mit", weights="float16", max_shard_size="2MB", private=True)
+    address = trained.push_to_hub("me/tiny", license="mit", weights="float16", max_shard_size="400KB", private=True)
     commit, files = hub.commits["me/tiny"][-1]
     assert address.endswith(f"/me/tiny/commit/{commit}")
     assert hub.private["me/tiny"]
-    assert max(len(data) for data in files.values()) <= 2_000_000
+    assert max(len(data) for data in files.values()) <= 400_000
     card = ModelCard(files["README.md"].decode())
     assert card.data.license == "mit"
     assert "--model me/tiny" in card.text

@@ -377,7 +377,7 @@ def test_networks_of_one_name_and_unknown_ones(tmp_path):
     (found,) = dataset_tables(tmp_path)
     methods = [line.method for line in found.rows]
     assert "PSPNet + GFF + DFP (streets/demo)" in methods
-    assert "PSPNet + GFF + DFP (streets/gffnet_r18)" in methods
+    assert "PSPNet + GFF + DFP (streets/gffnet_lite0)" in methods
     assert methods[-1] == "mine"
     assert found.rows[-1].ours["miou"].mean == 70
 

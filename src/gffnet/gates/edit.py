@@ -176,8 +176,10 @@ def gate_count(predictor: Predictor) -> int:
         return len(fusion.gate_convs)
     config = predictor.config
     gated = [name for name in FUSIONS if issubclass(FUSIONS[name], GatedFusion)]
-    recipes = [name for name in recipe_names() if load_recipe(name).model.fusion in gated]
-    related = [name for name in recipes if name.rpartition("/")[0] == config.dataset] or recipes
+    recipes = {name: recipe.model for name in recipe_names() if (recipe := load_recipe(name)).model.fusion in gated}
+    of_dataset = [name for name in recipes if name.rpartition("/")[0] == config.dataset] or [*recipes]
+    backbone = config.model.backbone.name
+    related = [name for name in of_dataset if recipes[name].backbone.name == backbone] or of_dataset
     raise UserError(
         f"model {config.recipe!r} has no gates: its fusion is {config.model.fusion!r}. "
         f"Fusions with gates are {' and '.join(gated)}; recipes that have them: {', '.join(related)}."

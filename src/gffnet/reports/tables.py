@@ -447,7 +447,8 @@ def make_dataset_tables(runs: Sequence[ScoredRun]) -> list[Table]:
 
 
 def _dataset_table(dataset: str, runs: Sequence[ScoredRun]) -> Table:
-    """The rows that were scored, and, if the paper lacks the data set, the shipped recipes that were not."""
+    """The rows that were scored, and, if the paper lacks the data set, the shipped recipes of their backbones that were
+    not."""
     by_key: dict[_Key, list[ScoredRun]] = {}
     for run in runs:
         by_key.setdefault(_Key(run.name, run.measured, run.changes), []).append(run)
@@ -457,8 +458,14 @@ def _dataset_table(dataset: str, runs: Sequence[ScoredRun]) -> Table:
     in_paper = any(row.dataset == dataset for row in paper_rows())
     of_dataset = [name for name in shipped if name.startswith(f"{dataset}/")]
     folders = {_folder(name) for name in recipes if name in of_dataset} or {dataset}
-    missing = [name for name in of_dataset if _folder(name) in folders and name not in recipes and not in_paper]
-    recipes |= {name: load_recipe(name) for name in missing}
+    backbones = {recipe.model.backbone.name for recipe in recipes.values()}
+    others = {} if in_paper else {name: load_recipe(name) for name in of_dataset if _folder(name) in folders}
+    missing = {
+        name: recipe
+        for name, recipe in others.items()
+        if name not in recipes and recipe.model.backbone.name in backbones
+    }
+    recipes |= missing
     protocols = [key.protocol for key in by_key]
     usual = max(dict.fromkeys(protocols), key=protocols.count)
     names = _row_names([*recipes, *(key.recipe for key in by_key)], recipes, with_recipe=in_paper)
