@@ -10,8 +10,8 @@ from typing import Any
 
 __version__ = version("gffnet")
 
-# Threads that wait for work spin, and take the cores from other processes (docs/speed.md). OpenMP reads how long when
-# torch is loaded; what the user has set stays.
+# Idle OpenMP threads spin, which slows down other processes (docs/speed.md). OpenMP reads for how long when torch is
+# loaded; what the user has set stays.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # of GNU's library, in rounds
     os.environ.setdefault("KMP_BLOCKTIME", "1")  # of Intel's and LLVM's, in milliseconds
