@@ -195,7 +195,7 @@ def load_predictor(arguments: Namespace, device: str | None = None, recorded: st
 
     `device` overrides `--device`; `recorded` is what `--precision auto` was when that which is resumed began.
     """
-    from gffnet.inference.precision import keep_pages, recorded_precision
+    from gffnet.inference.precision import keep_pages, resumed_precision
     from gffnet.inference.predictor import load
 
     if arguments.memory is None:  # pages that are kept may be more than the memory that is asked for
@@ -203,7 +203,7 @@ def load_predictor(arguments: Namespace, device: str | None = None, recorded: st
     return load(
         arguments.model,
         device or arguments.device,
-        arguments.precision if arguments.precision != "auto" or recorded is None else recorded_precision(recorded),
+        resumed_precision(arguments.precision, recorded),
         protocol=_protocol(arguments),
         batch=arguments.batch,
         memory=arguments.memory,

@@ -31,7 +31,7 @@ from gffnet.data.map_style import as_dataset, as_gffnet, dataset_name
 from gffnet.errors import CannotWrite, Stopped, UserError
 from gffnet.evaluation.results import ImageScore, Result, score_image, write_result
 from gffnet.files import atomic_write
-from gffnet.inference.precision import pick_device, recorded_precision
+from gffnet.inference.precision import pick_device, resumed_precision
 from gffnet.inference.predictor import Predictor, load
 from gffnet.metrics.confusion import Absent
 from gffnet.metrics.scores import ScoreAccumulator, State
@@ -112,8 +112,8 @@ def evaluate(
         predictor = model
     else:
         place = device_of_rank(device)
-        recorded = precision_of_partial(folder, resume, place) if precision == "auto" else None
-        predictor = load(model, place, precision if recorded is None else recorded_precision(recorded))
+        recorded = precision_of_partial(folder, resume, place)
+        predictor = load(model, place, resumed_precision(precision, recorded))
     protocol, _ = predictor.resolve_protocol(None, {"scales": scales, "flip": flip, "crop": crop, "overlap": overlap})
     if data is None or isinstance(data, str):
         name = predictor.config.dataset if data is None else data

@@ -51,9 +51,9 @@ class Precision(NamedTuple):
         return f"{self.name} on {device}: {self.reason}"
 
 
-def recorded_precision(name: str) -> Precision:
-    """Return the precision in which that began which is resumed, whatever would be chosen now."""
-    return Precision(getattr(torch, name), "as recorded")
+def resumed_precision(name: str, recorded: str | None) -> str | Precision:
+    """Return the precision `name`; for `auto`, that in which what is resumed began, if one is recorded."""
+    return name if name != "auto" or recorded is None else Precision(getattr(torch, recorded), "as recorded")
 
 
 def pick_device(device: str = "auto") -> torch.device:

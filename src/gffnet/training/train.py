@@ -39,7 +39,7 @@ from gffnet.inference.precision import (
     keep_pages,
     pick_device,
     pick_precision,
-    recorded_precision,
+    resumed_precision,
 )
 from gffnet.metrics.confusion import ClassScores
 from gffnet.models.gffnet import SegmentationModel, build_network, check_loadable, save_model
@@ -716,8 +716,8 @@ def training_precision(
     recipe: Recipe, device: torch.device, network: SegmentationModel, resumed: Path | None = None
 ) -> Precision:
     """The precision to train `network` in; `auto` is what it was before in a run that is `resumed` in this folder."""
-    recorded = precision_of_run(resumed, device) if resumed is not None and recipe.precision == "auto" else None
-    wanted = recipe.precision if recorded is None else recorded_precision(recorded)
+    recorded = None if resumed is None else precision_of_run(resumed, device)
+    wanted = resumed_precision(recipe.precision, recorded)
     precision = pick_precision(wanted, device, network, training=True)
     log.info("precision %s: %s", precision.name, precision.reason)
     return precision
