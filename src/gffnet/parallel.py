@@ -205,6 +205,13 @@ def background_writer(threads: int) -> Iterator[Callable[..., None]]:
 _joined = count()
 """Numbers the groups that this process joins."""
 
+_stores: list[Any] = []
+"""The store through which ranks find each other, once it is there.
+
+It lives as long as this process: rank 0 serves it, and a rank that is early for the next group would otherwise connect
+to the store of the last one, which is about to close, and both would wait for each other.
+"""
+
 
 @contextmanager
 def process_group() -> Iterator[None]:
@@ -224,8 +231,10 @@ def process_group() -> Iterator[None]:
     if dist.is_initialized():
         yield
         return
-    store, rank, world_size = next(rendezvous("env://"))
-    store = PrefixStore(f"gffnet {next(_joined)}", store)  # the keys of a group before are still in the store
+    if not _stores:
+        _stores.append(next(rendezvous("env://")))
+    server, rank, world_size = _stores[0]
+    store = PrefixStore(f"gffnet {next(_joined)}", server)  # the keys of a group before are still in the store
     day = timedelta(days=1)  # ranks may finish their parts hours apart
     dist.init_process_group("gloo", store=store, rank=rank, world_size=world_size, timeout=day)
     try:

@@ -1,6 +1,9 @@
 """Processes of one job, as `torchrun` starts them; whole evaluations by several: tests/cli/test_evaluate.py."""
 
 import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,27 +25,52 @@ def test_without_torchrun_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) ->
         assert rank_and_world_size() == (0, 1)
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@contextmanager
+def as_rank(rank: int, world_size: int, port: int) -> Iterator[None]:
+    """The environment of a process that `torchrun` started."""
+    with pytest.MonkeyPatch.context() as patch:
+        settings = {"RANK": rank, "WORLD_SIZE": world_size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        for name, value in settings.items():
+            patch.setenv(name, str(value))
+        yield
+
+
 def work(rank: int, port: int, out: Path) -> None:
     """Exchange values; then rank 1 leaves and the others wait for it."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"RANK": rank, "WORLD_SIZE": 3, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
-            patch.setenv(name, str(value))
-        with process_group():
-            assert rank_and_world_size() == (rank, 3)
-            assert broadcast({"rank": rank}) == {"rank": 0}
-            assert all_gather(b"x" * rank) == [b"", b"x", b"xx"]
-            if rank == 1:
-                return
-            with pytest.raises(RunFailed, match="another process failed"):
-                all_gather(0)
+    with as_rank(rank, 3, port), process_group():
+        assert rank_and_world_size() == (rank, 3)
+        assert broadcast({"rank": rank}) == {"rank": 0}
+        assert all_gather(b"x" * rank) == [b"", b"x", b"xx"]
+        if rank == 1:
+            return
+        with pytest.raises(RunFailed, match="another process failed"):
+            all_gather(0)
     (out / str(rank)).touch()
 
 
+def groups(rank: int, port: int, out: Path) -> None:
+    """Join two groups, one after the other; rank 0 is slow to leave the first."""
+    with as_rank(rank, 2, port):
+        for turn in range(2):
+            with process_group():
+                assert all_gather((turn, rank)) == [(turn, 0), (turn, 1)]
+                time.sleep(0.3 * (1 - rank))
+    (out / str(rank)).touch()
+
+
+def test_a_rank_may_join_the_next_group_before_the_others_have_left_the_last(tmp_path: Path) -> None:
+    start_processes(groups, (free_port(), tmp_path), nprocs=2, start_method="fork")
+    assert {path.name for path in tmp_path.iterdir()} == {"0", "1"}
+
+
 def test_ranks_exchange_values_and_notice_that_one_is_gone(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    start_processes(work, (port, tmp_path), nprocs=3, start_method="fork")
+    start_processes(work, (free_port(), tmp_path), nprocs=3, start_method="fork")
     assert {path.name for path in tmp_path.iterdir()} == {"0", "2"}
 
 

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -46,9 +47,11 @@ class Forked:
         os.killpg(self.process.pid, number)
 
     def wait(self) -> tuple[int | None, str]:
-        """The exit code and the output."""
-        self.process.join(300)
-        return self.process.exitcode, self.output.read_text(encoding="utf-8")
+        """The exit code, None of a process that hangs and is killed, and the output."""
+        self.process.join(120)
+        if (code := self.process.exitcode) is None:
+            self.kill(signal.SIGKILL)
+        return code, self.output.read_text(encoding="utf-8")
 
 
 def forked(words: Sequence[object], folder: Path, program: Callable[[list[str]], Any] = main) -> CompletedProcess[str]:
