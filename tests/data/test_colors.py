@@ -3,7 +3,7 @@ import pytest
 
 from gffnet.data.camvid import CAMVID
 from gffnet.data.cityscapes import CITYSCAPES
-from gffnet.data.colors import MARK, colorize, highlight, legend, overlay
+from gffnet.data.colors import MARK, colorize, displayable, highlight, legend, overlay
 
 PALETTE = ((10, 20, 30), (200, 100, 0))
 
@@ -47,3 +47,27 @@ def test_no_palette_has_the_color_of_the_mark():
 
 def test_legend_names_colors_in_hexadecimal():
     assert legend(["road", "car"], PALETTE) == [("road", "#0a141e"), ("car", "#c86400")]
+
+
+@pytest.mark.parametrize(
+    ("channels", "shown"), [(1, [0, 0, 0]), (2, [0, 0, 0]), (3, [0, 1, 2]), (4, [0, 1, 2]), (16, [0, 1, 2])]
+)
+def test_images_of_any_channels_are_displayable(channels, shown):
+    image = np.random.default_rng(channels).integers(0, 256, (6, 5, channels), np.uint8)
+    picture = displayable(image)
+    assert picture.dtype == np.uint8
+    assert np.array_equal(picture, image[..., shown])
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_deep_images_are_stretched_to_be_displayed(channels):
+    image = np.random.default_rng(0).uniform(2.0, 3.0, (60, 50, channels)).astype(np.float32)
+    image[0, 0] = 255.0  # one bright pixel leaves the others as bright as they are
+    picture = displayable(image)
+    assert picture.shape == (60, 50, 3)
+    assert picture.min() == 0
+    assert 120 < np.median(picture) < 135
+    order = np.argsort(image[1:, :, 0], axis=None)
+    assert (np.diff(picture[1:, :, 0].ravel()[order].astype(int)) >= 0).all()
+    flat = displayable(np.full((4, 4, channels), 77.0, np.float32))
+    assert (flat == 77).all()

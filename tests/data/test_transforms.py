@@ -180,6 +180,38 @@ def test_the_same_numbers_make_the_same_view() -> None:
     assert not torch.equal(first[0], other[0])
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize("channels", [1, 2, 4, 5, 16])
+@pytest.mark.parametrize("scale", [0.4, 1.0, 1.7])
+def test_every_channel_of_any_number_is_treated_as_the_three_of_rgb_are(
+    channels: int, dtype: torch.dtype, scale: float
+) -> None:
+    """Against the views of RGB images that hold one of the channels three times; float images keep fractions."""
+    image = torch.randint(0, 256, (channels, 50, 70), dtype=torch.uint8)
+    labels, mean = torch.zeros(50, 70, dtype=torch.uint8), tuple(20.5 + 10 * channel for channel in range(channels))
+    whole = variant(scales=(scale, scale), flip=True, mean=mean, crop=(40, 60))
+    view, view_labels = whole(image.to(dtype), labels, np.random.default_rng(7))
+    assert (view.dtype, view.shape) == (dtype, (channels, 40, 60))
+    for channel, level in enumerate(mean):
+        rgb = variant(scales=(scale, scale), flip=True, mean=(level,) * 3, crop=(40, 60))
+        expected, expected_labels = rgb(image[channel].expand(3, -1, -1), labels, np.random.default_rng(7))
+        assert (view[channel].float() - expected[0].float()).abs().max() <= (1.001 if dtype.is_floating_point else 0)
+        assert torch.equal(view_labels, expected_labels)
+        outside = view_labels == 255
+        assert (view[channel, outside].float() == (level if dtype.is_floating_point else round(level))).all()
+
+
+@pytest.mark.parametrize(("level", "allowed"), [(3.5, (0, 13.5)), (250.5, (240.5, 255)), (128.25, (118.25, 138.25))])
+def test_colors_of_deep_images_are_shifted_by_channel_and_clipped(level: float, allowed: tuple[float, float]) -> None:
+    image, labels = torch.full((5, 32, 40), level), torch.zeros(32, 40, dtype=torch.uint8)
+    jittered = variant(jitter=10, mean=(0.0,) * 5)
+    views = torch.stack([jittered(image, labels, np.random.default_rng(seed))[0] for seed in range(200)])
+    assert (views.min(), views.max()) == allowed
+    assert (views == views[..., :1, :1]).all()
+    assert all(len(of.unique()) > 1 for of in views[:, :, 0, 0])  # each channel its own
+    assert (image == level).all()
+
+
 @pytest.mark.parametrize("changes", [{}, {"scales": (0.5, 2.0)}, {"crop": (10, 10)}, {"jitter": 10}])
 def test_one_setting_does_not_change_what_the_others_draw(changes: dict) -> None:
     """A generator gives every setting its own numbers: with the flip turned off, the same crops are cut."""

@@ -3,13 +3,34 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Integer, UInt8
+from jaxtyping import Bool, Integer, Num, UInt8
 
 Palette = Sequence[tuple[int, int, int]]
 """One RGB color a class, in the order of the labels."""
 
 MARK = (255, 45, 149)
 """Color of highlighted pixels: no data set's palette has it, and it stands out for every kind of color vision."""
+
+
+STRETCH = (1, 99)
+"""Percentiles of the levels of a deep image that are shown as black and as white."""
+
+
+def displayable(image: Num[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w 3"]:
+    """An image of any number of channels as RGB of 8 bits, to be looked at.
+
+    Of more than three channels, the first three are red, green and blue; of two, the first is grey, as a single one is.
+    uint8 is left as it is. float32, in 0..255, is stretched: the levels between two percentiles, of the channels shown
+    together, are spread over 0..255, since deep images are dark as a rule.
+    """
+    shown = image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
+    if shown.dtype == np.uint8:
+        return shown
+    step = -(-max(shown.shape) // 1024)
+    black, white = np.percentile(shown[::step, ::step], STRETCH)  # of a million pixels at most
+    levels = (shown - black) * (255 / (white - black)) if white > black else shown
+    stretched: np.ndarray = np.rint(np.clip(levels, 0, 255)).astype(np.uint8)
+    return stretched
 
 
 def colorize(labels: Integer[np.ndarray, "h w"], palette: Palette) -> UInt8[np.ndarray, "h w 3"]:

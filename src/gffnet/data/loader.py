@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Int, Integer, UInt8
+from jaxtyping import Int, Integer, Num, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import get_worker_info
@@ -113,8 +113,8 @@ class Views(Protocol):
 class Batch(NamedTuple):
     """Samples of one size."""
 
-    image: UInt8[Tensor, "b c h w"]
-    """Channels lie last in memory."""
+    image: Num[Tensor, "b c h w"]
+    """uint8, or float32 if one of the images is; channels lie last in memory."""
     labels: UInt8[Tensor, "b h w"]
     names: tuple[str, ...]
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Num, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.tv_tensors import Image, Mask
@@ -90,11 +90,11 @@ def source_of(span: Span) -> Source:
 
 
 def resample(
-    image: UInt8[Tensor, "c h w"], rows: Span, columns: Span, sources: tuple[Source, Source], flip: bool = False
-) -> UInt8[np.ndarray, "length_h length_w c"]:
+    image: Num[Tensor, "c h w"], rows: Span, columns: Span, sources: tuple[Source, Source], flip: bool = False
+) -> Num[np.ndarray, "length_h length_w c"]:
     """Crop the scaled image, bilinearly with antialiasing, and flip it horizontally if asked to.
 
-    `image` is the part that `sources` name. The result is an array of its own, channels last.
+    `image` is the part that `sources` name. The result is an array of its own, of the same dtype, channels last.
     """
     window = image
     if rows.side != rows.scaled or columns.side != columns.scaled:
@@ -138,7 +138,8 @@ class Augmentation:
     The scale is uniform in `scales`, relative to the image; the crop's position is uniform over all that fit. Where a
     side of the scaled image is smaller than the crop, the image lies at a uniform position within the crop, and the
     rest has the mean color and the label 255. The color shift is one uniform whole number of grey levels a channel; the
-    padding is not shifted, so that it is zero after normalisation.
+    padding is not shifted, so that it is zero after normalisation. Images have any number of channels, as uint8 or,
+    where they are deeper, as float32 in 0..255; views have the dtype of their image.
 
     The image is resampled bilinearly with antialiasing, the labels by the nearest pixel; both align pixel centres.
     """
@@ -153,8 +154,8 @@ class Augmentation:
     """Grey level of the padding, one a channel."""
 
     def __call__(
-        self, image: UInt8[Tensor, "c h w"], labels: UInt8[Tensor, "h w"], rng: np.random.Generator
-    ) -> tuple[UInt8[Tensor, "c crop_h crop_w"], UInt8[Tensor, "crop_h crop_w"]]:
+        self, image: Num[Tensor, "c h w"], labels: UInt8[Tensor, "h w"], rng: np.random.Generator
+    ) -> tuple[Num[Tensor, "c crop_h crop_w"], UInt8[Tensor, "crop_h crop_w"]]:
         """A random view of the crop's size; the inputs are not changed."""
         view = self.view(Sample(image, labels, ""), rng)
         return view.image, view.labels
@@ -195,10 +196,11 @@ class Augmentation:
         return Span(side, scaled, low + int(u * (high - low + 1)), crop)
 
     def _pad(
-        self, image: UInt8[np.ndarray, "h w c"], labels: UInt8[np.ndarray, "h w"], position: tuple[float, float]
-    ) -> tuple[UInt8[np.ndarray, "crop_h crop_w c"], UInt8[np.ndarray, "crop_h crop_w"]]:
+        self, image: Num[np.ndarray, "h w c"], labels: UInt8[np.ndarray, "h w"], position: tuple[float, float]
+    ) -> tuple[Num[np.ndarray, "crop_h crop_w c"], UInt8[np.ndarray, "crop_h crop_w"]]:
         """Place the image within the crop, with the mean color around it."""
-        row = np.tile(np.array([round(level) for level in self.mean], np.uint8), (1, self.crop[1], 1))
+        mean = self.mean if image.dtype.kind == "f" else [round(level) for level in self.mean]
+        row = np.tile(np.array(mean, image.dtype), (1, self.crop[1], 1))
         padded, padded_labels = np.repeat(row, self.crop[0], axis=0), np.full(self.crop, IGNORE, np.uint8)
         height, width = labels.shape
         top, left = int(position[0] * (self.crop[0] - height + 1)), int(position[1] * (self.crop[1] - width + 1))
@@ -207,8 +209,11 @@ class Augmentation:
         return padded, padded_labels
 
 
-def _shift(image: UInt8[np.ndarray, "h w c"], shift: NDArray[np.int64]) -> None:
-    """Add grey levels, one number a channel, and clip to 0..255; in place, and in eight bits throughout."""
+def _shift(image: Num[np.ndarray, "h w c"], shift: NDArray[np.int64]) -> None:
+    """Add grey levels, one number a channel, and clip to 0..255; in place, and uint8 in eight bits throughout."""
+    if image.dtype != np.uint8:
+        np.clip(np.add(image, shift.astype(image.dtype), out=image), 0, 255, out=image)
+        return
     levels = np.tile(shift, image.shape[1])
     rows = image.reshape(image.shape[0], -1)  # adding to a long row is faster than to three channels
     np.maximum(rows, np.maximum(0, -levels).astype(np.uint8), out=rows)
