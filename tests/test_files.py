@@ -1,4 +1,4 @@
-"""Atomic writes: a file or folder appears complete, or nothing changes."""
+"""Atomic writes: a file or folder appears complete, or nothing changes. Text in whatever encoding."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gffnet.errors import CannotWrite, UserError
-from gffnet.files import atomic_file, atomic_folder, atomic_write
+from gffnet.files import atomic_file, atomic_folder, atomic_write, read_text
 
 
 def listing(folder: Path) -> list[str]:
@@ -100,3 +100,32 @@ def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
         with pytest.raises(CannotWrite, match=rf"cannot write {place}: Not a directory"), atomic_folder(place):
             pass
     assert listing(tmp_path) == ["file"]
+
+
+# Text files of the user
+
+TEXT = "classes:\n- Stra\u00dfe\n- \u9053\u8def\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_text_in_unicode(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.txt").write_text(TEXT, encoding)
+    assert read_text(tmp_path / "a.txt", "list") == TEXT
+
+
+@pytest.mark.parametrize(
+    ("word", "encoding", "line"),
+    [
+        ("\u9053\u8def", "gbk", 2),
+        ("\u9053\u8def", "shift_jis", 2),
+        ("Stra\u00dfe", "latin-1", 2),
+        ("\u0443\u043b\u0438\u0446\u0430", "cp1251", 2),
+        ("road", "utf-16-le", 1),
+        ("road", "utf-16-be", 1),
+    ],
+)
+def test_text_in_another_encoding(tmp_path: Path, word: str, encoding: str, line: int) -> None:
+    (tmp_path / "a.txt").write_text(f"classes:\n- {word}\n", encoding)
+    with pytest.raises(UserError) as caught:
+        read_text(tmp_path / "a.txt", "list")
+    assert str(caught.value) == f"list {tmp_path}/a.txt is not UTF-8 text (line {line}). Save it as UTF-8."

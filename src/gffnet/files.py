@@ -1,5 +1,6 @@
-"""Atomic writes: a file or folder appears complete, or what was there before stays as it is."""
+"""Atomic writes: a file or folder appears complete, or what was there before stays as it is. Text files of the user."""
 
+import codecs
 import errno
 import os
 import secrets
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from gffnet.errors import CannotWrite
+from gffnet.errors import CannotWrite, UserError
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """Error numbers of a full disk or an exhausted quota."""
@@ -75,3 +76,22 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 def cannot_write(path: Path, error: OSError) -> CannotWrite:
     """Return the error for a `path` that the system refuses to write."""
     return CannotWrite(f"cannot write {path}: {error.strerror or error}. Choose a folder with room for it.")
+
+
+def read_text(path: Path, what: str) -> str:
+    """Read a text file that a user wrote: UTF-8 with or without a byte-order mark, or UTF-16 with one.
+
+    Raises:
+        UserError: it is in another encoding; `what` names its kind.
+        OSError: it cannot be read.
+    """
+    content = path.read_bytes()
+    utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = content.decode("utf-16" if utf_16 else "utf-8-sig")
+        if "\0" not in text:  # as in UTF-16 without a mark
+            return text
+        line = text[: text.index("\0")].count("\n") + 1
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+    raise UserError(f"{what} {path} is not UTF-8 text (line {line}). Save it as UTF-8.")

@@ -230,7 +230,6 @@ def test_invalid_classes(root: Path, text: str, message: str) -> None:
         (b"classes: [a]\nclasses: [b]", "'classes' twice"),
         (b"classes: [{name: a, name: b}]", "'name' twice"),
         (b"classes: [2020-13-45]", "month must be in 1..12"),
-        (b"\xff\xfe", "'utf-8' codec can't decode"),
     ],
 )
 def test_invalid_yaml(root: Path, content: bytes, said: str) -> None:
@@ -637,8 +636,10 @@ def test_a_line_twice(tmp_path: Path) -> None:
 def test_a_list_that_is_no_text(tmp_path: Path) -> None:
     root = folder_tree(tmp_path)
     (root / "train.txt").write_bytes(b"\xff\xfe\x00")
-    assert "train.txt cannot be read ('utf-8' codec" in split_error(root)
-    assert split_error(root).endswith("save it as UTF-8 text, or delete it.")
+    assert split_error(root) == f"list {root}/train.txt is not UTF-8 text (line 1). Save it as UTF-8."
+    (root / "train.txt").unlink()
+    (root / "train.txt").mkdir()
+    assert "train.txt cannot be read (Is a directory)" in split_error(root)
 
 
 def test_one_image_is_not_enough(tmp_path: Path) -> None:

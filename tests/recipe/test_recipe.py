@@ -133,7 +133,7 @@ def test_a_recipe_that_does_not_exist(tmp_path: Path) -> None:
         ("a: b: c", "not valid YAML: "),
         ("\t- x", "not valid YAML: "),
         ("seed: 1\nbatch", "not valid YAML: "),
-        (b"\xff\xfe\x00\x81", "not valid YAML: "),
+        ("seed: 2020-13-45", "not valid YAML: month must be in 1..12"),
         ("training:\n  batch: 8\n  crop: [64, 64]\n  batch: 4\n", "not valid YAML: 'batch' twice"),
         ("- 1\n- 2", "the file must hold `key: value` lines, got [1, 2]."),
         ("resnet101", "the file must hold `key: value` lines, got 'resnet101'."),
@@ -148,10 +148,17 @@ def test_a_recipe_that_does_not_exist(tmp_path: Path) -> None:
         ("1: 2", "1 is unknown. Allowed: model, data, training, "),
     ],
 )
-def test_a_file_that_is_no_recipe(tmp_path: Path, text: str | bytes, said: str) -> None:
-    path = tmp_path / "mine.yaml"
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+def test_a_file_that_is_no_recipe(tmp_path: Path, text: str, said: str) -> None:
+    path = written(tmp_path, text)
     assert refusal(recipe=path).startswith(f"recipe {path}: {said}")
+
+
+def test_a_recipe_in_another_encoding(tmp_path: Path) -> None:
+    file = written(tmp_path, "")
+    file.write_text("seed: 7 # Stra\u00dfe\n", "utf-16")
+    assert load_recipe(file).seed == 7
+    file.write_text("seed: 7 # Stra\u00dfe\n", "latin-1")
+    assert refusal(recipe=file) == f"recipe {file} is not UTF-8 text (line 1). Save it as UTF-8."
 
 
 def test_bases_that_form_a_cycle(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from gffnet.data.dataset import DATASETS, Classes, Dataset, Files, LabelTable, Layout, identity
 from gffnet.errors import UserError
+from gffnet.files import read_text
 
 CAMVID = Classes.parse(
     """
@@ -36,8 +37,8 @@ def _pairs(root: Path, split: str) -> Files:
     if not listing.is_file():
         return [(image, labels / image.name) for image in sorted(images.glob("*.png"))]
     try:
-        lines = listing.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(listing, "split file").splitlines()
+    except OSError as error:
         raise UserError(f"split file {listing} cannot be read ({error}): restore or delete it.") from None
     pairs = []
     for number, line in enumerate(lines, 1):

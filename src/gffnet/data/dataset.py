@@ -23,6 +23,7 @@ from torchvision.tv_tensors import Image, Mask
 
 from gffnet.data.io import read_header, read_image, read_labels
 from gffnet.errors import UserError, nearest
+from gffnet.files import read_text
 from gffnet.registry import Registry
 
 IGNORE = 255
@@ -238,8 +239,8 @@ def read_list(path: Path) -> list[str]:
         UserError: the list cannot be read.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path, "split list").splitlines()
+    except OSError as error:
         raise UserError(f"split list {path} cannot be read ({error}). Restore it from the release.") from None
     return [Path(line.split()[0].replace("\\", "/")).stem for line in lines if line.strip()]
 

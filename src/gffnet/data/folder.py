@@ -45,6 +45,7 @@ from numpy.typing import NDArray
 from gffnet.data.dataset import DATASETS, IGNORE, Classes, Dataset, Files, LabelTable, Layout, identity
 from gffnet.data.io import as_array, image_files, read_header, read_image, read_labels
 from gffnet.errors import UserError, nearest
+from gffnet.files import read_text
 from gffnet.palette import MAX_CLASSES, voc_colors
 from gffnet.recipe import StrictLoader
 
@@ -82,13 +83,13 @@ def read_classes(root: Path) -> FolderClasses:
     """
     path = root / FILE
     try:
-        mapping = yaml.load(path.read_text(encoding="utf-8"), StrictLoader)
+        mapping = yaml.load(read_text(path, "file"), StrictLoader)
     except FileNotFoundError:
         hint = guess_classes(root / "masks") or f"Write it, such as {_EXAMPLE}."
         raise UserError(f"{path} is missing: it names the classes of the masks. {hint}") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): it must be a readable file.") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date such as 2020-13-45
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2020-13-45
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
     try:
         return _parse(mapping)
@@ -487,9 +488,9 @@ def _names_image(file: Path) -> bool:
 def _lines(file: Path) -> list[tuple[int, str]]:
     """The non-blank lines of a list, as paths, with their numbers, from 1."""
     try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"list {file} cannot be read ({error}): save it as UTF-8 text, or delete it.") from None
+        text = read_text(file, "list")
+    except OSError as error:
+        raise UserError(f"list {file} cannot be read ({error.strerror}): it must be a readable file.") from None
     lines = ((number, line.strip().replace("\\", "/")) for number, line in enumerate(text.splitlines(), 1))
     return [(number, str(PurePosixPath(line))) for number, line in lines if line]
 

@@ -20,6 +20,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from gffnet.errors import UserError
+from gffnet.files import read_text
 from gffnet.recipe.hints import nearest_recipes
 from gffnet.recipe.schema import Recipe, from_mapping
 from gffnet.registry import load_plugins
@@ -73,8 +74,8 @@ def load_recorded(file: Path) -> Recipe:
         UserError: there is no such file, or it is damaged.
     """
     try:
-        mapping = yaml.load(file.read_text(encoding="utf-8"), StrictLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        mapping = yaml.load(read_text(file, "recipe"), StrictLoader)
+    except (OSError, yaml.YAMLError) as error:
         raise UserError(f"recipe {file} cannot be read: {' '.join(str(error).split())}.") from None
     return recipe_from_mapping(mapping, str(file), record=True)
 
@@ -180,8 +181,10 @@ def _read(recipe: str | Path, chain: dict[Path, str]) -> dict[Any, Any]:
     if path.resolve() in chain:
         raise UserError(f"recipe {recipe}: its bases form a cycle: {' -> '.join([*chain.values(), str(recipe)])}.")
     try:
-        mapping = yaml.load(path.read_text(encoding="utf-8"), StrictLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mapping = yaml.load(read_text(path, "recipe"), StrictLoader)
+    except OSError as error:
+        raise UserError(f"recipe {path} cannot be read ({error.strerror}): it must be a readable file.") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2020-13-45
         raise UserError(f"recipe {path}: not valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(mapping, dict):
         raise UserError(f"recipe {path}: the file must hold `key: value` lines, got {mapping!r}.")
@@ -228,7 +231,7 @@ def _set(mapping: dict[Any, Any], override: str) -> None:
         raise UserError(f"--set {override!r} must have the form section.key=value, such as training.iterations=2000.")
     try:
         value = yaml.load(text, StrictLoader)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise UserError(f"--set {override!r}: the value {text!r} is not valid YAML.") from None
     *sections, last = keys.split(".")
     for section in sections:
