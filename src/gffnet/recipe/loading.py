@@ -180,12 +180,7 @@ def _read(recipe: str | Path, chain: dict[Path, str]) -> dict[Any, Any]:
         raise UserError(f"recipe {str(recipe)!r} is unknown.{nearest} `gffnet recipes` lists all.")
     if path.resolve() in chain:
         raise UserError(f"recipe {recipe}: its bases form a cycle: {' -> '.join([*chain.values(), str(recipe)])}.")
-    try:
-        mapping = yaml.load(read_text(path, "recipe"), StrictLoader)
-    except OSError as error:
-        raise UserError(f"recipe {path} cannot be read ({error.strerror}): it must be a readable file.") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2020-13-45
-        raise UserError(f"recipe {path}: not valid YAML: {' '.join(str(error).split())}.") from None
+    mapping = _parse(path)
     if not isinstance(mapping, dict):
         raise UserError(f"recipe {path}: the file must hold `key: value` lines, got {mapping!r}.")
     plugins = _load_plugins(mapping, f"recipe {path}", path.parent)
@@ -200,6 +195,16 @@ def _read(recipe: str | Path, chain: dict[Path, str]) -> dict[Any, Any]:
     below = _read(path.parent / base if is_file else base, {**chain, path.resolve(): str(recipe)})
     merged = _merge(below, mapping)
     return {**merged, "plugins": [*below["plugins"], *plugins]} if "plugins" in below else merged
+
+
+def _parse(path: Path) -> Any:
+    """The content of a recipe file."""
+    try:
+        return yaml.load(read_text(path, "recipe"), StrictLoader)
+    except OSError as error:
+        raise UserError(f"recipe {path} cannot be read ({error.strerror}): it must be a readable file.") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2020-13-45
+        raise UserError(f"recipe {path}: not valid YAML: {' '.join(str(error).split())}.") from None
 
 
 def _load_plugins(mapping: dict[Any, Any], source: str, folder: Path | None = None) -> list[str]:
