@@ -3,10 +3,14 @@
 import io
 import os
 import struct
+import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -111,10 +115,161 @@ def test_cmyk(tmp_path: Path) -> None:
     assert np.abs(rgb(path) - expected).max() <= 1
 
 
-@pytest.mark.parametrize("pixels", [GREY.astype(np.int32), GREY.astype(np.float32)])
+@pytest.mark.parametrize("pixels", [GREY.astype(np.int32) * 300, GREY.astype(np.float32)])
 def test_samples_without_a_white_level(tmp_path: Path, pixels: np.ndarray) -> None:
-    with pytest.raises(UserError, match=r"a\.tif: (32-bit|float) samples have no known white level: save it with"):
+    with pytest.raises(UserError, match=r"a\.tif: 32-bit (integer|float) samples have no known white level.*model\.wh"):
         rgb(save(tmp_path / "a.tif", pixels))
+
+
+# Bands and deep samples. Levels are the samples over the white level, times 255.
+
+BANDS = np.random.default_rng(7).integers(0, 256, (9, 14, 7), dtype=np.uint8)
+
+
+def tiff(path: Path, pixels: NDArray, **options: Any) -> Path:
+    layout = (
+        {} if pixels.ndim == 2 or pixels.shape[2] == 1 or options.get("planarconfig") else {"planarconfig": "contig"}
+    )
+    tifffile.imwrite(path, pixels, **{"photometric": "minisblack", "metadata": None, **layout, **options})
+    return path
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"bigtiff": True},
+        {"byteorder": ">"},
+        {"compression": "deflate"},
+        {"compression": "zstd"},
+        {"compression": "lzw", "predictor": True},
+        {"tile": (16, 16)},
+        {"planarconfig": "separate"},
+        {"planarconfig": "separate", "tile": (16, 16), "compression": "deflate", "byteorder": ">"},
+        {"rowsperstrip": 2},
+    ],
+)
+@pytest.mark.parametrize(("bands", "bits"), [(3, 8), (4, 8), (7, 8), (3, 16), (4, 16), (7, 16)])
+def test_bands_of_a_tiff(tmp_path: Path, bands: int, bits: int, options: dict[str, Any]) -> None:
+    expected = BANDS[..., :bands]
+    planes = expected.astype(np.uint8 if bits == 8 else np.uint16) * (1 if bits == 8 else 257)
+    separate = options.get("planarconfig") == "separate"
+    path = tiff(tmp_path / "a.tif", planes.transpose(2, 0, 1) if separate else planes, **options)
+    header = read_header(path)
+    assert header is not None
+    assert (header.size, header.channels, header.deep, header.pages) == ((9, 14), bands, bits > 8, 1)
+    image = read_image(path, bands)
+    assert image.dtype == (torch.uint8 if bits == 8 else torch.float32)
+    np.testing.assert_array_equal(as_array(image), expected)
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize(("bands", "dtype"), [(1, "u1"), (3, "u1"), (4, ">u2"), (5, "<u2"), (16, "u1")])
+def test_bands_of_an_array(tmp_path: Path, bands: int, dtype: str, first: bool) -> None:
+    expected = np.random.default_rng(bands).integers(0, 256, (19, 24, bands), dtype=np.uint8)
+    stored = expected.astype(dtype) * (257 if dtype.endswith("u2") else 1)
+    np.save(tmp_path / "a.npy", stored.astype(dtype).transpose(2, 0, 1) if first else stored.astype(dtype))
+    np.testing.assert_array_equal(as_array(read_image(tmp_path / "a.npy", bands)), expected)
+    header = read_header(tmp_path / "a.npy")
+    assert header is not None
+    assert (header.format, header.size, header.channels) == ("NPY", (19, 24), bands)
+
+
+@pytest.mark.parametrize(("bands", "channels"), [(4, 3), (7, 3), (4, 1), (3, 4), (7, 4), (1, 4)])
+@pytest.mark.parametrize("extension", ["tif", "npy"])
+def test_other_bands_than_the_model_takes(tmp_path: Path, bands: int, channels: int, extension: str) -> None:
+    path = tmp_path / f"a.{extension}"
+    np.save(path, BANDS[..., :bands]) if extension == "npy" else tiff(path, BANDS[..., :bands])
+    said = rf"a\.{extension} has {bands} bands?.*the model takes {channels}: set model\.backbone\.in_channels={bands}"
+    with pytest.raises(UserError, match=said):
+        read_image(path, channels)
+
+
+def test_one_channel_is_that_of_grey(tmp_path: Path) -> None:
+    color = as_file(tmp_path / "a.png", Image.fromarray(RGB))
+    np.testing.assert_array_equal(read_image(color, 1)[0], np.asarray(Image.fromarray(RGB).convert("L")))
+    np.testing.assert_array_equal(read_image(save(tmp_path / "b.png", GREY), 1)[0], GREY)
+    deep = tiff(tmp_path / "c.tif", RGB.astype(np.uint16) * 257)
+    np.testing.assert_allclose(read_image(deep, 1)[0], RGB @ [0.299, 0.587, 0.114], atol=1e-3)
+
+
+# The white level of deep samples: given, stated by the file, or assumed from the largest sample.
+
+
+def deep_file(path: Path, values: NDArray, stated: int | None = None) -> Path:
+    """An image of 16 bits that states its white level, if any: a PNG by sBIT (in bits), a TIFF by MaxSampleValue."""
+    if path.suffix == ".npy":
+        np.save(path, values)
+    elif path.suffix == ".tif":
+        tiff(path, values, extratags=[(281, "H", 1, stated, True)] if stated else [])
+    else:
+        save(path, values)
+        if stated:
+            content, bits = path.read_bytes(), b"sBIT" + bytes([stated.bit_length()])
+            chunk = struct.pack(">I", 1) + bits + struct.pack(">I", zlib.crc32(bits))
+            path.write_bytes(content[:33] + chunk + content[33:])
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.npy"])
+@pytest.mark.parametrize(("largest", "level"), [(200, 255), (256, 1023), (4080, 4095), (5000, 16383), (16383, 16383)])
+def test_a_white_level_that_is_not_stated_is_assumed_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, largest: int, level: int
+) -> None:
+    values = np.linspace(0, largest, 9 * 14).reshape(9, 14).astype(np.uint16)
+    image = read_image(deep_file(tmp_path / name, values), 1)
+    assert image.dtype == torch.float32
+    np.testing.assert_allclose(image[0], values * (255 / level), rtol=1e-6)
+    assert f"{name}: " in caplog.text
+    assert f"{level} is taken for white" in caplog.text
+    assert "model.white_level=" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+@pytest.mark.parametrize("stated", [255, 4095, 16383])
+def test_a_file_states_its_white_level(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, stated: int
+) -> None:
+    values = np.arange(9 * 14, dtype=np.uint16).reshape(9, 14)
+    image = read_image(deep_file(tmp_path / name, values, stated), 1)
+    np.testing.assert_allclose(image[0], values * (255 / stated), rtol=1e-6)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_a_white_level_below_the_samples_is_not_believed(tmp_path: Path, name: str) -> None:
+    """PNG wants samples of 12 bits stretched to 16 while sBIT says 12; some TIFFs state another maximum."""
+    values = np.linspace(0, 65535, 9 * 14).reshape(9, 14).astype(np.uint16)
+    image = read_image(deep_file(tmp_path / name, values, 4095), 1)
+    np.testing.assert_allclose(image[0], values / 257, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.npy"])
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_a_given_white_level_counts(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, dtype: type[np.generic]
+) -> None:
+    if dtype is np.float32 and name == "a.png":
+        pytest.skip("PNG holds integers")
+    values = np.linspace(0, 20_000, 9 * 14).reshape(9, 14).astype(dtype)
+    image = read_image(deep_file(tmp_path / name, values), 1, white_level=10_000)
+    np.testing.assert_allclose(image[0], np.minimum(values / 10_000 * 255, 255), rtol=1e-6)
+    assert not caplog.records
+
+
+def test_values_below_black_and_undefined_ones_are_black(tmp_path: Path) -> None:
+    values = np.full((9, 14), 0.5, np.float32)
+    values[0, :3] = -9999, np.nan, np.inf
+    image = read_image(tiff(tmp_path / "a.tif", values), 1, white_level=1)
+    np.testing.assert_allclose(image[0, 0, :4], [0, 0, 255, 127.5], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.npy"])
+def test_eight_bits_in_sixteen_need_no_word(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
+    """Stretched to the whole range, as most tools do, even where the image is dark."""
+    image = read_image(deep_file(tmp_path / name, GREY.astype(np.uint16) // 8 * 257), 1)
+    np.testing.assert_array_equal(image[0], GREY // 8)
+    assert not caplog.records
 
 
 SIDES = {  # EXIF: the side of the scene that the first stored row, and the first stored column, lies at
@@ -380,7 +535,10 @@ def test_a_header_says_what_pixels_are(
 ) -> None:
     Image.new(mode, (7, 5)).save(tmp_path / name)
     header = read_header(tmp_path / name)
-    assert header == (name[2:].upper().replace("JPG", "JPEG"), (5, 7), 1, color, grey, deep)
+    assert header is not None
+    assert header[:5] == (name[2:].upper().replace("JPG", "JPEG"), (5, 7), 1, color, grey)
+    assert header.deep == deep
+    assert (header.channels, header.pages) == ({"P": 3, "I;16": 1}.get(mode, len(mode)), 1)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg"])

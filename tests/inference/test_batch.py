@@ -260,7 +260,7 @@ def test_a_decoder_that_fails_otherwise(tmp_path: Path, predictor: Predictor, mo
             raise MemoryError
         return read_image(path)
 
-    monkeypatch.setattr(module, "read_image", reading)
+    monkeypatch.setattr(module, "read_rgb", reading)
     for name in "abc":
         photo(tmp_path / f"in/{name}.png")
     summary = predict_files(predictor, [tmp_path / "in"], tmp_path / "out")

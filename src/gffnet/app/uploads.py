@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from gffnet.data.io import as_array, read_header, read_image
+from gffnet.data.io import as_array, read_header, read_rgb
 from gffnet.errors import UserError
 
 MAX_BYTES = 32 * 2**20
@@ -57,7 +57,7 @@ def read_upload(content: bytes, max_side: int) -> UInt8[np.ndarray, "h w 3"]:
             )
         check_size(header.size, max_side)
         try:
-            return as_array(read_image(path))
+            return as_array(read_rgb(path))
         except UserError as error:
             raise UserError(str(error).replace(f"image {path}", "this image")) from None
 

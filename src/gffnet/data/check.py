@@ -28,7 +28,7 @@ from rich.text import Text
 from gffnet.console import DASH, make_table, percent
 from gffnet.data.dataset import IGNORE, Dataset, Files, LabelTable, Layout
 from gffnet.data.datasets import DATASETS
-from gffnet.data.io import EXTENSIONS, Header, as_array, read_header, read_image
+from gffnet.data.io import EXTENSIONS, Header, as_array, read_header, read_rgb
 from gffnet.errors import RunFailed, UserError
 from gffnet.parallel import in_processes
 
@@ -663,7 +663,7 @@ def _read_sample(reader: Dataset, files: Files, number: int) -> tuple[int, Sampl
 def _read_image(file: Path) -> ImageStats:
     header = read_header(file)
     try:
-        pixels = as_array(read_image(file))
+        pixels = as_array(read_rgb(file))
     except UserError as error:
         return ImageStats(file, header, error=str(error))
     # A few pixels tell most color images. In NumPy, as PyTorch's threads may hang in a forked process.

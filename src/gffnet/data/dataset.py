@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 from torchvision.tv_tensors import Image, Mask
 
-from gffnet.data.io import read_header, read_image, read_labels
+from gffnet.data.io import read_header, read_labels, read_rgb
 from gffnet.errors import UserError, nearest
 from gffnet.files import read_text
 from gffnet.registry import Registry
@@ -344,7 +344,7 @@ class Dataset(torch.utils.data.Dataset[Sample]):
     def read(self, index: int) -> Sample:
         """Read sample `index` from its files; subclasses may override it. Raises as `__getitem__`."""
         image_file, label_file = self.files[index]
-        image, labels = read_image(image_file), self.read_labels(index)
+        image, labels = read_rgb(image_file), self.read_labels(index)
         if image.shape[1:] != labels.shape:
             raise UserError(
                 f"image {image_file} is {image.shape[2]}x{image.shape[1]} pixels, but its label map {label_file} is "

@@ -43,7 +43,7 @@ from jaxtyping import UInt8, UInt32
 from numpy.typing import NDArray
 
 from gffnet.data.dataset import DATASETS, IGNORE, Classes, Dataset, Files, LabelTable, Layout, identity
-from gffnet.data.io import as_array, image_files, read_header, read_image, read_labels
+from gffnet.data.io import as_array, image_files, read_header, read_labels, read_rgb
 from gffnet.errors import UserError, nearest
 from gffnet.files import read_text
 from gffnet.palette import MAX_CLASSES, voc_colors
@@ -289,7 +289,7 @@ def read_colors(path: Path) -> UInt8[np.ndarray, "h w 3"]:
     Raises:
         UserError: the file cannot be decoded completely, or is a JPEG.
     """
-    colors = as_array(read_image(path))
+    colors = as_array(read_rgb(path, white_level=65535))
     with path.open("rb") as file:
         if file.read(len(_JPEG)) == _JPEG:
             raise UserError(f"mask {path}: JPEG changes colors, so its classes are lost: save masks as PNG.")

@@ -1,14 +1,15 @@
 """Image and label files: the one module that knows file formats.
 
-Images are read as RGB, eight bits a channel, upright, and label maps as the ids that are stored, whatever the file's
-format. A file that cannot be read completely raises one `UserError` that names it, the cause and the remedy.
+Images are read as channels of grey levels in 0..255, upright, and label maps as the ids that are stored, whatever the
+file's format. A file that cannot be read completely raises one `UserError` that names it, the cause and the remedy.
 """
 
 import io
+import logging
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import ceil, prod
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -16,14 +17,16 @@ from typing import Any, NamedTuple, NoReturn
 import imagecodecs
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Num, UInt8
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
-from PIL.Image import DecompressionBombError, Transpose
+from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL.Image import DecompressionBombError
 from torch import Tensor
 
 from gffnet.errors import UserError
 from gffnet.files import atomic_write
+
+log = logging.getLogger("gffnet")
 
 # PNG, as data sets have it, is decoded by libpng in half the time that Pillow takes, through imagecodecs: torchvision's
 # decoder crashes the process where a check sum is wrong. Pillow reads everything else.
@@ -32,17 +35,19 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER = struct.Struct(">IIBBBBB")
 _LENGTH_AND_KIND = struct.Struct(">I4s")
 _GREY, _RGB = 0, 2
+_BANDS: dict[int, tuple[int, ...]] = {_GREY: (), _RGB: (3,), 4: (2,), 6: (4,)}
+"""The last axis of the pixels by the color type."""
 _CHANGES_PIXELS = {b"tRNS", b"eXIf"}
 """Chunks that call for more than decoding: transparency, orientation."""
 _NEEDED = {b"IHDR", b"IDAT", b"IEND"}
 """Chunks that hold pixels; libpng has warnings to print about some of the others."""
 
 
-def decode_png(content: bytes) -> NDArray[np.uint8] | None:
+def decode_png(content: bytes, deep: bool = False) -> NDArray[Any] | None:
     """The pixels of a PNG file, `(H, W)` if grey, `(H, W, 3)` if RGB, or None if Pillow should look at it.
 
     That is, if it is not a plain PNG of eight bits a sample, not upright or transparent, as large as a decompression
-    bomb, or damaged.
+    bomb, or damaged. With `deep`, it is one of 16 bits, `(H, W, C)`, which Pillow has checked and found to be whole.
     """
     if not content.startswith(_SIGNATURE):
         return None
@@ -51,14 +56,14 @@ def decode_png(content: bytes) -> NDArray[np.uint8] | None:
         chunks = list(_chunks(content))
         kinds = {kind for kind, _ in chunks}
         plain = bits == 8 and color in {_GREY, _RGB} and not interlaced and kinds.isdisjoint(_CHANGES_PIXELS)
-        if not plain or width * height > (Image.MAX_IMAGE_PIXELS or 0):
+        if not (plain or (deep and bits == 16)) or width * height > (Image.MAX_IMAGE_PIXELS or 0):
             return None
         if not kinds <= _NEEDED:
             content = b"".join([_SIGNATURE, *(content[where] for kind, where in chunks if kind in _NEEDED)])
-        pixels: NDArray[np.uint8] = imagecodecs.png_decode(content)
+        pixels: NDArray[Any] = imagecodecs.png_decode(content)
     except (struct.error, imagecodecs.PngError, ValueError, MemoryError):
         return None
-    return pixels if pixels.shape == ((height, width) if color == _GREY else (height, width, 3)) else None
+    return pixels if pixels.shape == (height, width, *_BANDS[color]) else None
 
 
 def _chunks(content: bytes) -> Iterator[tuple[bytes, slice]]:
@@ -75,16 +80,16 @@ EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", 
 """Suffixes of images in folders; a file that is given by name may have any."""
 
 _ORIENTATION = 0x0112
-_UPRIGHT = {
-    2: Transpose.FLIP_LEFT_RIGHT,
-    3: Transpose.ROTATE_180,
-    4: Transpose.FLIP_TOP_BOTTOM,
-    5: Transpose.TRANSPOSE,
-    6: Transpose.ROTATE_270,
-    7: Transpose.TRANSVERSE,
-    8: Transpose.ROTATE_90,
+_UPRIGHT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    2: lambda stored: stored[:, ::-1],
+    3: lambda stored: stored[::-1, ::-1],
+    4: lambda stored: stored[::-1],
+    5: lambda stored: stored.swapaxes(0, 1),
+    6: lambda stored: stored[::-1].swapaxes(0, 1),
+    7: lambda stored: stored[::-1, ::-1].swapaxes(0, 1),
+    8: lambda stored: stored[:, ::-1].swapaxes(0, 1),
 }
-"""What to do to an image of each EXIF orientation; 1 is upright."""
+"""What to do to an image `(H, W, ...)` of each EXIF orientation; 1 is upright."""
 
 _STRETCHED = {"L;2": 85, "L;4": 17}
 """Pillow stretches grey levels of 2 and 4 bits to 0..255, by these factors; ids must be taken back."""
@@ -96,7 +101,7 @@ class Header(NamedTuple):
     """The header of an image file."""
 
     format: str
-    """Pillow's name of it, such as `PNG`."""
+    """Pillow's name of it, such as `PNG`; `NPY` of an array of NumPy."""
     size: tuple[int, int]
     """Height and width as stored, before the orientation is applied."""
     orientation: int
@@ -104,65 +109,349 @@ class Header(NamedTuple):
     color: bool
     """Whether a pixel is more than one number; a palette index is one."""
     grey: bool
-    deep: bool
-    """More than eight bits a sample."""
+    bits: int
+    """Of a sample."""
+    channels: int
+    """Bands as stored, alpha included; 3 with a palette or CMYK."""
+    pages: int
+    """Pages of a TIFF, frames of an animation; copies in lower resolution are not counted."""
+
+    @property
+    def deep(self) -> bool:
+        """Whether a sample has more than eight bits."""
+        return self.bits > 8
 
 
 def read_header(path: Path) -> Header | None:
     """The header of an image file, None if it cannot be read or is no image."""
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
-            tile = str(image.tile[0].args) if image.tile else ""
-            deep = image.mode in _SIXTEEN_BIT | {"I", "F"} or ";16" in tile
-            grey = image.mode in _SIXTEEN_BIT | {"1", "L", "LA", "La", "I", "F"}
-            color = image.mode not in _SIXTEEN_BIT | {"1", "L", "P", "I", "F"}
-            size = image.height, image.width
-            # Pillow decodes all of a PNG to look for an orientation behind its pixels, where hardly any has it.
-            stated = image.format != "PNG" or any("exif" in str(key) or "xmp" in str(key) for key in image.info)
-            return Header(image.format or "", size, _orientation(image) if stated else 1, color, grey, deep)
+        with path.open("rb") as file:
+            start = file.read(len(_NPY))
+        if start == _NPY:
+            array = _map_array(path)
+            height, width, bands = _channels_last(array, None).shape
+            bits = 8 * array.dtype.itemsize
+            return Header("NPY", (height, width), 1, bands > 1, bands == 1, bits, bands, 1)
+        with warnings.catch_warnings(action="ignore"):
+            if start.startswith(_TIFF) and (tiff := _tiff_header(path)):
+                return tiff
+            with Image.open(path) as image:
+                return _pillow_header(image)
     except Exception:  # Pillow's decoders raise nearly every built-in exception on damaged files
         return None
 
 
-def read_image(path: str | Path) -> UInt8[Tensor, "3 h w"]:
-    """Read an image as an RGB tensor, with its EXIF orientation applied.
+def _pillow_header(image: ImageFile.ImageFile) -> Header:
+    tile = str(image.tile[0].args) if image.tile else ""
+    bits = 16 if image.mode in _SIXTEEN_BIT or ";16" in tile else {"1": 1, "I": 32, "F": 32}.get(image.mode, 8)
+    grey = image.mode in _SIXTEEN_BIT | {"1", "L", "LA", "La", "I", "F"}
+    color = image.mode not in _SIXTEEN_BIT | {"1", "L", "P", "I", "F"}
+    channels = 3 if image.mode in {"P", "PA", "CMYK"} else len(image.getbands())
+    size = image.height, image.width
+    # Pillow decodes all of a PNG to look for an orientation behind its pixels, where hardly any has it.
+    stated = image.format != "PNG" or any("exif" in str(key) or "xmp" in str(key) for key in image.info)
+    orientation = _orientation(image) if stated else 1
+    return Header(image.format or "", size, orientation, color, grey, bits, channels, _pages(image))
 
-    Grey and palette images become RGB, an alpha channel is dropped, CMYK is converted, and of 16-bit samples the high
-    byte is used. As from torchvision's decoders, the channels lie last in memory.
+
+def read_image(path: str | Path, channels: int = 3, white_level: float | None = None) -> Num[Tensor, "{channels} h w"]:
+    """Read an image as a tensor, with its EXIF orientation applied: uint8 of samples of 8 bits, else float32 in 0..255.
+
+    Args:
+        path: an image file, or an array in `.npy`, (H, W), (H, W, C) or (C, H, W).
+        channels: 3 is RGB: grey and palette images become RGB, an alpha channel is dropped, CMYK is converted. 1 is
+            grey: color is converted. Of any other number, the file must have exactly as many bands.
+        white_level: the value of a sample deeper than 8 bits that means white; larger ones are clipped. None: what the
+            file states, else the smallest of 255, 1023, 4095, 16383 and 65535 that is not below its largest sample,
+            with a warning.
+
+    As from torchvision's decoders, the channels lie last in memory.
 
     Raises:
-        UserError: the file cannot be read completely, is too large, or has samples of no known range (float, 32 bits).
+        UserError: the file cannot be read completely, is too large, has other channels, or has samples of no known
+            range (float, or integers above 65535).
     """
     path = Path(path)
     content = _content(path)
-    if (pixels := decode_png(content)) is not None:
+    if channels == 3 and (pixels := decode_png(content)) is not None:
         return as_tensor(pixels if pixels.ndim == 3 else np.stack([pixels] * 3, axis=-1))
-    return as_tensor(as_rgb(_load(path, content), f"image {path}"))
+    stored = _read_samples(path, content, channels)
+    return as_tensor(_channels(stored, channels, white_level, f"image {path}"))
 
 
-def as_tensor(pixels: UInt8[np.ndarray, "h w c"]) -> UInt8[Tensor, "c h w"]:
+def read_rgb(path: str | Path, white_level: float | None = None) -> UInt8[Tensor, "3 h w"]:
+    """Read an image as RGB with eight bits a channel, for pictures and color masks. See `read_image`."""
+    image = read_image(path, white_level=white_level)
+    return image if image.dtype == torch.uint8 else image.round().to(torch.uint8)
+
+
+def as_tensor(pixels: Num[np.ndarray, "h w c"]) -> Num[Tensor, "c h w"]:
     """View an array, channels last, as a tensor, channels first."""
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
-def as_array(image: UInt8[Tensor, "c h w"]) -> UInt8[np.ndarray, "h w c"]:
+def as_array(image: Num[Tensor, "c h w"]) -> Num[np.ndarray, "h w c"]:
     """View an image as an array, channels last, as Pillow and matplotlib have it."""
     return image.permute(1, 2, 0).numpy()
 
 
 def as_rgb(image: Image.Image, what: str) -> NDArray[np.uint8]:
-    """Convert a Pillow image to an upright RGB array (H, W, 3); `what` names it in errors."""
+    """Convert a Pillow image to an upright RGB array (H, W, 3) of eight bits a channel; `what` names it in errors."""
+    levels = _channels(_pillow_samples(image), 3, None, what)
+    return levels if levels.dtype == np.uint8 else np.rint(levels).astype(np.uint8)
+
+
+# Samples: the numbers that a file holds, and what they mean.
+
+
+class _Samples(NamedTuple):
+    """What an image file holds, upright."""
+
+    values: NDArray[Any]
+    """(H, W, C)"""
+    colors: int
+    """How many bands, from the first, are color or grey, where the others are alpha or unnamed beside RGB."""
+    white_level: float | None
+    """If the file states it."""
+
+
+def _read_samples(path: Path, content: bytes, channels: int) -> _Samples:
+    if content.startswith(_NPY):
+        values = _channels_last(_read_array(path), channels)
+        return _Samples(values, values.shape[2], None)
+    if content.startswith(_TIFF) and (samples := _tiff_samples(path, content, channels)) is not None:
+        return samples
+    image = _load(path, content)
+    if (
+        image.format == "PNG"
+        and ";16" in str(image.info["rawmode"])
+        and (deep := decode_png(content, deep=True)) is not None
+    ):
+        values = _upright(np.atleast_3d(deep), _orientation(image))
+        return _Samples(values, _colors(values), _significant(content))
+    return _pillow_samples(image)
+
+
+def _pillow_samples(image: Image.Image) -> _Samples:
+    orientation = _orientation(image)
     image.info.pop("transparency", None)  # Pillow warns where a conversion drops it
-    image = image.transpose(_UPRIGHT[orientation]) if (orientation := _orientation(image)) in _UPRIGHT else image
-    if image.mode in _SIXTEEN_BIT or (image.mode == "I" and image.format in {"PNG", "PPM"}):
-        grey = (np.asarray(image).astype(np.int32) >> 8).astype(np.uint8)
-        return np.stack([grey] * 3, axis=-1)
-    if image.mode in {"I", "F"}:
-        kind = "float" if image.mode == "F" else "32-bit"
-        raise UserError(f"{what}: {kind} samples have no known white level: save it with 8 or 16 bits a channel.")
-    if image.mode in {"RGBa", "La"}:  # colors multiplied by alpha
-        image = image.convert({"RGBa": "RGBA", "La": "LA"}[image.mode])
-    return np.array(image.convert("RGB"))
+    # 16 bits in PNG and PPM: Pillow has scaled the latter. "La" and "RGBa": colors multiplied by alpha.
+    white = 65535 if image.format in {"PPM", "JPEG2000"} else None
+    mode = {"1": "L", "P": "RGB", "PA": "RGB", "La": "LA", "RGBa": "RGBA"}.get(image.mode, image.mode)
+    if mode not in _SIXTEEN_BIT | {"I", "F", "L", "LA", "RGB", "RGBA"}:
+        mode = "RGB"
+    values = np.atleast_3d(np.array(image if mode == image.mode else image.convert(mode)))
+    return _Samples(_upright(values, orientation), _colors(values), white)
+
+
+def _colors(values: NDArray[Any]) -> int:
+    """How many bands are not alpha, of grey or RGB with or without it."""
+    return 1 if values.shape[2] < 3 else 3
+
+
+def _upright(stored: NDArray[Any], orientation: int) -> NDArray[Any]:
+    return _UPRIGHT[orientation](stored) if orientation in _UPRIGHT else stored
+
+
+def _significant(content: bytes) -> float | None:
+    """The white level that the sBIT chunk of a PNG states."""
+    where = next((where for kind, where in _chunks(content) if kind == b"sBIT"), None)
+    bits = max(content[where][8:-4], default=0) if where else 0
+    return float(2**bits - 1) if 8 <= bits <= 16 else None
+
+
+def _channels(stored: _Samples, channels: int, white_level: float | None, what: str) -> NDArray[Any]:
+    """So many channels of an image: uint8, or float32 in 0..255. Raises `UserError`."""
+    bands, colors = stored.values.shape[2], stored.colors
+    if channels in {1, 3} and colors in {1, 3}:
+        levels = _levels(stored.values[..., :colors], stored.white_level, white_level, what)
+        if colors < channels:
+            return np.repeat(levels, channels, axis=2)
+        return levels if colors == channels else _grey(levels)
+    if bands != channels:
+        alpha = ", alpha included" if bands > colors else ""
+        raise UserError(
+            f"{what} has {bands} band{'s' * (bands > 1)}{alpha}, but the model takes {channels}: set "
+            f"model.backbone.in_channels={bands} to train on all of them, or save those that the model takes."
+        )
+    return _levels(stored.values, stored.white_level, white_level, what)
+
+
+def _grey(rgb: NDArray[Any]) -> NDArray[Any]:
+    """Luminance by ITU-R 601-2, as Pillow has it, (H, W, 1)."""
+    if rgb.dtype == np.uint8:
+        return np.array(Image.fromarray(rgb).convert("L"))[..., None]
+    weighted: NDArray[Any] = rgb @ np.array([[0.299], [0.587], [0.114]], rgb.dtype)
+    return weighted
+
+
+_LEVELS = (255, 1023, 4095, 16383, 65535)
+"""White levels of sensors of 8 to 16 bits."""
+
+
+def _levels(values: NDArray[Any], stated: float | None, white_level: float | None, what: str) -> NDArray[Any]:
+    """Grey levels in 0..255, writable: 8 bits as they are, else float32. Raises `UserError`."""
+    if values.dtype == np.uint8:
+        return np.require(values, requirements=["C", "W"])
+    if values.dtype == bool:
+        return values.astype(np.uint8) * np.uint8(255)
+    high = float(np.nanmax(values, initial=0))
+    if white_level is None:
+        white_level = stated if stated and stated >= high else _assumed_white_level(values, high, what)
+    levels: NDArray[np.float32] = np.nan_to_num(values.astype(np.float32) / np.float32(white_level / 255))
+    return np.clip(levels, 0, 255, out=levels)
+
+
+def _assumed_white_level(values: NDArray[Any], high: float, what: str) -> int:
+    """The white level that the largest sample suggests, with a warning. Raises `UserError`."""
+    level = next((level for level in _LEVELS if high <= level), None)
+    if values.dtype.kind == "f" or level is None:
+        kind = f"{8 * values.dtype.itemsize}-bit {'float' if values.dtype.kind == 'f' else 'integer'}"
+        raise UserError(
+            f"{what}: {kind} samples have no known white level (its largest is {high:.6g}): set "
+            "model.white_level=N to the value that is white, or save it with 8 or 16 bits a channel."
+        )
+    # The whole range of 16 bits, or 8 bits stretched to it, needs no word.
+    if level == 65535 or (values.dtype == np.uint16 and (values >> 8 == values & 255).all()):
+        return 65535
+    log.warning(
+        "%s: its samples of more than 8 bits reach %d, and it states no white level: %d is taken for white. "
+        "model.white_level=N sets it.",
+        what,
+        high,
+        level,
+    )
+    return level
+
+
+# Arrays of NumPy.
+
+_NPY = b"\x93NUMPY"
+
+
+def _map_array(path: Path) -> NDArray[Any]:
+    """The array of a `.npy` file, mapped. Raises nearly every built-in exception where it is damaged."""
+    with warnings.catch_warnings(action="ignore"):  # numpy warns of some damaged headers
+        array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
+    return array
+
+
+def _read_array(path: Path) -> NDArray[Any]:
+    """The array of a `.npy` file, in native byte order. Raises `UserError`."""
+    try:
+        array = _map_array(path)
+    except Exception as error:
+        _unreadable(path, f"it is damaged or cut short ({' '.join(str(error).split())})", "Copy it again")
+    if array.dtype.kind not in "biuf" or array.ndim not in {2, 3} or not array.size:
+        raise UserError(
+            f"image {path}: its array is {array.dtype} {array.shape}, but an image is (height, width), "
+            "(height, width, bands) or (bands, height, width) of integers or floats. Save such an array."
+        )
+    _check_size(path, _channels_last(array, None).shape)
+    return np.array(array, array.dtype.newbyteorder("="))
+
+
+def _channels_last(array: NDArray[Any], channels: int | None) -> NDArray[Any]:
+    """View (H, W), (H, W, C) or (C, H, W) as (H, W, C): C is the axis of `channels`, else the shorter one."""
+    if array.ndim == 2:
+        return array[..., None]
+    first, _, last = array.shape
+    is_last = last <= first if channels not in {first, last} or first == last else last == channels
+    return array if is_last else array.transpose(1, 2, 0)
+
+
+def _check_size(path: Path, shape: Sequence[int]) -> None:
+    """Raise `UserError` for an image as large as a decompression bomb."""
+    if (limit := Image.MAX_IMAGE_PIXELS) and shape[0] * shape[1] > 2 * limit:
+        _unreadable(path, f"its header claims more than {2 * limit:,} pixels", "Cut it into tiles, or scale it down")
+
+
+# TIFF. Pillow reads pictures; what GDAL and microscopes write, bands and deep samples, is read by tifffile.
+
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_MIN_IS_WHITE, _MIN_IS_BLACK, _RGB_TIFF = 0, 1, 2
+_ALPHA = {1, 2}
+_REDUCED_OR_MASK = 1 | 4
+"""Bits of NewSubfileType."""
+
+
+def _open_tiff(source: Any) -> Any:
+    import tifffile
+
+    logger = logging.getLogger("tifffile")  # has much to say about damaged tags
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.CRITICAL + 1)
+    return tifffile.TiffFile(source)
+
+
+def _tiff_pages(file: Any) -> list[Any]:
+    """The pages that are no reduced copies, masks or thumbnails of others; the first page if all are."""
+    pages = [page for page in file.pages if not int(page.subfiletype) & _REDUCED_OR_MASK]
+    return pages or [file.pages[0]]
+
+
+def _tiff_header(path: Path) -> Header | None:
+    """The header of a TIFF; None if tifffile cannot tell."""
+    try:
+        with _open_tiff(path) as file:
+            pages = _tiff_pages(file)
+            page = pages[0]
+            photometric, bands = int(page.photometric), page.samplesperpixel
+            grey = photometric in {_MIN_IS_WHITE, _MIN_IS_BLACK} and _tiff_colors(page) == 1
+            size = page.imagelength, page.imagewidth
+            orientation = int(page.tags.valueof(274, 1))
+            channels = 3 if photometric in {3, 5} else bands
+            return Header("TIFF", size, orientation, bands > 1, grey, page.bitspersample, channels, len(pages))
+    except Exception:
+        return None
+
+
+def _tiff_colors(page: Any) -> int:
+    bands, extra = int(page.samplesperpixel), page.extrasamples
+    if int(page.photometric) == _RGB_TIFF:
+        return 3
+    return bands - bool(extra and int(extra[-1]) in _ALPHA)
+
+
+def _tiff_samples(path: Path, content: bytes, channels: int) -> _Samples | None:
+    """The samples of a TIFF of bands, or of deep samples; None of others, which Pillow reads. Raises `UserError`."""
+    try:
+        with _open_tiff(io.BytesIO(content)) as file:
+            page = _tiff_pages(file)[0]
+            photometric, bands = int(page.photometric), page.samplesperpixel
+            grey = photometric in {_MIN_IS_WHITE, _MIN_IS_BLACK}
+            deep = page.bitspersample > 8 and page.dtype is not None
+            if not (grey or photometric == _RGB_TIFF) or not (deep or (grey and bands > 1) or channels not in {1, 3}):
+                return None
+            _check_size(path, (page.imagelength, page.imagewidth))
+            end = len(content)
+            if any(not n or at + n > end for at, n in zip(page.dataoffsets, page.databytecounts, strict=True)):
+                raise ValueError("strips are missing")
+            values = page.asarray(maxworkers=1)
+            values = np.moveaxis(values, 0, -1) if page.axes.startswith("S") else values
+            values = np.atleast_3d(values)
+            if values.shape != (page.imagelength, page.imagewidth, bands):
+                raise ValueError(f"its shape is {values.shape}")
+            values = values.astype(values.dtype.newbyteorder("="), copy=False)
+            bits = page.bitspersample
+            if photometric == _MIN_IS_WHITE and values.dtype.kind == "u":
+                values = np.array(2**bits - 1, values.dtype) - values
+            stated = page.tags.valueof(341) or page.tags.valueof(281)
+            stated = max(stated) if isinstance(stated, tuple) else stated
+            if stated is None and values.dtype.kind == "u" and bits not in {8, 16, 32, 64}:
+                stated = 2**bits - 1
+            values = _upright(values, int(page.tags.valueof(274, 1)))
+            return _Samples(values, _tiff_colors(page), stated and float(stated))
+    except UserError:
+        raise
+    except Exception as error:  # of damaged files, nearly every built-in exception
+        cause = " ".join(str(error).split()) or type(error).__name__
+        _unreadable(path, f"it is damaged or cut short ({cause[:200]})", "Copy or download it again")
+
+
+def _pages(image: Image.Image) -> int:
+    """How many pages or frames an image has."""
+    return getattr(image, "n_frames", 1) if image.format in {"GIF", "WEBP", "PNG", "AVIF", "MPO"} else 1
 
 
 def read_labels(path: str | Path) -> NDArray[Any]:

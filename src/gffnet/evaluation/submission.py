@@ -18,7 +18,7 @@ from PIL import Image
 
 from gffnet.console import track
 from gffnet.data.cityscapes import CITYSCAPES, EVALUATED, Cityscapes
-from gffnet.data.io import read_image
+from gffnet.data.io import read_rgb
 from gffnet.errors import RunFailed, UserError
 from gffnet.files import atomic_file
 from gffnet.inference.predictor import Predictor
@@ -88,7 +88,7 @@ def write_submission(predictor: Predictor, images: dict[str, Path], out: Path, p
         with (
             zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive,
             background_writer(threads=1) as later,
-            closing(prefetch(read_image, paths, threads=1)) as pixels,
+            closing(prefetch(read_rgb, paths, threads=1)) as pixels,
         ):
             for name, image in zip(images, pixels, strict=True):
                 sizes[name] = image.shape[1], image.shape[2]

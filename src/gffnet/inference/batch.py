@@ -26,7 +26,7 @@ from torch import Tensor
 
 from gffnet.console import screen, track
 from gffnet.data.colors import colorize, overlay
-from gffnet.data.io import EXTENSIONS, as_array, image_files, read_image, write_image, write_labels
+from gffnet.data.io import EXTENSIONS, as_array, image_files, read_rgb, write_image, write_labels
 from gffnet.errors import CannotWrite, RunFailed, UserError
 from gffnet.files import atomic_write, cannot_write
 from gffnet.inference import video
@@ -134,7 +134,7 @@ class _Job:
         if all(is_done(self._place(result, name), self.since) for result in self.summary.results):
             return path, name, None
         try:
-            return path, name, read_image(path)
+            return path, name, read_rgb(path)
         except UserError as error:
             return path, name, error
         except Exception as error:  # such as an image of 10 gigapixels: it must not stop the others
@@ -423,7 +423,7 @@ def readable(paths: Sequence[Path], what: str, out: Path) -> Iterator[tuple[Path
     unreadable = []
     for path in track(paths, what):
         try:
-            image = read_image(path)
+            image = read_rgb(path)
         except UserError as error:
             unreadable.append(str(error))
             if len(paths) > 1:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gffnet.data.colors import overlay
-from gffnet.data.io import as_array, as_rgb, as_tensor, read_image
+from gffnet.data.io import as_array, as_rgb, as_tensor, read_rgb
 from gffnet.errors import UserError
 from gffnet.inference.exported import Exported, open_for_windows
 from gffnet.inference.precision import Precision, pick_device, pick_precision
@@ -433,7 +433,7 @@ class Predictor:
             UserError: a file cannot be read, or the image is not uint8 with channels that the model takes.
         """
         if isinstance(image, str | Path):
-            image = read_image(image)
+            image = read_rgb(image)
         elif isinstance(image, PIL.Image.Image):
             image = as_tensor(as_rgb(image.copy(), "the image"))
         elif not isinstance(image, np.ndarray | Tensor):
