@@ -114,7 +114,7 @@ def test_every_command_has_help(words: list[str], capsys: Captured) -> None:
         (["data", "streets", "--out", "out", "--train", "0", "--val", "0"], "at least one scene"),
         (
             ["data", "streets", "--out", "pyproject.toml", "--train", "1", "--val", "0"],
-            "cannot write to pyproject.toml",
+            "pyproject.toml is a file, not a folder",
         ),
     ],
 )

@@ -1,12 +1,13 @@
 """Atomic writes: a file or folder appears complete, or nothing changes. Text in whatever encoding."""
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from gffnet.errors import CannotWrite, UserError
-from gffnet.files import atomic_file, atomic_folder, atomic_write, read_text
+from gffnet.errors import BadName, CannotWrite, UserError
+from gffnet.files import atomic_file, atomic_folder, atomic_write, cannot_write, read_text
 
 
 def listing(folder: Path) -> list[str]:
@@ -27,7 +28,11 @@ def test_a_reader_never_sees_a_part(tmp_path: Path, error: BaseException, durabl
     """Half of the data are on the disk when writing fails: the old file stands, and the half is gone."""
     path = tmp_path / "file.bin"
     atomic_write(path, b"old", durable)
-    said = rf"cannot write {path}: No space left on device\. Choose a folder" if isinstance(error, OSError) else None
+    said = (
+        rf"cannot write {path}: No space left on device\. Free some space on its disk, or choose"
+        if isinstance(error, OSError)
+        else None
+    )
     wanted = CannotWrite if isinstance(error, OSError) else type(error)
     with pytest.raises(wanted, match=said), atomic_file(path, durable) as file:  # noqa: PT012
         file.write(b"new and l")
@@ -60,13 +65,63 @@ def test_a_folder_of_that_name(tmp_path: Path) -> None:
 def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for inside in ("file/scores.json", "file/deeper/scores.json"):
-        with pytest.raises(UserError, match=r"cannot write .*scores\.json: (File exists|Not a directory)\. Choose"):
+        with pytest.raises(UserError, match=rf"{inside}: {tmp_path}/file is a file, not a folder\. Choose another"):
             atomic_write(tmp_path / inside, b"data")
 
 
-def test_a_name_too_long(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="File name too long"):
-        atomic_write(tmp_path / ("x" * 300), b"data")
+@pytest.mark.parametrize("name", ["k" * 255, "街" * 85, ("é" * 125) + ".png"])
+def test_every_name_that_the_file_system_takes(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).touch()
+    atomic_write(tmp_path / name, b"data")
+    assert (tmp_path / name).read_bytes() == b"data"
+    with atomic_folder(tmp_path / "deep" / name) as filling:
+        (filling / "file").touch()
+    assert listing(tmp_path / "deep" / name) == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("x" * 256, "its longest name has 256 bytes, and file systems take up to 255: give what it is made of"),
+        ("街" * 86, "its longest name has 258 bytes"),
+        ("y" * 300 + "/a.png", "its longest name has 300 bytes"),
+        ("/".join(["z" * 250] * 20), "its longest name has 250 bytes, and its whole path [0-9]{4}"),
+    ],
+)
+def test_a_name_too_long(path: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(BadName, match=f"(?i)File name too long. {said}"):
+        atomic_write(tmp_path / path, b"data")
+    with pytest.raises(BadName, match=f"(?i){said}"), atomic_folder(tmp_path / path):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "free some space"),
+        (errno.EDQUOT, "quota"),
+        (errno.EFBIG, "no file of this size"),
+        (errno.EACCES, "permissions"),
+        (errno.EPERM, "permissions"),
+        (errno.EROFS, "read-only"),
+        (errno.EIO, "fails: check it"),
+        (errno.ESTALE, "mount it again"),
+        (errno.ENOENT, "was removed"),
+        (errno.ELOOP, "in a circle"),
+        (errno.ENOTEMPTY, "folder has this name"),
+        (errno.EBUSY, "close that"),
+        (errno.EMFILE, "ulimit -n"),
+        (errno.ENODEV, "choose another folder"),
+        (None, "choose another folder"),
+    ],
+)
+def test_the_remedy_fits_the_cause(number: int | None, remedy: str) -> None:
+    cause = OSError(number, os.strerror(number)) if number else OSError("strange")
+    error = cannot_write(Path("out/a.png"), cause)
+    assert str(error).startswith(f"cannot write out/a.png: {os.strerror(number) if number else 'strange'}. ")
+    assert remedy in str(error).lower()
+    assert "room" not in str(error)
+    assert type(error) is CannotWrite, "no other file could be written either"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")
@@ -81,14 +136,15 @@ def test_a_folder_appears_whole(tmp_path: Path, error: BaseException) -> None:
     path = tmp_path / "deep/folder"
     with atomic_folder(path) as filling:
         (filling / "old").touch()
-        assert listing(path.parent) == [".folder.part"]
+        left = listing(path.parent)[0]
+        assert (left[0], left[-5:]) == (".", ".part")
     wanted = CannotWrite if isinstance(error, OSError) else type(error)
     with pytest.raises(wanted), atomic_folder(path) as filling:  # noqa: PT012
         (filling / "new").touch()
         raise error
     assert (listing(path.parent), listing(path)) == (["folder"], ["old"])
-    (path.parent / ".folder.part").mkdir()
-    (path.parent / ".folder.part/left").touch()  # by a process that was killed
+    (path.parent / left).mkdir()
+    (path.parent / left / "left").touch()  # by a process that was killed
     with atomic_folder(path) as filling:
         (filling / "new").touch()
     assert (listing(path.parent), listing(path)) == (["folder"], ["new"])
@@ -97,7 +153,10 @@ def test_a_folder_appears_whole(tmp_path: Path, error: BaseException) -> None:
 def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file/deeper"):
-        with pytest.raises(CannotWrite, match=rf"cannot write {place}: Not a directory"), atomic_folder(place):
+        with (
+            pytest.raises(CannotWrite, match=rf"cannot write {place}: {tmp_path}/file is a file, not a folder"),
+            atomic_folder(place),
+        ):
             pass
     assert listing(tmp_path) == ["file"]
 

@@ -16,6 +16,10 @@ class CannotWrite(UserError):
     """A file cannot be written: the disk is full, the folder may not be written to, or something is in the way."""
 
 
+class BadName(CannotWrite):
+    """A file cannot be written because of its name, too long or taken by a folder; those of other names can."""
+
+
 class RunFailed(Exception):
     """Work that failed on its way; the message says what is kept and how to go on. Exit code 1."""
 

@@ -2,6 +2,7 @@
 
 import codecs
 import errno
+import hashlib
 import os
 import secrets
 import shutil
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from gffnet.errors import CannotWrite, UserError
+from gffnet.errors import BadName, CannotWrite, UserError
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """Error numbers of a full disk or an exhausted quota."""
@@ -33,7 +34,7 @@ def atomic_file(path: Path, durable: bool = False) -> Iterator[BinaryIO]:
     Raises:
         CannotWrite: the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    temporary = path.with_name(f".{secrets.token_hex(4)}.part")  # short: any name that the file system takes is written
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -58,7 +59,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Raises:
         CannotWrite: the folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.part")
+    temporary = path.with_name(f".{hashlib.blake2b(os.fsencode(path.name), digest_size=4).hexdigest()}.part")
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
@@ -73,9 +74,41 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         raise cannot_write(path, error) from None
 
 
+_REMEDIES = {
+    ("ENOSPC",): "Free some space on its disk, or choose another folder",
+    ("EDQUOT",): "Your quota of its disk is used up: delete other files, or choose another folder",
+    ("EFBIG",): "Its file system takes no file of this size: choose a folder on another one",
+    ("EACCES", "EPERM"): "Choose a folder that you may write to, or change its permissions",
+    ("EROFS",): "Its disk is read-only: choose a folder on another one",
+    ("EIO", "ENXIO", "EREMOTEIO"): "Its disk or network share fails: check it, or choose a folder on another one",
+    ("ESTALE", "ENOTCONN"): "Its network share is gone or was replaced: mount it again",
+    ("ENOENT",): "A folder on the way was removed, or the path is too long: check it, and run the same command again",
+    ("ELOOP",): "Its links lead in a circle: choose another folder",
+    ("EISDIR", "ENOTEMPTY"): "A folder has this name: move it away, or choose another folder",
+    ("EBUSY", "ETXTBSY"): "Another program uses it: close that, and run the same command again",
+    ("EMFILE", "ENFILE"): "Too many files are open: raise the limit, such as by ulimit -n 4096",
+    ("EINVAL", "EILSEQ"): "Its file system does not take this name: rename it, or choose a folder on another one",
+}
+"""By the names of error numbers; not every system has all."""
+_OF_A_NAME = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR}
+
+
 def cannot_write(path: Path, error: OSError) -> CannotWrite:
-    """Return the error for a `path` that the system refuses to write."""
-    return CannotWrite(f"cannot write {path}: {error.strerror or error}. Choose a folder with room for it.")
+    """Return the error for a `path` that the system refuses to write, with the remedy for its cause."""
+    name = errno.errorcode.get(error.errno or 0)
+    cause = error.strerror or str(error)
+    remedy = next((remedy for names, remedy in _REMEDIES.items() if name in names), "Choose another folder")
+    if name in {"ENOTDIR", "EEXIST"}:
+        file = next((each for each in (path, *path.parents) if each.is_file()), path)
+        cause, remedy = f"{file} is a file, not a folder", "Choose another folder, or move that file away"
+    elif name == "ENAMETOOLONG":
+        longest, whole = (max(len(os.fsencode(each)) for each in of) for of in (path.parts, [path]))
+        limit = "file systems take up to 255" if longest > 255 else f"its whole path {whole}"
+        remedy = f"Its longest name has {longest} bytes, and {limit}: give what it is made of a shorter name"
+    # Windows says of a path that is too long that it does not exist.
+    of_a_name = error.errno in _OF_A_NAME or (os.name == "nt" and name == "ENOENT")
+    kind = BadName if of_a_name and error.filename is not None else CannotWrite
+    return kind(f"cannot write {path}: {cause}. {remedy}.")
 
 
 def read_text(path: Path, what: str) -> str:

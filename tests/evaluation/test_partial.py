@@ -147,7 +147,7 @@ def test_other_settings_are_named(data: Dataset, folder: Path) -> None:
 
 def test_only_its_own_files_are_removed(data: Dataset, folder: Path) -> None:
     partial = store(data, folder, 0)
-    (folder / ".0123456789abcdef.npz.0123abcd.part").write_bytes(b"killed while writing")
+    (folder / ".0123abcd.part").write_bytes(b"killed while writing")
     partial.remove()
     assert not folder.exists()
     partial.remove()

@@ -120,6 +120,7 @@ def test_files_of_a_folder_keep_their_place(tmp_path: Path, predictor: Predictor
         (["a.png"], [".", "a.png"], ["a"]),
         (["in/a.png"], ["in/a.png", "./in/../in"], ["a"]),
         (["a.mp4", "a/0.png", "b.MOV", "c.mkv", "c.png"], ["."], ["a/0", "a.mp4", "b", "c.mkv", "c.png"]),
+        (["a.jpg", "a.png/0.jpg", "b.png/0.jpg"], ["."], ["a.jpg", "a.png/0", "b.png/0"]),  # a.png would be a folder
     ],
 )
 def test_names_of_results(
@@ -324,6 +325,40 @@ def test_a_model_that_takes_other_channels(tmp_path: Path) -> None:
     assert "(3, 24, 32), in color, but this model takes one channel" in summary.failed[0][1]
     grey = np.asarray(Image.open(tmp_path / "out/labels/grey.png"))
     np.testing.assert_array_equal(grey, predictor.predict(tiny.picture(0)[:, :, 0]))
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ({"k" * 251 + ".jpg", "k" * 251 + ".png"}, "File name too long. Its longest name has 259 bytes"),  # + .png
+        ({"b.png"}, "Is a directory. A folder has this name"),
+        ({"b.mp4"}, "Is a directory. A folder has this name"),
+    ],
+)
+def test_a_result_whose_name_is_not_taken_does_not_stop_the_others(
+    bad: set[str], said: str, tmp_path: Path, predictor: Predictor
+) -> None:
+    for name in ("a.png", "c.png", *bad):
+        photo(tmp_path / "in" / name) if name != "b.mp4" else save_clip(tmp_path / "in" / name, [tiny.picture(0)])
+    (tmp_path / "out/labels/b.png").mkdir(parents=True)
+    (tmp_path / "out/overlay/b.mp4").mkdir(parents=True)
+    for overwrite in (True, False):
+        summary = predict_files(predictor, [tmp_path / "in"], tmp_path / "out", overwrite=overwrite)
+        assert (summary.written, summary.skipped) == ((2, 0) if overwrite else (0, 2))
+        assert {path.name for path, _ in summary.failed} == bad
+        assert all(said in reason for _, reason in summary.failed)
+        with pytest.raises(RunFailed, match=r"failed and were left out; they are listed in .*failed\.txt"):
+            summary.print()
+    for name in ("a.png", "c.png"):
+        assert all((tmp_path / "out" / folder / name).is_file() for folder in FOLDERS)
+    assert not list((tmp_path / "out").rglob("*.part"))
+
+
+def test_names_as_long_as_the_file_system_takes(tmp_path: Path, predictor: Predictor) -> None:
+    for stem in ("k" * 236, "k" * 237, "街" * 83 + "kk"):
+        photo(tmp_path / f"in/{stem}.png")
+    assert predict_files(predictor, [tmp_path / "in"], tmp_path / "out").written == 3
+    assert written(tmp_path / "out") == {path.name for path in (tmp_path / "in").iterdir()}
 
 
 @pytest.mark.parametrize("writes", [1, 2, 5])

@@ -14,6 +14,7 @@ import torch
 from gffnet.data.colors import colorize, overlay
 from gffnet.data.io import read_labels
 from gffnet.errors import CannotWrite, UserError
+from gffnet.files import atomic_folder
 from gffnet.inference.predictor import Predictor
 from gffnet.inference.video import Frame, clip, frames, predict_video, pyav, video_result
 from tests import tiny
@@ -234,7 +235,13 @@ def test_a_frame_that_fails(tmp_path: Path, predictor: Predictor, error: BaseExc
 
 def test_what_a_killed_process_left_is_replaced(tmp_path: Path, predictor: Predictor) -> None:
     path = save_clip(tmp_path / "a.mp4", [tiny.picture(i) for i in range(3)])
-    for left in ("labels/deep/.film.part/000007.png", "labels/deep/film/frames.json", "labels/deep/film/000009.png"):
+    with atomic_folder(tmp_path / "out/labels/deep/film") as filling:
+        pass
+    for left in (
+        f"labels/deep/{filling.name}/000007.png",
+        "labels/deep/film/frames.json",
+        "labels/deep/film/000009.png",
+    ):
         (tmp_path / "out" / left).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "out" / left).write_text("")
     predict_clip(predictor, path, tmp_path / "out", ("labels",))

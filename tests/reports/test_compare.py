@@ -145,6 +145,16 @@ def test_images_of_one_name_do_not_collide(contenders, tmp_path):
     assert sorted(one["figure"] for one in numbers["images"]) == ["a-2.png", "a.png"]
 
 
+def test_a_figure_whose_name_is_too_long_does_not_stop_the_others(contenders, truth, images, tmp_path, capsys):
+    long = [save(tmp_path / folder / f"{'k' * 251}.png", picture(0, (24, 32))) for folder in "xy"]
+    with pytest.raises(RunFailed, match="1 of 3 images were left out"):
+        write_comparison(contenders, [*long, images[0]], truth, tmp_path / "out")
+    assert "File name too long. Its longest name has 257 bytes" in capsys.readouterr().err
+    record = json.loads((tmp_path / "out/compare.json").read_text())
+    assert {one["figure"] for one in record["images"]} == {long[0].name, images[0].name}
+    assert record["all"]["images"] == 2
+
+
 def test_models_that_cannot_be_compared(contenders, tmp_path):
     one, other = contenders
     with pytest.raises(UserError, match="names 1 model: a comparison needs two or more"):

@@ -113,6 +113,7 @@ def _add_streets(parser: Parser) -> None:
 def _streets(arguments: Namespace) -> None:
     """Write street scenes."""
     from gffnet.console import progress, screen
+    from gffnet.files import cannot_write
     from gffnet.streets import write_streets
 
     try:
@@ -122,8 +123,7 @@ def _streets(arguments: Namespace) -> None:
     except ValueError as error:
         raise UserError(str(error)) from None
     except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"--out: cannot write to {arguments.out}: {reason}. Choose a folder with space.") from None
+        raise cannot_write(arguments.out, error) from None
     screen.print(f"{arguments.train} + {arguments.val} scenes: --root {arguments.out}")
 
 

@@ -452,7 +452,7 @@ class PartialResults:
 
     def remove(self) -> None:
         """Remove the files, and the folder if nothing else is in it."""
-        for path in [*_partial_files(self.folder), *self.folder.glob(".*.npz.*.part")]:
+        for path in [*_partial_files(self.folder), *self.folder.glob(".*.part")]:
             path.unlink(missing_ok=True)
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()

@@ -22,7 +22,7 @@ from gffnet.files import atomic_write
 from gffnet.gates.edit import GatedImage
 from gffnet.gates.figures import closing_figure, gate_colors, gates_figure
 from gffnet.gates.statistics import GateStatistics
-from gffnet.inference.batch import Notices, readable
+from gffnet.inference.batch import Notices, for_each_readable
 from gffnet.inference.predictor import Predictor
 
 
@@ -50,8 +50,8 @@ def write_gates(
         The content of `out/stats.json`, and as `by_image` that of every other `stats.json`.
 
     Raises:
-        UserError: the model has no gates or no such level, or not one image could be read.
-        RunFailed: some images could not be read; the results of all the others are written.
+        UserError: the model has no gates or no such level, or every image was left out.
+        RunFailed: some images were left out; the results of all the others are written.
     """
     levels = [tuple(sorted(set(closing))) for closing in closings]
     classes, palette = predictor.config.classes, predictor.config.palette
@@ -78,9 +78,6 @@ def write_gates(
         labels = truth.labels(path) if truth is not None else None
         statistics = GateStatistics(classes)
         statistics.add(gated.learned, closed, labels)
-        total.merge(statistics)
-        sizes = {"size": list(size), "seen_at": list(gated.input_size)}
-        by_image.append({"image": str(path), **sizes, **numbers(statistics)})
         arrays: dict[str, Any] = {}
         for level, gate in enumerate(gated.learned.maps, start=1):
             write_image(folder / f"g{level}.png", gate_colors(gate))
@@ -94,7 +91,11 @@ def write_gates(
             write_image(folder / "closed.png", figure)
         else:
             (folder / "closed.png").unlink(missing_ok=True)  # of an earlier call: it would not belong to these numbers
-        _write_json(folder / "stats.json", by_image[-1])
+        sizes = {"size": list(size), "seen_at": list(gated.input_size)}
+        found = {"image": str(path), **sizes, **numbers(statistics)}
+        _write_json(folder / "stats.json", found)
+        by_image.append(found)
+        total.merge(statistics)
 
     def write_summary() -> dict[str, Any]:
         summary = {"images": len(by_image), **numbers(total)}
@@ -103,8 +104,7 @@ def write_gates(
         return summary
 
     try:
-        for path, image in readable(list(folders), "gate maps", out):
-            write_one(path, image, folders[path])
+        for_each_readable(list(folders), "gate maps", out, lambda path, image: write_one(path, image, folders[path]))
     except RunFailed:
         write_summary()
         raise

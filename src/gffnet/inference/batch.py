@@ -2,7 +2,7 @@
 
 Images are read and results are written in threads beside the network, as far as there are cores for them. Every result
 is written atomically, and results that exist are skipped, so an interrupted run is resumed by running it again.
-Unreadable files are skipped and listed.
+Unreadable files are skipped and listed, and so are those whose results have names that the file system does not take.
 `predict.json` records what made the predictions in a folder, so that those of different models are never mixed.
 """
 
@@ -12,7 +12,7 @@ import logging
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +27,7 @@ from torch import Tensor
 from gffnet.console import screen, track
 from gffnet.data.colors import colorize, overlay
 from gffnet.data.io import EXTENSIONS, as_array, image_files, read_rgb, write_image, write_labels
-from gffnet.errors import CannotWrite, RunFailed, UserError
+from gffnet.errors import BadName, CannotWrite, RunFailed, UserError
 from gffnet.files import atomic_write, cannot_write
 from gffnet.inference import video
 from gffnet.inference.predictor import Predictor
@@ -65,7 +65,7 @@ def predict_files(
 
     Raises:
         UserError: an input does not exist, or `out` holds predictions of another model.
-        CannotWrite: a result cannot be written.
+        CannotWrite: a result cannot be written, whatever its name.
     """
     names = result_names(inputs, (*EXTENSIONS, *video.EXTENSIONS))
     mine = dict(list(names.items())[shard[0] - 1 :: shard[1]])
@@ -91,6 +91,8 @@ class _Job:
     """Results that are older do not count as done."""
     summary: "Summary"
     notices: "Notices"
+    _written: list[Path] = field(default_factory=list)
+    """Images whose results are written; threads append to it."""
 
     def predict_images(self, names: Mapping[Path, Path]) -> None:
         summary = self.summary
@@ -110,8 +112,8 @@ class _Job:
                 except UserError as error:
                     summary.fail(path, str(error).removeprefix(f"cannot read image {path}: "))
                 else:
-                    write_later(self._write, image, labels, name)
-                    summary.written += 1
+                    write_later(self._write, image, labels, path, name)
+        summary.written = len(self._written)
 
     def predict_video(self, path: Path, name: Path) -> None:
         summary = self.summary
@@ -121,9 +123,9 @@ class _Job:
         palette = self.predictor.config.palette
         try:
             video.predict_video(self._predict, path, summary.out, name, summary.results, palette)
-        except CannotWrite:
-            raise
         except UserError as error:
+            if isinstance(error, CannotWrite) and not isinstance(error, BadName):
+                raise
             summary.fail(path, str(error).removeprefix(f"cannot read video {path}: "))
         else:
             summary.written += 1
@@ -159,16 +161,21 @@ class _Job:
             torch.cuda.empty_cache()  # leave the memory of this image to the next
         raise UserError(f"the network cannot take its {height}x{width} pixels ({reason}).")
 
-    def _write(self, image: UInt8[Tensor, "3 h w"], labels: NDArray[np.uint8], name: Path) -> None:
+    def _write(self, image: UInt8[Tensor, "3 h w"], labels: NDArray[np.uint8], path: Path, name: Path) -> None:
         palette = self.predictor.config.palette
-        for result in self.summary.results:
-            place = self._place(result, name)
-            if result == "labels":
-                write_labels(place, labels)
-            elif result == "colour":
-                write_image(place, colorize(labels, palette), _PNG_EFFORT)
-            else:
-                write_image(place, overlay(as_array(image), labels, palette), _PNG_EFFORT)
+        try:
+            for result in self.summary.results:
+                place = self._place(result, name)
+                if result == "labels":
+                    write_labels(place, labels)
+                elif result == "colour":
+                    write_image(place, colorize(labels, palette), _PNG_EFFORT)
+                else:
+                    write_image(place, overlay(as_array(image), labels, palette), _PNG_EFFORT)
+        except BadName as error:
+            self.summary.fail(path, str(error))
+        else:
+            self._written.append(path)
 
     def _place(self, result: str, name: Path) -> Path:
         return self.summary.out / result / name.with_name(name.name + ".png")
@@ -179,7 +186,8 @@ def result_names(inputs: Sequence[Path], extensions: Sequence[str] = EXTENSIONS)
 
     A file given by itself is called by its name, a file in a folder by its path in that folder; `extensions` selects
     the files of a folder. Where two would be called the same (`a.jpg` and `a.png`), both keep their suffix; so does a
-    video beside a folder of its name, since its label maps are a folder.
+    file whose result has the name of a folder: a video beside a folder of its name, since its label maps are a folder,
+    and `a.jpg` beside a folder `a.png`.
 
     Raises:
         UserError: an input does not exist or holds no image, or two files would have the same results nevertheless.
@@ -197,7 +205,8 @@ def result_names(inputs: Sequence[Path], extensions: Sequence[str] = EXTENSIONS)
     owner: dict[Path, Path] = {}
     for file, place in places.items():
         stem = place.with_suffix("")
-        name = place if stems[stem] > 1 or (video.is_video(file) and stem in folders) else stem
+        result = stem if video.is_video(file) else stem.with_name(stem.name + ".png")
+        name = place if stems[stem] > 1 or result in folders else stem
         if name in owner:
             raise UserError(
                 f"inputs {owner[name]} and {file} would both be written as {name}. Predict them into different folders."
@@ -413,26 +422,32 @@ class Notices:
             self._downscaled = True
 
 
-def readable(paths: Sequence[Path], what: str, out: Path) -> Iterator[tuple[Path, UInt8[np.ndarray, "h w 3"]]]:
-    """Yield every image of `paths` that can be read as an array, with a progress bar titled `what`; name the others.
+def for_each_readable(
+    paths: Sequence[Path], what: str, out: Path, work: Callable[[Path, UInt8[np.ndarray, "h w 3"]], None]
+) -> None:
+    """Call `work` with every image of `paths` that can be read, as an array; `what` is the title of a progress bar.
+
+    Images that cannot be read, or whose results have names that the file system does not take, are named and left out.
 
     Raises, after the last image:
-        UserError: not one could be read.
-        RunFailed: some could not; the results of all the others are in `out`.
+        UserError: all were left out.
+        RunFailed: some were; the results of all the others are in `out`.
     """
-    unreadable = []
+    left_out: list[UserError] = []
     for path in track(paths, what):
         try:
             image = read_rgb(path)
         except UserError as error:
-            unreadable.append(str(error))
-            if len(paths) > 1:
-                screen.print(f"left out: {error}", style="yellow")
-            continue
-        yield path, as_array(image)
-    if unreadable and len(unreadable) == len(paths):
-        which = f"not one of {len(paths)} images could be read: " if len(paths) > 1 else ""
-        raise UserError(which + unreadable[0])
-    if unreadable:
-        failed = f"{len(unreadable)} of {len(paths)} images could not be read and were left out"
-        raise RunFailed(f"{failed}; the others are in {out}.")
+            left_out.append(error)
+        else:
+            try:
+                work(path, as_array(image))
+                continue
+            except BadName as error:
+                left_out.append(error)
+        if len(paths) > 1:
+            screen.print(f"left out: {left_out[-1]}", style="yellow")
+    if left_out and len(left_out) == len(paths):
+        raise UserError((f"all {len(paths)} images were left out: " if len(paths) > 1 else "") + str(left_out[0]))
+    if left_out:
+        raise RunFailed(f"{len(left_out)} of {len(paths)} images were left out; the others are in {out}.")

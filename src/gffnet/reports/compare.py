@@ -36,7 +36,7 @@ from gffnet.evaluation.results import score_image
 from gffnet.files import atomic_write
 from gffnet.gates.figures import LOST, REFINED, class_legend
 from gffnet.gates.write import result_folders
-from gffnet.inference.batch import readable
+from gffnet.inference.batch import for_each_readable
 from gffnet.inference.predictor import Predictor
 from gffnet.metrics.confusion import ConfusionMatrix
 
@@ -306,7 +306,7 @@ class Comparison:
         self.models, self.truth, self.out, self.options = models, truth, out, options
         config = models[0].predictor.config
         self.classes, self.palette = config.classes, config.palette
-        self._records: list[dict[str, Any]] = []
+        self.records: list[dict[str, Any]] = []
         self._counts = [ConfusionMatrix(len(self.classes)) for _ in models]
 
     def add(self, path: Path, image: UInt8[np.ndarray, "h w 3"], name: str) -> None:
@@ -325,16 +325,15 @@ class Comparison:
         miou: dict[str, float | None] = {}
         if labels is not None:
             panels.append(Panel("ground truth", colorize(labels, self.palette), True, "truth"))
-        for number, (model, answer) in enumerate(zip(self.models, predicted, strict=True)):
+        for number, (model, answer) in enumerate(zip(self.models, predicted, strict=True), start=1):
             caption = model.name
             if labels is not None:
-                self._counts[number].update(labels, answer)
                 score = score_image(labels, answer, len(self.classes))
                 accuracy[caption] = score.correct / score.pixels if score.pixels else None
                 miou[caption] = score.miou if score.pixels else None
                 if score.pixels:
                     caption += f"\nmIoU {score.miou:.1%}, pixels {score.correct / score.pixels:.1%}"
-            panels.append(Panel(caption, colorize(answer, self.palette), True, f"model{number + 1}"))
+            panels.append(Panel(caption, colorize(answer, self.palette), True, f"model{number}"))
         over = f"{self.models[-1].name} over {self.models[0].name}" if len(predicted) > 2 else "difference"
         panels.append(Panel(f"{over}\n{of.caption}", of.picture(image), True, "difference"))
         shown = predicted if labels is None else [*predicted, labels]
@@ -343,7 +342,10 @@ class Comparison:
         atomic_write(self.out / file, figure_bytes(figure, self.options.kind))
         if self.options.panels:
             _write_panels(self.out / name, panels, insets)
-        self._records.append(
+        for counts, answer in zip(self._counts, predicted, strict=True):
+            if labels is not None:
+                counts.update(labels, answer)
+        self.records.append(
             {
                 "image": str(path),
                 "figure": file,
@@ -372,10 +374,10 @@ class Comparison:
                 for name, predictor in self.models
             ],
             "refined_by": {"of": self.models[-1].name, "over": self.models[0].name},
-            "images": sorted(self._records, key=_most_improved),
+            "images": sorted(self.records, key=_most_improved),
             "all": {
-                "images": len(self._records),
-                "labelled": sum(record["refined"] is not None for record in self._records),
+                "images": len(self.records),
+                "labelled": sum(record["refined"] is not None for record in self.records),
                 "pixel_accuracy": {name: of.pixel_accuracy for name, of in scores.items()} if some else None,
                 "miou": {name: of.miou for name, of in scores.items()} if some else None,
             },
@@ -408,18 +410,17 @@ def write_comparison(
         What `compare.json` holds.
 
     Raises:
-        UserError: as `Comparison`, or no image could be read.
-        RunFailed: some images could not be read; the others are written.
+        UserError: as `Comparison`, or every image was left out.
+        RunFailed: some images were left out; the others are written.
     """
     comparison = Comparison(models, truth, out, options or FigureOptions())
     folders = result_folders(image_paths, out)
-    compared = False
     try:
-        for path, image in readable(list(folders), "comparing", out):
-            comparison.add(path, image, folders[path].name)
-            compared = True
+        for_each_readable(
+            list(folders), "comparing", out, lambda path, image: comparison.add(path, image, folders[path].name)
+        )
     finally:
-        if compared:
+        if comparison.records:
             atomic_write(out / NUMBERS, (json.dumps(comparison.numbers(), indent=1) + "\n").encode())
     return comparison.numbers()
 

@@ -25,7 +25,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             try:
                 torch.save(checkpoint, file)
             except RuntimeError as error:  # torch's writer hides the system's reason
-                raise OSError(f"{error.__context__ or error}") from None
+                raise error.__context__ if isinstance(error.__context__, OSError) else OSError(str(error)) from None
 
 
 class BestModel(Callback):

@@ -567,14 +567,14 @@ def explain_failures(out: Path, recipe: Recipe, images: int, workers: int) -> It
     except (CannotWrite, RuntimeError, MemoryError, OSError) as error:
         no_room = isinstance(error, OSError) and error.errno in NO_ROOM
         if no_room or isinstance(error, CannotWrite):
-            reason = f"cannot write to {out}: {error.strerror}." if isinstance(error, OSError) else f"{error}"
+            reason = str(cannot_write(out, error) if isinstance(error, OSError) else error)
             if (out / LAST).is_file():
                 reason += (
-                    f" The previous checkpoint, {out / LAST}, is complete: free some space, and resume it with "
-                    f"gffnet train --resume {out}."
+                    f" The previous checkpoint, {out / LAST}, is complete: then resume it with gffnet train --resume "
+                    f"{out}."
                 )
             else:
-                reason += " No checkpoint was written yet: free some space, and start again."
+                reason += " No checkpoint was written yet: then start again."
         elif _DEAD_WORKER.search(str(error)):
             reason = (
                 "a process that loads data died: it was killed, or ran out of memory. Resume with fewer of them: "
