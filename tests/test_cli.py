@@ -392,15 +392,44 @@ def test_an_interrupt_is_no_failure_of_ours(monkeypatch: pytest.MonkeyPatch, cap
     assert "interrupted" in capsys.readouterr().err
 
 
+def own_process(main: str) -> "subprocess.CompletedProcess[str]":
+    """A process of `script` with another `main`, and with a function of somebody else's to be called at its end."""
+    code = (
+        "import atexit, gc, sys, gffnet.cli.main as cli\n"
+        f"def main():\n    atexit.register(end)\n    {main}\n"
+        "def end(): print('end', gc.get_threshold()[0], len(gc.callbacks))\n"
+        "cli.main = main\n"
+        "cli.script()"
+    )
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+
+
 @pytest.mark.parametrize(
     ("objects", "threshold"), [(1_000, 1_000_000), (1_100_000, 10_000)], ids=["late", "then often"]
 )
-def test_a_process_of_its_own_looks_for_garbage_late_and_not_at_its_end(objects: int, threshold: int) -> None:
-    code = (
-        "import gc, sys, gffnet.cli.main as cli\n"
-        f"cli.main = lambda: len([[] for _ in range({objects})])\n"
-        "code = cli.script()\n"
-        "sys.exit(f'{code} {gc.get_threshold()[0]} {len(gc.callbacks)} {gc.get_freeze_count() > 1000}')"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-    assert done.stderr.strip() == f"{objects} {threshold} {int(threshold == 1_000_000)} True"
+def test_a_process_of_its_own_looks_for_garbage_late(objects: int, threshold: int) -> None:
+    done = own_process(f"return len([[] for _ in range({objects})]) % 7")
+    assert done.stdout == f"end {threshold} {int(threshold == 1_000_000)}\n"
+    assert done.returncode == objects % 7
+
+
+@pytest.mark.parametrize(
+    ("main", "code", "said"),
+    [
+        ("print('done', end=''); return 0", 0, ""),
+        ("print('done', end=''); sys.exit(2)", 2, ""),
+        ("print('done', end=''); sys.exit()", 0, ""),
+        ("print('done', end=''); sys.exit('why')", 1, "why\n"),
+        ("print('done', end=''); 1 / 0", 1, "ZeroDivisionError: division by zero\n"),
+        ("import os; print('done', end='', flush=True); os.close(2); return 3", 3, ""),
+    ],
+)
+def test_it_ends_with_the_exit_code_and_all_that_was_printed(main: str, code: int, said: str) -> None:
+    done = own_process(main)
+    assert (done.returncode, done.stdout) == (code, "doneend 1000000 1\n")
+    assert done.stderr.endswith(said)
+
+
+def test_it_does_not_take_its_objects_apart() -> None:
+    left = own_process("global kept; kept = type('A', (), {'__del__': lambda _: print('taken apart')})(); return 0")
+    assert left.stdout == "end 1000000 1\n"

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -228,3 +229,17 @@ def test_large_images_are_downscaled_unless_the_protocol_says_otherwise(
     wanted = tiny.predictor(recipe).predict(image, protocol)
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out/labels/large.png")), wanted)
     assert ("(120x120 by 0.375), because the model was trained on 30x30" in caplog.text) == said
+
+
+def test_one_photograph_needs_no_compiler_and_no_training(model: Path, tmp_path: Path) -> None:
+    """Each of these takes 0.2 to 1.5 s to import, where predicting takes a few seconds in all."""
+    slow = {"torch._dynamo", "sympy", "wandb", "lightning", "matplotlib", "scipy", "torchmetrics", "onnxruntime", "av"}
+    save_good(tmp_path / "in", 0)
+    words = ["predict", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--model", str(model), "--json"]
+    code = (
+        "import sys; from gffnet.cli.main import main\n"
+        f"assert main({words!r}) == 0\n"
+        f"print(*{slow!r} & set(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (json.loads(done.stdout)["written"], done.stderr.splitlines()[-1:]) == (1, [""]), done.stderr

@@ -24,6 +24,7 @@ from timm.models import is_model_in_modules
 from torch import Tensor, nn
 
 from gffnet.errors import UserError, nearest
+from gffnet.models.layers import meta_device
 from gffnet.models.weights import fit_weights, in_wheel, pretrained_file, read_weights
 from gffnet.recipe import BackboneRecipe
 from gffnet.registry import Registry, names
@@ -419,7 +420,7 @@ def _pyramid_options(recipe: BackboneRecipe) -> Options:
 def _create_on_meta(recipe: BackboneRecipe, options: Options) -> Any:
     """Create the model on the meta device; None if timm cannot with these options."""
     try:
-        with torch.device("meta"):
+        with meta_device():
             return _create_model(recipe, None, features_only=True, **options).eval()
     except (AssertionError, NotImplementedError, RuntimeError, TypeError, ValueError):
         return None

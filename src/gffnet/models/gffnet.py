@@ -29,7 +29,7 @@ from gffnet.models.backbones import Backbone, build_backbone
 from gffnet.models.context import CONTEXTS, Context
 from gffnet.models.folding import fold_norms
 from gffnet.models.fusion import FUSIONS, Fusion, GatedFusion
-from gffnet.models.layers import Encoded, Gates, Output, Pyramid, init_predictor, require_positive
+from gffnet.models.layers import Encoded, Gates, Output, Pyramid, init_predictor, meta_device, require_positive
 from gffnet.models.model_card import Facts, make_card
 from gffnet.models.model_io import (
     CARD,
@@ -634,7 +634,7 @@ def check_loadable(network: SegmentationModel, config: ModelConfig) -> None:
     """
     if network.folded:
         raise UserError(f"this network cannot be saved: it is {_FOLDED}. Save that of gffnet.load_model(MODEL).")
-    with torch.device("meta"):
+    with meta_device():
         described = build_network(config.model.without_weights(), len(config.classes))
     modules = dict(network.named_modules())
     reasons = [
@@ -669,7 +669,7 @@ def load_model(model: str | Path | None = None) -> tuple[GFFNet, ModelConfig]:
         UserError: there is no such model, or its files are missing, damaged, or of different models.
     """
     config, weights, path = read_model(shipped_model() if model is None else model)
-    with torch.device("meta"):
+    with meta_device():
         network = _with_config(config)
     if not network.state_dict().keys() >= {name for name, _ in network.named_buffers()}:
         network = _with_config(config)  # it computes constants that are not stored

@@ -1,18 +1,41 @@
 """Building blocks of every part of the network, and the values that pass between the parts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from numbers import Integral
 from typing import Any, NamedTuple, TypeAlias
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 Pyramid: TypeAlias = Sequence[Float[Tensor, "b _c _h _w"]]
 """Feature maps `X_1..X_L` of one batch, finest first: `(B, C_l, H_l, W_l)`."""
 
 Gates: TypeAlias = Sequence[Float[Tensor, "b _g _h _w"]]
 """Gate maps `G_1..G_L` in `[0, 1]`, finest first: `(B, 1, H_l, W_l)`, or one value per channel."""
+
+
+class _DrawNothing(TorchFunctionMode):
+    """Leaves tensors on the meta device as they are where random values are drawn."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _RANDOM:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+_RANDOM = {nn.init.normal_, nn.init.uniform_, nn.init.trunc_normal_, nn.init.kaiming_normal_, nn.init.kaiming_uniform_}
+_RANDOM |= {nn.init.xavier_normal_, nn.init.xavier_uniform_, Tensor.normal_, Tensor.uniform_, Tensor.erfinv_}
+
+
+@contextmanager
+def meta_device() -> Iterator[None]:
+    """`torch.device("meta")`, where random values are not drawn: torch imports its compiler for them, a second."""
+    with torch.device("meta"), _DrawNothing():
+        yield
 
 
 class Output(NamedTuple):

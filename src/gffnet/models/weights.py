@@ -36,6 +36,7 @@ from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from gffnet.errors import UserError, nearest
+from gffnet.models.layers import meta_device
 from gffnet.recipe import BackboneRecipe
 
 State = dict[str, Tensor]
@@ -101,7 +102,7 @@ def fit_weights(state: State, own: Mapping[str, Tensor], recipe: BackboneRecipe,
     Raises:
         UserError: names or shapes differ; the message lists them.
     """
-    with torch.device("meta"):
+    with meta_device():
         full, reference = (
             timm.create_model(recipe.name, num_classes=n, in_chans=recipe.in_channels) for n in (1000, 0)
         )
