@@ -63,6 +63,27 @@ def test_all_is_written(words: list[str], tmp_path: Path, capsys: Captured) -> N
         assert text in printed
 
 
+@pytest.mark.parametrize(
+    ("data", "options", "images"),
+    [
+        ({"name": "camvid", "val_split": "train"}, [], 5),
+        ({"name": "camvid", "val_split": "train"}, ["--split", "valid"], 3),
+        ({"name": "ade20k", "val_split": "train"}, [], 3),
+        (None, [], 3),
+        ("damaged", [], 3),
+    ],
+    ids=str,
+)
+def test_the_split_is_that_of_the_run(
+    data: Any, options: list[str], images: int, words: list[str], tmp_path: Path
+) -> None:
+    mapping = {**tiny.recipe().to_mapping(), "data": data}
+    if data is not None:
+        (tmp_path / "run/recipe.yaml").write_text(json.dumps(mapping))
+    assert main([*words, *options, "--no-details", "--out", str(tmp_path / "out")]) == 0
+    assert scores(tmp_path / "out")["images"] == images
+
+
 def test_it_says_how_it_computes(words: list[str], caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", logger="gffnet"):
         assert main([*words, "--no-details"]) == 0

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from gffnet.cli.main import main, make_parser
+from gffnet.cli.train import say_next
 from gffnet.training.train import default_out
 from tests import tiny
 
@@ -55,10 +56,12 @@ def test_the_arguments(
     assert (predict.model, predict.inputs) == ("runs/camvid/gffnet_r18", [Path("IMAGE")])
 
 
-def make_run(folder: Path, **arguments: Any) -> Path:
+def make_run(folder: Path, val_split: str = "val", **arguments: Any) -> Path:
     """A run folder with its recipe and its record."""
     folder.mkdir(parents=True)
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(tiny.recipe().to_mapping()))
+    mapping = tiny.recipe().to_mapping()
+    mapping["data"]["val_split"] = val_split
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(mapping))
     record = {"recipe": "mine/tiny", "data": {"splits": {}}, "arguments": arguments, "sessions": []}
     (folder / "run.json").write_text(json.dumps(record))
     return folder
@@ -90,6 +93,14 @@ def test_a_run_is_resumed_with_what_it_records(
     assert main(["train", "--resume", str(run), *options]) == 0
     changed = {"overrides": ["training.workers=1"], "root": Path("moved"), "cache": Path("new"), "devices": 1}
     assert calls[1] == {**calls[0], "extend": None, **changed}
+
+
+def test_a_split_of_another_name_is_scored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = make_run(tmp_path / "run", "my fold")
+    with caplog.at_level("INFO", logger="gffnet"):
+        say_next(run, Path("data"))
+    line = f"score it: gffnet evaluate --model {run} --dataset camvid --root data --split 'my fold'"
+    assert caplog.messages[0] == line
 
 
 def test_data_that_have_moved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -495,12 +495,13 @@ def test_wrong_arguments(tmp_path: Path) -> None:
         check(tmp_path / "CamVid")
     with pytest.raises(UserError, match="Did you mean 'camvid'"):
         check(tmp_path, "camvit")
-    with pytest.raises(UserError, match=r"split 'valid' is not there\. Pass one of train, val, test, or no --split"):
-        check(camvid(tmp_path / "x"), split="train+valid")
+    with pytest.raises(UserError, match=r"split 'summer' is not there\. Pass one of train, val, test, or no --split"):
+        check(camvid(tmp_path / "x"), split="train+summer")
 
 
 def test_the_splits_asked_for(tmp_path: Path) -> None:
     assert list(check(camvid(tmp_path), split="val+train").splits) == ["val", "train"]
+    assert list(check(tmp_path, split="Valid+training").splits) == ["val", "train"]
 
 
 @pytest.mark.parametrize("given", [".", "CamVid/train"])
@@ -561,6 +562,38 @@ def test_a_missing_split(tmp_path: Path, split: str, code: str, severity: str) -
     assert finding.message.startswith(f"split '{split}' is not there (there are: ")
     assert "SegNet release" in finding.remedy
     assert finding.severity == severity
+
+
+@pytest.mark.parametrize(
+    ("present", "codes", "remedy"),
+    [
+        (["Training", "dev"], {}, ""),
+        (
+            ["train", "test"],
+            {"val": "split-missing"},
+            "To train on the splits that are there: --set data.val_split=test.",
+        ),
+        (
+            ["a", "b"],
+            {"train": "split-missing", "val": "split-missing"},
+            "--set data.train_split=a --set data.val_split=b",
+        ),
+        (["train"], {"val": "split-lacking"}, "by `val_fraction: 0.2` in classes.yaml"),
+        (["a"], {"train": "split-lacking", "val": "split-lacking"}, "by `val_fraction: 0.2` in classes.yaml"),
+    ],
+    ids=lambda value: "+".join(value) if isinstance(value, list) else "",
+)
+def test_splits_of_ones_own(tmp_path: Path, present: list[str], codes: dict[str, str], remedy: str) -> None:
+    root = own_images(tmp_path)
+    for number, split in enumerate(present):
+        (root / f"{split}.txt").write_text("abc"[number])
+    result = check(root, "folder")
+    assert {finding.split: finding.code for finding in result.findings if "split" in finding.code} == codes
+    assert all(remedy in finding.remedy for finding in result.findings if "split" in finding.code)
+    assert result.ok == ("split-lacking" not in codes.values())
+    steps = next_steps(result)
+    assert len(steps) == result.ok
+    assert all(step.endswith(remedy.partition("are there: ")[2].rstrip(".")) for step in steps)
 
 
 # Label maps that are sound one by one, and wrong as a whole

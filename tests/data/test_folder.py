@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import shlex
 import shutil
 from itertools import islice
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from gffnet.data.dataset import LabelTable, list_files
+from gffnet.data.dataset import LabelTable, list_files, split_options, training_splits
 from gffnet.data.folder import (
     GUESS_FROM,
     LAYOUT,
@@ -29,6 +30,7 @@ from gffnet.data.folder import (
 )
 from gffnet.errors import UserError
 from gffnet.palette import voc_colors
+from gffnet.recipe import load_recipe
 from tests.data.trees import OWN_CLASSES, folder_tree, ids, picture, save
 
 # classes.yaml
@@ -473,8 +475,9 @@ def test_which_rule_applies(tmp_path: Path) -> None:
         file.write("val_fraction: 0.4\n")
     assert names(root, "train") == NAMES
     (root / "train.txt").write_text("val/west/a.1\n")
-    assert names(root, "train") == ["val/west/a.1"]
-    assert LAYOUT.splits(root) == ["train"]
+    with pytest.raises(UserError, match=r"there is 1 image, .* but training and validation need one each"):
+        names(root, "train")
+    assert LAYOUT.splits(root) == ["train", "val"]
     (root / "train.txt").unlink()
     rename_by_season(root)
     assert LAYOUT.splits(root) == ["train", "val"]
@@ -514,6 +517,100 @@ def test_other_images_do_not_move_an_image(tmp_path: Path) -> None:
     for split, old in before.items():
         kept = [name for name in names(root, split) if not name.startswith("new/")]
         assert kept == [name for name in old if int(name[1:]) % 3]
+
+
+@pytest.mark.parametrize("kind", ["lists", "subfolders"])
+@pytest.mark.parametrize(
+    ("train", "val"),
+    [
+        ("Train", "Val"),
+        ("TRAIN", "VAL"),
+        ("training", "validation"),
+        ("train", "valid"),
+        ("Training", "Valid"),
+        ("train", "dev"),
+    ],
+)
+def test_usual_names_of_splits(tmp_path: Path, kind: str, train: str, val: str) -> None:
+    root = folder_tree(tmp_path)
+    expected = {split: names(root, split) for split in ("train", "val")}
+    for split, name in (("train", train), ("val", val)):
+        if kind == "lists":
+            (root / f"{name}.txt").write_text("\n".join(expected[split]))
+        else:
+            for folder in ("images", "masks"):
+                (root / folder / split).rename(root / folder / name)
+            expected[split] = [each.replace(split, name) for each in expected[split]]
+    assert sorted(LAYOUT.splits(root)) == sorted([train, val])
+    for split, name in (("train", train), ("val", val)):
+        assert names(root, split) == names(root, name) == expected[split]
+    assert names(root, "train+val") == [*expected["train"], *expected["val"]]
+    assert split_options(LAYOUT, LAYOUT.splits(root)) == []
+
+
+def test_two_splits_of_one_usual_name(tmp_path: Path) -> None:
+    """The one that is spelled so is meant; otherwise neither."""
+    found = ["dev", "train", "val"]
+    assert [LAYOUT.find_split(name, found) for name in ("val", "dev", "valid")] == ["val", "dev", "valid"]
+    root = folder_tree(tmp_path)
+    for folder in ("images", "masks"):
+        (root / folder / "val").rename(root / folder / "valid")
+        (root / folder / "dev").mkdir()
+    assert (
+        "split 'val' is not there (there are: dev, train, valid); to train, name others: --set data.val_split=valid. "
+    ) in split_error(root, "val")
+
+
+@pytest.mark.parametrize(
+    ("present", "chosen", "options"),
+    [
+        ("train val test", ("train", "val"), ""),
+        ("train test", ("train", "test"), "--set data.val_split=test"),
+        ("Train Test", ("Train", "Test"), "--set data.val_split=Test"),
+        ("train fold test", ("train", "fold"), "--set data.val_split=fold"),
+        ("val summer winter test", ("summer+winter", "val"), "--set data.train_split=summer+winter"),
+        ("a b c", ("a+b", "c"), "--set data.train_split=a+b --set data.val_split=c"),
+        ("a test", ("a", "test"), "--set data.train_split=a --set data.val_split=test"),
+        ("train 2", ("train", "2"), "--set 'data.val_split=\"2\"'"),
+        ("train", None, ""),
+        ("val", None, ""),
+        ("test", None, ""),
+        ("a", None, ""),
+    ],
+)
+def test_splits_that_stand_in(present: str, chosen: tuple[str, str] | None, options: str) -> None:
+    found = present.split()
+    assert training_splits(LAYOUT, found) == chosen
+    assert split_options(LAYOUT, found) == shlex.split(options)
+    recipe = load_recipe("folder/gffnet_r18", shlex.split(options)[1::2])
+    if chosen is not None:
+        named = recipe.data.train_split, recipe.data.val_split
+        assert tuple(LAYOUT.find_split(name, found) for name in named) == chosen
+
+
+@pytest.mark.parametrize("kind", ["lists", "subfolders"])
+def test_a_fraction_of_a_training_split_that_is_alone(tmp_path: Path, kind: str) -> None:
+    root = folder_tree(tmp_path, train=12)
+    for folder in ("images", "masks"):
+        (root / folder / "val").rename(root / folder / "test")
+    every, test = names(root, "train"), names(root, "test")
+    if kind == "lists":
+        (root / "Train.txt").write_text("\n".join(every))
+        (root / "test.txt").write_text("\n".join(test))
+    said = split_error(root, "val")
+    assert "; to train, name others: --set data.val_split=test. " in said
+    assert "`val_fraction: 0.2` in classes.yaml, which is the default, and takes val from a train split" in said
+    with (root / "classes.yaml").open("a") as file:
+        file.write("val_fraction: 0.3\n")
+    train, val = names(root, "train"), names(root, "val")
+    assert sorted(train + val) == sorted(every)
+    assert train
+    assert {split_of(name, 0.3) for name in val} == {"val"}
+    assert names(root, "test") == test
+    assert LAYOUT.label_files is not None
+    if kind == "subfolders":
+        for split in ("train", "val", "test"):
+            assert LAYOUT.label_files(root, split) == [mask for _, mask in LAYOUT.pairs(root, split)]
 
 
 def test_the_default_fraction(tmp_path: Path) -> None:
@@ -558,7 +655,7 @@ def split_error(root: Path, split: str = "train") -> str:
 REMEDY = (
     "gffnet reads images/**/NAME.jpg (or .png, ...) with masks/**/NAME.png and classes.yaml. Splits are lists "
     "(train.txt, val.txt: a path in images/ per line), or subfolders (images/train with masks/train, ...), or made by "
-    "`val_fraction: 0.2` in classes.yaml, which is also the default."
+    "`val_fraction: 0.2` in classes.yaml, which is the default, and takes val from a train split that is alone."
 )
 
 
@@ -567,7 +664,8 @@ def test_a_split_without_masks(tmp_path: Path) -> None:
     shutil.move(root / "masks/train", root / "masks/Train")
     shutil.move(root / "masks/val", root / "masks/Val")
     assert split_error(root) == (
-        f"data set 'folder' at {root}: images/train is there, but no folder masks/train. {REMEDY}"
+        f"data set 'folder' at {root}: images/train is there, but no folder masks/train (there is masks/Train: both "
+        f"must have one name). {REMEDY}"
     )
 
 

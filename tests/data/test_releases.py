@@ -154,7 +154,7 @@ def test_missing_folders(tmp_path: Path, name: str) -> None:
 def test_missing_splits_and_files(tmp_path: Path, name: str) -> None:
     release = RELEASES[name]
     root = release.tree(tmp_path)
-    for split in ("valid", "", "train+"):
+    for split in ("summer", "", "train+"):
         missing = split.rpartition("+")[2]
         assert f"split '{missing}' is not there (there are: " in refused(name, root, split)
     label, image = root / release.label, root / release.image

@@ -99,7 +99,9 @@ def add_dataset(parser: Parser) -> None:
     parser.add_argument("--dataset", required=True, metavar="NAME", help="data set name, such as camvid or cityscapes")
     add_root(parser, required=True)
     add_cache(parser)
-    parser.add_argument("--split", default="val", help="split to score (default: val)")
+    parser.add_argument(
+        "--split", help="split to score (default: that on which the run of the model validated, else val)"
+    )
 
 
 def add_cache(parser: Parser) -> None:
@@ -238,20 +240,26 @@ def add_truth(parser: Parser) -> None:
         help="data set of the images, such as camvid: shows errors as well, and lets samples be given by name",
     )
     add_root(parser, required=False)
-    parser.add_argument("--split", default="val", help="split of the data set to look for images in (default: val)")
+    parser.add_argument(
+        "--split",
+        help="split of the data set to look for images in (default: that on which the run of the model validated, else "
+        "val)",
+    )
 
 
-def ground_truth(arguments: Namespace) -> "Truth":
-    """Where to look for the labels of images: in no data set unless `--dataset` names one.
+def ground_truth(arguments: Namespace, model: str | None) -> "Truth":
+    """Where to look for the labels of images, for a model: in no data set unless `--dataset` names one.
 
     Raises:
         UserError: `--root` without `--dataset`, or no such data set.
     """
     from gffnet.data.dataset import Truth
     from gffnet.data.datasets import open_files
+    from gffnet.recipe import validated_split
 
     if arguments.dataset is None:
         if arguments.root is not None:
             raise UserError(f"--root {arguments.root} is the folder of a data set: say which with --dataset NAME.")
         return Truth([])
-    return Truth([open_files(arguments.dataset, arguments.root, arguments.split)])
+    split = arguments.split or validated_split(model, arguments.dataset)
+    return Truth([open_files(arguments.dataset, arguments.root, split)])

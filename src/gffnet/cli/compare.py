@@ -55,7 +55,7 @@ def run(arguments: Namespace) -> None:
     from gffnet.reports.compare import FigureOptions, write_comparison
 
     models, others = split_models(arguments.models)
-    truth = ground_truth(arguments)
+    truth = ground_truth(arguments, models[0])
     given = [*arguments.images, *map(Path, others)]
     if not given:
         raise UserError("no IMAGE is named: give image files or folders, such as --models A B street.png --out DIR.")

@@ -51,7 +51,7 @@ def _check(arguments: Namespace) -> None:
     else:
         out = Results(width=120)
         print_result(result, out)
-        for line in next_steps(result):
+        for line in next_steps(result) if arguments.split is None else []:
             out.print(line, highlight=False, soft_wrap=True)
     if not result.ok:
         codes = ", ".join(dict.fromkeys(finding.code for finding in result.of("error")))
@@ -86,6 +86,7 @@ def _cache(arguments: Namespace) -> None:
     left_out = []
     for split in arguments.split.split("+") if arguments.split else cached_splits(name, root):
         dataset = open_files(name, root, split)
+        split = dataset.layout.find_split(split, dataset.layout.splits(root))
         with progress(f"caching {split}") as step:
             report = build_cache(dataset, split, folder, progress=step)
         count = f"{report.written} samples decoded, {report.kept} were there"

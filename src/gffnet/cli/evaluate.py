@@ -39,6 +39,7 @@ def run(arguments: Namespace) -> None:
     """Score, write and print."""
     from gffnet.evaluation.evaluate import evaluate, precision_of_partial
     from gffnet.parallel import device_of_rank, process_group, rank_and_world_size
+    from gffnet.recipe import validated_split
 
     with stop_on_sigterm(), process_group():
         device = device_of_rank(arguments.device)
@@ -46,7 +47,7 @@ def run(arguments: Namespace) -> None:
             load_predictor(arguments, device, precision_of_partial(arguments.out, arguments.resume, device)),
             arguments.dataset,
             arguments.root,
-            split=arguments.split,
+            split=arguments.split or validated_split(arguments.model, arguments.dataset),
             details=arguments.details,
             out=arguments.out,
             resume=arguments.resume,

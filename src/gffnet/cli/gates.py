@@ -56,7 +56,7 @@ def run(arguments: Namespace) -> None:
     from gffnet.gates.write import write_gates
     from gffnet.inference.predictor import load
 
-    truth = ground_truth(arguments)
+    truth = ground_truth(arguments, arguments.model)
     predictor = load(arguments.model, arguments.device, arguments.precision)
     if truth.classes is not None:
         same_classes(predictor, truth.classes, arguments.dataset)

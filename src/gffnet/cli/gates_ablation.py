@@ -50,6 +50,7 @@ def run(arguments: Namespace) -> None:
     from gffnet.evaluation.evaluate import precision_of_partial
     from gffnet.gates.ablation import ablate, remove_partial, write_ablation
     from gffnet.parallel import device_of_rank, process_group, rank_and_world_size
+    from gffnet.recipe import validated_split
 
     out: Path | None = arguments.out
     if arguments.resume and out is None:
@@ -57,12 +58,13 @@ def run(arguments: Namespace) -> None:
     with stop_on_sigterm(), process_group():
         device = device_of_rank(arguments.device)
         predictor = load_predictor(arguments, device, precision_of_partial(out, arguments.resume, device))
-        dataset = open_dataset(arguments.dataset, arguments.root, arguments.split, arguments.cache)
+        split = arguments.split or validated_split(arguments.model, arguments.dataset)
+        dataset = open_dataset(arguments.dataset, arguments.root, split, arguments.cache)
         record = ablate(
             predictor,
             dataset,
             arguments.dataset,
-            arguments.split,
+            split,
             predictor.protocol,
             pairs=arguments.pairs,
             value=arguments.value,

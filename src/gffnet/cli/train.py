@@ -211,6 +211,8 @@ def say_next(out: Path, root: Path | None) -> None:
     recipe = load_recorded(out / "recipe.yaml")
     model = ["--model", str(out), *(word for plugin in recipe.plugins for word in ("--plugin", plugin))]
     evaluate = ["gffnet", "evaluate", *model, "--dataset", recipe.data.name, "--root", str(root)]
+    if recipe.data.val_split != "val":
+        evaluate += ["--split", recipe.data.val_split]
     log.info("score it: %s", shlex.join(evaluate))
     log.info("use it:   %s", shlex.join(["gffnet", "predict", "IMAGE", *model, "--out", "predicted"]))
 

@@ -82,7 +82,6 @@ class ADE20K(Dataset):
         splits=_splits,
         pairs=_pairs,
         label_files=_label_files,
-        aliases={"training": "train", "validation": "val"},
         counts={"train": 20210, "val": 2000},
         others={
             "images/training/*/**/*_seg.png": f"images/training/**/*_seg.png exist. {_FULL}",

@@ -26,7 +26,16 @@ from rich.padding import Padding
 from rich.text import Text
 
 from gffnet.console import DASH, make_table, percent
-from gffnet.data.dataset import IGNORE, Dataset, Files, LabelTable, Layout
+from gffnet.data.dataset import (
+    IGNORE,
+    Dataset,
+    Files,
+    LabelTable,
+    Layout,
+    split_options,
+    training_splits,
+    usual_split,
+)
 from gffnet.data.datasets import DATASETS
 from gffnet.data.io import EXTENSIONS, Header, as_array, read_header, read_rgb
 from gffnet.errors import RunFailed, UserError
@@ -63,6 +72,7 @@ FINDINGS: dict[str, Kind] = {
     "no-splits": Kind("error", "{cause}"),
     "classes-unreadable": Kind("error", "{cause}"),
     "split-missing": Kind("warning", _SPLIT_MISSING, "Needed to use it: {remedy}"),
+    "split-lacking": Kind("error", _SPLIT_MISSING + ", and no other to take its place", "{remedy}"),
     "test-missing": Kind("note", _SPLIT_MISSING, "Needed to use it: {remedy}"),
     "split-empty": Kind("error", "split {split!r} holds no image"),
     "list-unreadable": Kind("error", "{cause}"),
@@ -189,7 +199,7 @@ _TRANSPOSED = {5, 6, 7, 8}
 _JUNK = {"thumbs.db", "desktop.ini"}
 _MAX_IDS, _MAX_CLASSES = 8, 12
 """How many a message names."""
-_SPLIT_ORDER = ("train", "val", "test")
+_SPLIT_ORDER = ["train", "val", "test"]
 _EXPECTED_SPLITS = ("train", "val")
 """Of a data set without official splits."""
 _FEW = 8
@@ -408,7 +418,7 @@ def _open(found: Findings, layout: Layout) -> tuple[list[str], Dataset] | None:
         code = "wrong-release" if layout.other_release(found.root) else code
         found.add(code, cause=cause, remedy=remedy or layout.remedy)
         return None
-    return sorted(present, key=lambda name: (_SPLIT_ORDER.index(name) if name in _SPLIT_ORDER else 3, name)), reader
+    return sorted(present, key=lambda name: ([*_SPLIT_ORDER, usual_split(name)].index(usual_split(name)), name)), reader
 
 
 def _add_other_data_set(found: Findings, layout: Layout) -> None:
@@ -427,13 +437,17 @@ def _choose_splits(found: Findings, layout: Layout, present: Sequence[str], spli
     """The splits in `a+b`, each once, or all, after adding those that are missing. Raises `UserError`."""
     if split is None:
         official = layout.counts or _EXPECTED_SPLITS
+        options = shlex.join(split_options(layout, present))
+        remedy = f"{layout.remedy} To train on the splits that are there: {options}." if options else layout.remedy
         for each in official:
-            if each not in present:
+            if layout.find_split(each, present) not in present:
                 # Where there is a val split, only `submit` needs the test split.
                 code = "test-missing" if each == "test" and "val" in official else "split-missing"
-                found.of_split(each).add(code, present=", ".join(present), remedy=layout.remedy)
+                if not layout.counts and training_splits(layout, present) is None:
+                    code = "split-lacking"
+                found.of_split(each).add(code, present=", ".join(present), remedy=remedy)
         return list(present)
-    names = list(dict.fromkeys(split.split("+")))
+    names = list(dict.fromkeys(layout.find_split(name, present) for name in split.split("+")))
     if missing := [each for each in names if each not in present]:
         raise UserError(
             f"data set {layout.name!r} at {found.root}: split {missing[0]!r} is not there. Pass one of "
@@ -930,11 +944,14 @@ RARITY = 10
 
 def next_steps(result: CheckResult) -> list[str]:
     """Lines that tell how to train on the user's own images; none if they have errors or not both splits."""
-    if not result.ok or result.dataset != "folder" or not {"train", "val"} <= result.splits.keys():
+    layout, present = DATASETS[result.dataset].layout, list(result.splits)
+    splits = training_splits(layout, present)
+    if not result.ok or result.dataset != "folder" or splits is None:
         return []
-    command = ["gffnet", "train", RECIPE, "--root", str(result.root)]
-    train = result.splits["train"]
-    shares = {name: train.share(label) for label, name in enumerate(train.names)}
+    command = ["gffnet", "train", RECIPE, "--root", str(result.root), *split_options(layout, present)]
+    pixels = np.sum([result.splits[name].pixels for name in splits[0].split("+")], axis=0)
+    names = result.splits[present[0]].names
+    shares = {name: count / max(1, pixels.sum()) for name, count in zip(names, pixels.tolist(), strict=True)}
     rare = {name: share for name, share in shares.items() if 0 < share < 1 / (RARITY * len(shares))}
     if not rare:
         return [f"train on it: {shlex.join(command)}"]

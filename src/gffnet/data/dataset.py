@@ -7,7 +7,8 @@ ids, and the layout of its folder.
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from glob import escape
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import torch
+import yaml
 from jaxtyping import Integer, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
@@ -119,6 +121,17 @@ def identity(classes: int, ignored: int | None = IGNORE) -> dict[int, int]:
 
 # Folders: what they must look like, and the samples of their splits.
 
+_SPLIT_NAMES = {
+    "train": {"train", "training"},
+    "val": {"val", "valid", "validation", "dev"},
+    "test": {"test", "testing"},
+}
+
+
+def usual_split(name: str) -> str:
+    """`train`, `val` or `test` for the other names that these have, such as `Valid`; else the name itself."""
+    return next((usual for usual, names in _SPLIT_NAMES.items() if name.casefold() in names), name)
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -176,6 +189,37 @@ class Layout:
         options = {"remedy": remedy, "marker": marker, "label_files": label_files, **options}
         return cls(name, splits=splits, pairs=pairs, **options)
 
+    def find_split(self, name: str, present: Collection[str]) -> str:
+        """The split that a name means: that of this name, or the only one with the same usual name (`valid` for `val`).
+
+        The name itself if there is none, or more than one.
+        """
+        alike = [each for each in present if usual_split(each) == usual_split(self.aliases.get(name, name))]
+        return name if name in present or len(alike) != 1 else alike[0]
+
+    def find_splits(self, root: Path, splits: str) -> list[str]:
+        """The splits of a folder that `a+b` means.
+
+        Raises:
+            UserError: the folder is missing or not the data set; a split is missing or named twice.
+        """
+        if not root.is_dir():
+            raise self.error(root, "there is no such folder")
+        found = self.splits(root)
+        if not found:
+            raise self.error(root, "the folder does not look like this data set")
+        written = [splits] if splits in found else splits.split("+")
+        names = [self.find_split(name, found) for name in written]
+        if len(set(names)) < len(names):
+            raise UserError(
+                f"data set {self.name!r}: splits {'+'.join(names)!r} name one twice. Name each once, such as train+val."
+            )
+        if missing := [name for name in names if name not in found]:
+            options = shlex.join(split_options(self, found))
+            hint = f"; to train, name others: {options}" if options and usual_split(missing[0]) != "test" else ""
+            raise self.error(root, f"split {missing[0]!r} is not there (there are: {', '.join(found)}){hint}")
+        return names
+
     def error(self, root: Path, cause: str) -> UserError:
         """The error for a folder that is not the data set; names the right folder if it is nearby."""
         right = None if self._matches(root) else next(filter(self._matches, self._nearby(root)), None)
@@ -196,6 +240,34 @@ class Layout:
             return []
 
 
+def training_splits(layout: Layout, present: Sequence[str]) -> tuple[str, str] | None:
+    """What to train and to validate on, of the splits in a folder; None if one of the two is missing.
+
+    Where train and val, by whatever usual name, are not both there, other splits stand in: one for val, which is test
+    only if there is no other, and all but test for train.
+    """
+    train, val = (layout.find_split(name, present) for name in ("train", "val"))
+    tests = [name for name in present if usual_split(name) == "test" and name != val]
+    others = [name for name in present if name not in (train, val, *tests) and "+" not in name]
+    if val not in present:
+        enough = len(others) > (train not in present)
+        val = others.pop() if enough else tests[0] if tests else ""
+    if train not in present:
+        train = "+".join(others)
+    return (train, val) if train and val else None
+
+
+def split_options(layout: Layout, present: Sequence[str]) -> list[str]:
+    """The options of `gffnet train` that name `training_splits`, where they are not found by themselves."""
+    chosen = zip(("train", "val"), training_splits(layout, present) or (), strict=False)
+    return [
+        word
+        for usual, name in chosen
+        if layout.find_split(usual, present) != name
+        for word in ("--set", f"data.{usual}_split={name if yaml.safe_load(name) == name else json.dumps(name)}")
+    ]
+
+
 def list_files(layout: Layout, root: Path, splits: str) -> Files:
     """List the samples of one split, or of several joined by `+`, in order.
 
@@ -203,20 +275,8 @@ def list_files(layout: Layout, root: Path, splits: str) -> Files:
         UserError: the folder is missing or not the data set; a split is missing, empty or named twice; a file is
             missing.
     """
-    if not root.is_dir():
-        raise layout.error(root, "there is no such folder")
-    found = layout.splits(root)
-    if not found:
-        raise layout.error(root, "the folder does not look like this data set")
-    names = [layout.aliases.get(name, name) for name in splits.split("+")]
-    if len(set(names)) < len(names):
-        raise UserError(
-            f"data set {layout.name!r}: splits {'+'.join(names)!r} name one twice. Name each once, such as train+val."
-        )
     files: Files = []
-    for split in names:
-        if split not in found:
-            raise layout.error(root, f"split {split!r} is not there (there are: {', '.join(found)})")
+    for split in layout.find_splits(root, splits):
         pairs = layout.pairs(root, split)
         if not pairs:
             raise layout.error(root, f"split {split!r} holds no image")

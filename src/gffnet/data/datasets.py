@@ -9,7 +9,7 @@ import gffnet.data.coco_stuff
 import gffnet.data.folder
 import gffnet.data.pascal_context  # noqa: F401  # registers itself, as those above do
 from gffnet.data.cache import with_cache
-from gffnet.data.dataset import DATASETS, Classes, Dataset
+from gffnet.data.dataset import DATASETS, Classes, Dataset, usual_split
 from gffnet.errors import UserError
 
 __all__ = ["DATASETS", "cached_splits", "class_count", "dataset_classes", "open_dataset", "open_files", "thin_classes"]
@@ -30,7 +30,8 @@ def open_dataset(name: str, root: Path | None, split: str, cache: Path | None = 
     Raises:
         UserError: no such data set or folder, the folder is not the whole data set, or there is no cache in `cache`.
     """
-    return with_cache(open_files(name, root, split), split, cache)
+    dataset = open_files(name, root, split)
+    return with_cache(dataset, "+".join(dataset.layout.find_splits(dataset.root, split)), cache)
 
 
 def open_files(name: str, root: Path | None, split: str) -> Dataset:
@@ -75,4 +76,5 @@ def cached_splits(name: str, root: Path) -> list[str]:
     """
     layout = DATASETS[name].layout
     found = layout.splits(root) if root.is_dir() else []
-    return [split for split in found if split != "test" or "val" not in found] or ["train"]
+    validated = layout.find_split("val", found) in found
+    return [split for split in found if usual_split(split) != "test" or not validated] or ["train"]

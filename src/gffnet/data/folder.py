@@ -24,7 +24,10 @@ Splits:
     Subfolders: `images/{split}` with `masks/{split}`, of any name. If `classes.yaml` has `val_fraction`, they are
         splits only if one of them is train, val or test.
     Fraction: `val_fraction` of `classes.yaml`, or 0.2, defines train and val. A hash of its path decides to which
-        an image belongs, so that it stays there when others are added or removed; neither split is left empty.
+        an image belongs, so that it stays there when others are added or removed; neither split is left empty. Where
+        lists or subfolders define train, but not val, `val_fraction` takes val from train.
+
+    Upper case and other usual names do not matter: training is found as train; valid, validation and dev as val.
 """
 
 import hashlib
@@ -42,7 +45,7 @@ import yaml
 from jaxtyping import UInt8, UInt32
 from numpy.typing import NDArray
 
-from gffnet.data.dataset import DATASETS, IGNORE, Classes, Dataset, Files, LabelTable, Layout, identity
+from gffnet.data.dataset import DATASETS, IGNORE, Classes, Dataset, Files, LabelTable, Layout, identity, usual_split
 from gffnet.data.io import as_array, image_files, read_header, read_labels, read_rgb
 from gffnet.errors import UserError, nearest
 from gffnet.files import read_text
@@ -351,7 +354,7 @@ class ColorTable:
 # Splits.
 
 _USUAL = {"train", "val", "test"}
-"""Names that make a list or a subfolder a split."""
+"""Names that, by whatever spelling, make a list or a subfolder a split."""
 
 
 class _SplitRule(NamedTuple):
@@ -360,22 +363,47 @@ class _SplitRule(NamedTuple):
     kind: Literal["lists", "subfolders", "fraction"]
     splits: list[str]
     fraction: float = 0.0
+    """Of the images of `divided` that are validated on; the others stay in it."""
+    divided: str = ""
+
+    def divides(self, split: str) -> bool:
+        """Whether the fraction decides which images belong to the split."""
+        return self.fraction > 0 and split in (self.divided, "val")
+
+    def source(self, split: str) -> str:
+        """The list or subfolder that names the images of a split."""
+        return self.divided if self.divides(split) else split
 
 
 def _split_rule(root: Path) -> _SplitRule:
-    lists = [file.stem for file in sorted(root.glob("*.txt")) if file.stem in _USUAL or _names_image(file)]
+    lists = [file.stem for file in sorted(root.glob("*.txt")) if file.stem.casefold() in _USUAL or _names_image(file)]
     if lists:
-        return _SplitRule("lists", lists)
-    folders = next(os.walk(root / "images"), ("", [], []))[1]
-    subfolders = [name for name in sorted(folders) if name[0] != "." and (root / "masks" / name).is_dir()]
-    if not _USUAL.isdisjoint(subfolders):
-        return _SplitRule("subfolders", subfolders)
-    fraction = read_classes(root).val_fraction if (root / FILE).exists() else None
+        return _with_validation(root, "lists", lists)
+    folders = sorted(name for name in next(os.walk(root / "images"), ("", [], []))[1] if name[0] != ".")
+    subfolders = [name for name in folders if (root / "masks" / name).is_dir()]
+    if not _USUAL.isdisjoint(map(usual_split, subfolders)):
+        return _with_validation(root, "subfolders", subfolders)
+    fraction = _fraction(root)
     if fraction is None and subfolders:
         return _SplitRule("subfolders", subfolders)
-    if fraction is None and (lone := sorted(_USUAL.intersection(folders))):
-        raise LAYOUT.error(root, f"images/{lone[0]} is there, but no folder masks/{lone[0]}")
-    return _SplitRule("fraction", ["train", "val"], FRACTION if fraction is None else fraction)
+    if fraction is None and (lone := [name for name in folders if usual_split(name) in _USUAL]):
+        masks = next(os.walk(root / "masks"), ("", [], []))[1]
+        near = next((name for name in masks if usual_split(name) == usual_split(lone[0])), None)
+        hint = f" (there is masks/{near}: both must have one name)" if near else ""
+        raise LAYOUT.error(root, f"images/{lone[0]} is there, but no folder masks/{lone[0]}{hint}")
+    return _SplitRule("fraction", ["train", "val"], FRACTION if fraction is None else fraction, "train")
+
+
+def _fraction(root: Path) -> float | None:
+    return read_classes(root).val_fraction if (root / FILE).exists() else None
+
+
+def _with_validation(root: Path, kind: Literal["lists", "subfolders"], splits: list[str]) -> _SplitRule:
+    """The rule of these splits; where none is val, `val_fraction` divides the training split if it is given."""
+    train = LAYOUT.find_split("train", splits)
+    if train not in splits or "val" in map(usual_split, splits) or not (fraction := _fraction(root)):
+        return _SplitRule(kind, splits)
+    return _SplitRule(kind, [*splits, "val"], fraction, train)
 
 
 def _splits(root: Path) -> list[str]:
@@ -410,11 +438,11 @@ def _validation_images(names: Iterable[str], fraction: float) -> set[str]:
 
 def _images(root: Path, split: str, rule: _SplitRule) -> dict[str, Path]:
     """The images of a split by name."""
-    if rule.kind == "subfolders":
-        return _by_name(root / "images", split)
-    images = _by_name(root / "images")
+    images = _by_name(root / "images", rule.source(split) if rule.kind == "subfolders" else "")
     if rule.kind == "lists":
-        return _read_list(root / f"{split}.txt", images)
+        images = _read_list(root / f"{rule.source(split)}.txt", images)
+    if not rule.divides(split):
+        return images
     if len(images) == 1:
         raise UserError(
             f"data set 'folder' at {root}: there is 1 image, {next(iter(images.values()))}, but training and "
@@ -426,7 +454,7 @@ def _images(root: Path, split: str, rule: _SplitRule) -> dict[str, Path]:
 
 def _pairs(root: Path, split: str) -> Files:
     rule = _split_rule(root)
-    masks = _by_name(root / "masks", split if rule.kind == "subfolders" else "")
+    masks = _by_name(root / "masks", rule.source(split) if rule.kind == "subfolders" else "")
     images = _images(root, split, rule)
     return [(image, masks.get(name, root / "masks" / f"{name}.png")) for name, image in images.items()]
 
@@ -435,9 +463,10 @@ def _label_files(root: Path, split: str) -> list[Path]:
     rule = _split_rule(root)
     if rule.kind == "lists":
         return []  # other masks may lie beside those of a list
-    if rule.kind == "subfolders":
-        return list(_by_name(root / "masks", split).values())
-    masks, images = _by_name(root / "masks"), _by_name(root / "images")
+    part = rule.source(split) if rule.kind == "subfolders" else ""
+    masks, images = _by_name(root / "masks", part), _by_name(root / "images", part)
+    if not rule.divides(split):
+        return list(masks.values())
     validation = _validation_images(images, rule.fraction)
     validation |= {name for name in masks if name not in images and split_of(name, rule.fraction) == "val"}
     return [file for name, file in masks.items() if (name in validation) == (split == "val")]
@@ -479,8 +508,8 @@ def _names_image(file: Path) -> bool:
     """Whether a text file has a line that names an image."""
     try:
         lines = _lines(file)
-    except UserError:
-        return False
+    except UserError:  # not readable as text
+        return usual_split(file.stem) in _USUAL
     known = _written_names(_by_name(file.parent / "images"))
     return any(line in known for _, line in lines)
 
@@ -506,7 +535,7 @@ LAYOUT = Layout(
     remedy=(
         "gffnet reads images/**/NAME.jpg (or .png, ...) with masks/**/NAME.png and classes.yaml. Splits are lists "
         "(train.txt, val.txt: a path in images/ per line), or subfolders (images/train with masks/train, ...), or made "
-        "by `val_fraction: 0.2` in classes.yaml, which is also the default."
+        "by `val_fraction: 0.2` in classes.yaml, which is the default, and takes val from a train split that is alone."
     ),
     splits=_splits,
     pairs=_pairs,

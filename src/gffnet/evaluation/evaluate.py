@@ -45,7 +45,7 @@ from gffnet.parallel import (
     process_group,
     rank_and_world_size,
 )
-from gffnet.recipe import EvaluationRecipe
+from gffnet.recipe import EvaluationRecipe, validated_split
 
 log = logging.getLogger("gffnet")
 
@@ -63,7 +63,7 @@ def evaluate(
     data: Any = None,
     root: str | Path | None = None,
     *,
-    split: str = "val",
+    split: str | None = None,
     classes: Any = None,
     scales: float | Sequence[float] | None = None,
     flip: bool | None = None,
@@ -87,7 +87,7 @@ def evaluate(
         data: the name of a data set; a map-style data set of (image, labels), see `MapStyleDataset`; or one of gffnet.
             None: the data set that the model was trained on.
         root: folder of a data set that is given by name.
-        split: of that data set.
+        split: of that data set; None: the one that the run of the model validated on, else val.
         classes: of own data, which must be those of the model; None: they are.
         scales, flip, crop, overlap: how images are predicted; None: as the model's protocol says.
         details: score boundaries, distances to them and object sizes as well.
@@ -117,6 +117,7 @@ def evaluate(
     protocol, _ = predictor.resolve_protocol(None, {"scales": scales, "flip": flip, "crop": crop, "overlap": overlap})
     if data is None or isinstance(data, str):
         name = predictor.config.dataset if data is None else data
+        split = split or validated_split(model, name)
         dataset = open_dataset(
             name, None if root is None else Path(root), split, None if cache is None else Path(cache)
         )
@@ -128,7 +129,9 @@ def evaluate(
         dataset = as_dataset(data, own, predictor.config.model.backbone.in_channels, "data")
         name = dataset_name(dataset)
     with process_group():
-        result = score_dataset(predictor, dataset, name, split, protocol, details=details, out=folder, resume=resume)
+        result = score_dataset(
+            predictor, dataset, name, split or "val", protocol, details=details, out=folder, resume=resume
+        )
         if folder is not None and rank_and_world_size()[0] == 0:
             write_result(folder, result)
             remove_partial(folder, dataset)

@@ -17,6 +17,7 @@ from gffnet.recipe.loading import (
     recipe_json_schema,
     recipe_names,
     resolve_auto,
+    validated_split,
 )
 from gffnet.recipe.schema import (
     BackboneRecipe,
@@ -57,4 +58,5 @@ __all__ = [
     "recipe_names",
     "resolve_auto",
     "validated",
+    "validated_split",
 ]

@@ -12,6 +12,7 @@ A `Recipe` holds numbers only, and so does the recipe.yaml of a run folder.
 
 import re
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -78,6 +79,17 @@ def load_recorded(file: Path) -> Recipe:
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"recipe {file} cannot be read: {' '.join(str(error).split())}.") from None
     return recipe_from_mapping(mapping, str(file), record=True)
+
+
+def validated_split(model: Any, dataset: str) -> str:
+    """The split that the run of a model validated on, where the model lies in a run on this data set; else `val`."""
+    if isinstance(model, str | Path):
+        for folder in (Path(model), Path(model).parent):
+            if (folder / "recipe.yaml").is_file():
+                with suppress(UserError):  # a damaged record does not keep a model from being used
+                    data = load_recorded(folder / "recipe.yaml").data
+                    return data.val_split if data.name == dataset else "val"
+    return "val"
 
 
 def load_unresolved(
