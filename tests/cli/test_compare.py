@@ -84,7 +84,10 @@ def test_models_of_one_recipe_are_called_by_where_they_are(models: list[str], ph
 def test_labels_of_other_classes(models: list[str], photo: str, tmp_path: Path, capsys: Captured) -> None:
     data = ["--dataset", "cityscapes", "--root", str(cityscapes_tree(tmp_path / "Cityscapes"))]
     assert main(["compare", "--models", *models, photo, "--out", str(tmp_path / "out"), *data]) == 2
-    assert "knows 11 classes (sky, building, pole, road, ...), but cityscapes has 19" in capsys.readouterr().err
+    assert (
+        "the model has 11 classes and cityscapes 19: class 0, counted from 0, is 'sky' in the model"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from gffnet.data.dataset import (
     LabelTable,
     Layout,
     Truth,
+    class_difference,
     fingerprint,
     identity,
     list_files,
@@ -447,3 +448,33 @@ def test_a_missing_file_changes_it(tmp_path: Path) -> None:
     before = fingerprint(data)
     (tmp_path / "train/train_001.png").unlink()
     assert fingerprint(data) != before
+
+
+SEVEN = ("other", "road", "sky", "house", "car", "person", "tree")
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ((*SEVEN[:6], "trees"), "class 6, counted from 0, is 'tree' in A and 'trees' in B"),
+        (("all", *SEVEN[1:6], "trees"), "class 0, counted from 0, is 'other' in A and 'all' in B, and 1 other differs"),
+        (("x", "y", "z", *SEVEN[3:]), "class 0, counted from 0, is 'other' in A and 'x' in B, and 2 others differ"),
+        ((*SEVEN[:6], "Tree"), "class 6, counted from 0, is 'tree' in A and 'Tree' in B: in case, spaces or Unicode"),
+        ((*SEVEN[:6], "tree "), "class 6, counted from 0, is 'tree' in A and 'tree ' in B: in case, spaces or Unicode"),
+        (
+            ("other", "sky", "road", *SEVEN[3:]),
+            "'road' in A and 'sky' in B, and 1 other differs: the names are the same",
+        ),
+        (SEVEN[:6], "A has 7 classes and B 6: class 6, counted from 0, is 'tree' in A and missing in the other"),
+        ((*SEVEN, "sea"), "A has 7 classes and B 8: class 7, counted from 0, is 'sea' in B and missing in the other"),
+        (SEVEN[1:], "A has 7 classes and B 6: class 0, counted from 0, is 'other' in A and 'road' in B, and 5 others"),
+    ],
+)
+def test_the_first_difference_of_classes_is_named(other: tuple[str, ...], said: str) -> None:
+    assert said in class_difference(SEVEN, other, "A", "B")
+
+
+def test_classes_that_look_the_same() -> None:
+    """An accented letter in one piece, and as a Mac writes it, in two."""
+    one, two = "caf\u00e9", "cafe\u0301"
+    assert class_difference([one], [two], "A", "B").endswith(f"{two!r} in B: in case, spaces or Unicode form only")

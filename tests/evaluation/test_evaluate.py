@@ -12,6 +12,7 @@ from sklearn.metrics import confusion_matrix
 
 import gffnet
 import gffnet.evaluation.evaluate as evaluation
+from gffnet.data.camvid import CAMVID
 from gffnet.data.dataset import Classes, Dataset, LabelTable
 from gffnet.data.datasets import open_dataset
 from gffnet.errors import Stopped, UserError
@@ -133,7 +134,11 @@ def test_a_perfect_prediction_scores_one(val: Dataset, monkeypatch: pytest.Monke
 
 def test_other_classes_are_refused(val: Dataset) -> None:
     val.classes = Classes(("tree", "sky"), ((0, 0, 0), (1, 1, 1)))
-    with pytest.raises(UserError, match=r"knows 11 classes .*, but camvid has 2 \(tree, sky"):
+    with pytest.raises(UserError, match=r"the model has 11 classes and camvid 2: class 0, .* 'sky' .* and 'tree' in"):
+        scores_of(val)
+    names = ("Sky", *CAMVID.names[1:])
+    val.classes = Classes(names, CAMVID.palette)
+    with pytest.raises(UserError, match=r"class 0, .* 'sky' .* 'Sky' .* give its folder the classes of that one"):
         scores_of(val)
 
 

@@ -151,7 +151,7 @@ def test_models_that_cannot_be_ablated(val: Dataset) -> None:
     with pytest.raises(UserError, match="has no gates"):
         ablated(val, tiny.predictor())
     val.classes = Classes(("tree", "sky"), ((0, 0, 0), (1, 1, 1)))
-    with pytest.raises(UserError, match="knows 11 classes"):
+    with pytest.raises(UserError, match="the model has 11 classes"):
         ablated(val)
 
 

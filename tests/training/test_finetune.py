@@ -79,6 +79,18 @@ def test_a_classifier_of_other_classes_starts_fresh(tmp_path: Path) -> None:
     assert all(torch.equal(value, before[key]) for key, value in network.head.state_dict().items())
 
 
+@pytest.mark.parametrize("name", ["Tree", "tree ", " TREE"])
+def test_a_class_that_is_spelled_otherwise(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    trained(tmp_path, tiny.GFFNET, ("road", "sky", "tree"))
+    network = tiny.network(tiny.recipe(tiny.GFFNET), 3, seed=2)
+    with caplog.at_level("WARNING", logger="gffnet"):
+        initialize_from(tmp_path, network, ("road", "sky", name), whole=True)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"the head for class {name!r} is fresh: the run calls it 'tree', and what is loaded goes by the same name. "
+        "Give it that name, or train on."
+    ]
+
+
 def test_another_architecture_is_refused(tmp_path: Path) -> None:
     trained(tmp_path, {**tiny.PSPNET, "context": "none"})
     with pytest.raises(UserError, match=r"init_from .*context does not fit"):

@@ -7,7 +7,9 @@ ids, and the layout of its folder.
 import copy
 import hashlib
 import json
+import re
 import shlex
+import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from glob import escape
@@ -49,6 +51,36 @@ class Classes:
         names, colors = zip(*(entry.rsplit(" ", 1) for entry in " ".join(text.split()).split(", ")), strict=True)
         red_green_blue = (bytes.fromhex(color.removeprefix("#")) for color in colors)
         return cls(names, tuple((red, green, blue) for red, green, blue in red_green_blue))
+
+
+def class_difference(first: Sequence[str], second: Sequence[str], of_first: str, of_second: str) -> str:
+    """Say how two lists of classes differ, for errors: `class 6 is 'tree' in the model and 'trees' in mine`.
+
+    Args:
+        first, second: the names of the classes.
+        of_first, of_second: what they are the classes of.
+    """
+    differing = [i for i, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1]]
+    counts = f"{of_first} has {len(first)} classes and {of_second} {len(second)}: " * (len(first) != len(second))
+    if not differing:
+        longer, of_longer = (first, of_first) if len(first) > len(second) else (second, of_second)
+        shared = min(len(first), len(second))
+        return f"{counts}class {shared}, counted from 0, is {longer[shared]!r} in {of_longer} and missing in the other"
+    one, other = first[differing[0]], second[differing[0]]
+    others = len(differing) - 1
+    text = f"{counts}class {differing[0]}, counted from 0, is {one!r} in {of_first} and {other!r} in {of_second}"
+    text += f", and {others} other{'s' * (others != 1)} differ{'s' * (others == 1)}" if others else ""
+    if not counts and sorted(first) == sorted(second):
+        return f"{text}: the names are the same, in another order"
+    same = [normalized_name(a) == normalized_name(b) for a, b in zip(first, second, strict=False)]
+    if not counts and all(same):
+        return f"{text}: in case, spaces or Unicode form only"
+    return text
+
+
+def normalized_name(name: str) -> str:
+    """The name of a class but for case, spaces, `_` and `-`, and Unicode form."""
+    return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFKC", name)).strip().casefold()
 
 
 # Label maps: from stored ids to train ids.

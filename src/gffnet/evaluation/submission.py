@@ -18,6 +18,7 @@ from PIL import Image
 
 from gffnet.console import track
 from gffnet.data.cityscapes import CITYSCAPES, EVALUATED, Cityscapes
+from gffnet.data.dataset import class_difference
 from gffnet.data.io import read_rgb
 from gffnet.errors import RunFailed, UserError
 from gffnet.files import atomic_file
@@ -104,8 +105,9 @@ def check_classes(predictor: Predictor) -> None:
     if config.classes != CITYSCAPES.names:
         raise UserError(
             f"model {config.recipe} knows the {len(config.classes)} classes of {config.dataset}, but the Cityscapes "
-            f"server wants the {len(CITYSCAPES.names)} of Cityscapes. Give a model that was trained on cityscapes or "
-            "streets."
+            f"server wants the {len(CITYSCAPES.names)} of Cityscapes: "
+            f"{class_difference(config.classes, CITYSCAPES.names, 'the model', 'Cityscapes')}. Give a model that was "
+            "trained on cityscapes or streets."
         )
 
 

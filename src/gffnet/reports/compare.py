@@ -28,7 +28,7 @@ from PIL import Image
 from PIL.Image import Resampling
 
 from gffnet.data.colors import MARK, Palette, colorize, highlight
-from gffnet.data.dataset import Truth
+from gffnet.data.dataset import Truth, class_difference
 from gffnet.data.io import write_image
 from gffnet.errors import UserError
 from gffnet.evaluation.evaluate import plain
@@ -437,8 +437,8 @@ def _check_models(models: Sequence[NamedModel]) -> None:
         one, two = first.predictor.config.classes, other.predictor.config.classes
         if one != two:
             raise UserError(
-                f"models {first.name} and {other.name} have different classes: {len(one)} ({', '.join(one[:4])}, ...) "
-                f"and {len(two)} ({', '.join(two[:4])}, ...). Compare models of one data set."
+                f"models {first.name} and {other.name} have different classes: "
+                f"{class_difference(one, two, first.name, other.name)}. Compare models of one data set."
             )
 
 

@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 
 from gffnet.console import memory_size, percent, screen, signed, track
 from gffnet.data.colors import MARK, Palette, legend
-from gffnet.data.dataset import Dataset, Sample
+from gffnet.data.dataset import Dataset, Sample, class_difference
 from gffnet.data.datasets import dataset_classes, open_dataset
 from gffnet.errors import UserError
 from gffnet.evaluation.evaluate import score_dataset
@@ -760,8 +760,9 @@ def scores_of_baseline(path: Path, images: Images | None, classes: Sequence[str]
     there = list(result.scores.per_class)
     if there != list(classes):
         raise UserError(
-            f"--baseline {path}: it has {len(there)} classes ({', '.join(there[:4])}, ...), and the run {len(classes)} "
-            f"({', '.join(classes[:4])}, ...). Only scores of the same classes can be compared."
+            f"--baseline {path} is of other classes than the run: "
+            f"{class_difference(there, classes, 'the baseline', 'the run')}. Only scores of the same classes can be "
+            "compared."
         )
     return result
 

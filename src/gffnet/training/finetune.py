@@ -1,12 +1,16 @@
 """Initialise a network from a trained run (`training.init_from`)."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from gffnet.data.dataset import normalized_name
 from gffnet.errors import UserError
 from gffnet.models.gffnet import SegmentationModel, load_model
+
+log = logging.getLogger("gffnet")
 
 
 def initialize_from(run: str | Path, network: SegmentationModel, classes: Sequence[str], whole: bool) -> str:
@@ -61,7 +65,21 @@ def initialize_from(run: str | Path, network: SegmentationModel, classes: Sequen
         if known:
             loaded.append(f"head for {_shortened(known)}" if unknown else "head")
         fresh = [f"head for {_shortened(unknown)}"] if unknown else []
+        _warn_of_similar(unknown, [name for name in config.classes if name not in known])
     return f"{', '.join(loaded)}; fresh: {', '.join([*fresh, 'auxiliary head'])}"
+
+
+def _warn_of_similar(fresh: Sequence[str], left: Sequence[str]) -> None:
+    """Warn of a class whose head is fresh only since the run spells its name otherwise; `left`: its other classes."""
+    near = {normalized_name(name): name for name in left}
+    for name in fresh:
+        if (key := normalized_name(name)) in near:
+            log.warning(
+                "the head for class %r is fresh: the run calls it %r, and what is loaded goes by the same name. Give "
+                "it that name, or train on.",
+                *(name, near[key]),
+            )
+            return
 
 
 def _shortened(names: Sequence[str]) -> str:
