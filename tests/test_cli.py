@@ -1,9 +1,12 @@
 """The command line: what it prints, what it exits with, and that it says what is wrong in one line."""
 
 import dataclasses
+import errno
 import io
 import json
+import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,8 +20,13 @@ import pytest
 from PIL import Image
 
 from gffnet.cli import cost
+from gffnet.cli import main as main_module
+from gffnet.cli.arguments import print_json
 from gffnet.cli.data import COMMANDS as DATA_COMMANDS
-from gffnet.cli.main import COMMANDS, main
+from gffnet.cli.main import COMMANDS, expand_home, main
+from gffnet.console import DASH, MINUS, Results, make_table, screen
+from gffnet.errors import UserError
+from gffnet.evaluation.evaluate import evaluate
 from gffnet.models import model_io
 from gffnet.models.gffnet import save_model
 from tests import tiny
@@ -328,6 +336,99 @@ def test_standard_output_holds_the_json_alone(camvid: Path, model: str) -> None:
     assert done.returncode == 0
     assert json.loads(done.stdout)["images"] == 3
     assert done.stdout.startswith("{\n")
+
+
+ENCODINGS = ["utf-8", "cp932", "cp949", "cp437", "cp1252", "latin-1", "ascii", "gbk", "euc-jp"]
+SAID = "a — b − c ± d → 道路 caf\u00e9 \udc93.png"
+"""Signs of ours, names of classes, and the name of a file that is not in UTF-8."""
+
+
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_an_output_of_another_encoding(encoding: str, errors: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where Windows redirects it, and in the C locale: of every command, since `main` sees to it."""
+    written = {name: io.BytesIO() for name in ("stdout", "stderr")}
+    for name, file in written.items():
+        monkeypatch.setattr(f"sys.{name}", io.TextIOWrapper(file, encoding, errors, write_through=True))
+
+    def run(_: object) -> None:
+        print(SAID)
+        Results(width=60).print(make_table(["class", DASH], [[SAID, MINUS]]))
+        print_json({"name": SAID})
+        screen.print(SAID)
+        logging.getLogger("gffnet").warning(SAID)
+        raise UserError(SAID)
+
+    monkeypatch.setattr(cost, "run", run)
+    assert main(["cost", "x"]) == 2
+    out, err = (file.getvalue().decode(encoding) for file in written.values())
+    for text in (out.splitlines()[0], err.splitlines()[0], err.splitlines()[-1].removeprefix("error: ")):
+        assert text.startswith(("a — b ", "a - b "))
+        assert re.search(r" b [−-] c ", text) or encoding == "cp932"  # whose minus comes back as another one
+        assert re.search(r" c (±|\+/-) d (→|->) ", text)
+        assert text.endswith("\\udc93.png")
+        assert "道路" in text or "\\u9053\\u8def" in text
+        assert text.count("?") == 0
+    assert json.loads(out[out.index("{") :]) == {"name": SAID}
+
+
+def test_an_encoding_that_is_asked_for_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`PYTHONIOENCODING=ascii:replace`."""
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, "ascii", "replace", write_through=True))
+    monkeypatch.setattr(cost, "run", lambda _: print("a — b"))
+    assert main(["cost", "x"]) == 0
+    assert written.getvalue() == b"a ? b\n"
+
+
+def test_standard_output_is_full_or_closed(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    def full(_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(main_module, "_discard_output", lambda: None)
+    monkeypatch.setattr(cost, "run", full)
+    assert main(["cost", "x"]) == 2
+    assert capfd.readouterr().err == (
+        "error: cannot write standard output: No space left on device. Free some space first.\n"
+    )
+    monkeypatch.setattr("sys.stdout", None)
+    monkeypatch.setattr(cost, "run", lambda _: print("nothing"))
+    assert main(["cost", "x"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("word", "expanded"),
+    [
+        ("~", "HOME"),
+        ("~/a b", "HOME/a b"),
+        ("--out=~/x", "HOME/x"),
+        ("--out=~", "HOME"),
+        ("data.root=~/x", "HOME/x"),
+        ("model.backbone.weights=~/w.pth", "HOME/w.pth"),
+        ("--set=training.init_from=~/run", "HOME/run"),
+        ("training.init_from=~", None),  # null in YAML
+        ("a~/b", None),
+        ("~nobody-of-this-name/x", None),
+        ("--close=1~2", None),
+    ],
+)
+def test_home_in_arguments(word: str, expanded: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    before = word[: word.rindex("~")]
+    assert expand_home(word) == (word if expanded is None else before + expanded.replace("HOME", "/home/me"))
+
+
+def test_home_in_a_command_and_in_python(
+    camvid: Path, model: str, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.setenv("HOME", str(camvid.parent))
+    monkeypatch.chdir("/")
+    home = "~/" + Path(model).name
+    words = ["--dataset", "camvid", "--root=~/CamVid", "--out", "~/scores", "--no-details", "--json"]
+    assert main(["evaluate", "--model", home, *words]) == 0
+    scores = json.loads(capsys.readouterr().out)["per_class"]
+    assert (camvid.parent / "scores/scores.json").is_file()
+    assert evaluate(home, root="~/CamVid", details=False).scores.per_class == scores
 
 
 def test_a_terminal_that_knows_ascii_only(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:

@@ -7,11 +7,26 @@ from pathlib import Path
 import pytest
 
 from gffnet.errors import BadName, CannotWrite, UserError
-from gffnet.files import atomic_file, atomic_folder, atomic_write, cannot_write, read_text
+from gffnet.files import as_path, atomic_file, atomic_folder, atomic_write, cannot_write, read_text
 
 
 def listing(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("~", "/home"),
+        ("~/a b", "/home/a b"),
+        ("a/~", "a/~"),
+        ("~nobody-of-this-name/x", None),
+        ("a", "a"),
+    ],
+)
+def test_home(text: str, path: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home")
+    assert as_path(text) == as_path(Path(text)) == Path(path or text)
 
 
 def test_the_folder_is_made_and_an_old_file_replaced(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from gffnet.errors import RunFailed, UserError
 from gffnet.parallel import (
     available_cores,
     background_writer,
+    device_count,
     in_processes,
     io_threads,
     limit_threads,
@@ -30,6 +31,29 @@ from gffnet.parallel import (
 def set_cores(monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
     monkeypatch.setattr(parallel, "CGROUPS", (Path("/nowhere"), Path("/nowhere")))
+
+
+@pytest.mark.parametrize(("given", "count"), [("1", 1), ("12", 12), (3, 3)])
+def test_a_number_of_devices(given: object, count: int) -> None:
+    assert device_count(given) == count
+
+
+@pytest.mark.parametrize(
+    ("given", "remedy"),
+    [
+        *[(text, "leave it out") for text in ("-1", "0", "00", "1.5", "abc", "auto", "cpu", "cuda", "", "2 ", "1e3")],
+        *[(value, "leave it out") for value in (0, -1, True, 2.0)],
+        ("1,2", "--devices 2 with CUDA_VISIBLE_DEVICES=1,2 "),
+        ("cuda:9", "--devices 1 with CUDA_VISIBLE_DEVICES=9 "),
+        ("cuda:0,cuda:1", "--devices 2 with CUDA_VISIBLE_DEVICES=0,1 "),
+        ([0, 1], "--devices 2 with CUDA_VISIBLE_DEVICES=0,1 "),
+    ],
+)
+def test_what_is_no_number_of_devices(given: object, remedy: str) -> None:
+    with pytest.raises(UserError) as error:
+        device_count(given)
+    assert str(error.value).startswith(f"--devices {given}: it must be the number of devices that train, 1 or more. ")
+    assert remedy in str(error.value)
 
 
 @pytest.mark.parametrize(

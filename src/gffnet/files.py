@@ -1,4 +1,4 @@
-"""Atomic writes: a file or folder appears complete, or what was there before stays as it is. Text files of the user."""
+"""Paths and atomic writes: a file or folder appears complete, or what was there stays. Text files of the user."""
 
 import codecs
 import errno
@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +15,13 @@ from gffnet.errors import BadName, CannotWrite, UserError
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """Error numbers of a full disk or an exhausted quota."""
+
+
+def as_path(path: str | Path) -> Path:
+    """Return a path, with the home folder in place of a leading `~`, which not every shell replaces."""
+    with suppress(RuntimeError):  # no such user: a file of this name
+        return Path(path).expanduser()
+    return Path(path)
 
 
 def atomic_write(path: Path, data: bytes, durable: bool = False) -> None:

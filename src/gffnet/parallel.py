@@ -1,6 +1,7 @@
 """The cores of this process, and work on many items: in processes, or in threads beside the one that computes."""
 
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
@@ -11,7 +12,7 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gffnet.errors import RunFailed
+from gffnet.errors import RunFailed, UserError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -52,6 +53,23 @@ def _quota(folder: Path) -> Iterator[float]:
             quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
         if quota != "max" and int(quota) > 0:  # -1: none
             yield int(quota) / int(period)
+
+
+def device_count(devices: object) -> int:
+    """Return `--devices` as a number.
+
+    Raises:
+        UserError: it is none, or below 1.
+    """
+    if isinstance(devices, int) and not isinstance(devices, bool) and devices >= 1:
+        return devices
+    if isinstance(devices, str) and re.fullmatch(r"0*[1-9][0-9]{0,5}", devices):
+        return int(devices)
+    remedy = "To use all GPUs, or the CPU where there is none, leave it out"
+    named = re.findall("[0-9]+", str(devices)) if re.search(r",|\[|cuda", str(devices)) else []
+    if named:  # `1,2` and `cuda:1` say which, not how many
+        remedy = f"To choose GPUs: --devices {len(named)} with CUDA_VISIBLE_DEVICES={','.join(named)} set before"
+    raise UserError(f"--devices {devices}: it must be the number of devices that train, 1 or more. {remedy}.")
 
 
 def limit_threads(most: int) -> None:

@@ -22,6 +22,7 @@ from traceback import extract_tb
 from typing import Any, TypeVar
 
 from gffnet.errors import UserError, unknown
+from gffnet.files import as_path
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -235,7 +236,7 @@ def _find(plugin: str, folders: list[Path]) -> tuple[Path, Path | None]:
         UserError: it is neither a file nor a module by its name.
     """
     if plugin.endswith(".py"):
-        file = next((path for folder in folders if (path := folder / plugin).is_file()), None)
+        file = next((path for folder in folders if (path := folder / as_path(plugin)).is_file()), None)
         return (Path() if file is None else file.parent), file
     if not all(part.isidentifier() for part in plugin.split(".")):
         raise UserError(f"plug-in {plugin!r} must be the name of a module, such as mine, or a file, such as mine.py.")

@@ -397,7 +397,9 @@ def test_processes_are_ended_where_there_are_neither_groups_nor_sigkill(
         ({"overrides": ["seed=3"]}, "--seeds"),
         ({"overrides": ["training.lr=3"]}, "training.learning_rate"),
         ({"device": "cuda:1"}, "--device cuda:1"),
-        ({"device": "cuda"}, "--device cuda: torch finds no GPU here"),
+        ({"device": "cuda"}, "device 'cuda' cannot be used here: torch finds no GPU|built for CPUs"),
+        ({"devices": 0}, "--devices 0: it must be the number"),
+        ({"devices": 3}, "training.batch 16 cannot be divided evenly among 3"),
     ],
 )
 def test_mistakes_are_refused_before_anything_starts(

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from gffnet.cli.arguments import (
     add_protocol,
     add_speed,
     add_truth,
+    expand_pattern,
+    folder,
     ground_truth,
     levels,
     load_predictor,
@@ -29,6 +32,7 @@ from gffnet.cli.arguments import (
     size,
     whole_number,
 )
+from gffnet.cli.main import make_parser
 from gffnet.data.dataset import Truth
 from gffnet.errors import UserError
 from gffnet.inference.predictor import Predictor
@@ -220,3 +224,63 @@ def test_labels_of_the_named_split(tmp_path: Path) -> None:
 def test_incomplete_ground_truth(words: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         truth(*words.split())
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("photos/b.jpg", "photos/a.jpg", "photos/c.png", "photos/[1].jpg", "photos/deep/d.jpg", ".hidden.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("photos/*.jpg", ["photos/[1].jpg", "photos/a.jpg", "photos/b.jpg"]),
+        ("photos/?.*", ["photos/a.jpg", "photos/b.jpg", "photos/c.png"]),
+        ("photos/[ab].jpg", ["photos/a.jpg", "photos/b.jpg"]),
+        ("**/d.jpg", ["photos/deep/d.jpg"]),
+        ("photos/[1].jpg", ["photos/[1].jpg"]),  # exists: it is the name of a file
+        ("photos/[2].jpg", ["photos/[2].jpg"]),  # may be the name of a sample
+        ("photos", ["photos"]),
+        ("none.jpg", ["none.jpg"]),
+    ],
+)
+def test_patterns(pattern: str, found: list[str], photos: Path) -> None:
+    assert expand_pattern(pattern) == found
+    assert expand_pattern(photos / pattern) == [photos / name for name in found]
+
+
+@pytest.mark.parametrize("pattern", ["*.jpg", "photos/*.JPEG", "none/*", "photos/?"])
+def test_patterns_that_match_nothing(pattern: str, photos: Path) -> None:
+    with pytest.raises(UserError, match=f"{re.escape(pattern)} matches no file or folder here"):
+        expand_pattern(pattern)
+
+
+def test_the_folder_of_a_pattern(photos: Path) -> None:
+    assert folder("ph*") == Path("photos")
+    assert folder("none") == Path("none")
+    with pytest.raises(
+        UserError, match=r"photos/\*\.jpg matches 3 folders and files, photos/\[1\]\.jpg, photos/a\.jpg"
+    ):
+        folder("photos/*.jpg")
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        (["predict", "photos/*.jpg", "--out", "o"], "inputs"),
+        (["gates", "photos/*.jpg", "--out", "o"], "images"),
+        (["compare", "photos/*.jpg", "--models", "photos/*", "--out", "o"], "images"),
+        (["compare", "--out", "o", "--models", "photos/*.jpg"], "models"),
+        (["tables", "photos/*.jpg"], "runs"),
+        (["cost", "photos/*.jpg"], "recipes"),
+        (["ablation", "photos/*.jpg", "--root", "ph*", "--seeds", "1", "--out", "o"], "recipes"),
+        (["explore", "--model", "photos/*.jpg"], "model"),
+    ],
+)
+def test_commands_expand_patterns(words: list[str], key: str, photos: Path) -> None:
+    found = vars(make_parser().parse_args(words))[key]
+    assert list(map(str, found)) == ["photos/[1].jpg", "photos/a.jpg", "photos/b.jpg"]

@@ -1,5 +1,6 @@
 """Device and precision on any hardware, and the memory allocator."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -283,10 +284,53 @@ def test_a_gpu_is_taken_where_there_is_one(monkeypatch: pytest.MonkeyPatch, avai
     assert pick_device() == torch.device(device)
 
 
-@pytest.mark.parametrize("name", ["cuda:99", "gpu", "", "cpu:x", "meta"])
-def test_a_device_that_cannot_be_used(name: str) -> None:
-    with pytest.raises(UserError, match=f"^device '{name}' cannot be used here: [^\n]+$"):
+OTHERS = ["cuda:99", "gpu", "", "cpu:x", "meta", "mps", "xpu", "hpu", "tpu", "vulkan", "0", "0,1", "cuda 0", "cuda:"]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_device_that_cannot_be_used(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine without any: one short line, which names those that there are."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError) as error:
         pick_device(name)
+    assert re.fullmatch(f"device '{name}' cannot be used here: [^\n]+ Devices here: auto, cpu.", str(error.value))
+    assert len(str(error.value)) < 250
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("gpu", "Did you mean 'cuda:0'?"),
+        ("GPU", "Did you mean 'cuda:0'?"),
+        ("CUDA:1", "Did you mean 'cuda:1'?"),
+        ("cuda1", "Did you mean 'cuda:1'?"),
+        ("1", "Did you mean 'cuda:1'?"),
+        ("CPU", "Did you mean 'cpu'?"),
+        ("cuda:2", "GPUs are numbered from 0. Devices"),
+        ("0,1", "it must be one device. Devices"),
+        ("mps", "it is the GPU of an Apple computer, and torch finds none. Devices"),
+    ],
+)
+def test_what_was_meant_by_a_device(name: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine with two GPUs, whose torch computes on neither."""
+
+    def fail(*_: object, **options: object) -> None:
+        raise RuntimeError(f"Invalid device string: {options}")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch, "zeros", fail)
+    with pytest.raises(UserError, match=re.escape(said)) as error:
+        pick_device(name)
+    assert str(error.value).endswith("Devices here: auto, cpu, cuda:0, cuda:1.")
+
+
+def test_a_build_of_torch_for_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    with pytest.raises(UserError, match=r"torch .* is built for CPUs; https://pytorch\.org/get-started"):
+        pick_device("cuda")
 
 
 CODE = """

@@ -220,7 +220,7 @@ def test_the_text(capsys: Captured) -> None:
     [
         (["--json"], "--json goes with --plan only"),
         (["--plan", "--devices", "3"], "training.batch 2 cannot be divided evenly among 3"),
-        (["--plan", "--devices", "0"], "--devices 0: it must be 1 or more"),
+        (["--plan", "--devices", "0"], "--devices 0: it must be the number of devices"),
     ],
 )
 def test_mistakes(words: list[str], said: str, tmp_path: Path, capsys: Captured) -> None:

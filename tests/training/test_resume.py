@@ -316,8 +316,15 @@ def test_runs_that_cannot_be_extended(tmp_path: Path, camvid: Path, whole: Path)
         extend(whole, camvid, 0)
     with pytest.raises(UserError, match=r"--extend 4 trains a run further: it goes with --resume"):
         train(tiny.recipe(), camvid, whole, extend=4, progress=False)
-    with pytest.raises(UserError, match=r"differs in training\.iterations\. .* To train it further, use --extend N"):
+    more = r"a run of 6 iterations, and training\.iterations is 9\. .*: gffnet train --resume .*/whole --extend 3\."
+    with pytest.raises(UserError, match=more):
         run(whole, camvid, tiny.recipe(iterations=9), resume=True)
+    with pytest.raises(UserError, match=r"a run of 6 iterations, and training\.iterations is 4\. It cannot have fewer"):
+        run(whole, camvid, tiny.recipe(iterations=4), resume=True)
+    with pytest.raises(
+        UserError, match=r"differs in training\.iterations, training\.validate_every\. .*use --extend N"
+    ):
+        run(whole, camvid, tiny.recipe(iterations=9, validate_every=3), resume=True)
     with pytest.raises(UserError, match=r"differs in training\.learning_rate"):
         extend(whole, camvid, 4, tiny.recipe(learning_rate=0.5))
     copy = Path(shutil.copytree(whole, tmp_path / "copy"))

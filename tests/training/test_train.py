@@ -412,8 +412,9 @@ def test_the_processes_follow_from_the_environment(
     ("environment", "devices", "message"),
     [
         ({}, 8, r"--devices 8: this machine has 4 GPUs\. Take at most that many\."),
-        ({}, 0, r"--devices 0: it must be 1 or more"),
-        (TORCHRUN_JOB, 2, r"--devices 2: torchrun started 3 on this node\. Leave --devices out\."),
+        ({}, 0, r"--devices 0: it must be the number of devices that train, 1 or more"),
+        (TORCHRUN_JOB, 2, r"--devices 2: torchrun started 3 on this node\. Leave --devices out\. .*per-node 2\."),
+        (SLURM_JOB, 2, r"--devices 2: SLURM started 4 on this node\. Leave --devices out\. .*--ntasks-per-node 2\."),
     ],
 )
 def test_impossible_numbers_of_devices(environment: dict[str, str], devices: int, message: str, launched: Any) -> None:

@@ -6,8 +6,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gffnet.cli.arguments import Parser, add_cache, add_device, add_root, print_json, whole_number
+from gffnet.cli.arguments import Parser, Paths, add_cache, add_device, add_root, print_json, whole_number
 from gffnet.errors import RunFailed, UserError
+from gffnet.parallel import device_count
 
 if TYPE_CHECKING:
     from gffnet.reports.ablation import Ablation
@@ -17,7 +18,11 @@ SUMMARY = "train and evaluate recipes with several seeds, resumable, and print o
 
 def add_arguments(parser: Parser) -> None:
     parser.add_argument(
-        "recipes", nargs="+", metavar="RECIPE", help="recipe names or files of one data set; the first is the baseline"
+        "recipes",
+        nargs="+",
+        action=Paths,
+        metavar="RECIPE",
+        help="recipe names or files of one data set; the first is the baseline",
     )
     add_root(parser, required=True)
     add_cache(parser)
@@ -44,9 +49,7 @@ def add_arguments(parser: Parser) -> None:
         metavar="KEY=VALUE",
         help="change a value of every recipe, such as training.iterations=2000; may be repeated",
     )
-    parser.add_argument(
-        "--devices", type=whole_number("--devices", 1), metavar="N", help="devices that share one run (default: 1)"
-    )
+    parser.add_argument("--devices", type=device_count, metavar="N", help="devices that share one run (default: 1)")
     add_device(parser)
     parser.add_argument(
         "--plan",

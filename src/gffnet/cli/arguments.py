@@ -1,18 +1,23 @@
 """Options and argument types that several subcommands share."""
 
 import argparse
+import glob
 import json
+import os
 import re
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from gffnet.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from gffnet.data.dataset import Truth
     from gffnet.inference.predictor import Predictor
+
+
+Word = TypeVar("Word", str, Path)
 
 
 class Parser(argparse.ArgumentParser):
@@ -41,6 +46,40 @@ class Parser(argparse.ArgumentParser):
         elif option:
             hint = nearest(option[1], self._option_string_actions)
         raise UserError(f"{message.rstrip('.')}.{hint} See {self.prog} --help.")
+
+
+class Paths(argparse.Action):
+    """Several paths, or words such as models, with the files that match in place of a pattern such as `photos/*.jpg`.
+
+    The shells of Windows leave patterns to the programs, and others leave those that are quoted.
+    """
+
+    def __call__(self, parser: Any, namespace: Namespace, values: Any, option_string: str | None = None) -> None:
+        """Set the argument."""
+        setattr(namespace, self.dest, [path for value in values for path in expand_pattern(value)])
+
+
+def expand_pattern(path: Word) -> list[Word]:
+    """The files and folders that match a pattern, sorted; what exists or is no pattern stays as it is.
+
+    Raises:
+        UserError: nothing matches.
+    """
+    text = str(path)
+    if not glob.has_magic(text) or os.path.lexists(text):
+        return [path]
+    found = sorted(glob.glob(text, recursive=True))  # noqa: PTH207  # patterns may be absolute
+    if not found and re.search("[*?]", text):
+        raise UserError(f"{text} matches no file or folder here. Check the folder and the ending, or name the files.")
+    return [type(path)(name) for name in found] or [path]
+
+
+def folder(text: str) -> Path:
+    """A folder, also as a pattern that one folder alone matches."""
+    found = expand_pattern(text)
+    if len(found) > 1:
+        raise UserError(f"{text} matches {len(found)} folders and files, {found[0]}, {found[1]}, ...: name one.")
+    return Path(found[0])
 
 
 def size(text: str) -> tuple[int, int]:
@@ -80,7 +119,7 @@ def shard(text: str) -> tuple[int, int]:
 
 def add_root(parser: Parser, required: bool) -> None:
     """`--root`."""
-    parser.add_argument("--root", type=Path, required=required, help="folder of the data set")
+    parser.add_argument("--root", type=folder, required=required, help="folder of the data set")
 
 
 def add_plugin(parser: Parser) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gffnet.cli.arguments import Parser, add_device, add_truth, ground_truth, print_json, whole_number
+from gffnet.cli.arguments import Parser, Paths, add_device, add_truth, ground_truth, print_json, whole_number
 from gffnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,12 +19,14 @@ def add_arguments(parser: Parser) -> None:
         "images",
         nargs="*",
         type=Path,
+        action=Paths,
         metavar="IMAGE",
         help="image files, folders of them, or with --dataset names of samples; may also follow the models",
     )
     parser.add_argument(
         "--models",
         nargs="+",
+        action=Paths,
         required=True,
         metavar="MODEL",
         help="two or more run folders, model folders or checkpoints; the last is compared with the first",

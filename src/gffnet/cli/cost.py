@@ -3,13 +3,19 @@
 from argparse import Namespace
 from typing import Any
 
-from gffnet.cli.arguments import Parser, print_json, size
+from gffnet.cli.arguments import Parser, Paths, print_json, size
 
 SUMMARY = "parameters, MACs and FLOPs of recipes, and what each adds to the first (Table 3)"
 
 
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument("recipes", nargs="+", metavar="RECIPE", help="recipe names or files; the first is the baseline")
+    parser.add_argument(
+        "recipes",
+        nargs="+",
+        action=Paths,
+        metavar="RECIPE",
+        help="recipe names or files; the first is the baseline",
+    )
     parser.add_argument("--size", type=size, default=(512, 512), metavar="HxW", help="image size (default: 512x512)")
     parser.add_argument("--json", action="store_true", help="print a JSON list instead of a table")
 

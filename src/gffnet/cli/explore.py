@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from gffnet.cli.arguments import Parser, add_device
+from gffnet.cli.arguments import Parser, Paths, add_device
 from gffnet.errors import UserError
 
 SUMMARY = "the gate explorer: edit gates on a web page and see how the prediction changes"
@@ -17,6 +17,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--model",
         nargs="+",
+        action=Paths,
         default=None,
         metavar="M",
         help="run folders, model folders or checkpoints to switch between on the page (default: the one that ships)",

@@ -7,10 +7,13 @@ Exit codes: 0 done, 1 failed, 2 bad input (one line with cause and remedy, no tr
 """
 
 import atexit
+import codecs
 import contextlib
 import gc
+import io
 import logging
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from types import ModuleType
@@ -37,6 +40,7 @@ from gffnet.cli import (
 )
 from gffnet.cli.arguments import Parser, add_plugin
 from gffnet.errors import RunFailed, UserError
+from gffnet.files import NO_ROOM, as_path
 from gffnet.registry import load_plugins
 
 COMMANDS: Mapping[str, ModuleType] = {
@@ -62,13 +66,15 @@ COMMANDS: Mapping[str, ModuleType] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `gffnet` with the arguments `argv` (default: those of the process); returns the exit code."""
+    replace_unencodable()
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("gffnet").setLevel(logging.INFO)
     try:
-        arguments = make_parser().parse_args(argv)
+        arguments = make_parser().parse_args(list(map(expand_home, sys.argv[1:] if argv is None else argv)))
         load_plugins(arguments.plugin)
         arguments.run(arguments)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as where it was closed before the start
+            sys.stdout.flush()
     except UserError as error:
         return _fail(error, 2)
     except RunFailed as error:
@@ -77,8 +83,53 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"interrupted: {interrupt}" if interrupt.args else "interrupted", 130)
     except BrokenPipeError:
         # The reader of a pipe has closed it (`gffnet ... | head`). Keep Python from flushing into it once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        _discard_output()
+        return _fail(f"cannot write {error.filename or 'standard output'}: {error.strerror}. Free some space first.", 2)
     return 0
+
+
+def expand_home(word: str) -> str:
+    """An argument with the home folder in place of `~`: in `~/x`, `--out=~/x` and `--set key=~/x`.
+
+    The shell does so in the first of them only, and not where the argument is quoted or on Windows.
+    """
+    parts = re.fullmatch(r"((?:--[\w-]+=)?(?:\w[\w.]*=)?)(~[\w.-]*[/\\].*)|((?:--[\w-]+=)?)(~)", word, re.DOTALL)
+    if parts is None:
+        return word
+    return (parts[1] or parts[3] or "") + str(as_path(parts[2] or parts[4]))
+
+
+_ASCII = str.maketrans({"—": "-", "–": "-", "−": "-", "±": "+/-", "×": "x", "→": "->", "…": "...", "’": "'"})
+"""Characters of our own texts, in ASCII."""
+
+
+def replace_unencodable() -> None:
+    """Let standard output and standard error replace the characters that their encoding lacks, rather than fail.
+
+    Where the output is redirected, Windows encodes it by its code page, and the C locale as ASCII. Signs of our own
+    become their neighbours in ASCII, others, as in names of files and classes, escapes: `\\u7a7a`.
+    """
+    codecs.register_error("gffnet", _replaced)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in {"strict", "surrogateescape", "backslashreplace"}:
+            stream.reconfigure(errors="gffnet")
+
+
+def _replaced(error: UnicodeError) -> tuple[str, int]:
+    """The error handler of `replace_unencodable`."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end].translate(_ASCII)
+    return lacking.encode("ascii", "backslashreplace").decode("ascii"), error.end
+
+
+def _discard_output() -> None:
+    """Keep Python from flushing into standard output once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def make_parser() -> Parser:

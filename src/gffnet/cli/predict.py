@@ -3,7 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
-from gffnet.cli.arguments import Parser, add_model, add_protocol, add_speed, load_predictor, print_json, shard
+from gffnet.cli.arguments import Parser, Paths, add_model, add_protocol, add_speed, load_predictor, print_json, shard
 
 SUMMARY = "label maps, color maps and overlays of images, videos and folders"
 
@@ -12,7 +12,12 @@ _RESULTS = ["labels", "colour", "overlay"]
 
 def add_arguments(parser: Parser) -> None:
     parser.add_argument(
-        "inputs", nargs="+", type=Path, metavar="INPUT", help="images and videos, or folders, searched to any depth"
+        "inputs",
+        nargs="+",
+        type=Path,
+        action=Paths,
+        metavar="INPUT",
+        help="images and videos, or folders, searched to any depth",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write labels/, colour/ and overlay/ into")
     add_model(parser)

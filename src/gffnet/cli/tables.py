@@ -6,7 +6,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gffnet.cli.arguments import Parser, print_json
+from gffnet.cli.arguments import Parser, Paths, print_json
 
 if TYPE_CHECKING:
     from gffnet.reports.tables import Table
@@ -19,6 +19,7 @@ def add_arguments(parser: Parser) -> None:
         "runs",
         nargs="*",
         type=Path,
+        action=Paths,
         metavar="RUN",
         help="run folders, evaluation folders, or folders above them: every scores.json in them counts (default: none)",
     )

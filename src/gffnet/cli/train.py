@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gffnet.cli.arguments import Parser, add_cache, add_root, print_json
 from gffnet.errors import UserError
+from gffnet.parallel import device_count
 
 if TYPE_CHECKING:
     from gffnet.training.dry_run import DryRun
@@ -51,7 +52,7 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument(
         "--devices",
-        type=int,
+        type=device_count,
         default=None,
         metavar="N",
         help="processes on this machine, one per device (default: all GPUs, else one process on the CPU; "

@@ -25,12 +25,12 @@ from torch import Tensor
 
 import gffnet
 from gffnet.console import screen, track
-from gffnet.data.dataset import Classes, Dataset, fingerprint
+from gffnet.data.dataset import Classes, Dataset, class_difference, fingerprint
 from gffnet.data.datasets import open_dataset
 from gffnet.data.map_style import as_dataset, as_gffnet, dataset_name
 from gffnet.errors import CannotWrite, Stopped, UserError
 from gffnet.evaluation.results import ImageScore, Result, score_image, write_result
-from gffnet.files import atomic_write
+from gffnet.files import as_path, atomic_write
 from gffnet.inference.precision import pick_device, resumed_precision
 from gffnet.inference.predictor import Predictor, load
 from gffnet.metrics.confusion import Absent
@@ -107,7 +107,7 @@ def evaluate(
     """
     if resume and out is None:
         raise UserError("resume (--resume) reads the partial results in out (--out DIR). Name the folder.")
-    folder = None if out is None else Path(out)
+    root, cache, folder = (None if path is None else as_path(path) for path in (root, cache, out))
     if isinstance(model, Predictor):
         predictor = model
     else:
@@ -118,9 +118,7 @@ def evaluate(
     if data is None or isinstance(data, str):
         name = predictor.config.dataset if data is None else data
         split = split or validated_split(model, name)
-        dataset = open_dataset(
-            name, None if root is None else Path(root), split, None if cache is None else Path(cache)
-        )
+        dataset = open_dataset(name, root, split, cache)
     elif root is not None:
         raise UserError(f"root {str(root)!r} is the folder of a data set by name, and data is one itself: omit it.")
     else:
@@ -293,10 +291,12 @@ def same_classes(predictor: Predictor, classes: Sequence[str], name: str) -> tup
     """
     config = predictor.config
     if tuple(classes) != tuple(config.classes):
+        trained = config.dataset or "data of your own"
+        remedy = "give its folder the classes of that one, in the same order" if trained == name else "name that one"
         raise UserError(
-            f"the model knows {len(config.classes)} classes ({', '.join(config.classes[:4])}, ...), but {name} "
-            f"has {len(classes)} ({', '.join(classes[:4])}, ...). "
-            f"This model was trained on {config.dataset or 'data of your own'}: name that data set."
+            f"the model's classes are not those of {name}: "
+            f"{class_difference(config.classes, classes, 'the model', name)}. "
+            f"The model was trained on {trained}: {remedy}."
         )
     return tuple(config.classes)
 

@@ -66,9 +66,48 @@ def pick_device(device: str = "auto") -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         torch.zeros(1, device=device).cpu()
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from None
+    except (RuntimeError, AssertionError, ImportError):  # torch knows names of devices that it is not built for
+        here = usable_devices()
+        hint = meant if (meant := _device_meant(str(device))) in here else ""
+        raise UserError(
+            f"device {str(device)!r} cannot be used here: {_no_device(str(device))}."
+            f"{f' Did you mean {hint!r}?' if hint else ''} Devices here: auto, {', '.join(here)}."
+        ) from None
     return torch.device(device)
+
+
+def usable_devices() -> list[str]:
+    """The devices that this torch can compute on here, by their names in torch."""
+    gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    others = {"mps": torch.backends.mps.is_available(), "xpu": torch.xpu.is_available()}
+    return ["cpu", *gpus, *(name for name, there in others.items() if there)]
+
+
+def _device_meant(name: str) -> str:
+    """What other tools' names of devices, such as `GPU` and `0`, are in torch."""
+    number = re.fullmatch(r" *(?:cuda|gpu)?[ :]*([0-9]*) *", name.lower())
+    return f"cuda:{number[1] or 0}" if number else name.lower().strip()
+
+
+def _no_device(name: str) -> str:
+    """Why there is no device of this name."""
+    if "," in name:
+        return "it must be one device"
+    match name.partition(":")[0]:
+        case "cuda" if not torch.version.cuda and not torch.version.hip:
+            return (
+                f"torch {torch.__version__} is built for CPUs; https://pytorch.org/get-started/locally says how to "
+                "install a build for GPUs"
+            )
+        case "cuda" if not torch.cuda.is_available():
+            return "torch finds no GPU: see whether nvidia-smi lists one, and what CUDA_VISIBLE_DEVICES is"
+        case "cuda":
+            return "GPUs are numbered from 0"
+        case "mps":
+            return "it is the GPU of an Apple computer, and torch finds none"
+        case "xpu":
+            return "it is a GPU by Intel, and torch finds none"
+    return "it is not a device that gffnet computes on"
 
 
 # Precision

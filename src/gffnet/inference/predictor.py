@@ -20,6 +20,7 @@ from torch import Tensor
 from gffnet.data.colors import overlay
 from gffnet.data.io import as_array, as_rgb, as_tensor, read_rgb
 from gffnet.errors import UserError
+from gffnet.files import as_path
 from gffnet.inference.exported import Exported, open_for_windows
 from gffnet.inference.precision import Precision, pick_device, pick_precision
 from gffnet.inference.sliding_window import SlidingWindow, scaled_size
@@ -542,7 +543,9 @@ def load(
         place = pick_device(device)
         kind = pick_precision(precision, place, network)
     elif is_exported(model):
-        network = open_for_windows(Path(model), device, precision if isinstance(precision, str) else "auto", compiled)
+        network = open_for_windows(
+            as_path(model), device, precision if isinstance(precision, str) else "auto", compiled
+        )
         config, place = network.record.config, network.device
         kind = Precision(getattr(torch, network.record.precision), "as it was exported")
     else:

@@ -24,6 +24,7 @@ from timm.models import is_model_in_modules
 from torch import Tensor, nn
 
 from gffnet.errors import UserError, nearest
+from gffnet.files import as_path
 from gffnet.models.layers import meta_device
 from gffnet.models.weights import fit_weights, in_wheel, pretrained_file, read_weights
 from gffnet.recipe import BackboneRecipe
@@ -75,7 +76,7 @@ def build_backbone(recipe: BackboneRecipe) -> Backbone:
     family: Any = BACKBONES.get(recipe.name) or _family(recipe)
     if recipe.weights == "none":
         return family(recipe)  # type: ignore[no-any-return]
-    path, own = Path(recipe.weights), recipe.name in BACKBONES
+    path, own = as_path(recipe.weights), recipe.name in BACKBONES
     if recipe.weights == "imagenet" and own:
         raise UserError(
             f"backbone {recipe.name!r} is not of timm, so it has no weights 'imagenet'. Set model.backbone.weights to "

@@ -44,7 +44,7 @@ from torch import nn
 import gffnet
 from gffnet.console import screen, size_in_bytes
 from gffnet.errors import UserError
-from gffnet.files import atomic_write
+from gffnet.files import as_path, atomic_write
 from gffnet.models.weights import reachable
 from gffnet.palette import voc_colors
 from gffnet.recipe import EvaluationRecipe, ModelRecipe, from_mapping, recipe_names, validated
@@ -132,7 +132,7 @@ def read_model(model: str | Path) -> tuple[ModelConfig, State, Path]:
     Raises:
         UserError: there is no such model, or its files are missing, damaged, or of different models.
     """
-    path = Path(model)
+    path = as_path(model)
     if path.suffix == ".ckpt" and path.is_file():
         return *_read_checkpoint(path), path
     _refuse_recipe(model)
@@ -154,7 +154,7 @@ def find_model(model: str | Path) -> Path:
         UserError: there is none.
     """
     _refuse_recipe(model)
-    path = Path(model)
+    path = as_path(model)
     for folder in (path, path / "model"):
         if (folder / CONFIG).is_file():
             return folder
@@ -186,7 +186,7 @@ def shipped_model() -> Path:
 
 def is_exported(model: str | Path) -> bool:
     """Return whether a MODEL is an exported file, by its name."""
-    path = Path(model)
+    path = as_path(model)
     return path.suffix in _EXPORTED and not path.is_dir()
 
 

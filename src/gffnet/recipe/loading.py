@@ -21,7 +21,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from gffnet.errors import UserError
-from gffnet.files import read_text
+from gffnet.files import as_path, read_text
 from gffnet.recipe.hints import nearest_recipes
 from gffnet.recipe.schema import Recipe, from_mapping
 from gffnet.registry import load_plugins
@@ -84,7 +84,7 @@ def load_recorded(file: Path) -> Recipe:
 def validated_split(model: Any, dataset: str) -> str:
     """The split that the run of a model validated on, where the model lies in a run on this data set; else `val`."""
     if isinstance(model, str | Path):
-        for folder in (Path(model), Path(model).parent):
+        for folder in (as_path(model), as_path(model).parent):
             if (folder / "recipe.yaml").is_file():
                 with suppress(UserError):  # a damaged record does not keep a model from being used
                     data = load_recorded(folder / "recipe.yaml").data
@@ -180,7 +180,7 @@ StrictLoader.add_implicit_resolver(
 
 def _read(recipe: str | Path, chain: dict[Path, str]) -> dict[Any, Any]:
     """The values of a recipe file, merged into those of its `base`; `chain` holds the files that led here."""
-    path = Path(recipe)
+    path = as_path(recipe)
     if path.suffix in {".yaml", ".yml"}:
         if not path.is_file():
             raise UserError(f"recipe file {path} does not exist. Shipped recipes go by name, without .yaml.")
@@ -204,7 +204,7 @@ def _read(recipe: str | Path, chain: dict[Path, str]) -> dict[Any, Any]:
     if not isinstance(base, str):
         raise UserError(f"recipe {path}: base: expected the name of a recipe or a .yaml file, got {base!r}.")
     is_file = base.endswith((".yaml", ".yml"))
-    below = _read(path.parent / base if is_file else base, {**chain, path.resolve(): str(recipe)})
+    below = _read(path.parent / as_path(base) if is_file else base, {**chain, path.resolve(): str(recipe)})
     merged = _merge(below, mapping)
     return {**merged, "plugins": [*below["plugins"], *plugins]} if "plugins" in below else merged
 

@@ -34,6 +34,7 @@ from gffnet.errors import RunFailed, Stopped, UserError
 from gffnet.evaluation.evaluate import plain, saved_settings
 from gffnet.evaluation.results import SCORES, read_result
 from gffnet.files import atomic_write, cannot_write
+from gffnet.inference.precision import pick_device
 from gffnet.models.model_io import CONFIG
 from gffnet.parallel import available_cores
 from gffnet.recipe import Recipe, load_recorded
@@ -53,7 +54,7 @@ from gffnet.reports.tables import (
 from gffnet.training.callbacks import HISTORY
 from gffnet.training.dry_run import free_memory
 from gffnet.training.run_folder import RECIPE, is_locked, resume_point
-from gffnet.training.train import read_recipe
+from gffnet.training.train import find_launch, read_recipe
 
 TITLE = "Ablation"
 LEGEND = (
@@ -176,14 +177,12 @@ class Ablation:
                 raise UserError(f"{what} {twice[0]} is there twice: name every {what} once.")
         if any(override.partition("=")[0].strip() == "seed" for override in self.overrides):
             raise UserError("--set seed=...: the seeds of an ablation are those of --seeds.")
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise UserError(
-                "--device cuda: torch finds no GPU here. Leave --device out to use the CPU, or check torch."
-            )
         if self.device not in {"auto", "cpu", "cuda"}:
             raise UserError(
                 f"--device {self.device}: an ablation takes auto, cpu or cuda, and divides all GPUs among its runs."
             )
+        pick_device(self.device)
+        launch = None if self.devices is None or self.device == "cpu" else find_launch(self.devices)
         runs = []
         for name, source in zip(names, self.recipes, strict=True):
             for seed in self.seeds:
@@ -198,6 +197,8 @@ class Ablation:
                     "compare recipes of one data set and split, or set the same: --set data.train_split=train."
                 )
             resume_point(run.folder, run.recipe, resume=True)
+            if launch is not None:
+                launch.split(run.recipe.training.batch)
         return runs
 
     @property

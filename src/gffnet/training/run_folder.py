@@ -36,7 +36,7 @@ import yaml
 from lightning import Callback, Trainer
 
 import gffnet
-from gffnet.data.dataset import Dataset, fingerprint
+from gffnet.data.dataset import Dataset, class_difference, fingerprint
 from gffnet.errors import CannotWrite, RunFailed, Stopped, UserError
 from gffnet.files import NO_ROOM, atomic_write, cannot_write
 from gffnet.inference.precision import Precision
@@ -103,7 +103,10 @@ def resume_point(out: Path, recipe: Recipe, resume: bool, extend: bool = False) 
     if not resume:
         raise UserError(f"--out {out} already holds a run. Resume it with --resume, or name another folder.")
     allowed = _MAY_CHANGE | ({"training.iterations"} if extend else set())
-    changed = [key for key in differences(_stored_recipe(out), recipe.to_mapping()) if key not in allowed]
+    stored = _stored_recipe(out)
+    changed = [key for key in differences(stored, recipe.to_mapping()) if key not in allowed]
+    if changed == ["training.iterations"]:
+        raise _other_iterations(out, int(stored["training"]["iterations"]), recipe.training.iterations)
     if changed:
         longer = " To train it further, use --extend N." if "training.iterations" in changed else ""
         raise UserError(
@@ -127,6 +130,18 @@ def resume_point(out: Path, recipe: Recipe, resume: bool, extend: bool = False) 
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"checkpoint {last} is damaged ({reason}). Delete it to train from the start.") from None
     return start._replace(finished=finished and start.iteration >= recipe.training.iterations)
+
+
+def _other_iterations(out: Path, before: int, now: int) -> UserError:
+    """The error for a run of `before` iterations that is to be resumed with `now`: names the way to more of them."""
+    if now < before:
+        remedy = "It cannot have fewer: leave training.iterations as it was, or name another folder"
+    elif recorded_python(out):  # which no command can resume
+        remedy = f"To train it further: gffnet.train(..., out={str(out)!r}, resume=True, extend={now - before})"
+    else:
+        command = shlex.join(["gffnet", "train", "--resume", str(out), "--extend", str(now - before)])
+        remedy = f"To train it further, leave training.iterations as it was: {command}"
+    return UserError(f"--out {out} holds a run of {before} iterations, and training.iterations is {now}. {remedy}.")
 
 
 def _has_model(out: Path) -> bool:
@@ -208,8 +223,8 @@ def check_classes(start: ResumePoint, names: Sequence[str], dataset: str) -> Non
     before = start.classes
     if before is not None and tuple(names) != before:
         raise UserError(
-            f"checkpoint {start.checkpoint} is of {len(before)} classes ({', '.join(before[:4])}, ...), but data set "
-            f"{dataset!r} now has {len(names)} ({', '.join(names[:4])}, ...). Resume with the data that the run "
+            f"checkpoint {start.checkpoint} is of other classes than data set {dataset!r} now has: "
+            f"{class_difference(before, names, 'the checkpoint', 'the data set')}. Resume with the data that the run "
             "started with, or train in another folder with training.init_from."
         )
 

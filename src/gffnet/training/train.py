@@ -28,12 +28,13 @@ from timm.layers.norm_act import convert_sync_batchnorm
 from torch import Tensor, nn
 
 from gffnet.console import progress
-from gffnet.data.dataset import IGNORE, Dataset, evenly_spaced
+from gffnet.data.dataset import IGNORE, Dataset, class_difference, evenly_spaced
 from gffnet.data.datasets import open_dataset, open_files
 from gffnet.data.loader import ClassBalance, class_pixels
 from gffnet.data.map_style import MapStyleDataset, as_dataset, dataset_name, describe, describe_data
 from gffnet.data.transforms import seeded
 from gffnet.errors import UserError
+from gffnet.files import as_path
 from gffnet.inference.precision import (
     Precision,
     keep_pages,
@@ -45,7 +46,7 @@ from gffnet.metrics.confusion import ClassScores
 from gffnet.models.gffnet import SegmentationModel, build_network, check_loadable, save_model
 from gffnet.models.model_io import ModelConfig
 from gffnet.models.ops import size_of
-from gffnet.parallel import limit_threads, restored_threads
+from gffnet.parallel import available_cores, device_count, limit_threads, restored_threads
 from gffnet.recipe import (
     DataSize,
     LossRecipe,
@@ -150,7 +151,7 @@ def train(
         RunFailed: memory or disk is full, the loss has diverged, a loading process died, or SIGTERM was received.
     """
     name = name or ("recipe" if isinstance(recipe, Recipe) else str(recipe))
-    out, launch = as_path(out) or default_out(name, overfit), join_launch(devices)
+    out, launch = given_path(out) or default_out(name, overfit), join_launch(devices)
     transform = used_transform(transform, overfit)
     python = describe_parts(train_data=train_data, val_data=val_data, loss=loss, transform=transform, task=task)
     recipe, auto = read_recipe(recipe, overrides, overfit, out if resume else None)
@@ -162,7 +163,7 @@ def train(
     check_parts(start, out, python)
     images = launch.split(recipe.training.batch)
     if train_data is None and val_data is None and classes is None:
-        train_set, val_set, size = open_data(recipe, as_path(root), as_path(cache), overfit)
+        train_set, val_set, size = open_data(recipe, given_path(root), given_path(cache), overfit)
         dataset = recipe.data.name
     else:
         train_set, val_set, size = own_data(recipe, root, cache, train_data, val_data, classes, overfit)
@@ -214,7 +215,7 @@ def train(
         devices=launch.devices,
         nodes=launch.nodes,
         python=python,
-        arguments=given_arguments(root=as_path(root), cache=as_path(cache), devices=devices, overfit=overfit),
+        arguments=given_arguments(root=given_path(root), cache=given_path(cache), devices=devices, overfit=overfit),
         extension=None if extend is None else (training.iterations - extend, training.iterations),
     )
     with ExitStack() as stack:
@@ -234,9 +235,9 @@ def train(
     return out
 
 
-def as_path(path: str | Path | None) -> Path | None:
-    """A path that is given as text, too."""
-    return None if path is None else Path(path)
+def given_path(path: str | Path | None) -> Path | None:
+    """A path that may be given as text."""
+    return None if path is None else as_path(path)
 
 
 def given_arguments(**arguments: Path | int | None) -> dict[str, str | int]:
@@ -317,8 +318,9 @@ def own_data(
     val_set = as_dataset(val_data, classes, channels, "val_data")
     if val_set.classes.names != train_set.classes.names:
         raise UserError(
-            f"val_data has other classes than train_data: {', '.join(val_set.classes.names[:4])}, ... and "
-            f"{', '.join(train_set.classes.names[:4])}, ... They must be the same, in the same order."
+            "val_data has other classes than train_data: "
+            f"{class_difference(train_set.classes.names, val_set.classes.names, 'train_data', 'val_data')}. They must "
+            "be the same, in the same order."
         )
     check_labels(train_set)
     return train_set, val_set, data_size(train_set)
@@ -663,10 +665,9 @@ def find_launch(devices: int | None = None) -> Launch:
         devices: on this machine; None: all its GPUs, or one process on the CPU.
 
     Raises:
-        UserError: torchrun or SLURM started another number, or there are fewer GPUs.
+        UserError: it is no number above 0, torchrun or SLURM started another number, or there are fewer GPUs.
     """
-    if devices is not None and devices < 1:
-        raise UserError(f"--devices {devices}: it must be 1 or more.")
+    devices = None if devices is None else device_count(devices)
     device = pick_device()
     available = torch.cuda.device_count() if device.type == "cuda" else None
     if TorchElasticEnvironment.detect():
@@ -679,9 +680,14 @@ def find_launch(devices: int | None = None) -> Launch:
         rank = int(os.environ.get("LOCAL_RANK", "0"))  # set if the first process has started this one
         launch = Launch(device, devices or available or 1, 1, rank)
     if devices not in (None, launch.devices):
-        raise UserError(f"--devices {devices}: {launch.by} started {launch.devices} on this node. Leave --devices out.")
+        option = "--nproc-per-node" if launch.by == "torchrun" else "--ntasks-per-node"
+        raise UserError(
+            f"--devices {devices}: {launch.by} started {launch.devices} on this node. Leave --devices out. "
+            f"{launch.by} starts another number with {option} {devices}."
+        )
     if available is not None and launch.devices > available:
-        raise UserError(f"--devices {launch.devices}: this machine has {available} GPUs. Take at most that many.")
+        gpus = f"{available} GPU{'s' * (available != 1)}"
+        raise UserError(f"--devices {launch.devices}: this machine has {gpus}. Take at most that many.")
     return launch
 
 
@@ -704,6 +710,8 @@ def prepare_process(launch: Launch, recipe: Recipe) -> None:
     warnings.filterwarnings("ignore", "Grad strides do not match")  # of 1x1 convolutions, where they mean the same
     if launch.device.type == "cpu":
         keep_pages()
+        if launch.devices > (cores := available_cores()):
+            log.warning("%d processes share %d cores, where fewer --devices are faster", launch.devices, cores)
         limit_threads(divide_cores(recipe.training.workers, launch.devices)[1])
         if launch.devices > 1:  # of the processes that this one starts; otherwise Lightning sets it
             os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
