@@ -31,7 +31,7 @@ from gffnet.evaluation.evaluate import score_dataset
 from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import load
 from gffnet.metrics.confusion import ClassScores
-from gffnet.recipe import DataSize, Recipe, load_recipe, recipe_from_mapping, resolve_auto
+from gffnet.recipe import AUTO_KEYS, INPUT_KEYS, DataSize, Recipe, load_recipe, recipe_from_mapping, resolve_auto
 from gffnet.training.callbacks import read_history
 from gffnet.training.optim import poly
 from gffnet.training.run_folder import RECIPE
@@ -292,14 +292,14 @@ def test_auto_values_follow_from_the_data_which_are_opened_once(
 
 def test_a_resumed_run_keeps_its_auto_values(tmp_path: Path) -> None:
     start, auto = read_recipe(OWN, [])
-    assert auto == ["training.iterations", "training.crop", "training.validate_every", "evaluation.crop"]
+    assert auto == [*AUTO_KEYS, *INPUT_KEYS]
     start = resolve_auto(start, auto, DataSize(2, 30, 50))
     (tmp_path / RECIPE).write_text(yaml.safe_dump(start.to_mapping()))
     assert read_recipe(OWN, [], resumed=tmp_path) == (start, [])
     changed, auto = read_recipe(OWN, ["training.batch=3", "training.iterations=9"], resumed=tmp_path)
     assert (changed.training.batch, changed.training.iterations, changed.training.crop) == (3, 9, (32, 64))
     assert auto == []
-    assert read_recipe("camvid/gffnet_r18", []) == (load_recipe("camvid/gffnet_r18"), [])
+    assert read_recipe("camvid/gffnet_r18", []) == (load_recipe("camvid/gffnet_r18"), [*INPUT_KEYS])
 
 
 # Overfitting

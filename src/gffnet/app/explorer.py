@@ -101,7 +101,7 @@ class Explorer:
             raise UserError(f"model {request.model} does not exist: there are {len(self._predictors)}, from 0.")
         predictor = self._predictors[request.model]
         if request.file is not None:
-            original = read_upload(request.file, self._max_side)
+            original = read_upload(request.file, self._max_side, predictor.config.model)
         elif request.scene is not None:
             original = self._scene(SCENES[request.scene])
         else:

@@ -16,11 +16,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Integer, UInt8
+from jaxtyping import Bool, Float, Integer, Num, UInt8
 from PIL import Image
 from PIL.Image import Resampling
 from torch import Tensor
 
+from gffnet.data.colors import displayable
 from gffnet.gates.edit import Edits, edit_gates
 from gffnet.inference.predictor import Predictor
 from gffnet.inference.sliding_window import scaled_size
@@ -59,6 +60,7 @@ class Session:
 
     predictor: Predictor
     image: UInt8[np.ndarray, "h w 3"]
+    """As it is shown."""
     encoded: Encoded | None
     """None for a model without a fusion."""
     preview: Encoded | None
@@ -102,7 +104,7 @@ class Session:
         )
 
 
-def open_session(predictor: Predictor, image: UInt8[np.ndarray, "h w 3"]) -> Session:
+def open_session(predictor: Predictor, image: Num[np.ndarray, "h w c"]) -> Session:
     """Encode an image and predict with the learned gates.
 
     Raises:
@@ -119,17 +121,19 @@ def open_session(predictor: Predictor, image: UInt8[np.ndarray, "h w 3"]) -> Ses
         learned = _from_logits(predictor.decode(encoded))
         if encoded.gates is not None and min(encoded.input_size) >= 2 * _MIN_PREVIEW_SIDE:
             preview = predictor.encode(image, scale / 2)
-    return Session(predictor, image, encoded, preview, learned, boundary_rings(learned.labels))
+    return Session(predictor, displayable(image), encoded, preview, learned, boundary_rings(learned.labels))
 
 
-def reduce_image(image: UInt8[np.ndarray, "h w 3"], max_side: int) -> UInt8[np.ndarray, "_h _w 3"]:
+def reduce_image(image: Num[np.ndarray, "h w c"], max_side: int) -> Num[np.ndarray, "_h _w c"]:
     """Downscale an image whose longer side has more than `max_side` pixels to that."""
     height, width = image.shape[:2]
     factor = max_side / max(height, width)
     if factor >= 1:
         return image
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    return np.array(Image.fromarray(image).resize(size, Resampling.LANCZOS))
+    channels = [Image.fromarray(np.ascontiguousarray(channel)) for channel in np.moveaxis(image, -1, 0)]
+    reduced = np.stack([np.asarray(channel.resize(size, Resampling.LANCZOS)) for channel in channels], axis=-1)
+    return np.clip(reduced, 0, 255)  # floats overshoot
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""Uploaded images. Any file gives either an RGB image or a one-line refusal.
+"""Uploaded images. Any file gives either an image as the model takes it or a one-line refusal.
 
 The format is taken from the first bytes and the size from the header, before any pixel is decoded; file names are
 never sent.
@@ -9,10 +9,11 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Num
 
-from gffnet.data.io import as_array, read_header, read_rgb
+from gffnet.data.io import as_array, read_header, read_input
 from gffnet.errors import UserError
+from gffnet.recipe import ModelRecipe
 
 MAX_BYTES = 32 * 2**20
 MAX_PIXELS = 64_000_000
@@ -29,14 +30,18 @@ SIGNATURES = {
 """First bytes of the accepted formats, as regular expressions."""
 
 
-def read_upload(content: bytes, max_side: int) -> UInt8[np.ndarray, "h w 3"]:
-    """Decode an uploaded file to an upright RGB image at its original size.
+def read_upload(content: bytes, max_side: int, model: ModelRecipe | None = None) -> Num[np.ndarray, "h w c"]:
+    """Decode an uploaded file to an upright image at its original size.
 
-    `max_side`: what the longer side is going to be reduced to.
+    Args:
+        content: of the file.
+        max_side: what the longer side is going to be reduced to.
+        model: the network that takes the image; None: one of RGB images.
 
     Raises:
         UserError: the file is not an image of an accepted format, is damaged, or too large, small or narrow.
     """
+    channels = (3, None) if model is None else (model.backbone.in_channels, model.white_level)
     if not content:
         raise UserError("this file is empty.")
     if len(content) > MAX_BYTES:
@@ -57,7 +62,7 @@ def read_upload(content: bytes, max_side: int) -> UInt8[np.ndarray, "h w 3"]:
             )
         check_size(header.size, max_side)
         try:
-            return as_array(read_rgb(path))
+            return as_array(read_input(path, *channels))
         except UserError as error:
             raise UserError(str(error).replace(f"image {path}", "this image")) from None
 

@@ -1,11 +1,11 @@
 """A cache of decoded samples: plain arrays, mapped into memory, so that a crop reads its own pages only.
 
-    {cache}/{split}/{key}.image.npy     uint8 (H, W, 3), RGB
+    {cache}/{split}/{key}.image.npy     uint8 (H, W, C), or float32 in 0..255 of images deeper than 8 bits
     {cache}/{split}/{key}.labels.npy    uint8 (H, W), train ids
 
-The key is a hash of the paths, sizes and modification times of a sample's two files and of what its labels mean. When
-any of them changes there is no entry of that key, and the sample is read from its files: a cache changes how fast
-samples are read, never which.
+The key is a hash of the paths, sizes and modification times of a sample's two files, of what its labels mean, and of
+the channels and the white level of its image, if it is not RGB of 8 bits. When any of them changes there is no entry
+of that key, and the sample is read from its files: a cache changes how fast samples are read, never which.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -66,7 +66,7 @@ class Cache:
         entry = self._entry(dataset, index)
         return None if entry is None else entry[1]
 
-    def _entry(self, dataset: Dataset, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
+    def _entry(self, dataset: Dataset, index: int) -> tuple[NDArray[Any], NDArray[np.uint8]] | None:
         key = _key(dataset, index, self._meaning)
         found = next((entry for folder in self.folders if (entry := _open(folder, key)) is not None), None)
         if found is None and not self._warned:
@@ -200,6 +200,8 @@ def _meaning(dataset: Dataset) -> str:
 def _key(dataset: Dataset, index: int, meaning: str) -> str:
     """The key of a sample's entry. Missing files have one as well: reading them says what is wrong."""
     text = [meaning]
+    if (dataset.in_channels, dataset.white_level) != (3, None):
+        text.append(f"{dataset.in_channels} channels, white level {dataset.white_level}")
     for file in dataset.files[index]:
         try:
             found = file.stat()
@@ -213,15 +215,15 @@ def _paths(folder: Path, key: str) -> tuple[Path, Path]:
     return folder / f"{key}.image.npy", folder / f"{key}.labels.npy"
 
 
-def _open(folder: Path, key: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
+def _open(folder: Path, key: str) -> tuple[NDArray[Any], NDArray[np.uint8]] | None:
     """Image and labels of an entry, mapped; None if it is missing, truncated or damaged, but for its pixels."""
     image, labels = map(_map, _paths(folder, key))
-    if image is None or labels is None or labels.ndim != 2 or image.shape != (*labels.shape, 3):
+    if image is None or labels is None or labels.dtype != np.uint8 or labels.ndim != 2 or image.ndim != 3:
         return None
-    return image, labels
+    return (image, labels) if image.shape[:2] == labels.shape else None
 
 
-def _map(path: Path) -> NDArray[np.uint8] | None:
+def _map(path: Path) -> NDArray[Any] | None:
     """Map a file copy-on-write, so that writing to the array does not change the file."""
     try:
         with warnings.catch_warnings(action="ignore"):  # numpy warns of some damaged headers
@@ -229,4 +231,4 @@ def _map(path: Path) -> NDArray[np.uint8] | None:
         whole = array.offset + array.nbytes == path.stat().st_size
     except Exception:  # a damaged header raises nearly every built-in exception
         return None
-    return np.asarray(array) if whole and array.dtype == np.uint8 and array.flags.c_contiguous else None
+    return np.asarray(array) if whole and array.dtype in (np.uint8, np.float32) and array.flags.c_contiguous else None

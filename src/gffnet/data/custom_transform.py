@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Num, UInt8
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import get_worker_info
@@ -29,9 +29,10 @@ class CustomTransform:
     - `transform(image, labels)` with a `tv_tensors.Image` (C, H, W) and a `tv_tensors.Mask` (H, W), which returns both,
       otherwise: the transforms of torchvision v2, modules and functions.
 
-    Images and labels are uint8 before and after it; 255 is the ignored label. The global generators of torch, numpy and
-    `random`, and the random numbers of albumentations' `Compose`, are seeded for every item, so that an item depends on
-    neither the number of workers nor where a run was resumed. A generator that the transform has of its own is not.
+    Images and labels are uint8 before and after it; images of more than 8 bits are float32 in 0..255. 255 is an ignored
+    label. The global generators of torch, numpy and `random`, and the random numbers of albumentations' `Compose`, are
+    seeded for every item, so that an item depends on neither the number of workers nor where a run was resumed. A
+    generator that the transform has of its own is not.
 
     With class balance, the crop is placed so that it shows a pixel of the drawn class, if the transform has left one.
 
@@ -69,7 +70,7 @@ class CustomTransform:
         place = None if label is None else pixel_of(labels.numpy(), label, rng)
         return self._crop.view(Sample(Image(image), Mask(labels), sample.name), rng, place)
 
-    def _call(self, sample: Sample, seed: int) -> tuple[UInt8[Tensor, "c h w"], UInt8[Tensor, "h w"]]:
+    def _call(self, sample: Sample, seed: int) -> tuple[Num[Tensor, "c h w"], UInt8[Tensor, "h w"]]:
         """Transform a copy of a sample, which may be kept in memory for the next time."""
         image, labels = sample.image.as_subclass(Tensor).clone(), sample.labels.as_subclass(Tensor).clone()
         if not self.keywords:
@@ -78,19 +79,20 @@ class CustomTransform:
                 raise UserError(
                     f"transform {self.name} returned {type(result).__name__}: it must return (image, labels)."
                 )
-            return self._check(result[0], result[1], len(image))
+            return self._check(result[0], result[1], image)
         if hasattr(self.transform, "set_random_seed"):
             self.transform.set_random_seed(seed)
         result = self.transform(image=np.ascontiguousarray(as_array(image)), mask=labels.numpy())
         try:
-            return self._check(result["image"], result["mask"], len(image))
+            return self._check(result["image"], result["mask"], image)
         except (TypeError, LookupError):
             raise UserError(
                 f"transform {self.name} is called with image= and mask=, and must return a mapping with both."
             ) from None
 
-    def _check(self, image: Any, labels: Any, channels: int) -> tuple[UInt8[Tensor, "c h w"], UInt8[Tensor, "h w"]]:
-        """The result of the transform as tensors."""
+    def _check(self, image: Any, labels: Any, given: Tensor) -> tuple[Num[Tensor, "c h w"], UInt8[Tensor, "h w"]]:
+        """The result of the transform, of an image that was `given`, as tensors."""
+        channels, dtype = len(given), str(given.dtype).removeprefix("torch.")
         if isinstance(image, np.ndarray) and image.ndim == 3:
             image = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
         if not isinstance(image, Tensor) or image.ndim != 3 or len(image) != channels:
@@ -99,10 +101,11 @@ class CustomTransform:
                 f"transform {self.name} returned {what} as the image: allowed are a tensor ({channels}, H, W) and an "
                 f"array (H, W, {channels}). Leave conversions to other types and color spaces out."
             )
-        if image.dtype != torch.uint8:
+        if image.dtype != given.dtype:
+            returned = str(image.dtype).removeprefix("torch.")
             raise UserError(
-                f"transform {self.name} returned a {str(image.dtype).removeprefix('torch.')} image: it must be uint8, "
-                "in 0..255. Leave ToDtype and Normalize out: the network normalises its input itself."
+                f"transform {self.name} returned a {returned} image: it must be {dtype}, in 0..255. Leave ToDtype and "
+                "Normalize out: the network normalises its input itself."
             )
         image = image.as_subclass(Tensor)
         label_map = to_labels(labels, self.num_classes, f"transform {self.name}")
@@ -111,7 +114,7 @@ class CustomTransform:
                 f"transform {self.name} returned an image of {tuple(image.shape[1:])} and labels of "
                 f"{tuple(label_map.shape)}: they must be of one size. Transform both alike."
             )
-        pixels: NDArray[np.uint8] = image.permute(1, 2, 0).contiguous().numpy()
+        pixels: NDArray[Any] = image.permute(1, 2, 0).contiguous().numpy()
         return as_tensor(pixels), label_map
 
 

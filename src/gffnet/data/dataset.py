@@ -19,15 +19,16 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 import torch
 import yaml
-from jaxtyping import Integer, UInt8
+from jaxtyping import Integer, Num, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import get_worker_info
 from torchvision.tv_tensors import Image, Mask
 
-from gffnet.data.io import read_header, read_labels, read_rgb
+from gffnet.data.io import read_header, read_input, read_labels
 from gffnet.errors import UserError, nearest
 from gffnet.files import read_text
+from gffnet.recipe import ModelRecipe
 from gffnet.registry import Registry
 
 IGNORE = 255
@@ -343,8 +344,9 @@ def read_list(path: Path) -> list[str]:
 class Sample(NamedTuple):
     """An image and its labels, as torchvision's types, so that its v2 transforms tell them apart."""
 
-    image: UInt8[Tensor, "c h w"]
-    """RGB, but for own data of other channels; a `tv_tensors.Image`; channels lie last in memory."""
+    image: Num[Tensor, "c h w"]
+    """RGB, but for own data of other channels; float32 in 0..255 of images deeper than 8 bits, if their white level is
+    known. A `tv_tensors.Image`; channels lie last in memory."""
     labels: UInt8[Tensor, "h w"]
     """Train ids, 255 where a pixel is ignored; a `tv_tensors.Mask`."""
     name: str
@@ -382,6 +384,10 @@ class Dataset(torch.utils.data.Dataset[Sample]):
     """Whether other processes may be sent this data set."""
     random: bool = False
     """Whether reading a sample may draw random numbers."""
+    in_channels: int = 3
+    """Of its images; see `for_model`."""
+    white_level: float | None = None
+    """What deeper samples than those of 8 bits are scaled by; None: images are rounded to 8 bits."""
 
     def __init__(self, root: Path, split: str, files: Files | None = None) -> None:
         self.root = root
@@ -421,6 +427,12 @@ class Dataset(torch.utils.data.Dataset[Sample]):
         part.files = [self.files[i] for i in indices]
         return part
 
+    def for_model(self, model: ModelRecipe) -> "Dataset":
+        """The same samples, with images of the channels and of the white level that a network takes."""
+        of_model = copy.copy(self)
+        of_model.in_channels, of_model.white_level = model.backbone.in_channels, model.white_level
+        return of_model
+
     def size(self, index: int) -> tuple[int, int] | None:
         """Height and width of sample `index`, from the header of its image; None if that cannot be read."""
         header = read_header(self.files[index][0])
@@ -436,12 +448,8 @@ class Dataset(torch.utils.data.Dataset[Sample]):
     def read(self, index: int) -> Sample:
         """Read sample `index` from its files; subclasses may override it. Raises as `__getitem__`."""
         image_file, label_file = self.files[index]
-        image, labels = read_rgb(image_file), self.read_labels(index)
-        if image.shape[1:] != labels.shape:
-            raise UserError(
-                f"image {image_file} is {image.shape[2]}x{image.shape[1]} pixels, but its label map {label_file} is "
-                f"{labels.shape[1]}x{labels.shape[0]}: they must be of one size. Restore the one that was resized."
-            )
+        image, labels = read_input(image_file, self.in_channels, self.white_level), self.read_labels(index)
+        check_sizes(image_file, (image.shape[1], image.shape[2]), label_file, labels.shape)
         return Sample(Image(image), Mask(torch.from_numpy(labels)), self.name(index))
 
     def read_labels(self, index: int) -> UInt8[np.ndarray, "h w"]:
@@ -469,6 +477,15 @@ class Dataset(torch.utils.data.Dataset[Sample]):
     def meaning(self) -> str:
         """What decides, besides the files, which train id a stored id becomes; part of the fingerprint."""
         return self.table.text()
+
+
+def check_sizes(image_file: Path, size: tuple[int, int], label_file: Path, labels: tuple[int, ...]) -> None:
+    """Raise `UserError` if an image and its label map are of different heights or widths."""
+    if size != labels:
+        raise UserError(
+            f"image {image_file} is {size[1]}x{size[0]} pixels, but its label map {label_file} is "
+            f"{labels[1]}x{labels[0]}: they must be of one size. Restore the one that was resized."
+        )
 
 
 class WorkerError(UserError):
@@ -543,10 +560,13 @@ class Truth:
         """The train ids of an image; `None` if it belongs to no data set.
 
         Raises:
-            UserError: image or label map cannot be read, or their sizes differ.
+            UserError: the label map cannot be read, or is not of the size of the image.
         """
         found = self._places.get(image.resolve())
         if found is None:
             return None
         dataset, index = found
-        return dataset[index].labels.numpy()
+        labels, size = dataset.labels(index), dataset.size(index)
+        if size is not None:
+            check_sizes(image, size, dataset.files[index][1], labels.shape)
+        return labels

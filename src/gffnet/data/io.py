@@ -115,6 +115,14 @@ class Header(NamedTuple):
     """Bands as stored, alpha included; 3 with a palette or CMYK."""
     pages: int
     """Pages of a TIFF, frames of an animation; copies in lower resolution are not counted."""
+    colors: int
+    """Bands that are color or grey, where the others are alpha or, beside RGB, unnamed."""
+    alpha: bool
+    """Whether the last band is alpha."""
+
+    def fits(self, channels: int) -> bool:
+        """Whether `read_image` reads the image with so many channels."""
+        return self.channels == channels or (channels in {1, 3} and self.colors in {1, 3})
 
     @property
     def deep(self) -> bool:
@@ -131,7 +139,7 @@ def read_header(path: Path) -> Header | None:
             array = _map_array(path)
             height, width, bands = _channels_last(array, None).shape
             bits = 8 * array.dtype.itemsize
-            return Header("NPY", (height, width), 1, bands > 1, bands == 1, bits, bands, 1)
+            return Header("NPY", (height, width), 1, bands > 1, bands == 1, bits, bands, 1, bands, False)
         with warnings.catch_warnings(action="ignore"):
             if start.startswith(_TIFF) and (tiff := _tiff_header(path)):
                 return tiff
@@ -151,7 +159,9 @@ def _pillow_header(image: ImageFile.ImageFile) -> Header:
     # Pillow decodes all of a PNG to look for an orientation behind its pixels, where hardly any has it.
     stated = image.format != "PNG" or any("exif" in str(key) or "xmp" in str(key) for key in image.info)
     orientation = _orientation(image) if stated else 1
-    return Header(image.format or "", size, orientation, color, grey, bits, channels, _pages(image))
+    alpha = image.mode in {"LA", "La", "RGBA", "RGBa"}
+    colors = channels - alpha
+    return Header(image.format or "", size, orientation, color, grey, bits, channels, _pages(image), colors, alpha)
 
 
 def read_image(path: str | Path, channels: int = 3, white_level: float | None = None) -> Num[Tensor, "{channels} h w"]:
@@ -176,7 +186,18 @@ def read_image(path: str | Path, channels: int = 3, white_level: float | None = 
     if channels == 3 and (pixels := decode_png(content)) is not None:
         return as_tensor(pixels if pixels.ndim == 3 else np.stack([pixels] * 3, axis=-1))
     stored = _read_samples(path, content, channels)
-    return as_tensor(_channels(stored, channels, white_level, f"image {path}"))
+    return as_tensor(to_channels(stored, channels, white_level, f"image {path}"))
+
+
+def read_input(path: str | Path, in_channels: int, white_level: float | None) -> Num[Tensor, "{in_channels} h w"]:
+    """Read an image as a network takes it: as uint8 if the network has no white level. Otherwise as `read_image`."""
+    image = read_image(path, in_channels, white_level)
+    return image if white_level is not None or image.dtype == torch.uint8 else image.round().to(torch.uint8)
+
+
+def read_samples(path: Path, channels: int = 3) -> "Samples":
+    """Read what an image stores, of which `to_channels` makes an image. Raises `UserError`."""
+    return _read_samples(path, _content(path), channels)
 
 
 def read_rgb(path: str | Path, white_level: float | None = None) -> UInt8[Tensor, "3 h w"]:
@@ -197,14 +218,14 @@ def as_array(image: Num[Tensor, "c h w"]) -> Num[np.ndarray, "h w c"]:
 
 def as_rgb(image: Image.Image, what: str) -> NDArray[np.uint8]:
     """Convert a Pillow image to an upright RGB array (H, W, 3) of eight bits a channel; `what` names it in errors."""
-    levels = _channels(_pillow_samples(image), 3, None, what)
+    levels = to_channels(_pillow_samples(image), 3, None, what)
     return levels if levels.dtype == np.uint8 else np.rint(levels).astype(np.uint8)
 
 
 # Samples: the numbers that a file holds, and what they mean.
 
 
-class _Samples(NamedTuple):
+class Samples(NamedTuple):
     """What an image file holds, upright."""
 
     values: NDArray[Any]
@@ -215,10 +236,10 @@ class _Samples(NamedTuple):
     """If the file states it."""
 
 
-def _read_samples(path: Path, content: bytes, channels: int) -> _Samples:
+def _read_samples(path: Path, content: bytes, channels: int) -> Samples:
     if content.startswith(_NPY):
         values = _channels_last(_read_array(path), channels)
-        return _Samples(values, values.shape[2], None)
+        return Samples(values, values.shape[2], None)
     if content.startswith(_TIFF) and (samples := _tiff_samples(path, content, channels)) is not None:
         return samples
     image = _load(path, content)
@@ -228,11 +249,11 @@ def _read_samples(path: Path, content: bytes, channels: int) -> _Samples:
         and (deep := decode_png(content, deep=True)) is not None
     ):
         values = _upright(np.atleast_3d(deep), _orientation(image))
-        return _Samples(values, _colors(values), _significant(content))
+        return Samples(values, _colors(values), _significant(content))
     return _pillow_samples(image)
 
 
-def _pillow_samples(image: Image.Image) -> _Samples:
+def _pillow_samples(image: Image.Image) -> Samples:
     orientation = _orientation(image)
     image.info.pop("transparency", None)  # Pillow warns where a conversion drops it
     # 16 bits in PNG and PPM: Pillow has scaled the latter. "La" and "RGBa": colors multiplied by alpha.
@@ -241,7 +262,7 @@ def _pillow_samples(image: Image.Image) -> _Samples:
     if mode not in _SIXTEEN_BIT | {"I", "F", "L", "LA", "RGB", "RGBA"}:
         mode = "RGB"
     values = np.atleast_3d(np.array(image if mode == image.mode else image.convert(mode)))
-    return _Samples(_upright(values, orientation), _colors(values), white)
+    return Samples(_upright(values, orientation), _colors(values), white)
 
 
 def _colors(values: NDArray[Any]) -> int:
@@ -260,7 +281,7 @@ def _significant(content: bytes) -> float | None:
     return float(2**bits - 1) if 8 <= bits <= 16 else None
 
 
-def _channels(stored: _Samples, channels: int, white_level: float | None, what: str) -> NDArray[Any]:
+def to_channels(stored: Samples, channels: int, white_level: float | None, what: str) -> NDArray[Any]:
     """So many channels of an image: uint8, or float32 in 0..255. Raises `UserError`."""
     bands, colors = stored.values.shape[2], stored.colors
     if channels in {1, 3} and colors in {1, 3}:
@@ -269,12 +290,17 @@ def _channels(stored: _Samples, channels: int, white_level: float | None, what: 
             return np.repeat(levels, channels, axis=2)
         return levels if colors == channels else _grey(levels)
     if bands != channels:
-        alpha = ", alpha included" if bands > colors else ""
-        raise UserError(
-            f"{what} has {bands} band{'s' * (bands > 1)}{alpha}, but the model takes {channels}: set "
-            f"model.backbone.in_channels={bands} to train on all of them, or save those that the model takes."
-        )
+        raise wrong_bands(what, bands, channels, alpha=bands > colors)
     return _levels(stored.values, stored.white_level, white_level, what)
+
+
+def wrong_bands(what: str, bands: int, channels: int, alpha: bool) -> UserError:
+    """The error for an image that has other bands than the model takes."""
+    included = ", alpha included" if alpha else ""
+    return UserError(
+        f"{what} has {bands} band{'s' * (bands > 1)}{included}, but the model takes {channels}: train one that takes "
+        f"them, with --set model.backbone.in_channels={bands}, or save images of {channels}."
+    )
 
 
 def _grey(rgb: NDArray[Any]) -> NDArray[Any]:
@@ -302,8 +328,8 @@ def _levels(values: NDArray[Any], stated: float | None, white_level: float | Non
     return np.clip(levels, 0, 255, out=levels)
 
 
-def _assumed_white_level(values: NDArray[Any], high: float, what: str) -> int:
-    """The white level that the largest sample suggests, with a warning. Raises `UserError`."""
+def guess_white_level(values: NDArray[Any], high: float, what: str) -> int:
+    """The least white level of a sensor that is not below its largest sample. Raises `UserError` for floats."""
     level = next((level for level in _LEVELS if high <= level), None)
     if values.dtype.kind == "f" or level is None:
         kind = f"{8 * values.dtype.itemsize}-bit {'float' if values.dtype.kind == 'f' else 'integer'}"
@@ -311,6 +337,12 @@ def _assumed_white_level(values: NDArray[Any], high: float, what: str) -> int:
             f"{what}: {kind} samples have no known white level (its largest is {high:.6g}): set "
             "model.white_level=N to the value that is white, or save it with 8 or 16 bits a channel."
         )
+    return level
+
+
+def _assumed_white_level(values: NDArray[Any], high: float, what: str) -> int:
+    """The white level that the largest sample suggests, with a warning. Raises `UserError`."""
+    level = guess_white_level(values, high, what)
     # The whole range of 16 bits, or 8 bits stretched to it, needs no word.
     if level == 65535 or (values.dtype == np.uint16 and (values >> 8 == values & 255).all()):
         return 65535
@@ -401,7 +433,10 @@ def _tiff_header(path: Path) -> Header | None:
             size = page.imagelength, page.imagewidth
             orientation = int(page.tags.valueof(274, 1))
             channels = 3 if photometric in {3, 5} else bands
-            return Header("TIFF", size, orientation, bands > 1, grey, page.bitspersample, channels, len(pages))
+            colors = channels if channels == 3 else _tiff_colors(page)
+            alpha = bool(page.extrasamples) and int(page.extrasamples[-1]) in _ALPHA
+            bits = page.bitspersample
+            return Header("TIFF", size, orientation, bands > 1, grey, bits, channels, len(pages), colors, alpha)
     except Exception:
         return None
 
@@ -413,7 +448,7 @@ def _tiff_colors(page: Any) -> int:
     return bands - bool(extra and int(extra[-1]) in _ALPHA)
 
 
-def _tiff_samples(path: Path, content: bytes, channels: int) -> _Samples | None:
+def _tiff_samples(path: Path, content: bytes, channels: int) -> Samples | None:
     """The samples of a TIFF of bands, or of deep samples; None of others, which Pillow reads. Raises `UserError`."""
     try:
         with _open_tiff(io.BytesIO(content)) as file:
@@ -441,7 +476,7 @@ def _tiff_samples(path: Path, content: bytes, channels: int) -> _Samples | None:
             if stated is None and values.dtype.kind == "u" and bits not in {8, 16, 32, 64}:
                 stated = 2**bits - 1
             values = _upright(values, int(page.tags.valueof(274, 1)))
-            return _Samples(values, _tiff_colors(page), stated and float(stated))
+            return Samples(values, _tiff_colors(page), stated and float(stated))
     except UserError:
         raise
     except Exception as error:  # of damaged files, nearly every built-in exception

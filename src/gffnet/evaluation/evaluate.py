@@ -28,6 +28,7 @@ from gffnet.console import screen, track
 from gffnet.data.dataset import Classes, Dataset, class_difference, fingerprint
 from gffnet.data.datasets import open_dataset
 from gffnet.data.map_style import as_dataset, as_gffnet, dataset_name
+from gffnet.data.statistics import check_bands
 from gffnet.errors import CannotWrite, Stopped, UserError
 from gffnet.evaluation.results import ImageScore, Result, score_image, write_result
 from gffnet.files import as_path, atomic_write
@@ -168,6 +169,7 @@ def score_dataset(
         Stopped, KeyboardInterrupt: interrupted; what is scored is saved in `out`.
     """
     names = same_classes(predictor, dataset.classes.names, name)
+    dataset = images_for(predictor, dataset)
     record = protocol_record(predictor, protocol, name, split)
     partial = None
     if out is not None:
@@ -281,6 +283,16 @@ def _score(
             raise type(error)(f"{error} {message}".strip()) from None
         raise
     save()
+
+
+def images_for(predictor: Predictor, dataset: Dataset) -> Dataset:
+    """Return a data set with images as the model takes them.
+
+    Raises:
+        UserError: an image has other channels.
+    """
+    check_bands(dataset, predictor.config.model.backbone.in_channels)
+    return dataset.for_model(predictor.config.model)
 
 
 def same_classes(predictor: Predictor, classes: Sequence[str], name: str) -> tuple[str, ...]:

@@ -19,7 +19,6 @@ from PIL import Image
 from gffnet.console import track
 from gffnet.data.cityscapes import CITYSCAPES, EVALUATED, Cityscapes
 from gffnet.data.dataset import class_difference
-from gffnet.data.io import read_rgb
 from gffnet.errors import RunFailed, UserError
 from gffnet.files import atomic_file
 from gffnet.inference.predictor import Predictor
@@ -89,7 +88,7 @@ def write_submission(predictor: Predictor, images: dict[str, Path], out: Path, p
         with (
             zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive,
             background_writer(threads=1) as later,
-            closing(prefetch(read_rgb, paths, threads=1)) as pixels,
+            closing(prefetch(predictor.read, paths, threads=1)) as pixels,
         ):
             for name, image in zip(images, pixels, strict=True):
                 sizes[name] = image.shape[1], image.shape[2]

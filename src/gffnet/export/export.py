@@ -1,7 +1,9 @@
 """Export of a network to one file that runs without gffnet: ONNX, or a program of `torch.export`.
 
-    image uint8 (B, C, H, W) → normalization, network with folded batch normalization → logits
+    image (B, C, H, W) in 0..255 → normalization, network with folded batch normalization → logits
     labels = argmax logits,  probabilities = softmax logits
+
+Images are uint8, or float32 for a network of images deeper than 8 bits (`model.white_level`).
 
 Batch, height and width are dynamic: sizes are symbols while the graph is traced. Where the network compares two of them
 (maps of one resolution are summed before they are resized), the outcome holds for every image of at least
@@ -19,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Num, UInt8
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
@@ -86,7 +88,7 @@ def parity_sizes(smallest: int) -> list[tuple[int, int, int]]:
 def compare(exported: Exported, network: SegmentationModel) -> Iterator[Parity]:
     """Yield the parity at each of `parity_sizes`. `network`: in evaluation mode, float32, on the CPU."""
     for seed, (batch, height, width) in enumerate(parity_sizes(exported.record.smallest)):
-        images = random_images(seed, (batch, len(network.mean), height, width))
+        images = random_images(seed, (batch, len(network.mean), height, width)).to(image_dtype(exported.record.config))
         with torch.inference_mode():
             labels, probabilities = exported(images)
             expected = network(images).logits.softmax(1)
@@ -114,7 +116,7 @@ class ImageToLabels(nn.Module):
         prepared.head.dropout = nn.Dropout2d(0)
         self.network = prepared.to(dtype).to(memory_format=torch.channels_last)
 
-    def forward(self, image: UInt8[Tensor, "b c h w"]) -> dict[str, Tensor]:
+    def forward(self, image: Num[Tensor, "b c h w"]) -> dict[str, Tensor]:
         """Images (B, C, H, W) → labels, uint8 (B, H, W), and probabilities, float32 (B, K, H, W)."""
         logits = self.network(image.contiguous(memory_format=torch.channels_last)).logits.float()
         return {"labels": logits.max(1).indices.to(torch.uint8), "probabilities": logits.softmax(1)}
@@ -125,11 +127,16 @@ def smallest_side(network: SegmentationModel) -> int:
     return 2 * max(network.backbone.strides)
 
 
+def image_dtype(config: ModelConfig) -> torch.dtype:
+    """Return the dtype of the images that an exported file takes."""
+    return torch.uint8 if config.model.white_level is None else torch.float32
+
+
 @torch.no_grad()
-def trace(network: SegmentationModel, dtype: torch.dtype) -> ExportedProgram:
-    """Trace the graph of `ImageToLabels`."""
+def trace(network: SegmentationModel, dtype: torch.dtype, of_images: torch.dtype = torch.uint8) -> ExportedProgram:
+    """Trace the graph of `ImageToLabels`, which has weights of `dtype`, for images of another."""
     batch, height, width = TRACED
-    image = torch.randint(0, 256, (batch, len(network.mean), height, width), dtype=torch.uint8)
+    image = torch.randint(0, 256, (batch, len(network.mean), height, width)).to(of_images)
     least = smallest_side(network)
     dynamic = {0: Dim("batch", min=1), 2: Dim("height", min=least), 3: Dim("width", min=least)}
     with silenced():
@@ -272,7 +279,7 @@ def export_model(
     record = describe_export(network, config, precision)
     tolerance, steps = TOLERANCES[precision], 2 + len(parity_sizes(record.smallest))
     with atomic_file(out) as file:
-        program = trace(network, getattr(torch, precision))
+        program = trace(network, getattr(torch, precision), image_dtype(config))
         advance(1, steps)
         data = FORMATS[to].write(program, record)
         file.write(data)
@@ -299,13 +306,15 @@ def export_model(
 def describe_export(network: SegmentationModel, config: ModelConfig, precision: str) -> ExportRecord:
     """Return the record that an exported file holds of itself."""
     least, channels, num_classes = smallest_side(network), len(network.mean), len(config.classes)
-    order = "RGB" if channels == 3 else f"{channels} channels"
+    order = "RGB" if channels == 3 else f"{channels} channel{'s' * (channels > 1)}"
+    white, dtype = config.model.white_level, str(image_dtype(config)).removeprefix("torch.")
+    levels = "in 0..255" if white is None else f"in 0..255 (255 / {white:g} of the samples that files store)"
     return ExportRecord(
         gffnet=gffnet.__version__,
         weights=hash_weights(network),
         precision=precision,  # type: ignore[arg-type]  # validated by check_request
         smallest=least,
-        image=f"uint8 (batch, {channels}, height, width), {order} in 0..255, height and width at least {least}",
+        image=f"{dtype} (batch, {channels}, height, width), {order} {levels}, height and width at least {least}",
         labels="uint8 (batch, height, width), indices into config.classes",
         probabilities=f"float32 (batch, {num_classes}, height, width), their sum over the classes is 1",
         config=config,

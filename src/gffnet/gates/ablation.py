@@ -39,6 +39,7 @@ from gffnet.evaluation.evaluate import (
     PartialResults,
     absent_rule,
     evaluation_settings,
+    images_for,
     protocol_record,
     same_classes,
     score_images,
@@ -134,6 +135,7 @@ def ablate(
     """
     levels = range(1, gate_count(predictor) + 1)
     names = same_classes(predictor, dataset.classes.names, name)
+    dataset = images_for(predictor, dataset)
     closings: list[tuple[int, ...]] = [(), *((level,) for level in levels)]
     if pairs and len(levels) > 2:
         closings += combinations(levels, 2)

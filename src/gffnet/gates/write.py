@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from gffnet.data.colors import displayable
 from gffnet.data.dataset import Truth
 from gffnet.data.io import write_image
 from gffnet.errors import RunFailed
@@ -82,12 +83,12 @@ def write_gates(
         for level, gate in enumerate(gated.learned.maps, start=1):
             write_image(folder / f"g{level}.png", gate_colors(gate))
             arrays[f"g{level}"] = gate.astype(np.float16)
-        archive = io.BytesIO()
+        archive, picture = io.BytesIO(), displayable(image)
         np.savez_compressed(archive, **arrays)
         atomic_write(folder / "gates.npz", archive.getvalue())
-        write_image(folder / "gates.png", gates_figure(path.name, image, gated.learned, classes, palette))
+        write_image(folder / "gates.png", gates_figure(path.name, picture, gated.learned, classes, palette))
         if closed:
-            figure = closing_figure(path.name, image, gated.learned, closed, classes, palette, value, labels)
+            figure = closing_figure(path.name, picture, gated.learned, closed, classes, palette, value, labels)
             write_image(folder / "closed.png", figure)
         else:
             (folder / "closed.png").unlink(missing_ok=True)  # of an earlier call: it would not belong to these numbers
@@ -104,7 +105,9 @@ def write_gates(
         return summary
 
     try:
-        for_each_readable(list(folders), "gate maps", out, lambda path, image: write_one(path, image, folders[path]))
+        for_each_readable(
+            predictor, list(folders), "gate maps", out, lambda path, image: write_one(path, image, folders[path])
+        )
     except RunFailed:
         write_summary()
         raise

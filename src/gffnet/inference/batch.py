@@ -20,13 +20,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Num
 from numpy.typing import NDArray
 from torch import Tensor
 
 from gffnet.console import screen, track
-from gffnet.data.colors import colorize, overlay
-from gffnet.data.io import EXTENSIONS, as_array, image_files, read_rgb, write_image, write_labels
+from gffnet.data.colors import colorize, displayable, overlay
+from gffnet.data.io import EXTENSIONS, as_array, image_files, write_image, write_labels
 from gffnet.errors import BadName, CannotWrite, RunFailed, UserError
 from gffnet.files import atomic_write, cannot_write
 from gffnet.inference import video
@@ -136,13 +136,13 @@ class _Job:
         if all(is_done(self._place(result, name), self.since) for result in self.summary.results):
             return path, name, None
         try:
-            return path, name, read_rgb(path)
+            return path, name, self.predictor.read(path)
         except UserError as error:
             return path, name, error
         except Exception as error:  # such as an image of 10 gigapixels: it must not stop the others
             return path, name, UserError(f"it cannot be decoded ({type(error).__name__}: {error})")
 
-    def _predict(self, image: UInt8[Tensor, "3 h w"]) -> NDArray[np.uint8]:
+    def _predict(self, image: Num[Tensor, "c h w"]) -> NDArray[np.uint8]:
         """Return the label map of an image.
 
         Raises:
@@ -161,7 +161,7 @@ class _Job:
             torch.cuda.empty_cache()  # leave the memory of this image to the next
         raise UserError(f"the network cannot take its {height}x{width} pixels ({reason}).")
 
-    def _write(self, image: UInt8[Tensor, "3 h w"], labels: NDArray[np.uint8], path: Path, name: Path) -> None:
+    def _write(self, image: Num[Tensor, "c h w"], labels: NDArray[np.uint8], path: Path, name: Path) -> None:
         palette = self.predictor.config.palette
         try:
             for result in self.summary.results:
@@ -171,7 +171,7 @@ class _Job:
                 elif result == "colour":
                     write_image(place, colorize(labels, palette), _PNG_EFFORT)
                 else:
-                    write_image(place, overlay(as_array(image), labels, palette), _PNG_EFFORT)
+                    write_image(place, overlay(displayable(as_array(image)), labels, palette), _PNG_EFFORT)
         except BadName as error:
             self.summary.fail(path, str(error))
         else:
@@ -423,9 +423,13 @@ class Notices:
 
 
 def for_each_readable(
-    paths: Sequence[Path], what: str, out: Path, work: Callable[[Path, UInt8[np.ndarray, "h w 3"]], None]
+    predictor: Predictor,
+    paths: Sequence[Path],
+    what: str,
+    out: Path,
+    work: Callable[[Path, Num[np.ndarray, "h w c"]], None],
 ) -> None:
-    """Call `work` with every image of `paths` that can be read, as an array; `what` is the title of a progress bar.
+    """Call `work` with every image of `paths` that a model can read, as an array; `what`: title of a progress bar.
 
     Images that cannot be read, or whose results have names that the file system does not take, are named and left out.
 
@@ -436,7 +440,7 @@ def for_each_readable(
     left_out: list[UserError] = []
     for path in track(paths, what):
         try:
-            image = read_rgb(path)
+            image = predictor.read(path)
         except UserError as error:
             left_out.append(error)
         else:

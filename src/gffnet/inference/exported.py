@@ -3,8 +3,9 @@
     labels (B, H, W), probabilities (B, K, H, W) = file(image (B, C, H, W))
 
 A file describes itself in one JSON text: in an `.onnx` file the property `gffnet`, in a `.pt2` file the extra file
-`gffnet.json`. It takes uint8. Windows of scaled images have values between grey levels, and rounding them would change
-the result. Since either graph begins with a conversion to float, it can be opened to take floats as well.
+`gffnet.json`. It takes uint8, unless the model takes deeper images. Windows of scaled images have values between grey
+levels, and rounding them would change the result. Since either graph begins with a conversion to float, it can be
+opened to take floats as well.
 """
 
 import contextlib

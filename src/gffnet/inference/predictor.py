@@ -1,6 +1,6 @@
 """The predictor: a trained network on a device, from image to label map.
 
-file → uint8 tensor (C, H, W) → sliding window over the network → probabilities (K, H, W) → labels (H, W)
+file → tensor (C, H, W) in 0..255 → sliding window over the network → probabilities (K, H, W) → labels (H, W)
 """
 
 import copy
@@ -13,12 +13,12 @@ from typing import Any, Literal, TypeAlias, TypedDict, Unpack, overload
 import numpy as np
 import PIL.Image
 import torch
-from jaxtyping import Float, Num, UInt8
+from jaxtyping import Float, Num
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gffnet.data.colors import overlay
-from gffnet.data.io import as_array, as_rgb, as_tensor, read_rgb
+from gffnet.data.colors import displayable, overlay
+from gffnet.data.io import as_array, as_rgb, as_tensor, read_input
 from gffnet.errors import UserError
 from gffnet.files import as_path
 from gffnet.inference.exported import Exported, open_for_windows
@@ -37,7 +37,8 @@ ImageLike: TypeAlias = str | Path | PIL.Image.Image | NDArray[Any] | Tensor
 """A path, a PIL image (not of modes F and I), a uint8 array (H, W, C) or (H, W), or a uint8 tensor (C, H, W) or (H, W).
 
 Without channels, or with one, it is greyscale: three equal channels to a model of RGB images. To a model of one
-channel, three that are equal are one, as files of greyscale images are read.
+channel, three that are equal are one, as files of greyscale images are read. To a model with a white level, which was
+trained on images deeper than 8 bits, it may be float32 in 0..255: `255 * value / white_level`.
 """
 
 Several: TypeAlias = list[Any] | tuple[Any, ...]
@@ -219,7 +220,7 @@ class Predictor:
         """
         changes: Changes = {"scales": scales, "flip": flip, "crop": crop, "overlap": overlap}
 
-        def ask(x: UInt8[Tensor, "c h w"], window: SlidingWindow) -> NDArray[np.uint8]:
+        def ask(x: Num[Tensor, "c h w"], window: SlidingWindow) -> NDArray[np.uint8]:
             labels: NDArray[np.uint8] = window.labels(x).cpu().numpy()
             return labels
 
@@ -302,6 +303,9 @@ class Predictor:
     ) -> PIL.Image.Image:
         """Return the image as a PIL image (RGB), covered with the colors of its classes.
 
+        An image of other than three channels, or of more than 8 bits, is shown as `gffnet.data.colors.displayable`
+        makes it.
+
         Args:
             image: one image, see `ImageLike`.
             labels: class indices (H, W), an array or a tensor; None: those of `predict`. A pixel of no class, such as
@@ -309,21 +313,17 @@ class Predictor:
             opacity: of the colors, in 0..1: `(1 - opacity) image + opacity colors`.
 
         Raises:
-            UserError: as for `predict`; the labels are of another size; the image has other channels than RGB or grey.
+            UserError: as for `predict`; the labels are of another size.
         """
         if not 0 <= opacity <= 1:
             raise UserError(f"opacity {opacity} must be in 0..1: 0 shows the image only, 1 the colors only.")
         x = self.tensor(image)
-        if len(x) not in (1, 3):
-            raise UserError(
-                f"an image of {len(x)} channels has no colors to show: an overlay needs 1 (grey) or 3 (RGB)."
-            )
         found = self.predict(x) if labels is None else _label_array(labels)
         if found.shape != size_of(x):
             raise UserError(
                 f"the labels are {found.shape}, but the image is {size_of(x)}: give the labels of this image."
             )
-        pixels = as_array(x.cpu().expand(3, -1, -1))
+        pixels = displayable(as_array(x.cpu()))
         return PIL.Image.fromarray(overlay(pixels, found, self.config.palette, opacity))
 
     def areas(self, image: ImageLike | None = None, *, labels: NDArray[Any] | Tensor | None = None) -> dict[str, float]:
@@ -427,21 +427,25 @@ class Predictor:
 
     # Images
 
-    def tensor(self, image: Any) -> UInt8[Tensor, "c h w"]:
-        """Return an `ImageLike` as a uint8 tensor (C, H, W) on the device; on the CPU it may share its memory.
+    def read(self, path: str | Path) -> Num[Tensor, "c h w"]:
+        """Read a file with the channels and the white level of the model. Raises as `gffnet.data.io.read_image`."""
+        model = self.config.model
+        return read_input(path, model.backbone.in_channels, model.white_level)
+
+    def tensor(self, image: Any) -> Num[Tensor, "c h w"]:
+        """Return an `ImageLike` as a tensor (C, H, W) on the device; on the CPU it may share its memory.
 
         Raises:
-            UserError: a file cannot be read, or the image is not uint8 with channels that the model takes.
+            UserError: a file cannot be read, or the image is not of a dtype and channels that the model takes.
         """
         if isinstance(image, str | Path):
-            image = read_rgb(image)
+            image = self.read(image)
         elif isinstance(image, PIL.Image.Image):
             image = as_tensor(as_rgb(image.copy(), "the image"))
         elif not isinstance(image, np.ndarray | Tensor):
             raise UserError(f"an image is a {type(image).__name__}: give a path, a PIL image, an array or a tensor.")
         x = self._with_channels(image)
-        if x.dtype not in (torch.uint8, np.uint8):
-            raise UserError(_dtype_error(image))
+        self._check_levels(x)
         if not isinstance(x, Tensor):  # copied only if torch cannot share the array
             x = as_tensor(np.require(x, requirements=["C", "W"]))
         channels = self.config.model.backbone.in_channels
@@ -455,6 +459,22 @@ class Predictor:
                 )
             x = x[:1]
         return x.to(self.device)
+
+    def _check_levels(self, image: NDArray[Any] | Tensor) -> None:
+        """Raise `UserError` unless an image is uint8, or float32 in 0..255 to a model with a white level."""
+        level, dtype = self.config.model.white_level, str(image.dtype).removeprefix("torch.")
+        if dtype == "uint8":
+            return
+        if level is None:
+            raise UserError(_dtype_error(image))
+        if dtype != "float32":
+            raise UserError(
+                f"an image is {dtype}, but this model takes uint8, or float32 in 0..255: give the path of its file, or "
+                f"255 * image / {level:g} as float32."
+            )
+        low, high = float(image.min()), float(image.max())
+        if not 0 <= low <= high <= 255:
+            raise UserError(f"an image is float32 in {low:.3g}..{high:.3g}, but this model takes it in 0..255.")
 
     def _with_channels(self, image: NDArray[Any] | Tensor) -> NDArray[Any] | Tensor:
         """Return the image with an axis of channels, if it is an image that the model takes."""

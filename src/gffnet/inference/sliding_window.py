@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Num, UInt8
 from torch import Tensor
 
 from gffnet.models.ops import size_of
@@ -33,7 +33,7 @@ class SlidingWindow:
         segment = SlidingWindow(my_network, classes=19, protocol=EvaluationRecipe(crop=(512, 512), flip=True))
         labels = segment.labels(image)  # uint8 (3, H, W) → uint8 (H, W)
 
-    Images are uint8 tensors (C, H, W) on the device of the callable; everything stays on that device.
+    Images are tensors (C, H, W), uint8 or float32 in 0..255, on the device of the callable; everything stays there.
     """
 
     score: Callable[[Tensor], Tensor]
@@ -48,12 +48,12 @@ class SlidingWindow:
     """Number of windows that are scored at once."""
 
     @torch.inference_mode()
-    def labels(self, image: UInt8[Tensor, "c h w"]) -> UInt8[Tensor, "h w"]:
+    def labels(self, image: Num[Tensor, "c h w"]) -> UInt8[Tensor, "h w"]:
         """Return the class of the highest probability at every pixel."""
         return most_probable(self.probabilities(image))
 
     @torch.inference_mode()
-    def probabilities(self, image: UInt8[Tensor, "c h w"]) -> Float[Tensor, "k h w"]:
+    def probabilities(self, image: Num[Tensor, "c h w"]) -> Float[Tensor, "k h w"]:
         """Return the probabilities of all classes at every pixel, in float32 (float64 if the network's are)."""
         size, scales = size_of(image), self.protocol.scales
         total: Tensor | None = None
@@ -64,7 +64,7 @@ class SlidingWindow:
         return total.div_(len(scales)) if len(scales) > 1 else total
 
     @torch.inference_mode()
-    def logits(self, image: UInt8[Tensor, "c h w"]) -> Float[Tensor, "k h w"]:
+    def logits(self, image: Num[Tensor, "c h w"]) -> Float[Tensor, "k h w"]:
         """Return logits whose softmax is `probabilities`, of the same dtype.
 
         They are those of `score` if the image is one window at its own size and without flip, else the logarithms of
@@ -80,7 +80,7 @@ class SlidingWindow:
         shown = logits[:, as_slice(rows.shown(top), top), as_slice(columns.shown(left), left)]
         return shown.to(torch.promote_types(logits.dtype, torch.float32), copy=True)
 
-    def _average_windows(self, image: UInt8[Tensor, "c _h _w"], size: tuple[int, int]) -> Float[Tensor, "k _h2 _w2"]:
+    def _average_windows(self, image: Num[Tensor, "c _h _w"], size: tuple[int, int]) -> Float[Tensor, "k _h2 _w2"]:
         """Resize the image to `size` and average the probabilities of all windows that cover a pixel."""
         rows, columns = axes(size, self.protocol)
         total: Tensor | None = None
@@ -95,7 +95,7 @@ class SlidingWindow:
         return total.div_((rows.cover()[:, None] * columns.cover()).to(total))
 
     def score_windows(
-        self, image: UInt8[Tensor, "c _h _w"], size: tuple[int, int], top: int, lefts: Sequence[int]
+        self, image: Num[Tensor, "c _h _w"], size: tuple[int, int], top: int, lefts: Sequence[int]
     ) -> Float[Tensor, "n k _h2 _w2"]:
         """Return the probabilities of windows of one row, averaged with those of their flips if the protocol says so.
 
@@ -114,7 +114,7 @@ class SlidingWindow:
         return probabilities
 
     def _crop(
-        self, image: UInt8[Tensor, "c _h _w"], size: tuple[int, int], top: int, left: int
+        self, image: Num[Tensor, "c _h _w"], size: tuple[int, int], top: int, left: int
     ) -> Float[Tensor, "c _h2 _w2"]:
         """Cut one window out of the image resized to `size`, resizing only what the window shows."""
         down, across = axes(size, self.protocol)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Num, UInt8
 from torch import Tensor
 
 from gffnet.errors import UserError
@@ -57,7 +57,7 @@ class TiledWindow(SlidingWindow):
     """Bytes of the limit that are taken by other things than probabilities."""
 
     @torch.inference_mode()
-    def probabilities(self, image: UInt8[Tensor, "c h w"]) -> Float[Tensor, "k h w"]:
+    def probabilities(self, image: Num[Tensor, "c h w"]) -> Float[Tensor, "k h w"]:
         """Return the probabilities of all classes at every pixel. The result itself is not within the limit."""
         result: Tensor | None = None
         for rows, columns, tile in self.tiles(image):
@@ -67,7 +67,7 @@ class TiledWindow(SlidingWindow):
         return result
 
     @torch.inference_mode()
-    def labels(self, image: UInt8[Tensor, "c h w"]) -> UInt8[Tensor, "h w"]:
+    def labels(self, image: Num[Tensor, "c h w"]) -> UInt8[Tensor, "h w"]:
         """Return the class of the highest probability at every pixel."""
         labels = torch.empty(size_of(image), dtype=torch.uint8, device=image.device)
         for rows, columns, tile in self.tiles(image):
@@ -75,12 +75,12 @@ class TiledWindow(SlidingWindow):
         return labels
 
     @torch.inference_mode()
-    def logits(self, image: UInt8[Tensor, "c h w"]) -> Float[Tensor, "k h w"]:
+    def logits(self, image: Num[Tensor, "c h w"]) -> Float[Tensor, "k h w"]:
         """Return logits whose softmax is `probabilities`. Neither is the result itself within the limit."""
         self.layout(image)  # one window is not tiled: it must fit
         return super().logits(image)
 
-    def tiles(self, image: UInt8[Tensor, "c h w"]) -> Iterator[Tile]:
+    def tiles(self, image: Num[Tensor, "c h w"]) -> Iterator[Tile]:
         """Yield the image tile by tile: strips of columns from the left, each from the top down.
 
         Raises:
@@ -92,7 +92,7 @@ class TiledWindow(SlidingWindow):
             for rows in layout.rows:
                 yield Tile(rows, columns, _mean(views, rows, columns))
 
-    def layout(self, image: UInt8[Tensor, "c h w"]) -> "Layout":
+    def layout(self, image: Num[Tensor, "c h w"]) -> "Layout":
         """Return the division of the image into tiles. Raises as `plan_tiles`."""
         return plan_tiles(size_of(image), self.classes, self.protocol, self.memory, self.reserved)
 
@@ -111,7 +111,7 @@ class _ScaledView:
     """The averaged probabilities of an image at one scale and over a range of columns, computed from the top down."""
 
     def __init__(
-        self, window: SlidingWindow, image: UInt8[Tensor, "c h w"], scale: float, columns: range, tallest: int
+        self, window: SlidingWindow, image: Num[Tensor, "c h w"], scale: float, columns: range, tallest: int
     ) -> None:
         """Set up the view; no window is scored yet.
 

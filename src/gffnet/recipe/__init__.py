@@ -7,6 +7,7 @@ so that a row of an ablation states only what differs.
 
 from gffnet.recipe.loading import (
     AUTO_KEYS,
+    INPUT_KEYS,
     RECIPES,
     DataSize,
     StrictLoader,
@@ -18,6 +19,7 @@ from gffnet.recipe.loading import (
     recipe_names,
     resolve_auto,
     validated_split,
+    with_inputs,
 )
 from gffnet.recipe.schema import (
     BackboneRecipe,
@@ -36,6 +38,7 @@ from gffnet.recipe.schema import (
 
 __all__ = [
     "AUTO_KEYS",
+    "INPUT_KEYS",
     "RECIPES",
     "BackboneRecipe",
     "DataRecipe",
@@ -59,4 +62,5 @@ __all__ = [
     "resolve_auto",
     "validated",
     "validated_split",
+    "with_inputs",
 ]

@@ -7,7 +7,9 @@
     training.validate_every   a tenth of the iterations
     evaluation.crop           training.crop: larger images are predicted in windows of this size
 
-A `Recipe` holds numbers only, and so does the recipe.yaml of a run folder.
+A `Recipe` holds numbers only, and so does the recipe.yaml of a run folder. What the network must know of the images,
+the `INPUT_KEYS`, follows from the training images where it is not given; of RGB images of 8 bits, mean and standard
+deviation are those of the ImageNet weights.
 """
 
 import re
@@ -30,6 +32,8 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 AUTO = "auto"
 AUTO_KEYS = ("training.iterations", "training.crop", "training.validate_every", "evaluation.crop")
 """The keys whose value may be `auto`."""
+INPUT_KEYS = ("model.backbone.in_channels", "model.mean", "model.std", "model.white_level")
+"""The keys of the images that the network takes."""
 AUTO_EPOCHS = 100
 MIN_ITERATIONS, MAX_ITERATIONS = 1000, 40_000
 CROP_MULTIPLE = 32
@@ -93,12 +97,12 @@ def validated_split(model: Any, dataset: str) -> str:
 
 
 def load_unresolved(
-    recipe: Recipe | str | Path, overrides: Iterable[str] = (), record: bool = False
+    recipe: Recipe | str | Path, overrides: Iterable[str] = (), record: bool = False, inputs: bool = False
 ) -> tuple[Recipe, list[str]]:
     """Load a recipe like `load_recipe`, with the keys whose value is `auto`; they hold their defaults.
 
     A `Recipe` is one as well: the overrides apply to it. With `record`, names of fusions and the like are not looked
-    up, for which PyTorch would be imported.
+    up, for which PyTorch would be imported. With `inputs`, the `INPUT_KEYS` that are not given are among the keys.
     """
     mapping = recipe.to_mapping() if isinstance(recipe, Recipe) else _read(recipe, {})
     for override in overrides:
@@ -112,6 +116,8 @@ def load_unresolved(
         if isinstance(values, dict) and values.get(last) == AUTO:
             del values[last]
             auto.append(key)
+    if inputs:
+        auto += [key for key in INPUT_KEYS if _given(mapping, key) is None]
     return recipe_from_mapping(mapping, "object" if isinstance(recipe, Recipe) else str(recipe), record), auto
 
 
@@ -122,8 +128,13 @@ def resolve_auto(recipe: Recipe, keys: Collection[str], source: DataSize | Recip
         recipe: a recipe as `load_unresolved` returns it.
         keys: its `auto` keys.
         source: the size of the training split, from which they are computed; or the recipe of the run that is resumed,
-            from which they are copied.
+            from which they are copied. The `INPUT_KEYS` do not follow from the size: see `with_inputs`.
     """
+    if isinstance(source, Recipe) and not set(INPUT_KEYS).isdisjoint(keys):
+        model, channels = source.model, source.model.backbone.in_channels
+        same = INPUT_KEYS[0] in keys or recipe.model.backbone.in_channels == channels
+        mean, std = (model.mean, model.std) if same else (None, None)
+        recipe = with_inputs(recipe, keys, channels, mean, std, model.white_level)
     for key in AUTO_KEYS:  # a later value may follow from an earlier one
         if key not in keys:
             continue
@@ -142,6 +153,27 @@ def resolve_auto(recipe: Recipe, keys: Collection[str], source: DataSize | Recip
             value = training.crop
         recipe = replace(recipe, **{section: replace(getattr(recipe, section), **{last: value})})
     return recipe
+
+
+def with_inputs(
+    recipe: Recipe,
+    keys: Collection[str],
+    in_channels: int,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    white_level: float | None = None,
+) -> Recipe:
+    """Fill in those of the `INPUT_KEYS` that are in `keys`; a mean or std of None is that of the ImageNet weights.
+
+    Raises:
+        RecipeError: the recipe gives mean or std of other channels.
+    """
+    model = recipe.model
+    values: dict[str, Any] = {"mean": mean, "std": std, "white_level": white_level}
+    values = {key: value for key, value in values.items() if f"model.{key}" in keys}
+    if INPUT_KEYS[0] in keys:
+        values["backbone"] = replace(model.backbone, in_channels=in_channels)
+    return replace(recipe, model=replace(model, **values))
 
 
 def recipe_from_mapping(mapping: object, source: str, record: bool = False) -> Recipe:
@@ -239,6 +271,13 @@ def _merge(base: dict[Any, Any], over: dict[Any, Any]) -> dict[Any, Any]:
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = _merge(merged[key], value) if both else value
     return merged
+
+
+def _given(mapping: Any, key: str) -> Any:
+    """The value of a dotted key; None if it is not given."""
+    for part in key.split("."):
+        mapping = mapping.get(part) if isinstance(mapping, dict) else None
+    return mapping
 
 
 def _set(mapping: dict[Any, Any], override: str) -> None:

@@ -181,7 +181,7 @@ class BackboneRecipe:
     output_stride: Literal[8, 16, 32] | None = 8
     """Stride of `X_4`; null: the model's own."""
     in_channels: PositiveInt = 3
-    """Channels of the images."""
+    """Channels of the images. Where a recipe does not set it, that of the training images."""
 
 
 @validated
@@ -207,13 +207,17 @@ class ModelRecipe:
     refinement: NonNegativeInt = 2
     """3x3 convolutions that refine each fused map."""
     mean: Annotated[tuple[Number, ...], _OfChannels("mean", IMAGENET_MEAN)] = Field(default=None, validate_default=True)
-    """Mean of each input channel, in 0..255. null: that of the ImageNet weights, averaged for one channel, repeated
-    for n."""
+    """Mean of each input channel, in 0..255. null: of RGB images of 8 bits, that of the ImageNet weights; of others,
+    that of the training images."""
     std: Annotated[Positives, _OfChannels("std", IMAGENET_STD)] = Field(default=None, validate_default=True)
     """Standard deviation of each input channel, in 0..255. null: as for `mean`."""
+    white_level: Positive | None = None
+    """The value that means white in images of more than 8 bits a sample, which is scaled to 255; larger ones are
+    clipped. null: found in the training images, if they have more than 8 bits."""
 
     def __post_init__(self) -> None:
-        if max(self.std) <= 1 and max(self.mean) <= 1 and min(self.mean) >= 0 < max(self.mean):
+        dark = self.white_level is not None or min(self.std) >= 1  # images of few bright pixels
+        if not dark and max(self.std) <= 1 and max(self.mean) <= 1 and min(self.mean) >= 0 < max(self.mean):
             raise RecipeError(
                 f"model.mean {list(self.mean)} and model.std {list(self.std)} are in 0..1, and this network takes "
                 "images in 0..255: multiply both by 255."

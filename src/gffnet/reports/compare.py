@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 import cv2
 import matplotlib
 import numpy as np
-from jaxtyping import Bool, Int8, Integer, Shaped, UInt8
+from jaxtyping import Bool, Int8, Integer, Num, Shaped, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -27,7 +27,7 @@ from matplotlib.patheffects import withStroke
 from PIL import Image
 from PIL.Image import Resampling
 
-from gffnet.data.colors import MARK, Palette, colorize, highlight
+from gffnet.data.colors import MARK, Palette, colorize, displayable, highlight
 from gffnet.data.dataset import Truth, class_difference
 from gffnet.data.io import write_image
 from gffnet.errors import UserError
@@ -39,6 +39,7 @@ from gffnet.gates.write import result_folders
 from gffnet.inference.batch import for_each_readable
 from gffnet.inference.predictor import Predictor
 from gffnet.metrics.confusion import ConfusionMatrix
+from gffnet.recipe import ModelRecipe
 
 NUMBERS = "compare.json"
 CHANGED = MARK
@@ -309,18 +310,22 @@ class Comparison:
         self.records: list[dict[str, Any]] = []
         self._counts = [ConfusionMatrix(len(self.classes)) for _ in models]
 
-    def add(self, path: Path, image: UInt8[np.ndarray, "h w 3"], name: str) -> None:
-        """Compare one image, and write its figure as `name`.
+    def add(self, path: Path, image: Num[np.ndarray, "h w c"], name: str) -> None:
+        """Compare one image, as the first model takes it, and write its figure as `name`.
 
         Raises:
             UserError: its labels cannot be read, or a model cannot take it.
             CannotWrite: a result cannot be written.
         """
-        labels = self.truth.labels(path)
-        predicted = [one.predictor.predict(image) for one in self.models]
+        labels, picture = self.truth.labels(path), displayable(image)
+        first = self.models[0].predictor.config.model
+        predicted = [
+            one.predictor.predict(image if _same_images(one.predictor.config.model, first) else path)
+            for one in self.models
+        ]
         of = difference(predicted[0], predicted[-1], labels, len(self.classes))
         insets = find_insets(of.marks, self.options.insets)
-        panels = [Panel("image", image, False, "image")]
+        panels = [Panel("image", picture, False, "image")]
         accuracy: dict[str, float | None] = {}
         miou: dict[str, float | None] = {}
         if labels is not None:
@@ -335,7 +340,7 @@ class Comparison:
                     caption += f"\nmIoU {score.miou:.1%}, pixels {score.correct / score.pixels:.1%}"
             panels.append(Panel(caption, colorize(answer, self.palette), True, f"model{number}"))
         over = f"{self.models[-1].name} over {self.models[0].name}" if len(predicted) > 2 else "difference"
-        panels.append(Panel(f"{over}\n{of.caption}", of.picture(image), True, "difference"))
+        panels.append(Panel(f"{over}\n{of.caption}", of.picture(picture), True, "difference"))
         shown = predicted if labels is None else [*predicted, labels]
         figure = comparison_figure(path.name, panels, insets, shown, self.classes, self.palette, of)
         file = f"{name}.{self.options.kind}"
@@ -417,12 +422,21 @@ def write_comparison(
     folders = result_folders(image_paths, out)
     try:
         for_each_readable(
-            list(folders), "comparing", out, lambda path, image: comparison.add(path, image, folders[path].name)
+            models[0].predictor,
+            list(folders),
+            "comparing",
+            out,
+            lambda path, image: comparison.add(path, image, folders[path].name),
         )
     finally:
         if comparison.records:
             atomic_write(out / NUMBERS, (json.dumps(comparison.numbers(), indent=1) + "\n").encode())
     return comparison.numbers()
+
+
+def _same_images(one: ModelRecipe, other: ModelRecipe) -> bool:
+    """Whether two networks take images of the same channels and white level."""
+    return (one.backbone.in_channels, one.white_level) == (other.backbone.in_channels, other.white_level)
 
 
 def _check_models(models: Sequence[NamedModel]) -> None:

@@ -25,11 +25,12 @@ from jaxtyping import Float64, Int64, UInt8
 from matplotlib.figure import Figure
 
 from gffnet.console import memory_size, percent, screen, signed, track
-from gffnet.data.colors import MARK, Palette, legend
+from gffnet.data.colors import MARK, Palette, displayable, legend
 from gffnet.data.dataset import Dataset, Sample, class_difference
 from gffnet.data.datasets import dataset_classes, open_dataset
+from gffnet.data.io import as_array
 from gffnet.errors import UserError
-from gffnet.evaluation.evaluate import score_dataset
+from gffnet.evaluation.evaluate import images_for, score_dataset
 from gffnet.evaluation.paper import match
 from gffnet.evaluation.results import (
     NO_CLASS,
@@ -577,13 +578,13 @@ def make_example(predictor: Predictor, sample: Sample, protocol: EvaluationRecip
 
     Gates are of the whole image at scale 1.
     """
-    image = sample.image.permute(1, 2, 0).numpy()
+    image, labels = as_array(sample.image.as_subclass(Tensor)), sample.labels.numpy()
     prediction, gates, closings = predictor.predict(image, protocol), None, []
     if isinstance(predictor.network.fusion, GatedFusion):
         gated = GatedImage(predictor, image, scale=1.0)  # as the evaluation sees it
         gates = dataclasses.replace(gated.learned, prediction=prediction)
         closings = [gated.close([level]) for level in range(1, len(gates.maps) + 1)]
-    return Example(sample.name, image, sample.labels.numpy(), prediction, gates, closings, choice.why, choice.miou)
+    return Example(sample.name, displayable(image), labels, prediction, gates, closings, choice.why, choice.miou)
 
 
 def image_chart(images: Sequence[tuple[str, ImageScore]]) -> Chart | None:
@@ -950,7 +951,8 @@ def _examples(run: Run, images: Images | None, result: Result | None, count: int
     """Example images, selected by their scores."""
     if images is None or run.config is None or count == 0:
         return []
-    predictor, dataset, protocol = load(run.folder, device), images.dataset, run.config.evaluation
+    predictor, protocol = load(run.folder, device), run.config.evaluation
+    dataset = images_for(predictor, images.dataset)
     choices = spread(len(dataset), count)
     if result is not None and [name for name, _ in result.images] == [dataset.name(i) for i in range(len(dataset))]:
         choices, protocol = choose(result.images, count), _protocol(result)

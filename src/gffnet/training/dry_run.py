@@ -35,6 +35,7 @@ from gffnet.training.task import SegmentationTask
 from gffnet.training.train import (
     Launch,
     find_launch,
+    fit_inputs,
     make_trainer,
     open_data,
     prepare_process,
@@ -137,7 +138,8 @@ def dry_run(
         images, labels = torch.randint(256, shape).byte(), torch.randint(num_classes, (4, *recipe.training.crop)).byte()
         dataset = list(map(Sample, images, labels, "abcd"))
     else:
-        dataset, _, size = open_data(recipe, root, cache)
+        dataset, val_set, size = open_data(recipe, root, cache)
+        recipe, dataset, _ = fit_inputs(recipe, auto or [], dataset, val_set)
         recipe = resolve_auto(recipe, auto or [], size)
         num_classes = len(dataset.classes.names)
     prepare_process(launch, recipe)

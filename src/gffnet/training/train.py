@@ -31,7 +31,8 @@ from gffnet.console import progress
 from gffnet.data.dataset import IGNORE, Dataset, class_difference, evenly_spaced
 from gffnet.data.datasets import open_dataset, open_files
 from gffnet.data.loader import ClassBalance, class_pixels
-from gffnet.data.map_style import MapStyleDataset, as_dataset, dataset_name, describe, describe_data
+from gffnet.data.map_style import as_dataset, dataset_name, describe, describe_data
+from gffnet.data.statistics import ImageStatistics, check_bands, find_channels, is_deep, measure
 from gffnet.data.transforms import seeded
 from gffnet.errors import UserError
 from gffnet.files import as_path
@@ -48,6 +49,8 @@ from gffnet.models.model_io import ModelConfig
 from gffnet.models.ops import size_of
 from gffnet.parallel import available_cores, device_count, limit_threads, restored_threads
 from gffnet.recipe import (
+    AUTO_KEYS,
+    INPUT_KEYS,
     DataSize,
     LossRecipe,
     Recipe,
@@ -55,6 +58,7 @@ from gffnet.recipe import (
     load_recipe,
     load_unresolved,
     resolve_auto,
+    with_inputs,
 )
 from gffnet.registry import plugin_of
 from gffnet.training.callbacks import (
@@ -168,7 +172,7 @@ def train(
     else:
         train_set, val_set, size = own_data(recipe, root, cache, train_data, val_data, classes, overfit)
         dataset = dataset_name(train_set)
-    check_channels(recipe, train_set)
+    recipe, train_set, val_set = fit_inputs(recipe, auto, train_set, val_set)
     check_losses(loss, recipe, len(train_set.classes.names))
     recipe = resolve_and_show(recipe, auto, size)
     check_classes(start, train_set.classes.names, dataset)
@@ -361,9 +365,9 @@ def check_labels(dataset: Dataset, samples: int = 8) -> None:
 
 
 def check_channels(recipe: Recipe, dataset: Dataset) -> None:
-    """Raise `UserError` if the network takes images of other channels than those of a data set."""
+    """Raise `UserError` if a data set that reads its samples in its own way has images of other channels."""
     wanted = recipe.model.backbone.in_channels
-    if wanted == 3 and not isinstance(dataset, MapStyleDataset):  # files are read as RGB
+    if type(dataset).read is Dataset.read:
         return
     found = len(dataset[0].image)
     if found != wanted:
@@ -491,7 +495,7 @@ def read_recipe(
     if overfit is not None and not own:
         batch = (recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)).training.batch
         overrides = [*overfit_overrides(overfit, batch), *overrides]
-    found, auto = load_unresolved(recipe, overrides)
+    found, auto = load_unresolved(recipe, overrides, inputs=not own)
     if auto and resumed and (resumed / RECIPE).is_file():
         return resolve_auto(found, auto, load_recipe(resumed / RECIPE)), []
     return found, auto
@@ -499,12 +503,52 @@ def read_recipe(
 
 def resolve_and_show(recipe: Recipe, auto: list[str], size: DataSize) -> Recipe:
     """The recipe with its `auto` values, which are shown, computed from the size of the training data."""
-    if auto:
+    if auto := [key for key in auto if key in AUTO_KEYS]:
         recipe = resolve_auto(recipe, auto, size)
         values = {key: reduce(getattr, key.split("."), recipe) for key in auto}
         shown = ", ".join(f"{k} {'x'.join(map(str, v)) if isinstance(v, tuple) else v}" for k, v in values.items())
         log.info("auto values for %d images of %dx%d: %s", *size, shown)
     return recipe
+
+
+def fit_inputs(
+    recipe: Recipe, auto: Sequence[str], train_set: Dataset, val_set: Dataset
+) -> tuple[Recipe, Dataset, Dataset]:
+    """The recipe with what the network must know of its images (`INPUT_KEYS`), as far as it is `auto`, which is shown.
+
+    Channels are those of the training images. Images deeper than 8 bits, or of other than three channels, have no
+    statistics of ImageNet to match: white level, mean and standard deviation are measured, or, where the run starts
+    from another (`training.init_from`), are that run's.
+
+    Returns:
+        The recipe, and the two data sets with images as its network takes them.
+
+    Raises:
+        UserError: an image has other channels than the network takes, or it cannot be read.
+    """
+    before = recipe
+    if INPUT_KEYS[0] in auto:
+        recipe = with_inputs(recipe, auto, find_channels(train_set))
+    in_channels, given = recipe.model.backbone.in_channels, recipe.model.white_level
+    for dataset in (train_set, val_set):
+        check_bands(dataset, in_channels)
+    deep = is_deep(train_set)
+    if not set(INPUT_KEYS[1:]).isdisjoint(auto) and (deep or in_channels != 3):
+        statistics = measure(train_set, in_channels, given)
+        if (init_from := recipe.training.init_from) is not None:
+            trained = load_model(init_from)[1].model
+            if trained.backbone.in_channels == in_channels and (in_channels != 3 or trained.white_level is not None):
+                level = trained.white_level or statistics.white_level
+                statistics = ImageStatistics(level, trained.mean, trained.std)
+        level = statistics.white_level if deep else given
+        recipe = with_inputs(recipe, auto, in_channels, statistics.mean, statistics.std, level)
+    found = {key: reduce(getattr, key.split("."), recipe) for key in INPUT_KEYS if key in auto}
+    shown = [f"{key} {value}" for key, value in found.items() if value != reduce(getattr, key.split("."), before)]
+    if shown:
+        log.info("found in the training images: %s", ", ".join(shown))
+    train_set = train_set.for_model(recipe.model)
+    check_channels(recipe, train_set)
+    return recipe, train_set, val_set.for_model(recipe.model)
 
 
 # The data
