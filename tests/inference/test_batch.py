@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from gffnet.data.camvid import CAMVID
+from gffnet.data.colors import overlay
 from gffnet.data.io import EXTENSIONS, as_array, read_image, read_labels
 from gffnet.errors import CannotWrite, RunFailed, UserError
 from gffnet.inference import batch as module
@@ -256,12 +258,12 @@ def test_a_single_bad_file(tmp_path: Path, predictor: Predictor, capsys: pytest.
 
 
 def test_a_decoder_that_fails_otherwise(tmp_path: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    def reading(path: Path) -> object:
+    def reading(path: Path, *how: Any) -> object:
         if path.name == "b.png":
             raise MemoryError
-        return read_image(path)
+        return read_image(path, *how)
 
-    monkeypatch.setattr(module, "read_rgb", reading)
+    monkeypatch.setattr("gffnet.inference.predictor.read_input", reading)
     for name in "abc":
         photo(tmp_path / f"in/{name}.png")
     summary = predict_files(predictor, [tmp_path / "in"], tmp_path / "out")
@@ -313,18 +315,22 @@ def test_the_output_folder_is_a_file(tmp_path: Path, predictor: Predictor) -> No
 
 
 def test_a_model_that_takes_other_channels(tmp_path: Path) -> None:
-    backbone = {**tiny.PSPNET["backbone"], "in_channels": 1}
-    recipe = tiny.recipe({**tiny.PSPNET, "backbone": backbone, "mean": [100.0], "std": [50.0]})
+    backbone = {**tiny.PSPNET["backbone"], "in_channels": 4}
+    recipe = tiny.recipe({**tiny.PSPNET, "backbone": backbone})
     network = tiny.build_network(recipe.model, 11)
     base = tiny.predictor()
     predictor = Predictor(network, tiny.config(recipe), base.device, base.precision)
-    photo(tmp_path / "in/color.png")
-    Image.fromarray(tiny.picture(0)[:, :, 0]).save(tmp_path / "in/grey.png")
+    color = photo(tmp_path / "in/color.png")
+    bands = np.dstack([tiny.picture(0), tiny.picture(1)[..., 0]])
+    tifffile.imwrite(tmp_path / "in/bands.tif", bands, photometric="minisblack", planarconfig="contig")
     summary = predict_files(predictor, [tmp_path / "in"], tmp_path / "out")
     assert (summary.written, len(summary.failed)) == (1, 1)
-    assert "(3, 24, 32), in color, but this model takes one channel" in summary.failed[0][1]
-    grey = np.asarray(Image.open(tmp_path / "out/labels/grey.png"))
-    np.testing.assert_array_equal(grey, predictor.predict(tiny.picture(0)[:, :, 0]))
+    message = f"{color} has 3 bands, but the model takes 4: train one that takes them, with --set model.backbone.in_"
+    assert message in summary.failed[0][1]
+    labels = np.asarray(Image.open(tmp_path / "out/labels/bands.png"))
+    np.testing.assert_array_equal(labels, predictor.predict(bands))
+    shown = np.asarray(Image.open(tmp_path / "out/overlay/bands.png"))
+    np.testing.assert_array_equal(shown, overlay(bands[..., :3], labels, predictor.config.palette))
 
 
 @pytest.mark.parametrize(
