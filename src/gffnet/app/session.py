@@ -132,8 +132,9 @@ def reduce_image(image: Num[np.ndarray, "h w c"], max_side: int) -> Num[np.ndarr
         return image
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     channels = [Image.fromarray(np.ascontiguousarray(channel)) for channel in np.moveaxis(image, -1, 0)]
-    reduced = np.stack([np.asarray(channel.resize(size, Resampling.LANCZOS)) for channel in channels], axis=-1)
-    return np.clip(reduced, 0, 255)  # floats overshoot
+    reduced = [np.asarray(channel.resize(size, Resampling.LANCZOS)) for channel in channels]
+    clipped: np.ndarray = np.clip(np.stack(reduced, axis=-1), 0, 255)  # floats overshoot
+    return clipped
 
 
 @torch.inference_mode()

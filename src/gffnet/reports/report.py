@@ -578,7 +578,7 @@ def make_example(predictor: Predictor, sample: Sample, protocol: EvaluationRecip
 
     Gates are of the whole image at scale 1.
     """
-    image, labels = as_array(sample.image.as_subclass(Tensor)), sample.labels.numpy()
+    image, labels = as_array(sample.image), sample.labels.numpy()
     prediction, gates, closings = predictor.predict(image, protocol), None, []
     if isinstance(predictor.network.fusion, GatedFusion):
         gated = GatedImage(predictor, image, scale=1.0)  # as the evaluation sees it

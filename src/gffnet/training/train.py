@@ -44,7 +44,7 @@ from gffnet.inference.precision import (
     resumed_precision,
 )
 from gffnet.metrics.confusion import ClassScores
-from gffnet.models.gffnet import SegmentationModel, build_network, check_loadable, save_model
+from gffnet.models.gffnet import SegmentationModel, build_network, check_loadable, load_model, save_model
 from gffnet.models.model_io import ModelConfig
 from gffnet.models.ops import size_of
 from gffnet.parallel import available_cores, device_count, limit_threads, restored_threads
