@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image
 
 from gffnet.data.dataset import LabelTable, list_files, split_options, training_splits
@@ -394,11 +396,71 @@ def test_grey_values_in_place_of_colors() -> None:
 
 def test_colors_of_a_file(tmp_path: Path) -> None:
     rgb = picture(0)
-    np.testing.assert_array_equal(read_colors(save(tmp_path / "rgb.png", rgb)), rgb)
-    rgba = np.dstack([rgb, picture(1)[..., 0]])
-    np.testing.assert_array_equal(read_colors(save(tmp_path / "rgba.png", rgba)), rgb)
     bits = picture(2)[..., 0] > 127
-    np.testing.assert_array_equal(read_colors(save(tmp_path / "bits.png", bits))[..., 1], np.where(bits, 255, 0))
+    for name, stored, expected in (
+        ("rgb", rgb, rgb),
+        ("grey", rgb[..., 0], np.stack([rgb[..., 0]] * 3, -1)),
+        ("bits", bits, np.stack([np.where(bits, 255, 0)] * 3, -1)),
+    ):
+        colors, opaque = read_colors(save(tmp_path / f"{name}.png", stored))
+        assert opaque is None
+        np.testing.assert_array_equal(colors, expected)
+
+
+def transparent_mask(path: Path, kind: str, colors: NDArray, alpha: NDArray) -> Path:
+    """A mask whose colors go on where it is transparent; `transparent` has one color more, which is transparent."""
+    if kind in {"png", "webp", "tif"}:
+        image = Image.fromarray(np.dstack([colors, alpha]))
+        image.save(path.with_suffix(f".{kind}"), **({"lossless": True, "exact": True} if kind == "webp" else {}))
+        return path.with_suffix(f".{kind}")
+    if kind == "tiff of 16 bits":
+        deep = np.dstack([colors, alpha]).astype(np.uint16) * 257
+        tifffile.imwrite(path.with_suffix(".tif"), deep, photometric="rgb", extrasamples=["unassalpha"])
+        return path.with_suffix(".tif")
+    if kind == "grey and alpha":
+        Image.fromarray(np.dstack([colors[..., 0], alpha])).save(path)
+        return path
+    palette, indices = np.unique(colors.reshape(-1, 3), axis=0, return_inverse=True)
+    shown = np.where(alpha > 0, indices.reshape(alpha.shape), len(palette)).astype(np.uint8)
+    image = Image.fromarray(shown, "P")
+    hidden = [*palette.ravel().tolist(), *palette[0].tolist()]  # the transparent entry has the color of a class
+    image.putpalette(hidden)
+    if kind == "palette":
+        image.save(path, transparency=bytes([255] * len(palette) + [0]))
+    elif kind == "gif":
+        image.save(path.with_suffix(".gif"), transparency=len(palette))
+        return path.with_suffix(".gif")
+    else:
+        assert kind == "transparent color"
+        unused = (1, 2, 3)
+        Image.fromarray(np.where(alpha[..., None] > 0, colors, np.uint8(unused))).save(path, transparency=unused)
+    return path
+
+
+KINDS_WITH_ALPHA = ["png", "webp", "tif", "tiff of 16 bits", "grey and alpha", "palette", "gif", "transparent color"]
+
+
+@pytest.mark.parametrize("kind", KINDS_WITH_ALPHA)
+def test_transparent_pixels_of_color_masks_are_ignored(tmp_path: Path, kind: str) -> None:
+    greys = kind == "grey and alpha"
+    palette = np.array([[9, 9, 9], [77, 77, 77]] if greys else [[128, 64, 128], [0, 0, 142]], np.uint8)
+    labels, alpha = ids(0, 2), (picture(1)[..., 0] > 99).astype(np.uint8) * 255
+    save(tmp_path / "images/train/a.png", picture(0))
+    (tmp_path / "masks/train").mkdir(parents=True)
+    transparent_mask(tmp_path / "masks/train/a.png", kind, palette[labels], alpha)
+    classes = [f"{{name: c{i}, color: {color.tolist()}}}" for i, color in enumerate(palette)]
+    (tmp_path / "classes.yaml").write_text(f"masks: colors\nclasses: [{', '.join(classes)}]\n")
+    found = Folder(tmp_path, "train")[0].labels.numpy()
+    np.testing.assert_array_equal(found, np.where(alpha > 0, labels, 255))
+
+
+@pytest.mark.parametrize("kind", ["png", "webp", "tif", "tiff of 16 bits", "grey and alpha"])
+def test_partly_transparent_pixels_of_color_masks_are_refused(tmp_path: Path, kind: str) -> None:
+    alpha = np.full((12, 16), 255, np.uint8)
+    alpha[3, 4], alpha[5, 6] = 0, 128
+    path = transparent_mask(tmp_path / "a.png", kind, picture(0), alpha)
+    with pytest.raises(UserError, match=r"a\.\w+: 1 of its 192 pixels are partly transparent.* at row 5, column 6"):
+        read_colors(path)
 
 
 # Splits
@@ -768,7 +830,8 @@ def colored_tree(root: Path, kind: str = "rgb") -> Path:
             image.putpalette(PALETTE.tobytes())
             image.save(mask)
         else:
-            save(mask, np.dstack([PALETTE[labels], labels]) if kind == "rgba" else PALETTE[labels])
+            alpha = np.full((*labels.shape, 1), 255, np.uint8)
+            save(mask, np.dstack([PALETTE[labels], alpha]) if kind == "rgba" else PALETTE[labels])
     (root / "classes.yaml").write_text(COLORED)
     return root
 

@@ -16,14 +16,17 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from gffnet.data.io import (
     as_array,
     decode_png,
     image_files,
+    read_colors,
     read_header,
     read_image,
     read_labels,
+    unread_files,
     write_image,
     write_labels,
 )
@@ -221,7 +224,7 @@ def test_a_white_level_that_is_not_stated_is_assumed_with_a_warning(
     assert image.dtype == torch.float32
     np.testing.assert_allclose(image[0], values * (255 / level), rtol=1e-6)
     assert f"{name}: " in caplog.text
-    assert f"{level} is taken for white" in caplog.text
+    assert f"{level} is assumed" in caplog.text
     assert "model.white_level=" in caplog.text
 
 
@@ -287,20 +290,125 @@ SIDES = {  # EXIF: the side of the scene that the first stored row, and the firs
 @pytest.mark.parametrize("extension", ["png", "webp", "tif"])
 @pytest.mark.parametrize("orientation", SIDES)
 def test_exif_orientation(tmp_path: Path, orientation: int, extension: str) -> None:
-    first_row, first_column = SIDES[orientation]
-    upright = RGB.transpose(1, 0, 2) if first_row in {"left", "right"} else RGB
-    upright = upright[::-1] if "bottom" in {first_row, first_column} else upright
-    upright = upright[:, ::-1] if "right" in {first_row, first_column} else upright
+    path = as_file(tmp_path / f"a.{extension}", Image.fromarray(RGB), exif=oriented(orientation), lossless=True)
+    np.testing.assert_array_equal(rgb(path), upright(RGB, orientation))
+
+
+def oriented(orientation: int) -> Image.Exif:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    path = as_file(tmp_path / f"a.{extension}", Image.fromarray(RGB), exif=exif, lossless=True)
-    np.testing.assert_array_equal(rgb(path), upright)
+    return exif
+
+
+def upright(stored: NDArray, orientation: int) -> NDArray:
+    first_row, first_column = SIDES[orientation]
+    turned = stored.swapaxes(0, 1) if first_row in {"left", "right"} else stored
+    turned = turned[::-1] if "bottom" in {first_row, first_column} else turned
+    return turned[:, ::-1] if "right" in {first_row, first_column} else turned
+
+
+@pytest.mark.parametrize("kind", ["png", "palette png", "png of 16 bits", "tif", "tif of 16 bits", "bands of a tif"])
+@pytest.mark.parametrize("orientation", SIDES)
+def test_masks_are_turned_as_images_are(tmp_path: Path, orientation: int, kind: str) -> None:
+    path = tmp_path / ("a.tif" if "tif" in kind else "a.png")
+    ids = GREY.astype(np.uint16) * 3 if "16" in kind else GREY
+    if "tif" in kind:
+        stored = np.dstack([ids] * 4) if "bands" in kind else ids
+        tiff(path, stored, extratags=[(0x0112, "H", 1, orientation, True)])
+    else:
+        image = Image.fromarray(ids)
+        if "palette" in kind:
+            image.putpalette(picture(1, (1, 256)).ravel().tolist())
+        image.save(path, exif=oriented(orientation))
+    expected = upright(ids, orientation)
+    found = as_array(read_image(path, 4))[..., 0] if "bands" in kind else read_labels(path)
+    np.testing.assert_array_equal(found, expected)
+    header = read_header(path)
+    assert header is not None
+    assert (header.size, header.orientation) == (GREY.shape, orientation)
+
+
+@pytest.mark.parametrize("extension", ["png", "tif", "webp"])
+@pytest.mark.parametrize("orientation", SIDES)
+def test_color_masks_are_turned_as_images_are(tmp_path: Path, orientation: int, extension: str) -> None:
+    image = Image.fromarray(np.dstack([RGB, np.where(GREY > 99, 255, 0).astype(np.uint8)]))
+    path = as_file(tmp_path / f"a.{extension}", image, exif=oriented(orientation), lossless=True, exact=True)
+    colors, opaque = read_colors(path)
+    np.testing.assert_array_equal(colors, upright(RGB, orientation))
+    np.testing.assert_array_equal(opaque, upright(GREY > 99, orientation))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P"])
+def test_an_orientation_in_xmp_alone_turns_nothing(tmp_path: Path, mode: str) -> None:
+    xmp = PngInfo()
+    xmp.add_itxt("XML:com.adobe.xmp", '<rdf:Description tiff:Orientation="6"/>')
+    image = Image.fromarray(RGB).convert(mode)
+    path = as_file(tmp_path / "a.png", image, pnginfo=xmp)
+    assert rgb(path).shape == RGB.shape
+    if mode != "RGB":
+        np.testing.assert_array_equal(read_labels(path), np.asarray(image))
+
+
+# Further pages and frames.
+
+
+def notices(path: Path, read: Any = read_image) -> dict[str, str]:
+    found: dict[str, str] = {}
+    read(path, notice=found.__setitem__)
+    return found
+
+
+@pytest.mark.parametrize("extension", ["tif", "gif", "webp", "png", "mpo", "avif"])
+def test_further_pages_are_named(tmp_path: Path, extension: str, caplog: pytest.LogCaptureFixture) -> None:
+    pages = [Image.fromarray(np.roll(picture(0, (40, 48)), i * 40)) for i in range(3)]
+    path = as_file(tmp_path / f"a.{extension}", pages[0], save_all=True, append_images=pages[1:])
+    header = read_header(path)
+    assert header is not None
+    assert header.pages == 3
+    assert f"{path}: the first of 3 pages or frames is used" in notices(path)["pages"]
+    first = read_image(path)
+    assert f"{path}: the first of 3 pages or frames is used" in caplog.text
+    one = as_file(tmp_path / f"one.{extension}", pages[0])
+    assert not notices(one)
+    if extension in {"tif", "png"}:  # in one way alone
+        np.testing.assert_array_equal(first, read_image(one))
+    caplog.clear()
+    read_image(path)
+    assert not caplog.records  # once a file
+
+
+@pytest.mark.parametrize("bands", [1, 3, 5])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_overviews_and_masks_of_a_tiff_are_no_pages(tmp_path: Path, bands: int, dtype: type[np.generic]) -> None:
+    whole = picture(0, (32, 48))[..., [0, 1, 2, 0, 1][:bands]].astype(dtype) * (257 if dtype is np.uint16 else 1)
+    options: Any = {"photometric": "minisblack" if bands != 3 else "rgb", "metadata": None}
+    options |= {"planarconfig": "contig"} if bands > 1 else {}
+    for name, kinds in {"overviews": [0, 1, 1], "thumbnail first": [1, 0, 4]}.items():
+        with tifffile.TiffWriter(tmp_path / f"{name}.tif") as file:
+            for kind in kinds:
+                stored = whole[::2, ::2] if kind else whole
+                if kind == 4:
+                    file.write(whole[..., 0] > 0, photometric="minisblack", subfiletype=4, metadata=None)
+                else:
+                    file.write(stored if bands > 1 else stored[..., 0], subfiletype=kind, **options)
+        found: dict[str, str] = {}
+        image = read_image(tmp_path / f"{name}.tif", bands, notice=found.__setitem__)
+        np.testing.assert_array_equal(as_array(image), whole // (257 if dtype is np.uint16 else 1))
+        assert not found
+        header = read_header(tmp_path / f"{name}.tif")
+        assert header is not None
+        assert (header.size, header.pages) == ((32, 48), 1)
+
+
+def test_further_pages_of_a_mask_are_named(tmp_path: Path) -> None:
+    pages = [Image.fromarray(GREY), Image.fromarray(GREY // 2)]
+    for extension in ("tif", "gif"):
+        path = as_file(tmp_path / f"a.{extension}", pages[0], save_all=True, append_images=pages[1:])
+        assert "the first of 2 pages" in notices(path, read_labels)["pages"]
 
 
 def test_exif_orientation_of_sixteen_bits(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    path = as_file(tmp_path / "a.png", Image.fromarray(GREY.astype(np.uint16) * 257), exif=exif)
+    path = as_file(tmp_path / "a.png", Image.fromarray(GREY.astype(np.uint16) * 257), exif=oriented(6))
     np.testing.assert_array_equal(rgb(path)[:, :, 0], np.rot90(GREY, -1))
 
 
@@ -354,7 +462,7 @@ def check_unreadable(path: Path, content: bytes, read: object) -> None:
     ("content", "said"),
     [
         (b"", "the file is empty"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "its content is no image"),
+        (bytes(range(128, 256)), "its content is no image. Copy or download it again"),
         (raw_png(60_000, 60_000, 8, 0, []), r"its header claims more than 178,956,970 pixels. Cut it into tiles"),
     ],
 )
@@ -362,6 +470,73 @@ def test_no_image(tmp_path: Path, content: bytes, said: str) -> None:
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(UserError, match=said):
         rgb(tmp_path / "a.png")
+
+
+FTYP = b"\0\0\0\x18ftyp"
+UNREAD = [  # name, content, kind, a part of the remedy
+    ("a.heic", FTYP + b"heic\0\0\0\0mif1heic" + bytes(64), "a HEIC photo", "heif-convert"),
+    ("a.jpg", FTYP + b"heix" + bytes(64), "a HEIC photo", "heif-convert"),
+    ("a.cr3", FTYP + b"crx " + bytes(64), "a RAW photograph", "darktable-cli"),
+    ("a.cr2", b"II*\0\x10\0\0\0CR\2\0" + bytes(64), "a RAW photograph", "darktable-cli"),
+    ("a.raf", b"FUJIFILMCCD-RAW 0201" + bytes(64), "a RAW photograph", "darktable-cli"),
+    ("a.jxl", b"\xff\x0a" + bytes(range(64)), "a JPEG XL image", "djxl"),
+    ("a.svg", b'<?xml version="1.0"?>\n<!-- drawn -->\n<svg width="9"/>', "a drawing in SVG", "rsvg-convert"),
+    ("a.pdf", b"%PDF-1.7\n" + bytes(64), "a PDF document", "pdftoppm"),
+    ("a.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "PostScript", "gs "),
+    ("a.psd", b"8BPS\0\2" + bytes(64), "a Photoshop document", "export it as PNG"),
+    ("a.xcf", b"gimp xcf v011\0" + bytes(64), "a document of GIMP", "export it as PNG"),
+    ("a.kra", b"PK\3\4" + bytes(64), "a document of GIMP or Krita", "export it as PNG"),
+    ("a.exr", b"v/1\x01" + bytes(64), "an OpenEXR image", "oiiotool"),
+    ("a.hdr", b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n", "a Radiance HDR image", "oiiotool"),
+    ("a.dcm", bytes(128) + b"DICM" + bytes(64), "a DICOM image", r"np\.save\('image.npy', pydicom"),
+    ("a.nii", b"\x5c\1\0\0" + bytes(340) + b"n+1\0" + bytes(64), "a medical volume", "nibabel"),
+    ("a.nii.gz", b"\x1f\x8b\x08" + bytes(64), "a medical volume", "nibabel"),
+    ("a.nrrd", b"NRRD0004\ntype: short\n", "a medical volume", "np.save"),
+    ("a.h5", b"\x89HDF\r\n\x1a\n" + bytes(64), "an HDF5 or NetCDF file", "h5py"),
+    ("a.nc", b"CDF\1" + bytes(64), "an HDF5 or NetCDF file", "h5py"),
+    ("a.fits", b"SIMPLE  =                    T" + b" " * 50, "a FITS file", "astropy"),
+    ("a.mat", b"MATLAB 5.0 MAT-file" + bytes(200), "a MATLAB file", "loadmat"),
+    ("a.npz", b"PK\3\4" + bytes(64), "an archive of arrays", "np.load"),
+    ("a.pkl", b"\x80\4\x95" + bytes(64), "a file of pickle", "np.save"),
+    ("a.img", b"EHFA_HEADER_TAG" + bytes(64), "a raster image of GDAL", "gdal_translate"),
+    ("a.zip", b"PK\3\4" + bytes(64), "an archive", "Unpack it"),
+    ("a.png", b"\x1f\x8b\x08" + bytes(64), "an archive", "Unpack it"),
+    ("a.bin", FTYP + b"isom" + bytes(64), "a video", "ffmpeg"),
+    ("a.bin", b"\x1aE\xdf\xa3" + bytes(64), "a video", "ffmpeg"),
+    ("a.bin", (b"G" + bytes(187)) * 3, "a video", "ffmpeg"),
+    ("a.png", b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", "a pointer of Git LFS", "git lfs pull"),
+    ("a.jpg", b"\n<!DOCTYPE html>\n<html><head>", "a web page", "Download the image itself"),
+    ("a.jpg", b'{"shapes": []}', "JSON text", "PNG masks"),
+    ("a.jpg", b"<annotation><folder>", "XML text", "PNG masks"),
+    ("a.jpg", b"404: Not Found\n", "text", "Download the image itself"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "kind", "remedy"), UNREAD)
+@pytest.mark.parametrize("read", [read_image, read_labels, read_colors])
+def test_kinds_that_are_not_read(tmp_path: Path, read: Any, name: str, content: bytes, kind: str, remedy: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=f"it is {kind}.*; gffnet reads JPEG, PNG, TIFF.*{remedy}") as caught:
+        read(path)
+    assert "again" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert read_header(path) is None or name in {"a.eps", "a.h5"}  # Pillow knows their headers
+
+
+@pytest.mark.parametrize("suffix", [".dng", ".NEF", ".arw"])
+def test_a_raw_photograph_is_not_its_thumbnail(tmp_path: Path, suffix: str) -> None:
+    with pytest.raises(UserError, match="it is a RAW photograph"):
+        read_image(tiff(tmp_path / f"a{suffix}", RGB, photometric="rgb", subfiletype=1))
+
+
+def test_images_left_out_of_a_folder_are_named(tmp_path: Path) -> None:
+    for name in ("a.heic", "deep/b.HEIC", ".hidden/c.heic", "gffnet_cache/train/0.image.npy", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).touch()
+    assert [path.name for path in unread_files(tmp_path)] == ["a.heic", "b.HEIC"]
+    with pytest.raises(UserError, match=r"a\.heic and 1 more left out: a HEIC photo; gffnet reads .*heif-convert"):
+        image_files([tmp_path])
 
 
 @pytest.mark.filterwarnings("error")
@@ -512,7 +687,7 @@ def test_missing_input_and_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="none does not exist: give an image file or a folder"):
         image_files([tmp_path / "none"])
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(UserError, match=r"holds no image. Images end in \.bmp \.jpeg"):
+    with pytest.raises(UserError, match=r"holds no image. Images end in \.apng \.avif"):
         image_files([tmp_path])
 
 

@@ -26,13 +26,10 @@ from numpy.typing import NDArray
 from torchvision.tv_tensors import Image, Mask
 
 from gffnet.data.dataset import Dataset, Sample
-from gffnet.data.io import as_array, as_tensor
+from gffnet.data.io import CACHE, as_array, as_tensor
 from gffnet.errors import UserError
 from gffnet.files import atomic_file
 from gffnet.parallel import in_processes
-
-CACHE = "gffnet_cache"
-"""The folder in the root of a data set in which its cache is looked for."""
 
 _FORMAT = 2
 """Part of the keys: another number invalidates all caches. 1 was the format of gffnet 0.1.0, in files of its own."""

@@ -42,11 +42,11 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import yaml
-from jaxtyping import UInt8, UInt32
+from jaxtyping import Bool, UInt8, UInt32
 from numpy.typing import NDArray
 
 from gffnet.data.dataset import DATASETS, IGNORE, Classes, Dataset, Files, LabelTable, Layout, identity, usual_split
-from gffnet.data.io import as_array, image_files, read_header, read_labels, read_rgb
+from gffnet.data.io import image_files, read_colors, read_header, read_labels
 from gffnet.errors import UserError, nearest
 from gffnet.files import read_text
 from gffnet.palette import MAX_CLASSES, voc_colors
@@ -228,10 +228,16 @@ def guess_classes(masks: Path) -> str:
         files = files[:: max(1, len(files) // GUESS_FROM)]
         headers = [read_header(file) for file in files]
         if any(header is not None and header.color for header in headers):
-            return _guess_colors(sorted({int(color) for file in files for color in np.unique(pack(read_colors(file)))}))
+            return _guess_colors(sorted({int(color) for file in files for color in np.unique(_visible(file))}))
         return _guess_ids(sorted({int(value) for file in files for value in np.unique(read_labels(file))}))
     except UserError:
         return ""
+
+
+def _visible(mask: Path) -> UInt32[np.ndarray, " n"]:
+    """The colors of a mask where it is opaque. Raises `UserError`."""
+    colors, opaque = read_colors(mask)
+    return pack(colors.reshape(-1, 3) if opaque is None else colors[opaque])
 
 
 def _guess_ids(values: Sequence[int]) -> str:
@@ -262,9 +268,6 @@ def _shortened(words: Iterable[str]) -> str:
 
 # Masks whose colors stand for classes.
 
-_JPEG = b"\xff\xd8\xff"
-"""The first bytes of every JPEG file."""
-
 
 def pack(rgb: UInt8[np.ndarray, "*shape 3"]) -> UInt32[np.ndarray, "*shape"]:
     """Write each color as one number, `0xRRGGBB`."""
@@ -286,19 +289,6 @@ def _is_grey(packed: NDArray[Any]) -> bool:
     return bool((packed % 0x10101 == 0).all())
 
 
-def read_colors(path: Path) -> UInt8[np.ndarray, "h w 3"]:
-    """Read the colors of a mask, through its palette if it has one; an alpha channel is dropped.
-
-    Raises:
-        UserError: the file cannot be decoded completely, or is a JPEG.
-    """
-    colors = as_array(read_rgb(path, white_level=65535))
-    with path.open("rb") as file:
-        if file.read(len(_JPEG)) == _JPEG:
-            raise UserError(f"mask {path}: JPEG changes colors, so its classes are lost: save masks as PNG.")
-    return colors
-
-
 class ColorTable:
     """From colors to train ids: `0..n-1`, and 255 where a pixel is ignored.
 
@@ -314,8 +304,10 @@ class ColorTable:
         self._colors = np.array(sorted(train_ids), np.uint32)
         self._train_ids = np.array([train_ids[color] for color in sorted(train_ids)], np.uint8)
 
-    def __call__(self, colors: UInt8[np.ndarray, "h w 3"], mask_file: Path) -> UInt8[np.ndarray, "h w"]:
-        """Convert a mask to train ids.
+    def __call__(
+        self, colors: UInt8[np.ndarray, "h w 3"], mask_file: Path, opaque: Bool[np.ndarray, "h w"] | None = None
+    ) -> UInt8[np.ndarray, "h w"]:
+        """Convert a mask to train ids; pixels that are not `opaque`, if given, are ignored whatever their color.
 
         Raises:
             UserError: it holds a color that may not occur.
@@ -323,10 +315,12 @@ class ColorTable:
         packed = pack(colors)
         found = np.minimum(np.searchsorted(self._colors, packed), len(self._colors) - 1)
         wrong = self._colors[found] != packed
+        if opaque is not None:
+            wrong &= opaque
         if wrong.any():
             raise self._error(packed, wrong, mask_file)
         train_ids: NDArray[np.uint8] = self._train_ids[found]
-        return train_ids
+        return train_ids if opaque is None else np.where(opaque, train_ids, np.uint8(IGNORE))
 
     def _error(self, packed: NDArray[np.uint32], wrong: NDArray[np.bool_], mask_file: Path) -> UserError:
         """The error for a mask whose `wrong` pixels have unknown colors."""
@@ -585,7 +579,8 @@ class Folder(Dataset):
             UserError: the file cannot be read, holds colors in place of ids, or a color of no class.
         """
         if self.colors is not None:
-            return self.colors(read_colors(label_file), label_file), self.table
+            colors, opaque = read_colors(label_file)
+            return self.colors(colors, label_file, opaque), self.table
         try:
             return read_labels(label_file), self.table
         except UserError:
@@ -606,11 +601,12 @@ def _ranges(ids: list[int]) -> str:
 def _refuse_colors(mask: Path, source: Path) -> None:
     """Raise `UserError` with the remedy for a mask that holds colors where it should hold ids."""
     try:
-        colors = read_colors(mask)
+        colors, opaque = read_colors(mask)
     except UserError:
         return  # something else is wrong with it
     if (colors == colors[..., :1]).all():
-        remedy = "It is grey throughout: if its values are ids, save one of its channels"
+        alpha = "" if opaque is None else ", with the id of ignored pixels where it is transparent"
+        remedy = f"It is grey throughout: if its values are ids, save one of its channels{alpha}"
     else:
         remedy = f"If its colors stand for classes, write `masks: colors` and a color for every class in {source}"
     raise UserError(

@@ -10,19 +10,22 @@ import struct
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from math import ceil, prod
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import imagecodecs
 import numpy as np
 import torch
-from jaxtyping import Num, UInt8
+from jaxtyping import Bool, Num, UInt8
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.Image import DecompressionBombError
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
+from gffnet.data.unread import RAW, Unread, unread_kind, unread_suffix
 from gffnet.errors import UserError
 from gffnet.files import atomic_write
 
@@ -37,8 +40,8 @@ _LENGTH_AND_KIND = struct.Struct(">I4s")
 _GREY, _RGB = 0, 2
 _BANDS: dict[int, tuple[int, ...]] = {_GREY: (), _RGB: (3,), 4: (2,), 6: (4,)}
 """The last axis of the pixels by the color type."""
-_CHANGES_PIXELS = {b"tRNS", b"eXIf"}
-"""Chunks that call for more than decoding: transparency, orientation."""
+_CHANGES_PIXELS = {b"tRNS", b"eXIf", b"acTL"}
+"""Chunks that call for more than decoding: transparency, orientation, animation."""
 _NEEDED = {b"IHDR", b"IDAT", b"IEND"}
 """Chunks that hold pixels; libpng has warnings to print about some of the others."""
 
@@ -76,10 +79,36 @@ def _chunks(content: bytes) -> Iterator[tuple[bytes, slice]]:
         at += 12 + length
 
 
-EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+EXTENSIONS = (
+    *(".apng", ".avif", ".bmp", ".dib", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf"),
+    *(".jpg", ".jpx", ".mpo", ".npy", ".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".sgi", ".tga"),
+    *(".tif", ".tiff", ".webp"),
+)
 """Suffixes of images in folders; a file that is given by name may have any."""
 
+READ = "JPEG, PNG, TIFF, WebP, AVIF, JPEG 2000, GIF, BMP, TGA, PNM and arrays in .npy"
+"""The formats that are read, for errors."""
+
+Notice: TypeAlias = Callable[[str, str], None]
+"""Takes what is silently done to a file otherwise: `pages` or `white-level`, and a sentence that names the file."""
+
+_NAMED, _NAMED_IN_WORKERS = 100, 3
+_noticed: dict[str, set[str]] = {}
+
+
+def log_notice(kind: str, text: str) -> None:
+    """Log a notice as a warning: once a process, and only the first of its kind one by one."""
+    noticed = _noticed.setdefault(kind, set())
+    limit = _NAMED_IN_WORKERS if get_worker_info() else _NAMED
+    if text not in noticed and len(noticed) <= limit:
+        log.warning(text if len(noticed) < limit else f"{text} The same holds for other files, which are not listed.")
+        noticed.add(text)
+
+
 _ORIENTATION = 0x0112
+CACHE = "gffnet_cache"
+"""The folder in the root of a data set in which its cache is looked for."""
+
 _UPRIGHT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
     2: lambda stored: stored[:, ::-1],
     3: lambda stored: stored[::-1, ::-1],
@@ -90,6 +119,9 @@ _UPRIGHT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
     8: lambda stored: stored[:, ::-1].swapaxes(0, 1),
 }
 """What to do to an image `(H, W, ...)` of each EXIF orientation; 1 is upright."""
+
+_NOT_EXIF = ("xmp", "XML:com.adobe.xmp", "Raw profile type exif")
+"""Where Pillow looks for an orientation, too, but viewers do not."""
 
 _STRETCHED = {"L;2": 85, "L;4": 17}
 """Pillow stretches grey levels of 2 and 4 bits to 0..255, by these factors; ids must be taken back."""
@@ -164,7 +196,9 @@ def _pillow_header(image: ImageFile.ImageFile) -> Header:
     return Header(image.format or "", size, orientation, color, grey, bits, channels, _pages(image), colors, alpha)
 
 
-def read_image(path: str | Path, channels: int = 3, white_level: float | None = None) -> Num[Tensor, "{channels} h w"]:
+def read_image(
+    path: str | Path, channels: int = 3, white_level: float | None = None, notice: Notice = log_notice
+) -> Num[Tensor, "{channels} h w"]:
     """Read an image as a tensor, with its EXIF orientation applied: uint8 of samples of 8 bits, else float32 in 0..255.
 
     Args:
@@ -173,7 +207,9 @@ def read_image(path: str | Path, channels: int = 3, white_level: float | None = 
             grey: color is converted. Of any other number, the file must have exactly as many bands.
         white_level: the value of a sample deeper than 8 bits that means white; larger ones are clipped. None: what the
             file states, else the smallest of 255, 1023, 4095, 16383 and 65535 that is not below its largest sample,
-            with a warning.
+            with a notice.
+        notice: takes what the user should know: an assumed white level, and that a file has further pages or frames
+            than the first, which is read. By default it is logged, once a file.
 
     As from torchvision's decoders, the channels lie last in memory.
 
@@ -185,8 +221,8 @@ def read_image(path: str | Path, channels: int = 3, white_level: float | None = 
     content = _content(path)
     if channels == 3 and (pixels := decode_png(content)) is not None:
         return as_tensor(pixels if pixels.ndim == 3 else np.stack([pixels] * 3, axis=-1))
-    stored = _read_samples(path, content, channels)
-    return as_tensor(to_channels(stored, channels, white_level, f"image {path}"))
+    stored = _read_samples(path, content, channels, notice)
+    return as_tensor(to_channels(stored, channels, white_level, f"image {path}", notice))
 
 
 def read_input(path: str | Path, in_channels: int, white_level: float | None) -> Num[Tensor, "{in_channels} h w"]:
@@ -197,12 +233,12 @@ def read_input(path: str | Path, in_channels: int, white_level: float | None) ->
 
 def read_samples(path: Path, channels: int = 3) -> "Samples":
     """Read what an image stores, of which `to_channels` makes an image. Raises `UserError`."""
-    return _read_samples(path, _content(path), channels)
+    return _read_samples(path, _content(path), channels, log_notice)
 
 
-def read_rgb(path: str | Path, white_level: float | None = None) -> UInt8[Tensor, "3 h w"]:
-    """Read an image as RGB with eight bits a channel, for pictures and color masks. See `read_image`."""
-    image = read_image(path, white_level=white_level)
+def read_rgb(path: str | Path, white_level: float | None = None, notice: Notice = log_notice) -> UInt8[Tensor, "3 h w"]:
+    """Read an image as RGB with eight bits a channel. See `read_image`."""
+    image = read_image(path, white_level=white_level, notice=notice)
     return image if image.dtype == torch.uint8 else image.round().to(torch.uint8)
 
 
@@ -218,7 +254,7 @@ def as_array(image: Num[Tensor, "c h w"]) -> Num[np.ndarray, "h w c"]:
 
 def as_rgb(image: Image.Image, what: str) -> NDArray[np.uint8]:
     """Convert a Pillow image to an upright RGB array (H, W, 3) of eight bits a channel; `what` names it in errors."""
-    levels = to_channels(_pillow_samples(image), 3, None, what)
+    levels = to_channels(_pillow_samples(image), 3, None, what, log_notice)
     return levels if levels.dtype == np.uint8 else np.rint(levels).astype(np.uint8)
 
 
@@ -231,47 +267,55 @@ class Samples(NamedTuple):
     values: NDArray[Any]
     """(H, W, C)"""
     colors: int
-    """How many bands, from the first, are color or grey, where the others are alpha or unnamed beside RGB."""
-    white_level: float | None
+    """How many bands, from the first, are color or grey; the others are alpha, or unnamed ones beside RGB."""
+    white_level: float | None = None
     """If the file states it."""
+    alpha: bool = False
+    """Whether the last band is alpha."""
 
 
-def _read_samples(path: Path, content: bytes, channels: int) -> Samples:
+def _read_samples(path: Path, content: bytes, channels: int, notice: Notice, transparency: bool = False) -> Samples:
+    """The samples of the first page of an image file that is to become so many channels. Raises `UserError`."""
     if content.startswith(_NPY):
         values = _channels_last(_read_array(path), channels)
-        return Samples(values, values.shape[2], None)
-    if content.startswith(_TIFF) and (samples := _tiff_samples(path, content, channels)) is not None:
+        return Samples(values, values.shape[2])
+    if content.startswith(_TIFF) and (samples := _tiff_samples(path, content, channels, notice)) is not None:
         return samples
-    image = _load(path, content)
-    if (
-        image.format == "PNG"
-        and ";16" in str(image.info["rawmode"])
-        and (deep := decode_png(content, deep=True)) is not None
-    ):
-        values = _upright(np.atleast_3d(deep), _orientation(image))
-        return Samples(values, _colors(values), _significant(content))
-    return _pillow_samples(image)
+    return _pillow_samples(_load(path, content, notice), content, transparency)
 
 
-def _pillow_samples(image: Image.Image) -> Samples:
-    orientation = _orientation(image)
+def _pillow_samples(image: Image.Image, content: bytes = b"", transparency: bool = False) -> Samples:
+    """The samples of a decoded image.
+
+    `content`: of its file, from which samples of 16 bits are decoded again. `transparency`: turn the color or the
+    palette entries that a file declares transparent into an alpha channel.
+    """
+    orientation, white = _orientation(image), None
+    if transparency and image.has_transparency_data and image.mode not in _SIXTEEN_BIT:
+        image = image.convert("RGBA")
     image.info.pop("transparency", None)  # Pillow warns where a conversion drops it
-    # 16 bits in PNG and PPM: Pillow has scaled the latter. "La" and "RGBa": colors multiplied by alpha.
-    white = 65535 if image.format in {"PPM", "JPEG2000"} else None
     mode = {"1": "L", "P": "RGB", "PA": "RGB", "La": "LA", "RGBa": "RGBA"}.get(image.mode, image.mode)
     if mode not in _SIXTEEN_BIT | {"I", "F", "L", "LA", "RGB", "RGBA"}:
         mode = "RGB"
-    values = np.atleast_3d(np.array(image if mode == image.mode else image.convert(mode)))
-    return Samples(_upright(values, orientation), _colors(values), white)
-
-
-def _colors(values: NDArray[Any]) -> int:
-    """How many bands are not alpha, of grey or RGB with or without it."""
-    return 1 if values.shape[2] < 3 else 3
+    values = np.asarray(image if mode == image.mode else image.convert(mode))
+    if image.format == "PPM":
+        white = 65535.0  # Pillow has scaled them
+    elif content and image.format == "PNG" and (deep := decode_png(content, deep=True)) is not None:
+        values, white = deep, _significant(content)
+    elif content and image.format == "JPEG2000" and (bits := _jpeg2000_bits(content)) > 8:
+        values, white = imagecodecs.jpeg2k_decode(content), (2.0**bits - 1 if bits < 16 else None)
+    values = _upright(np.atleast_3d(values), orientation)
+    return Samples(values, 1 if values.shape[2] < 3 else 3, white, alpha=values.shape[2] in {2, 4})
 
 
 def _upright(stored: NDArray[Any], orientation: int) -> NDArray[Any]:
     return _UPRIGHT[orientation](stored) if orientation in _UPRIGHT else stored
+
+
+def _jpeg2000_bits(content: bytes) -> int:
+    """Bits a sample of a JPEG 2000 file, by the first segment of its code stream; 8 if it cannot be found."""
+    at = content.find(_JPEG2000_STREAM) + 42
+    return (content[at] & 0x7F) + 1 if 42 <= at < len(content) else 8
 
 
 def _significant(content: bytes) -> float | None:
@@ -281,17 +325,19 @@ def _significant(content: bytes) -> float | None:
     return float(2**bits - 1) if 8 <= bits <= 16 else None
 
 
-def to_channels(stored: Samples, channels: int, white_level: float | None, what: str) -> NDArray[Any]:
+def to_channels(
+    stored: Samples, channels: int, white_level: float | None, what: str, notice: Notice = log_notice
+) -> NDArray[Any]:
     """So many channels of an image: uint8, or float32 in 0..255. Raises `UserError`."""
     bands, colors = stored.values.shape[2], stored.colors
     if channels in {1, 3} and colors in {1, 3}:
-        levels = _levels(stored.values[..., :colors], stored.white_level, white_level, what)
+        levels = _levels(stored.values[..., :colors], stored.white_level, white_level, what, notice)
         if colors < channels:
             return np.repeat(levels, channels, axis=2)
         return levels if colors == channels else _grey(levels)
     if bands != channels:
         raise wrong_bands(what, bands, channels, alpha=bands > colors)
-    return _levels(stored.values, stored.white_level, white_level, what)
+    return _levels(stored.values, stored.white_level, white_level, what, notice)
 
 
 def wrong_bands(what: str, bands: int, channels: int, alpha: bool) -> UserError:
@@ -315,7 +361,9 @@ _LEVELS = (255, 1023, 4095, 16383, 65535)
 """White levels of sensors of 8 to 16 bits."""
 
 
-def _levels(values: NDArray[Any], stated: float | None, white_level: float | None, what: str) -> NDArray[Any]:
+def _levels(
+    values: NDArray[Any], stated: float | None, white_level: float | None, what: str, notice: Notice
+) -> NDArray[Any]:
     """Grey levels in 0..255, writable: 8 bits as they are, else float32. Raises `UserError`."""
     if values.dtype == np.uint8:
         return np.require(values, requirements=["C", "W"])
@@ -323,7 +371,7 @@ def _levels(values: NDArray[Any], stated: float | None, white_level: float | Non
         return values.astype(np.uint8) * np.uint8(255)
     high = float(np.nanmax(values, initial=0))
     if white_level is None:
-        white_level = stated if stated and stated >= high else _assumed_white_level(values, high, what)
+        white_level = stated if stated and stated >= high else _assumed_white_level(values, high, what, notice)
     levels: NDArray[np.float32] = np.nan_to_num(values.astype(np.float32) / np.float32(white_level / 255))
     return np.clip(levels, 0, 255, out=levels)
 
@@ -340,21 +388,22 @@ def guess_white_level(values: NDArray[Any], high: float, what: str) -> int:
     return level
 
 
-def _assumed_white_level(values: NDArray[Any], high: float, what: str) -> int:
-    """The white level that the largest sample suggests, with a warning. Raises `UserError`."""
+def _assumed_white_level(values: NDArray[Any], high: float, what: str, notice: Notice) -> int:
+    """The white level that the largest sample suggests, with a notice. Raises `UserError`."""
     level = guess_white_level(values, high, what)
     # The whole range of 16 bits, or 8 bits stretched to it, needs no word.
     if level == 65535 or (values.dtype == np.uint16 and (values >> 8 == values & 255).all()):
         return 65535
-    log.warning(
-        "%s: its samples of more than 8 bits reach %d, and it states no white level: %d is taken for white. "
-        "model.white_level=N sets it.",
-        what,
-        high,
-        level,
+    notice(
+        "white-level",
+        f"{what}: its largest sample is {high:.0f}, and nothing says which value is white: {level} is assumed. Set "
+        "model.white_level=N of the recipe to the value that is white in all images.",
     )
     return level
 
+
+_JPEG = b"\xff\xd8\xff"
+_JPEG2000_STREAM = b"\xff\x4f\xff\x51"
 
 # Arrays of NumPy.
 
@@ -401,8 +450,11 @@ def _check_size(path: Path, shape: Sequence[int]) -> None:
 # TIFF. Pillow reads pictures; what GDAL and microscopes write, bands and deep samples, is read by tifffile.
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_MIN_IS_WHITE, _MIN_IS_BLACK, _RGB_TIFF = 0, 1, 2
+_MIN_IS_WHITE, _MIN_IS_BLACK, _RGB_TIFF, _YCBCR = 0, 1, 2, 6
 _ALPHA = {1, 2}
+"""Kinds of extra samples."""
+_JPEG_IN_TIFF = {6, 7, 34892}
+"""Kinds of compression."""
 _REDUCED_OR_MASK = 1 | 4
 """Bits of NewSubfileType."""
 
@@ -416,81 +468,106 @@ def _open_tiff(source: Any) -> Any:
     return tifffile.TiffFile(source)
 
 
-def _tiff_pages(file: Any) -> list[Any]:
-    """The pages that are no reduced copies, masks or thumbnails of others; the first page if all are."""
-    pages = [page for page in file.pages if not int(page.subfiletype) & _REDUCED_OR_MASK]
-    return pages or [file.pages[0]]
+def _first_page(file: Any) -> tuple[int, int]:
+    """The number of the first page that is no reduced copy, thumbnail or mask of another, and how many there are."""
+    whole = [i for i, page in enumerate(file.pages) if not int(page.subfiletype) & _REDUCED_OR_MASK]
+    return (whole[0], len(whole)) if whole else (0, 1)
 
 
 def _tiff_header(path: Path) -> Header | None:
     """The header of a TIFF; None if tifffile cannot tell."""
     try:
         with _open_tiff(path) as file:
-            pages = _tiff_pages(file)
-            page = pages[0]
+            first, pages = _first_page(file)
+            page = file.pages[first]
             photometric, bands = int(page.photometric), page.samplesperpixel
-            grey = photometric in {_MIN_IS_WHITE, _MIN_IS_BLACK} and _tiff_colors(page) == 1
+            grey = photometric in {_MIN_IS_WHITE, _MIN_IS_BLACK} and _tiff_colors(page)[0] == 1
             size = page.imagelength, page.imagewidth
+            if 0 in size:
+                return None
             orientation = int(page.tags.valueof(274, 1))
             channels = 3 if photometric in {3, 5} else bands
-            colors = channels if channels == 3 else _tiff_colors(page)
-            alpha = bool(page.extrasamples) and int(page.extrasamples[-1]) in _ALPHA
+            colors, alpha = _tiff_colors(page)
+            colors = 3 if channels == 3 else colors
             bits = page.bitspersample
-            return Header("TIFF", size, orientation, bands > 1, grey, bits, channels, len(pages), colors, alpha)
+            return Header("TIFF", size, orientation, bands > 1, grey, bits, channels, pages, colors, alpha)
     except Exception:
         return None
 
 
-def _tiff_colors(page: Any) -> int:
+def _tiff_colors(page: Any) -> tuple[int, bool]:
+    """How many bands are not alpha (of RGB, three), and whether the last one is."""
     bands, extra = int(page.samplesperpixel), page.extrasamples
-    if int(page.photometric) == _RGB_TIFF:
-        return 3
-    return bands - bool(extra and int(extra[-1]) in _ALPHA)
+    alpha = bool(extra) and int(extra[-1]) in _ALPHA
+    return (3 if int(page.photometric) == _RGB_TIFF else bands - alpha), alpha
 
 
-def _tiff_samples(path: Path, content: bytes, channels: int) -> Samples | None:
-    """The samples of a TIFF of bands, or of deep samples; None of others, which Pillow reads. Raises `UserError`."""
+def _tiff_samples(path: Path, content: bytes, channels: int | None, notice: Notice) -> Samples | None:
+    """The samples of a TIFF of bands, or of deep samples; None of others, which Pillow reads. Raises `UserError`.
+
+    `channels`: the number that is wanted; None: as stored.
+    """
     try:
         with _open_tiff(io.BytesIO(content)) as file:
-            page = _tiff_pages(file)[0]
-            photometric, bands = int(page.photometric), page.samplesperpixel
+            first, pages = _first_page(file)
+            page = file.pages[first]
+            photometric, bands, bits = int(page.photometric), int(page.samplesperpixel), int(page.bitspersample)
             grey = photometric in {_MIN_IS_WHITE, _MIN_IS_BLACK}
-            deep = page.bitspersample > 8 and page.dtype is not None
-            if not (grey or photometric == _RGB_TIFF) or not (deep or (grey and bands > 1) or channels not in {1, 3}):
+            raw_ycbcr = photometric == _YCBCR and page.compression == 1 and bands == 3 and bits == 8
+            many = bands > 1 if grey else bands > 3 and channels not in {None, 1, 3}
+            if not (raw_ycbcr or ((grey or photometric == _RGB_TIFF) and (bits > 8 or many))):
                 return None
             _check_size(path, (page.imagelength, page.imagewidth))
-            end = len(content)
-            if any(not n or at + n > end for at, n in zip(page.dataoffsets, page.databytecounts, strict=True)):
+            segments = zip(page.dataoffsets, page.databytecounts, strict=True)
+            if any(not length or start + length > len(content) for start, length in segments):
                 raise ValueError("strips are missing")
             values = page.asarray(maxworkers=1)
-            values = np.moveaxis(values, 0, -1) if page.axes.startswith("S") else values
-            values = np.atleast_3d(values)
+            values = np.atleast_3d(np.moveaxis(values, 0, -1) if page.axes.startswith("S") else values)
             if values.shape != (page.imagelength, page.imagewidth, bands):
                 raise ValueError(f"its shape is {values.shape}")
-            values = values.astype(values.dtype.newbyteorder("="), copy=False)
-            bits = page.bitspersample
-            if photometric == _MIN_IS_WHITE and values.dtype.kind == "u":
-                values = np.array(2**bits - 1, values.dtype) - values
             stated = page.tags.valueof(341) or page.tags.valueof(281)
-            stated = max(stated) if isinstance(stated, tuple) else stated
-            if stated is None and values.dtype.kind == "u" and bits not in {8, 16, 32, 64}:
-                stated = 2**bits - 1
-            values = _upright(values, int(page.tags.valueof(274, 1)))
-            return Samples(values, _tiff_colors(page), stated and float(stated))
+            orientation = int(page.tags.valueof(_ORIENTATION, 1))
+            colors, alpha = _tiff_colors(page)
     except UserError:
         raise
-    except Exception as error:  # of damaged files, nearly every built-in exception
+    except Exception as error:  # damaged files raise nearly every built-in exception
         cause = " ".join(str(error).split()) or type(error).__name__
         _unreadable(path, f"it is damaged or cut short ({cause[:200]})", "Copy or download it again")
+    _notice_pages(path, pages, notice)
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    if raw_ycbcr:
+        values = np.array(Image.fromarray(values, "YCbCr").convert("RGB"))
+    if photometric == _MIN_IS_WHITE and values.dtype.kind == "u":
+        values = np.array(2**bits - 1, values.dtype) - values
+    if values.dtype.kind == "u" and bits not in {8, 16, 32, 64}:
+        stated = 2**bits - 1
+    white = max(stated, default=0) if isinstance(stated, tuple) else stated
+    return Samples(_upright(values, orientation), colors, float(white) if white else None, alpha)
 
 
 def _pages(image: Image.Image) -> int:
-    """How many pages or frames an image has."""
-    return getattr(image, "n_frames", 1) if image.format in {"GIF", "WEBP", "PNG", "AVIF", "MPO"} else 1
+    """How many frames a decoder finds in a picture; of several pictures in a JPEG, those of the size of the first."""
+    count = getattr(image, "n_frames", 1) if image.format in {"GIF", "WEBP", "PNG", "AVIF", "MPO"} else 1
+    if image.format != "MPO":  # of those in MPO, some are thumbnails or gain maps
+        return count
+    sizes = []
+    for number in range(count):
+        image.seek(number)
+        sizes.append(image.size)
+    image.seek(0)
+    return sizes.count(sizes[0])
 
 
-def read_labels(path: str | Path) -> NDArray[Any]:
+def _notice_pages(path: Path, pages: int, notice: Notice) -> None:
+    if pages > 1:
+        remedy = "Save the others as files of their own to use them."
+        notice("pages", f"{path}: the first of {pages} pages or frames is used, the others are not read. {remedy}")
+
+
+def read_labels(path: str | Path, notice: Notice = log_notice) -> NDArray[Any]:
     """The label map as stored, `(H, W)`: palette indices or grey levels; uint8, or int32 where a sample has more bits.
+
+    It is turned upright as images are. A palette with transparent colors changes nothing: the index is the id.
 
     Raises:
         UserError: the file cannot be read completely, is in color, has an alpha channel, or is a JPEG.
@@ -499,18 +576,97 @@ def read_labels(path: str | Path) -> NDArray[Any]:
     content = _content(path)
     if (pixels := decode_png(content)) is not None and pixels.ndim == 2:
         return pixels
-    image = _load(path, content)
-    if image.format == "JPEG":
-        raise UserError(f"label map {path}: JPEG changes grey levels, so its ids are lost: save label maps as PNG.")
+    if content.startswith(_NPY):
+        values = _channels_last(_read_array(path), None)
+        return _ids(Samples(values, values.shape[2]), path)
+    if content.startswith(_TIFF) and (samples := _tiff_samples(path, content, None, notice)) is not None:
+        return _ids(samples, path)
+    image = _load(path, content, notice)
+    if kind := _lossy(content):
+        raise UserError(f"label map {path}: {kind} changes grey levels, so its ids are lost: save label maps as PNG.")
+    orientation = _orientation(image)
     if image.mode in {"1", "L", "P"}:
-        ids = np.asarray(image).astype(np.uint8)
+        ids = _upright(np.asarray(image).astype(np.uint8), orientation)
         return ids // np.uint8(_STRETCHED.get(image.info["rawmode"], 1))
-    if image.mode in _SIXTEEN_BIT or image.mode == "I":
-        return np.asarray(image).astype(np.int32)
-    raise UserError(
-        f"label map {path}: its pixels are {image.mode}, but color masks are not id masks: one grey level or palette "
+    if image.mode in _SIXTEEN_BIT | {"I", "F"}:
+        return _ids(_pillow_samples(image, content), path)
+    raise _no_ids(path, image.mode)
+
+
+def _no_ids(path: Path, what: str) -> UserError:
+    return UserError(
+        f"label map {path}: its pixels are {what}, but color masks are not id masks: one grey level or palette "
         "index a pixel is needed. Convert its colors to class ids, or use the data set's id files."
     )
+
+
+def _ids(samples: Samples, path: Path) -> NDArray[Any]:
+    """The ids (H, W) in samples. Raises `UserError`."""
+    if samples.values.shape[2] != 1:
+        raise _no_ids(path, "LA" if samples.alpha else f"of {samples.values.shape[2]} bands")
+    ids = samples.values[..., 0]
+    if ids.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):  # NaN and large values become an integer that they do not equal
+            whole = ids.astype(np.int32)
+        if (whole != ids).any():
+            raise UserError(f"label map {path}: it holds values that are no integers, so no ids. Save ids as PNG.")
+        ids = whole
+    if ids.dtype.itemsize == 1:
+        return np.array(ids, np.int32 if ids.dtype == np.int8 else np.uint8)
+    return np.array(ids, np.int32 if ids.max() < 2**31 else np.int64)
+
+
+def _opaque(alpha: NDArray[Any], path: Path) -> NDArray[np.bool_]:
+    """Which pixels of a mask are labelled, by its alpha channel. Raises `UserError` where that is between."""
+    whole = np.iinfo(alpha.dtype).max
+    between = (alpha != 0) & (alpha != whole)
+    if between.any():
+        row, column = np.argwhere(between)[0]
+        raise UserError(
+            f"mask {path}: {between.sum()} of its {alpha.size} pixels are partly transparent, the first with alpha "
+            f"{alpha[row, column]} at row {row}, column {column}. Only 0 (unlabelled) and {whole} (labelled) have a "
+            "meaning: save it without an alpha channel, or without smoothed edges."
+        )
+    opaque: NDArray[np.bool_] = alpha == whole
+    return opaque
+
+
+def read_colors(
+    path: str | Path, notice: Notice = log_notice
+) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"] | None]:
+    """The colors of a mask, through its palette if it has one, and which pixels it labels: those that are opaque.
+
+    Turned upright as images are. None in place of the pixels: all are labelled. Of 16 bits, the high byte is the color.
+
+    Raises:
+        UserError: the file cannot be decoded completely, has partly transparent pixels, or is a JPEG.
+    """
+    path = Path(path)
+    content = _content(path)
+    if (pixels := decode_png(content)) is not None:
+        return (pixels if pixels.ndim == 3 else np.stack([pixels] * 3, axis=-1)), None
+    if kind := _lossy(content):
+        raise UserError(f"mask {path}: {kind} changes colors, so its classes are lost: save masks as PNG.")
+    values, colors, _, alpha = _read_samples(path, content, 3, notice, transparency=True)
+    if colors not in {1, 3} or values.dtype not in {np.dtype(np.uint8), np.dtype(np.uint16)}:
+        raise UserError(
+            f"mask {path}: it has {values.shape[2]} bands of {values.dtype}, but colors are three of 8 or 16 bits. "
+            "Save it as PNG."
+        )
+    opaque = _opaque(values[..., -1], path) if alpha else None
+    rgb = values[..., :colors] if values.dtype == np.uint8 else (values[..., :colors] >> 8).astype(np.uint8)
+    return np.require(np.repeat(rgb, 3 // colors, axis=2), requirements=["C", "W"]), opaque
+
+
+def _lossy(content: bytes) -> str:
+    """The compression of a file that changes ids and colors; empty if it does not."""
+    if content.startswith(_JPEG):
+        return "JPEG"
+    if content.startswith(_TIFF):
+        with suppress(Exception), _open_tiff(io.BytesIO(content)) as file:
+            return "JPEG" if int(file.pages[0].compression) in _JPEG_IN_TIFF else ""
+    at = content.find(b"\xff\x52", content.find(_JPEG2000_STREAM)) if _JPEG2000_STREAM in content[:4096] else -1
+    return "JPEG 2000" if 0 <= at < len(content) - 13 and content[at + 13] == 0 else ""
 
 
 def write_image(path: Path, rgb: NDArray[np.uint8], effort: int = 6) -> None:
@@ -552,9 +708,14 @@ def image_files(inputs: Sequence[Path], extensions: Sequence[str] = EXTENSIONS) 
     files: dict[Path, None] = {}
     for given in map(Path, inputs):
         if given.is_dir():
-            found = [path for path in given.rglob("*") if _fits(path.relative_to(given), extensions) and path.is_file()]
+            found = [
+                path
+                for path in given.rglob("*")
+                if path.suffix.lower() in extensions and not _is_hidden(path, given) and path.is_file()
+            ]
             if not found:
-                raise UserError(f"folder {given} holds no image. Images end in {' '.join(extensions)}.")
+                others = describe_unread(given)
+                raise UserError(others or f"folder {given} holds no image. Images end in {' '.join(extensions)}.")
             files.update(dict.fromkeys(sorted(found)))
         elif given.exists():
             files[given] = None
@@ -563,43 +724,78 @@ def image_files(inputs: Sequence[Path], extensions: Sequence[str] = EXTENSIONS) 
     return list(files)
 
 
-def _fits(path: Path, extensions: Sequence[str]) -> bool:
-    """Whether a file has the extension of an image, and neither it nor a folder above it is hidden."""
-    return path.suffix.lower() in extensions and not any(part.startswith(".") for part in path.parts)
+def unread_files(folder: Path) -> dict[Path, Unread]:
+    """The files below a folder that are images by their names, but of kinds that are not read."""
+    files = ((path, unread_suffix(path)) for path in sorted(folder.rglob("*")))
+    return {path: kind for path, kind in files if kind and path.is_file() and not _is_hidden(path, folder)}
+
+
+def describe_unread(folder: Path) -> str:
+    """Say which of the files below a folder are images of kinds that are not read; empty if none is."""
+    found = unread_files(folder)
+    if not found:
+        return ""
+    first, kind = next(iter(found.items()))
+    others = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    remedy = kind.remedy.replace("FILE", str(first))
+    return f"folder {folder}: {first}{others} left out: {kind.what}; gffnet reads {READ}. {remedy}."
+
+
+def _is_hidden(path: Path, folder: Path) -> bool:
+    """Whether a file, or a folder between it and `folder`, is hidden, or is a cache of decoded samples."""
+    return any(part.startswith(".") or part == CACHE for part in path.relative_to(folder).parts)
 
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        content = path.read_bytes()
     except OSError as error:
         cause = (error.strerror or str(error)).lower()
         _unreadable(path, cause, "Check the path and its permissions, or copy the file again")
+    if content.startswith(_TIFF) and unread_kind(path, content) is RAW:
+        _refuse_unread(path, content)
+    return content
 
 
-def _load(path: Path, content: bytes) -> Image.Image:
+def _load(path: Path, content: bytes, notice: Notice) -> Image.Image:
     """The image in the content of a file, decoded whole; `info["rawmode"]` says how its samples are stored."""
     try:
-        return _decode(io.BytesIO(content))
+        image = _decode(io.BytesIO(content))
     except UnidentifiedImageError:
+        _refuse_unread(path, content)
         _unreadable(path, "its content is no image" if content else "the file is empty", "Copy or download it again")
     except DecompressionBombError:
         limit = f"{2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels"
         _unreadable(path, f"its header claims more than {limit}", "Cut it into tiles, or scale it down")
     except Exception as error:  # Pillow's decoders raise nearly every built-in exception on damaged files
+        _refuse_unread(path, content)
         cause = " ".join(str(error).split()) or type(error).__name__
         _unreadable(path, f"it is damaged or cut short ({cause})", "Copy or download it again")
+    _notice_pages(path, image.info["pages"], notice)
+    return image
+
+
+def _refuse_unread(path: Path, content: bytes) -> None:
+    """Raise `UserError` for a file of a kind that is not read; its remedy is no second download."""
+    if content and (kind := unread_kind(path, content)):
+        _unreadable(path, f"it is {kind.what}; gffnet reads {READ}", kind.remedy.replace("FILE", str(path)))
 
 
 def _decode(file: io.BytesIO) -> Image.Image:
     # Pillow warns of large images, and refuses those of twice that size; and of damage that does not reach the pixels.
     with warnings.catch_warnings(action="ignore"):
         image = Image.open(file)
+        first, pages = 0, _pages(image)
         if image.format == "PNG":  # Pillow fills up with zeros where the end of a PNG is missing: check all of it first
             image.verify()
             file.seek(0)
             image = Image.open(file)
+        elif image.format == "TIFF":
+            with suppress(Exception), _open_tiff(io.BytesIO(file.getvalue())) as tiff:
+                first, pages = _first_page(tiff)
+            image.seek(first)
         args = image.tile[0].args if image.tile else None
-        image.info["rawmode"] = args[0] if isinstance(args, tuple) and args else args
+        image.info["rawmode"], image.info["pages"] = args[0] if isinstance(args, tuple) and args else args, pages
         # Of a TIFF, it fills up with zeros what no strip covers. Width and height have changed places if it lies.
         if image.format == "TIFF" and image.tile and {*(image.tile[-1].extents or ())[2:]} != {*image.size}:
             raise OSError("strips are missing")
@@ -610,6 +806,8 @@ def _decode(file: io.BytesIO) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 where there is none or the EXIF block is damaged."""
     with warnings.catch_warnings(action="ignore"):
+        for key in _NOT_EXIF:
+            image.info.pop(key, None)
         try:
             orientation = image.getexif().get(_ORIENTATION, 1)
         except Exception:  # a damaged EXIF block does not make an image unreadable
