@@ -1,17 +1,23 @@
-"""Paths and atomic writes: a file or folder appears complete, or what was there stays. Text files of the user."""
+"""Paths and atomic writes: a file or folder appears complete, or what was there stays. Files of the user."""
 
 import codecs
 import errno
 import hashlib
+import json
+import logging
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
 from gffnet.errors import BadName, CannotWrite, UserError
+
+log = logging.getLogger("gffnet")
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """Error numbers of a full disk or an exhausted quota."""
@@ -116,6 +122,98 @@ def cannot_write(path: Path, error: OSError) -> CannotWrite:
     of_a_name = error.errno in _OF_A_NAME or (os.name == "nt" and name == "ENOENT")
     kind = BadName if of_a_name and error.filename is not None else CannotWrite
     return kind(f"cannot write {path}: {cause}. {remedy}.")
+
+
+# Files of the user
+
+
+CACHE = "gffnet_cache"
+"""The folder in the root of a data set in which its cache is looked for."""
+_RECORDS = {"predict.json": ("labels", "colour", "overlay"), "ablation.json": ("by_class.png", "by_distance.png")}
+"""What commands write into a folder, by the file that tells of them."""
+_COMPARISON, _GATES = "compare.json", "gates.npz"
+
+
+def files_in(folder: Path, out: Path | None = None) -> list[Path]:
+    """List the files in a folder and its subfolders, sorted; none that is hidden, or that gffnet wrote.
+
+    Links are followed, and broken ones are files. A folder that is linked to is searched once, in its own place if that
+    is in `folder`; a link to a folder that contains `folder` is not followed. What is left out is logged.
+
+    Args:
+        folder: searched to any depth.
+        out: the folder that results are about to be written to: it is left out, too.
+    """
+    files: list[Path] = []
+    top, results = Path(os.path.realpath(folder)), None if out is None else Path(os.path.realpath(out))
+    own, linked = deque([folder]), deque[Path]()
+    seen = set[tuple[int, int]]()
+    while own or linked:
+        at = (own or linked).popleft()
+        place = Path(os.path.realpath(at))
+        if place != top and (place == results or top.is_relative_to(place)):
+            continue
+        entries = _scan(at, seen)
+        written = _results_in(at, {entry.name for entry in entries})
+        if written and place != results:
+            more = f" and {len(written) - 3} more" if len(written) > 3 else ""
+            say_once(f"left out: {', '.join(written[:3])}{more} in {at}, the results of an earlier command")
+        for entry in entries:
+            path = at / entry.name
+            if entry.name.startswith(".") or entry.name == CACHE or entry.name in written:
+                continue
+            if _is(entry.is_dir):
+                (linked if entry.is_symlink() else own).append(path)
+            elif _is(entry.is_file) or leads_nowhere(path):
+                files.append(path)
+    return sorted(files)
+
+
+def _scan(folder: Path, seen: set[tuple[int, int]]) -> list[os.DirEntry[str]]:
+    """The entries of a folder, sorted; none if it is among those `seen`, to which it is added, or cannot be read."""
+    try:
+        status = folder.stat()
+        if (identity := (status.st_dev, status.st_ino)) in seen:
+            return []
+        seen.add(identity)
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        say_once(f"left out: folder {folder} cannot be read ({error.strerror or error})")
+        return []
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    """What a directory entry says of its kind; False where a link leads in a circle or may not be followed."""
+    try:
+        return kind()
+    except OSError:
+        return False
+
+
+def leads_nowhere(path: Path) -> bool:
+    """Return whether a path is a link to something that is not there."""
+    return path.is_symlink() and not os.path.exists(path)  # noqa: PTH110  # Path.exists raises if it may not look
+
+
+def _results_in(folder: Path, names: Collection[str]) -> list[str]:
+    """The files and folders among the `names` of a folder that commands of gffnet wrote there."""
+    if _GATES in names:
+        return sorted(names)
+    written = {name for record, those in _RECORDS.items() if record in names for name in those}
+    if _COMPARISON in names:
+        try:
+            figures = [str(each["figure"]) for each in json.loads((folder / _COMPARISON).read_bytes())["images"]]
+        except (OSError, ValueError, LookupError, TypeError):  # it is no comparison of gffnet
+            figures = []
+        written |= {*figures, *(Path(figure).stem for figure in figures)}
+    return sorted(written.intersection(names))
+
+
+@cache
+def say_once(line: str) -> None:
+    """Log a warning, unless it was logged before: a data set is listed more than once."""
+    log.warning(line)
 
 
 def read_text(path: Path, what: str) -> str:

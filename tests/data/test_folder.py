@@ -502,6 +502,31 @@ def test_splits_by_subfolders(tmp_path: Path) -> None:
     assert names(root, "val+train") == ["val/east/a.0", "val/west/a.1", *NAMES]
 
 
+def test_linked_subfolders(tmp_path: Path) -> None:
+    root = folder_tree(tmp_path / "data")
+    for folder in ("images", "masks"):
+        (root / folder / "train/west").rename(tmp_path / folder)
+        (root / folder / "train/west").symlink_to(tmp_path / folder)
+        (root / folder / "train/back").symlink_to(root / folder)
+        (root / folder / "val").rename(tmp_path / f"{folder}-val")
+        (root / folder / "val").symlink_to(f"../../{folder}-val")
+        for first in (root / folder / "train/east").glob("a.0*"):  # two names of one file are two samples
+            first.with_name(f"a.9{first.suffix}").symlink_to(first.name)
+    assert LAYOUT.splits(root) == ["train", "val"]
+    assert names(root, "val+train") == ["val/east/a.0", "val/west/a.1", *sorted([*NAMES, "train/east/a.9"])]
+
+
+def test_results_among_the_images_are_no_samples(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = folder_tree(tmp_path)
+    for name in ("predict.json", "labels/a.png", "overlay/a.png"):
+        (root / "images/train/results" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "images/train/results" / name).touch()
+    assert names(root, "train") == NAMES
+    assert caplog.messages == [
+        f"left out: labels, overlay in {root}/images/train/results, the results of an earlier command"
+    ]
+
+
 def test_splits_by_lists(tmp_path: Path) -> None:
     """They come before subfolders; lines may be of Windows, with or without suffix."""
     root = folder_tree(tmp_path)

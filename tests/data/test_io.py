@@ -4,6 +4,7 @@ import io
 import os
 import struct
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from gffnet.data.io import (
     as_array,
     decode_png,
     image_files,
+    images_in,
     read_colors,
     read_header,
     read_image,
@@ -674,13 +676,14 @@ def test_image_files(tmp_path: Path) -> None:
     found = image_files([odd, tmp_path, tmp_path / "b.png"])
     relative = [path.relative_to(tmp_path).as_posix() for path in found]
     assert relative == ["notes.txt", "a.JPG", "b.png", "deep/c.tif", "deep/er/d.webp"]
-    assert image_files([tmp_path], [".part", ".jpg"]) == [tmp_path / "a.JPG", tmp_path / "f.png.part"]
-    assert image_files([]) == []
+    assert found == {odd: odd} | {tmp_path / name: tmp_path for name in relative[1:]}
+    assert images_in(tmp_path, [".part", ".jpg"]) == [tmp_path / "a.JPG", tmp_path / "f.png.part"]
+    assert image_files([]) == {}
 
 
 def test_folders_within_a_hidden_one_are_listed(tmp_path: Path) -> None:
     path = save(tmp_path / ".store" / "a.png", GREY)
-    assert image_files([tmp_path / ".store"]) == [path]
+    assert images_in(tmp_path / ".store") == [path]
 
 
 def test_missing_input_and_empty_folder(tmp_path: Path) -> None:
@@ -689,6 +692,74 @@ def test_missing_input_and_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UserError, match=r"holds no image. Images end in \.apng \.avif"):
         image_files([tmp_path])
+
+
+def linked(folder: Path, links: dict[str, str]) -> Path:
+    """A folder with the images a.png, deep/b.png and ../away/c.png, and with links."""
+    for name in ("a.png", "deep/b.png", "../away/c.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    for name, target in links.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).symlink_to(target)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("links", "found", "inputs"),
+    [
+        ({"far": "../away"}, "a deep/b far/c", "a deep/b far/c"),
+        ({"far": "way", "way": "../away"}, "a deep/b far/c", "a deep/b far/c"),  # twice: once
+        ({"and": "deep"}, "a deep/b", "a deep/b"),  # found in its own place
+        ({"deep/up": "..", "deep/top": "../..", "self": ".", "root": "/"}, "a deep/b", "a deep/b"),
+        ({"x/y": "../z", "z/x": "../x"}, "a deep/b", "a deep/b"),  # in a circle
+        ({"a/b": "b", "b": "a"}, "a deep/b", "a deep/b"),
+        ({"../away/back": "../in", "far": "../away"}, "a deep/b far/c", "a deep/b far/c"),
+        ({"l.png": "../away/c.png", "m.png": "../away/c.png"}, "a deep/b l m", "a deep/b l m"),
+        ({"deep/l.png": "../a.png"}, "a deep/b deep/l", "a deep/b"),  # of an input itself
+        ({"gone.png": "nowhere.png", "deep/it.png": "it.png"}, "a deep/b deep/it gone", "a deep/b deep/it gone"),
+    ],
+)
+def test_links_are_followed_and_every_folder_is_searched_once(
+    links: dict[str, str], found: str, inputs: str, tmp_path: Path
+) -> None:
+    folder = linked(tmp_path / "in", links)
+
+    def names(paths: Iterable[Path]) -> str:
+        return " ".join(path.relative_to(folder).with_suffix("").as_posix() for path in paths)
+
+    assert names(images_in(folder)) == found
+    assert names(image_files([folder, folder / ".." / "in"])) == inputs
+
+
+def test_what_is_linked_and_given_twice_is_one_input(tmp_path: Path) -> None:
+    folder = linked(tmp_path / "in", {"far": "../away", "../other": "in"})
+    given = [folder / "far/c.png", tmp_path / "away", tmp_path / "other", folder]
+    assert list(image_files(given)) == [folder / "far/c.png", tmp_path / "other/a.png", tmp_path / "other/deep/b.png"]
+
+
+def test_links_that_lead_nowhere_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = linked(tmp_path / "in", {"disk": "/mnt/none", "gone.png": "/mnt/none/gone.png"})
+    assert images_in(folder) == [folder / "a.png", folder / "deep/b.png", folder / "gone.png"]
+    assert images_in(folder)
+    assert caplog.messages == [f"left out: {folder}/disk is a link to /mnt/none, which is not there"], "once"
+    with pytest.raises(UserError, match=r"gone\.png: it is a link to /mnt/none/gone\.png, which is not there\."):
+        read_image(folder / "gone.png")
+
+
+def test_folders_that_cannot_be_read_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, scan = linked(tmp_path / "in", {}), os.scandir
+
+    def refusing(path: Path) -> Any:
+        if path == folder / "deep":
+            raise PermissionError(13, "Permission denied")
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert images_in(folder) == [folder / "a.png"]
+    assert caplog.messages == [f"left out: folder {folder}/deep cannot be read (Permission denied)"]
 
 
 # Headers

@@ -148,6 +148,15 @@ def test_a_place_that_cannot_be_written_to(predictor, files, tmp_path):
         write_gates(predictor, files[:1], tmp_path / "file")
 
 
+def test_no_image_is_replaced(predictor, files, tmp_path):
+    image = tmp_path / "out/g1/g1.png"
+    image.parent.mkdir(parents=True)
+    image.write_bytes(files[0].read_bytes())
+    with pytest.raises(UserError, match=r"out/g1/g1\.png is where results would be written: choose another --out"):
+        write_gates(predictor, [image], tmp_path / "out")
+    assert image.read_bytes() == files[0].read_bytes()
+
+
 def test_no_images_no_results(predictor, tmp_path):
     assert write_gates(predictor, [], tmp_path / "out")["by_image"] == []
     assert not (tmp_path / "out").exists()

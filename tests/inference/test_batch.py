@@ -20,8 +20,10 @@ from PIL import Image
 
 from gffnet.data.camvid import CAMVID
 from gffnet.data.colors import overlay
+from gffnet.data.dataset import Truth
 from gffnet.data.io import EXTENSIONS, as_array, read_image, read_labels
 from gffnet.errors import CannotWrite, RunFailed, UserError
+from gffnet.gates.write import write_gates
 from gffnet.inference import batch as module
 from gffnet.inference import video
 from gffnet.inference.batch import (
@@ -38,6 +40,7 @@ from gffnet.inference.batch import (
 from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import Predictor
 from gffnet.recipe import EvaluationRecipe
+from gffnet.reports.compare import FigureOptions, NamedModel, write_comparison
 from tests import tiny
 from tests.full_disk import full_after
 from tests.inference.clips import save_clip
@@ -174,6 +177,59 @@ def test_no_two_files_of_a_folder_share_results(tmp_path_factory: pytest.TempPat
     found = result_names([root])
     assert sorted(path.relative_to(root).as_posix() for path in found) == sorted("".join(part) for part in parts)
     assert max(Counter(found.values()).values()) == 1
+
+
+# Results that lie among the inputs
+
+
+@pytest.mark.parametrize("out", ["in/results", "in/deep/results", "in", ".", "in/a.png.d", "link/results"])
+def test_results_do_not_become_inputs(
+    out: str, tmp_path: Path, predictor: Predictor, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("in/a.png", "in/deep/b.png"):
+        photo(tmp_path / name)
+    (tmp_path / "link").symlink_to("in")
+    for counts in ((2, 0), (0, 2), (0, 2)):
+        summary = predict_files(predictor, [tmp_path / "in"], tmp_path / out)
+        assert (summary.written, summary.skipped, summary.failed) == (*counts, [])
+        assert len(list((tmp_path / out).rglob("*.png"))) == 6 + (2 if out in {"in", "."} else 0)
+    assert not [message for message in caplog.messages if "left out" in message], (
+        "by its own results, nobody is surprised"
+    )
+
+
+def test_results_of_earlier_commands_are_left_out_and_named(
+    tmp_path: Path, predictor: Predictor, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = photo(tmp_path / "in/a.png", height=64, width=64)
+    gated = tiny.predictor(tiny.recipe(tiny.GFFNET))
+    predict_files(predictor, [path], tmp_path / "in/one")
+    write_gates(gated, [path], tmp_path / "in/two")
+    both = [NamedModel("x", predictor), NamedModel("y", gated)]
+    write_comparison(both, [path], Truth([]), tmp_path / "in/three", FigureOptions(panels=True))
+    photo(tmp_path / "in/three/mine.png")
+    caplog.clear()
+    assert predict_files(predictor, [tmp_path / "in"], tmp_path / "out").written == 2
+    assert written(tmp_path / "out") == {"a.png", "three/mine.png"}
+    assert [message for message in caplog.messages if "left out" in message] == [
+        f"left out: colour, labels, overlay in {tmp_path}/in/one, the results of an earlier command",
+        f"left out: a, a.png in {tmp_path}/in/three, the results of an earlier command",
+        f"left out: g1.png, g2.png, g3.png and 4 more in {tmp_path}/in/two/a, the results of an earlier command",
+    ]
+
+
+def test_results_that_are_named_as_inputs(
+    tmp_path: Path, predictor: Predictor, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As by a pattern of the shell."""
+    path, out = photo(tmp_path / "a.png"), tmp_path / "results"
+    predict_files(predictor, [path], out)
+    caplog.clear()
+    assert predict_files(predictor, sorted(tmp_path.rglob("*.png")), out).skipped == 1
+    assert f"left out: {out}/colour/a.png and what else lies among the results in {out}" in caplog.messages
+    with pytest.raises(UserError, match=r"colour/a\.png lies among the results in .*: choose another --out"):
+        predict_files(predictor, [out / "colour"], out)
+    assert predict_files(predictor, [out / "colour"], tmp_path / "other").written == 1
 
 
 # Shards

@@ -128,15 +128,28 @@ def test_panels_and_windows_as_files_of_their_own(contenders, tmp_path):
 
 def test_an_enlarged_window_mixes_no_colors(contenders, tmp_path):
     path = save(tmp_path / "photo.png", tiny.picture(0, 96, 120))
-    (record,) = write_comparison(contenders, [path], NOTHING, tmp_path, FigureOptions(insets=1, panels=True))["images"]
+    out = tmp_path / "out"
+    (record,) = write_comparison(contenders, [path], NOTHING, out, FigureOptions(insets=1, panels=True))["images"]
     (inset,) = record["insets"]
-    part = as_array(read_image(tmp_path / "photo/model1.png"))
+    part = as_array(read_image(out / "photo/model1.png"))
     part = part[inset["row"] : inset["row"] + inset["height"], inset["column"] : inset["column"] + inset["width"]]
-    large = as_array(read_image(tmp_path / "photo/model1-inset1.png"))
+    large = as_array(read_image(out / "photo/model1-inset1.png"))
     assert large.shape == (96, 120, 3)
     assert {tuple(c) for c in large.reshape(-1, 3)} == {tuple(c) for c in part.reshape(-1, 3)}
-    write_comparison(contenders, [path], NOTHING, tmp_path, FigureOptions(insets=0, panels=True))
-    assert not (tmp_path / "photo/model1-inset1.png").exists()
+    mine = save(out / "photo/mine.png", picture(0, (8, 8)))
+    write_comparison(contenders, [path], NOTHING, out, FigureOptions(insets=0, panels=True))
+    assert not (out / "photo/model1-inset1.png").exists()
+    assert mine.exists()
+
+
+@pytest.mark.parametrize("name", ["photo.png", "photo/mine.png"])
+def test_no_image_is_replaced(name, contenders, tmp_path):
+    path = save(tmp_path / name, picture(0, (24, 32)))
+    photo = save(tmp_path / "other/photo.png", picture(1, (24, 32)))
+    (tmp_path / "elsewhere").symlink_to(tmp_path)
+    with pytest.raises(UserError, match=f"{name} is where results would be written: choose another --out"):
+        write_comparison(contenders, [path, photo], NOTHING, tmp_path / "elsewhere", FigureOptions(panels=True))
+    assert np.array_equal(as_array(read_image(path)), picture(0, (24, 32)))
 
 
 def test_images_of_one_name_do_not_collide(contenders, tmp_path):

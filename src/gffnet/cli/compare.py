@@ -61,7 +61,7 @@ def run(arguments: Namespace) -> None:
     given = [*arguments.images, *map(Path, others)]
     if not given:
         raise UserError("no IMAGE is named: give image files or folders, such as --models A B street.png --out DIR.")
-    images = image_files([truth.image(path) for path in given])
+    images = list(image_files([truth.image(path) for path in given], out=arguments.out))
     named = _load_models(models, arguments)
     if truth.classes is not None:
         same_classes(named[0].predictor, truth.classes, arguments.dataset)

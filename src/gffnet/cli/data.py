@@ -79,8 +79,9 @@ def _add_cache(parser: Parser) -> None:
 def _cache(arguments: Namespace) -> None:
     """Build or update the cache of a data set, and print what it holds."""
     from gffnet.console import memory_size, progress, screen
-    from gffnet.data.cache import CACHE, build_cache
+    from gffnet.data.cache import build_cache
     from gffnet.data.datasets import cached_splits, open_files
+    from gffnet.files import CACHE
 
     name, root, folder = arguments.name, arguments.root, arguments.out or arguments.root / CACHE
     left_out = []

@@ -65,8 +65,10 @@ def run(arguments: Namespace) -> None:
     predictor = load(arguments.model, arguments.device, arguments.precision)
     if truth.classes is not None:
         same_classes(predictor, truth.classes, arguments.dataset)
-    paths = image_files([truth.image(path) for path in arguments.images])
-    numbers = write_gates(predictor, paths, arguments.out, arguments.close, arguments.value, truth, arguments.scale)
+    paths = image_files([truth.image(path) for path in arguments.images], out=arguments.out)
+    numbers = write_gates(
+        predictor, list(paths), arguments.out, arguments.close, arguments.value, truth, arguments.scale
+    )
     if arguments.json:
         print_json(numbers)
     else:

@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from torchvision.tv_tensors import Image, Mask
 
 from gffnet.data.dataset import Dataset, Sample
-from gffnet.data.io import CACHE, as_array, as_tensor
+from gffnet.data.io import as_array, as_tensor
 from gffnet.errors import UserError
-from gffnet.files import atomic_file
+from gffnet.files import CACHE, atomic_file
 from gffnet.parallel import in_processes
 
 _FORMAT = 2

@@ -46,7 +46,7 @@ from jaxtyping import Bool, UInt8, UInt32
 from numpy.typing import NDArray
 
 from gffnet.data.dataset import DATASETS, IGNORE, Classes, Dataset, Files, LabelTable, Layout, identity, usual_split
-from gffnet.data.io import image_files, read_colors, read_header, read_labels
+from gffnet.data.io import images_in, read_colors, read_header, read_labels
 from gffnet.errors import UserError, nearest
 from gffnet.files import read_text
 from gffnet.palette import MAX_CLASSES, voc_colors
@@ -224,7 +224,7 @@ def guess_classes(masks: Path) -> str:
     They do not where there are more than 254 colors, as in JPEG, or grey levels in several channels.
     """
     try:
-        files = image_files([masks])
+        files = images_in(masks)
         files = files[:: max(1, len(files) // GUESS_FROM)]
         headers = [read_header(file) for file in files]
         if any(header is not None and header.color for header in headers):
@@ -469,7 +469,7 @@ def _label_files(root: Path, split: str) -> list[Path]:
 def _by_name(folder: Path, part: str = "") -> dict[str, Path]:
     """The images or masks in a part of a folder, by name: their path in the folder without suffix."""
     try:
-        files = image_files([folder / part])
+        files = images_in(folder / part)
     except UserError:  # there is none
         return {}
     named: dict[str, Path] = {}

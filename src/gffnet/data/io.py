@@ -6,6 +6,7 @@ file's format. A file that cannot be read completely raises one `UserError` that
 
 import io
 import logging
+import os
 import struct
 import warnings
 import zlib
@@ -27,7 +28,7 @@ from torch.utils.data import get_worker_info
 
 from gffnet.data.unread import RAW, Unread, unread_kind, unread_suffix
 from gffnet.errors import UserError
-from gffnet.files import atomic_write
+from gffnet.files import atomic_write, files_in, leads_nowhere, say_once
 
 log = logging.getLogger("gffnet")
 
@@ -106,8 +107,6 @@ def log_notice(kind: str, text: str) -> None:
 
 
 _ORIENTATION = 0x0112
-CACHE = "gffnet_cache"
-"""The folder in the root of a data set in which its cache is looked for."""
 
 _UPRIGHT: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
     2: lambda stored: stored[:, ::-1],
@@ -699,35 +698,62 @@ def write_labels(path: Path, labels: NDArray[Any]) -> None:
     atomic_write(path, _encoded(Image.fromarray(grey), "PNG"))
 
 
-def image_files(inputs: Sequence[Path], extensions: Sequence[str] = EXTENSIONS) -> list[Path]:
-    """The files among `inputs`, and the images of its folders and their subfolders, sorted; each once, none hidden.
+def image_files(
+    inputs: Sequence[Path], extensions: Sequence[str] = EXTENSIONS, out: Path | None = None
+) -> dict[Path, Path]:
+    """Return the files among `inputs`, and the images of its folders as `images_in` lists them, with their input.
+
+    A file that is reached in several ways is listed once: by the first, and not by a link if it is an input itself.
 
     Raises:
         UserError: an input does not exist, or a folder holds no image.
     """
-    files: dict[Path, None] = {}
+    files: dict[Path, Path] = {}
     for given in map(Path, inputs):
         if given.is_dir():
-            found = [
-                path
-                for path in given.rglob("*")
-                if path.suffix.lower() in extensions and not _is_hidden(path, given) and path.is_file()
-            ]
-            if not found:
-                others = describe_unread(given)
-                raise UserError(others or f"folder {given} holds no image. Images end in {' '.join(extensions)}.")
-            files.update(dict.fromkeys(sorted(found)))
-        elif given.exists():
-            files[given] = None
+            for file in images_in(given, extensions, out):
+                files.setdefault(file, given)
+        elif given.exists() or given.is_symlink():
+            files.setdefault(given, given)
         else:
             raise UserError(f"{given} does not exist: give an image file or a folder of images.")
-    return list(files)
+    folders = {folder: os.path.realpath(folder) for folder in {file.parent for file in files}}
+    places = {file: os.path.join(folders[file.parent], file.name) for file in files}  # noqa: PTH118  # may be many
+    listed, links = set(places.values()), []
+    once: dict[str, Path] = {}
+    for file, place in places.items():
+        if file.is_symlink() and (target := os.path.realpath(file)) != place and target in listed:
+            links.append(file)
+        else:
+            once.setdefault(place, file)
+    if links:
+        more = f" (and {len(links) - 1} more such links)" if len(links) > 1 else ""
+        say_once(f"left out: {links[0]}, a link to {os.path.realpath(links[0])}, which is an input itself{more}")
+    return {file: files[file] for file in once.values()}
+
+
+def images_in(folder: Path, extensions: Sequence[str] = EXTENSIONS, out: Path | None = None) -> list[Path]:
+    """List the images of a folder and its subfolders, sorted. For links, results and `out` see `files_in`.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = []
+    for file in files_in(folder, out):
+        if file.suffix.lower() in extensions:
+            found.append(file)
+        elif leads_nowhere(file):
+            say_once(f"left out: {file} is a link to {file.readlink()}, which is not there")
+    if not found:
+        none = f"folder {folder} holds no image. Images end in {' '.join(extensions)}."
+        raise UserError(describe_unread(folder) or none)
+    return found
 
 
 def unread_files(folder: Path) -> dict[Path, Unread]:
     """The files below a folder that are images by their names, but of kinds that are not read."""
-    files = ((path, unread_suffix(path)) for path in sorted(folder.rglob("*")))
-    return {path: kind for path, kind in files if kind and path.is_file() and not _is_hidden(path, folder)}
+    files = ((path, unread_suffix(path)) for path in files_in(folder))
+    return {path: kind for path, kind in files if kind and path.is_file()}
 
 
 def describe_unread(folder: Path) -> str:
@@ -741,16 +767,13 @@ def describe_unread(folder: Path) -> str:
     return f"folder {folder}: {first}{others} left out: {kind.what}; gffnet reads {READ}. {remedy}."
 
 
-def _is_hidden(path: Path, folder: Path) -> bool:
-    """Whether a file, or a folder between it and `folder`, is hidden, or is a cache of decoded samples."""
-    return any(part.startswith(".") or part == CACHE for part in path.relative_to(folder).parts)
-
-
 def _content(path: Path) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
         cause = (error.strerror or str(error)).lower()
+        if leads_nowhere(path):
+            cause = f"it is a link to {path.readlink()}, which is not there"
         _unreadable(path, cause, "Check the path and its permissions, or copy the file again")
     if content.startswith(_TIFF) and unread_kind(path, content) is RAW:
         _refuse_unread(path, content)

@@ -9,7 +9,8 @@ OUT/IMAGE/g1.png ..., gates.npz     every gate map alone: colored, and as float1
 
 import io
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 from gffnet.data.colors import displayable
 from gffnet.data.dataset import Truth
 from gffnet.data.io import write_image
-from gffnet.errors import RunFailed
+from gffnet.errors import RunFailed, UserError
 from gffnet.files import atomic_write
 from gffnet.gates.edit import GatedImage
 from gffnet.gates.figures import closing_figure, gate_colors, gates_figure
@@ -57,6 +58,7 @@ def write_gates(
     levels = [tuple(sorted(set(closing))) for closing in closings]
     classes, palette = predictor.config.classes, predictor.config.palette
     folders = result_folders(image_paths, out)
+    refuse_replacing(image_paths, within=folders.values())
     notices = Notices(predictor, "--scale 1 keeps their size")
     total = GateStatistics(classes)
     by_image: list[dict[str, Any]] = []
@@ -127,6 +129,15 @@ def result_folders(image_paths: Sequence[Path], out: Path) -> dict[Path, Path]:
         used.add(name)
         folders[path] = out / name
     return folders
+
+
+def refuse_replacing(images: Sequence[Path], files: Iterable[Path] = (), within: Iterable[Path] = ()) -> None:
+    """Raise `UserError` if an image is one of the `files` that will be written, or lies in one of the folders."""
+    taken = {Path(os.path.realpath(path.parent)) / path.name for path in files}
+    folders = {Path(os.path.realpath(path)) for path in within}
+    for image in images:
+        if (at := Path(os.path.realpath(image.parent))) in folders or at / image.name in taken:
+            raise UserError(f"image {image} is where results would be written: choose another --out.")
 
 
 def _write_json(path: Path, numbers: dict[str, Any]) -> None:

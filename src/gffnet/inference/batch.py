@@ -28,7 +28,7 @@ from gffnet.console import screen, track
 from gffnet.data.colors import colorize, displayable, overlay
 from gffnet.data.io import EXTENSIONS, as_array, image_files, write_image, write_labels
 from gffnet.errors import BadName, CannotWrite, RunFailed, UserError
-from gffnet.files import atomic_write, cannot_write
+from gffnet.files import atomic_write, cannot_write, say_once
 from gffnet.inference import video
 from gffnet.inference.predictor import Predictor
 from gffnet.models.ops import size_of
@@ -67,7 +67,7 @@ def predict_files(
         UserError: an input does not exist, or `out` holds predictions of another model.
         CannotWrite: a result cannot be written, whatever its name.
     """
-    names = result_names(inputs, (*EXTENSIONS, *video.EXTENSIONS))
+    names = result_names(inputs, (*EXTENSIONS, *video.EXTENSIONS), out)
     mine = dict(list(names.items())[shard[0] - 1 :: shard[1]])
     videos = {path: name for path, name in mine.items() if video.is_video(path)}
     if videos:
@@ -181,24 +181,31 @@ class _Job:
         return self.summary.out / result / name.with_name(name.name + ".png")
 
 
-def result_names(inputs: Sequence[Path], extensions: Sequence[str] = EXTENSIONS) -> dict[Path, Path]:
+def result_names(
+    inputs: Sequence[Path], extensions: Sequence[str] = EXTENSIONS, out: Path | None = None
+) -> dict[Path, Path]:
     """Return every file under `inputs` with the path of its results, relative and without suffix.
 
     A file given by itself is called by its name, a file in a folder by its path in that folder; `extensions` selects
-    the files of a folder. Where two would be called the same (`a.jpg` and `a.png`), both keep their suffix; so does a
-    file whose result has the name of a folder: a video beside a folder of its name, since its label maps are a folder,
-    and `a.jpg` beside a folder `a.png`.
+    the files of a folder, and what lies among the results in `out` is left out. Where two would be called the same
+    (`a.jpg` and `a.png`), both keep their suffix; so does a file whose result has the name of a folder: a video beside
+    a folder of its name, since its label maps are a folder, and `a.jpg` beside a folder `a.png`.
 
     Raises:
         UserError: an input does not exist or holds no image, or two files would have the same results nevertheless.
     """
-    places: dict[Path, Path] = {}
-    seen = set()
-    for path in inputs:
-        for file in image_files([path], extensions):
-            if (absolute := os.path.normpath(file.absolute())) not in seen:  # a file may be given in two spellings
-                seen.add(absolute)
-                places[file] = file.relative_to(path) if path.is_dir() else Path(file.name)
+    places = {
+        file: Path(file.name) if file == given else file.relative_to(given)
+        for file, given in image_files(inputs, extensions, out).items()
+    }
+    if out is not None:
+        written = [Path(os.path.realpath(out / result)) for result in RESULTS]
+        inside = [file for file in places if any(Path(os.path.realpath(file)).is_relative_to(at) for at in written)]
+        if inside and len(inside) == len(places):
+            raise UserError(f"{inside[0]} lies among the results in {out}: choose another --out to predict it.")
+        if inside:
+            say_once(f"left out: {inside[0]} and what else lies among the results in {out}")
+        places = {file: place for file, place in places.items() if file not in set(inside)}
     stems = Counter(place.with_suffix("") for place in places.values())
     folders = {folder for place in places.values() for folder in place.parents}
     names: dict[Path, Path] = {}

@@ -10,6 +10,7 @@ so that the pixel accuracy of `b` minus that of `a` is the fraction of refined p
 
 import io
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ from gffnet.evaluation.evaluate import plain
 from gffnet.evaluation.results import score_image
 from gffnet.files import atomic_write
 from gffnet.gates.figures import LOST, REFINED, class_legend
-from gffnet.gates.write import result_folders
+from gffnet.gates.write import refuse_replacing, result_folders
 from gffnet.inference.batch import for_each_readable
 from gffnet.inference.predictor import Predictor
 from gffnet.metrics.confusion import ConfusionMatrix
@@ -392,7 +393,8 @@ class Comparison:
 def _write_panels(folder: Path, panels: Sequence[Panel], insets: Sequence[Inset]) -> None:
     """Write every panel, and its insets enlarged to its width, as PNG."""
     for old in folder.glob("*.png"):
-        old.unlink()  # of an earlier comparison
+        if re.fullmatch(r"(image|truth|model\d+|difference)(-inset\d+)?", old.stem):
+            old.unlink()  # of an earlier comparison
     for panel in panels:
         write_image(folder / f"{panel.file}.png", panel.picture)
         width, how = panel.picture.shape[1], Resampling.NEAREST if panel.flat else Resampling.BICUBIC
@@ -420,6 +422,8 @@ def write_comparison(
     """
     comparison = Comparison(models, truth, out, options or FigureOptions())
     folders = result_folders(image_paths, out)
+    figures = [folder.with_name(f"{folder.name}.{comparison.options.kind}") for folder in folders.values()]
+    refuse_replacing(image_paths, figures, folders.values() if comparison.options.panels else ())
     try:
         for_each_readable(
             models[0].predictor,
