@@ -75,9 +75,10 @@ def test_scores_are_printed_most_improved_first(models: list[str], tmp_path: Pat
 
 def test_models_of_one_recipe_are_called_by_where_they_are(models: list[str], photo: str, tmp_path: Path) -> None:
     same = f"{models[0]}/model"
-    words = ["--models", models[0], same, models[1], photo, "--out", str(tmp_path), "--device", "cpu", "--insets", "0"]
+    out = tmp_path / "out"
+    words = ["--models", models[0], same, models[1], photo, "--out", str(out), "--device", "cpu", "--insets", "0"]
     assert main(["compare", *words]) == 0
-    numbers = json.loads((tmp_path / "compare.json").read_text())
+    numbers = json.loads((out / "compare.json").read_text())
     assert [model["name"] for model in numbers["models"]] == [models[0], same, "tests/gff"]
 
 
