@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from rich.console import Console
 
@@ -321,7 +322,28 @@ def an_image_has_three_equal_channels(root: Path) -> str:
     return IMAGE
 
 
-@fault("deep-image", "note", "high byte")
+def bands(root: Path, count: int, dtype: type = np.uint8, **options: Any) -> str:
+    values = np.random.default_rng(0).integers(1, 201, (*SIZE, count)).astype(dtype)
+    tifffile.imwrite(root / IMAGE, values, photometric="minisblack", planarconfig="contig", **options)
+    return IMAGE
+
+
+@fault("mixed-bands", "error", "than most, which have 3: 1 of 3, ", "(5 bands)", "in_channels=5.")
+def an_image_has_more_bands(root: Path) -> str:
+    return bands(root, 5)
+
+
+@fault("alpha-band", "note", "last of 4 bands is marked as alpha: 1 of 3", "--set model.backbone.in_channels=4.")
+def a_band_is_called_alpha(root: Path) -> str:
+    return bands(root, 4, extrasamples=(0, 0, 2))
+
+
+@fault("float-image", "warning", "samples up to 200, of which", "where you train: --set model.white_level=200.")
+def an_image_has_floats(root: Path) -> str:
+    return bands(root, 3, np.float32)
+
+
+@fault("deep-image", "note", "more than 8 bits", "the largest sample is")
 def an_image_has_16_bits(root: Path) -> str:
     (root / IMAGE).write_bytes(raw_png(48, 40, 16, 2, [bytes(range(256))[:288].ljust(288, b"\1")] * 40))
     return IMAGE
@@ -854,7 +876,8 @@ def test_json(tmp_path: Path) -> None:
     assert (found["dataset"], found["root"], found["ok"]) == ("camvid", str(root), False)
     assert list(found["splits"]) == ["train", "val", "test"]
     train = found["splits"]["train"]
-    assert list(train) == ["samples", "expected", "sizes", "ignored_share", "classes", "ids"]
+    assert list(train) == ["samples", "expected", "sizes", "bands", "bits", "ignored_share", "classes", "ids"]
+    assert (train["bands"], train["bits"]) == ([3], [8])
     assert (train["samples"], train["expected"], train["sizes"]["median"]) == (3, 367, [40, 48])
     assert [each["name"] for each in train["classes"]][:2] == ["sky", "building"]
     assert list(train["classes"][0]) == ["name", "pixels", "share", "images"]

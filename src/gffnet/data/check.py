@@ -37,7 +37,8 @@ from gffnet.data.dataset import (
     usual_split,
 )
 from gffnet.data.datasets import DATASETS
-from gffnet.data.io import EXTENSIONS, Header, as_array, read_header, read_rgb
+from gffnet.data.io import EXTENSIONS, Header, as_array, read_header, read_image, read_stored
+from gffnet.data.statistics import channels_of
 from gffnet.errors import RunFailed, UserError
 from gffnet.parallel import in_processes
 
@@ -137,10 +138,27 @@ FINDINGS: dict[str, Kind] = {
         "Nothing to do if the release is like that; otherwise restore those that were scaled.",
     ),
     "grey-image": Kind("note", "grey images", "Nothing to do: they are read as RGB."),
+    "mixed-bands": Kind(
+        "error",
+        "images of other bands than most, which have {usual}",
+        "A network takes one number: leave these out, or save them with as many bands as the others. To train on such "
+        "images: --set model.backbone.in_channels={bands}.",
+    ),
+    "alpha-band": Kind(
+        "note",
+        "TIFF images whose last of {bands} bands is marked as alpha",
+        "It is left out. If it is a band of the image, such as infrared: --set model.backbone.in_channels={bands}.",
+    ),
+    "float-image": Kind(
+        "warning",
+        "images of samples up to {highest:g}, of which it is not known what is white",
+        "Say it where you train: --set model.white_level={highest:g}.",
+    ),
     "deep-image": Kind(
         "note",
-        "images of 16 bits a sample",
-        "Only the high byte is read: scale them to the whole range if they look black (12 bits in 16, say).",
+        "images of more than 8 bits a sample",
+        "Nothing to do: training finds their white level, model.white_level, in the images (the largest sample is "
+        "{highest:g}).",
     ),
     # Label maps
     "label-unreadable": Kind("error", "label maps that cannot be read"),
@@ -290,6 +308,12 @@ class SplitStatistics:
     """Pixels that belong to no class."""
     ids: dict[int, int]
     """Pixels of every stored id."""
+    bands: tuple[int, ...] = ()
+    """The numbers of bands that images have, ascending."""
+    bits: tuple[int, ...] = ()
+    """Of their samples, ascending."""
+    in_channels: int = 3
+    """Of a network that takes most images of the data set."""
 
     @property
     def ignored_share(self) -> float:
@@ -306,6 +330,8 @@ class SplitStatistics:
             "samples": self.samples,
             "expected": self.expected,
             "sizes": {"min": low, "median": median, "max": high, "distinct": self.distinct_sizes},
+            "bands": self.bands,
+            "bits": self.bits,
             "ignored_share": self.ignored_share,
             "classes": [
                 {"name": name, "pixels": self.pixels[label], "share": self.share(label), "images": self.images[label]}
@@ -608,6 +634,10 @@ class ImageStats(NamedTuple):
     size: Size | None = None
     """Upright; None if it cannot be read."""
     grey: bool = False
+    highest: float | None = None
+    """The largest sample, of more than 8 bits."""
+    no_white: bool = False
+    """Samples are floats, or larger than 65535: their white level must be given."""
     error: str = ""
 
 
@@ -676,14 +706,21 @@ def _read_sample(reader: Dataset, files: Files, number: int) -> tuple[int, Sampl
 
 def _read_image(file: Path) -> ImageStats:
     header = read_header(file)
+    channels, highest, no_white = 3 if header is None else channels_of(header), None, False
     try:
-        pixels = as_array(read_rgb(file))
+        if channels != 3 or (header is not None and header.deep):
+            pixels = read_stored(file, channels).values
+        else:
+            pixels = as_array(read_image(file))
     except UserError as error:
         return ImageStats(file, header, error=str(error))
+    if pixels.dtype not in (np.uint8, bool):
+        highest = float(np.nanmax(pixels, initial=0))
+        no_white = pixels.dtype.kind == "f" or highest > 65535
     # A few pixels tell most color images. In NumPy, as PyTorch's threads may hang in a forked process.
     channels_equal = all((part[..., 1:] == part[..., :1]).all() for part in (pixels[::16, ::16], pixels))
-    grey = header is not None and (header.grey or channels_equal)
-    return ImageStats(file, header, (pixels.shape[0], pixels.shape[1]), grey)
+    grey = header is not None and (header.grey or (channels == 3 and channels_equal))
+    return ImageStats(file, header, (pixels.shape[0], pixels.shape[1]), grey, highest, no_white)
 
 
 def _read_labels(reader: Dataset, file: Path) -> LabelStats:
@@ -729,6 +766,8 @@ def _check_content(
     converted = len(found.items) > before
     check_releases(found, labels)
     statistics = {}
+    kinds = Counter(channels_of(each.image.header) for each in stats if each.image.header)
+    usual = max(kinds, key=lambda kind: kinds[kind], default=3)
     ordered = iter(stats)
     for split, (samples, complete) in listed.items():
         here = found.of_split(split)
@@ -744,6 +783,9 @@ def _check_content(
             layout.counts.get(split),
             sizes=(sizes[0], sizes[len(sizes) // 2], sizes[-1]) if sizes else None,
             distinct_sizes=len(set(sizes)),
+            bands=tuple(sorted({image.header.channels for image, _ in of_split if image.header})),
+            bits=tuple(sorted({image.header.bits for image, _ in of_split if image.header})),
+            in_channels=usual,
             names=names,
             pixels=tuple(pixels[label] for label in range(len(names))),
             images=tuple(images[label] for label in range(len(names))),
@@ -751,6 +793,7 @@ def _check_content(
             ids=dict(ids),
         )
         _check_images(here, of_split, statistics[split].sizes)
+        _check_samples(here, [each.image for each in of_split], usual)
         # That 255 occurs where ids are train ids needs no finding of its own.
         _check_labels(here, [each.label for each in of_split], {IGNORE} if converted else set())
         if not converted:
@@ -792,7 +835,21 @@ def _check_images(found: Findings, stats: Sequence[SampleStats], sizes: tuple[Si
         smallest = min(image.file for image in images if image.size == sizes[0])
         found.add("sizes-vary", [smallest], len(images), low=low, median=median, high=high)
     found.add("grey-image", [image.file for image in images if image.grey], total)
-    found.add("deep-image", [image.file for image in images if image.header and image.header.deep], total)
+
+
+def _check_samples(found: Findings, images: Sequence[ImageStats], usual: int) -> None:
+    """Add what the bands of images and the depth of their samples show; `usual`: the channels of most."""
+    headers = [(image.file, image.header) for image in images if image.header]
+    others = [(file, header.channels) for file, header in headers if channels_of(header) != usual]
+    bands = others[0][1] if others else 0
+    files, total = [file for file, _ in others], len(images)
+    found.add("mixed-bands", files, total, f"{bands} bands", usual=usual, bands=bands)
+    alpha = [(file, header.channels) for file, header in headers if header.format == "TIFF" and header.alpha]
+    found.add("alpha-band", [file for file, _ in alpha], total, bands=alpha[0][1] if alpha else 0)
+    for code, no_white in (("float-image", True), ("deep-image", False)):
+        deep = [image for image in images if image.highest is not None and image.no_white == no_white]
+        highest = max((image.highest or 0 for image in deep), default=0)
+        found.add(code, [image.file for image in deep], total, highest=highest)
 
 
 def _text(size: Size | None) -> str:
@@ -892,13 +949,15 @@ def print_result(result: CheckResult, out: Console) -> None:
     """Print the splits, the findings, the classes and the verdict."""
     splits = result.splits
     if splits:
-        headings = ["split", "samples", "official", "smallest", "median", "largest", "ignored %"]
+        headings = ["split", "samples", "official", "smallest", "median", "largest", "bands", "bits", "ignored %"]
         rows = [
             [
                 split,
                 str(each.samples),
                 DASH if each.expected is None else str(each.expected),
                 *map(_text, each.sizes or [None] * 3),
+                ", ".join(map(str, each.bands)) or DASH,
+                ", ".join(map(str, each.bits)) or DASH,
                 percent(each.ignored_share),
             ]
             for split, each in splits.items()
@@ -949,6 +1008,8 @@ def next_steps(result: CheckResult) -> list[str]:
     if not result.ok or result.dataset != "folder" or splits is None:
         return []
     command = ["gffnet", "train", RECIPE, "--root", str(result.root), *split_options(layout, present)]
+    if (channels := result.splits[present[0]].in_channels) != 3:
+        command += ["--set", f"model.backbone.in_channels={channels}"]
     pixels = np.sum([result.splits[name].pixels for name in splits[0].split("+")], axis=0)
     names = result.splits[present[0]].names
     shares = {name: count / max(1, pixels.sum()) for name, count in zip(names, pixels.tolist(), strict=True)}

@@ -230,7 +230,7 @@ def read_input(path: str | Path, in_channels: int, white_level: float | None) ->
     return image if white_level is not None or image.dtype == torch.uint8 else image.round().to(torch.uint8)
 
 
-def read_samples(path: Path, channels: int = 3) -> "Samples":
+def read_stored(path: Path, channels: int = 3) -> "Samples":
     """Read what an image stores, of which `to_channels` makes an image. Raises `UserError`."""
     return _read_samples(path, _content(path), channels, log_notice)
 

@@ -17,7 +17,7 @@ from gffnet.data.io import (
     as_array,
     guess_white_level,
     read_header,
-    read_samples,
+    read_stored,
     to_channels,
     wrong_bands,
 )
@@ -126,7 +126,7 @@ def _read(dataset: Dataset, in_channels: int) -> Iterator[tuple[str, Samples]]:
     files = _files(dataset)
     for index in evenly_spaced(len(dataset), MEASURED):
         if files:
-            yield f"image {files[index]}", read_samples(files[index], in_channels)
+            yield f"image {files[index]}", read_stored(files[index], in_channels)
             continue
         with seeded(index):
             yield dataset.name(index), Samples(as_array(dataset.read(index).image), in_channels, None)
