@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -132,7 +133,7 @@ def test_files_of_several_splits(tmp_path: Path) -> None:
 
 
 def test_another_release_is_told_rather_than_a_folder_nearby(tmp_path: Path) -> None:
-    tree(tmp_path / "right", "p-a/1.picture")
+    tree(tmp_path / "right", "p-a/1.picture", "p-a/1.mask")
     tree(tmp_path, "x.theirs")
     assert LAYOUT.other_release(tmp_path) is None
     assert OTHER.other_release(tmp_path) == "This is theirs: get mine."
@@ -145,6 +146,47 @@ def test_another_release_is_told_rather_than_a_folder_nearby(tmp_path: Path) -> 
 def test_the_remedy_where_nothing_is_near(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data set 'mine' at .*: there is no such folder\. It comes from nowhere\."):
         list_files(LAYOUT, tmp_path / "none" / "none", "p-a")
+
+
+@pytest.mark.parametrize(
+    ("given", "right"),
+    [
+        ("data", "data/made up/inner"),  # two levels too high
+        ("data/made up", "data/made up/inner"),
+        ("data/made up/inner/p-a/deep", "data/made up/inner"),  # two levels too deep
+        ("data/made up/inner/p-a", "data/made up/inner"),
+        ("data/made up/inner/p-b", "data/made up/inner"),  # does not exist
+        ("data/Made_up", "data/made up/inner"),  # does not exist; another is called so
+        ("data/made up/Inner", "data/made up/inner"),
+        ("data/else", None),  # does not exist, and none is called so
+        ("data/half", None),  # images without label maps, as in what macOS adds and in hidden folders
+    ],
+)
+@pytest.mark.parametrize("relative", [False, True])
+def test_the_right_folder_is_named(
+    given: str, right: str | None, relative: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is advised works."""
+    monkeypatch.chdir(tmp_path)
+    tree(tmp_path / "data/half", "p-a/1.picture", "__MACOSX/p-a/1.picture", "__MACOSX/p-a/1.mask", ".x/p-a/1.picture")
+    tree(tmp_path / "data/made up/inner", "p-a/1.picture", "p-a/1.mask", "p-a/deep/x")
+    start = Path() if relative else tmp_path
+    with pytest.raises(UserError) as error:
+        list_files(LAYOUT, start / given, "p-a")
+    words = shlex.split(str(error.value).removesuffix("."))
+    if right is None:
+        assert "--root" not in words
+    else:
+        assert words[-2:] == ["--root", str(start / right)]
+        assert len(list_files(LAYOUT, Path(words[-1]), "p-a")) == 1
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tar.gz", "x.7z", "x.TAR", "x.png"])
+def test_a_file_in_place_of_the_folder(name: str, tmp_path: Path) -> None:
+    tree(tmp_path, name)
+    said = "it is a file, not a folder" if name == "x.png" else "it is an archive: unpack it, and give the folder"
+    with pytest.raises(UserError, match=f"{name}: {said}"):
+        list_files(LAYOUT, tmp_path / name, "p-a")
 
 
 def test_missing_files_are_counted(tmp_path: Path) -> None:

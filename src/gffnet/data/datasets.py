@@ -75,6 +75,6 @@ def cached_splits(name: str, root: Path) -> list[str]:
         UserError: no such data set.
     """
     layout = DATASETS[name].layout
-    found = layout.splits(root) if root.is_dir() else []
+    found = layout.present(root)
     validated = layout.find_split("val", found) in found
     return [split for split in found if usual_split(split) != "test" or not validated] or ["train"]

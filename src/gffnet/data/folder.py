@@ -45,7 +45,18 @@ import yaml
 from jaxtyping import Bool, UInt8, UInt32
 from numpy.typing import NDArray
 
-from gffnet.data.dataset import DATASETS, IGNORE, Classes, Dataset, Files, LabelTable, Layout, identity, usual_split
+from gffnet.data.dataset import (
+    DATASETS,
+    IGNORE,
+    Classes,
+    Dataset,
+    Files,
+    Incomplete,
+    LabelTable,
+    Layout,
+    identity,
+    usual_split,
+)
 from gffnet.data.io import images_in, read_colors, read_header, read_labels
 from gffnet.errors import UserError, nearest
 from gffnet.files import read_text
@@ -384,7 +395,7 @@ def _split_rule(root: Path) -> _SplitRule:
         masks = next(os.walk(root / "masks"), ("", [], []))[1]
         near = next((name for name in masks if usual_split(name) == usual_split(lone[0])), None)
         hint = f" (there is masks/{near}: both must have one name)" if near else ""
-        raise LAYOUT.error(root, f"images/{lone[0]} is there, but no folder masks/{lone[0]}{hint}")
+        raise Incomplete(f"images/{lone[0]} is there, but no folder masks/{lone[0]}{hint}")
     return _SplitRule("fraction", ["train", "val"], FRACTION if fraction is None else fraction, "train")
 
 
@@ -404,11 +415,11 @@ def _splits(root: Path) -> list[str]:
     """The splits of a folder; none if it has neither images nor masks.
 
     Raises:
-        UserError: it has only one of the two, or a split has no masks.
+        Incomplete: it has only one of the two, or a split has no masks.
     """
     missing = [name for name in ("images", "masks") if not (root / name).is_dir()]
     if len(missing) == 1:
-        raise LAYOUT.error(root, f"it has no folder {missing[0]!r}")
+        raise Incomplete(f"it has no folder {missing[0]!r}")
     return [] if missing else _split_rule(root).splits
 
 

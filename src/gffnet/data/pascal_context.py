@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gffnet.data.dataset import DATASETS, IGNORE, Classes, Dataset, Files, LabelTable, Layout, read_list
+from gffnet.data.dataset import DATASETS, IGNORE, Classes, Dataset, Files, Incomplete, LabelTable, Layout, read_list
 from gffnet.data.io import read_labels, read_mat
 from gffnet.errors import UserError
 
@@ -122,7 +122,8 @@ _READS = "gffnet reads trainval/*.mat of trainval.tar.gz (Pascal Context); see d
 
 def _bases(root: Path) -> list[Path]:
     """The folders in which the parts of the data set may lie."""
-    return [root, root / "VOC2010", root / "VOCdevkit" / "VOC2010"]
+    own = root.glob("VOCtrainval*/VOCdevkit/VOC2010")  # the archive, unpacked into a folder of its own
+    return [root, root / "VOC2010", root / "VOCdevkit" / "VOC2010", *sorted(own), root / "trainval"]
 
 
 def _label_maps(root: Path) -> tuple[Variant, Path] | None:
@@ -144,15 +145,13 @@ def _splits(root: Path) -> list[str]:
     """The splits that have a list, if images and label maps are there.
 
     Raises:
-        UserError: only one of the two is there.
+        Incomplete: only one of the two is there.
     """
     images, labels = _images(root), _label_maps(root)
     if labels and not images:
-        raise PascalContext.layout.error(root, "there are label maps of Pascal Context, but no JPEGImages")
+        raise Incomplete("there are label maps of Pascal Context, but no JPEGImages")
     if images and not labels:
-        raise PascalContext.layout.error(
-            root, "there are JPEGImages, as in every PASCAL VOC, but no label maps of Pascal Context"
-        )
+        raise Incomplete("there are JPEGImages, as in every PASCAL VOC, but no label maps of Pascal Context")
     return [split for split in ("train", "val") if images and _list(root, split)]
 
 
@@ -175,7 +174,7 @@ class PascalContext(Dataset):
     classes = _CLASSES
     layout = Layout(
         name="pascal_context",
-        marker="trainval/*.mat",
+        marker="trainval/**/*.mat",
         remedy="It needs JPEGImages and ImageSets/Main/{train,val}.txt of VOC 2010 (VOCtrainval_03-May-2010.tar), and "
         f"trainval/*.mat of Pascal Context (trainval.tar.gz) beside them. {_READS}",
         splits=_splits,

@@ -36,9 +36,7 @@ def find_images(root: Path, split: str) -> dict[str, Path]:
     Raises:
         UserError: there is no such folder, split or image, or an image is not named as the scorer wants it.
     """
-    if not root.is_dir():
-        raise _LAYOUT.error(root, "there is no such folder")
-    there = _LAYOUT.splits(root)
+    there = _LAYOUT.present(root)
     if split not in there:
         held = f"there are: {', '.join(there)}" if there else "there is no leftImg8bit folder with splits"
         raise _LAYOUT.error(root, f"split {split!r} is not there ({held})")
