@@ -200,7 +200,7 @@ def test_what_is_no_protocol(model: Path, words: str, message: str) -> None:
 def truth(*words: str) -> Truth:
     parser = Parser()
     add_truth(parser)
-    return ground_truth(parser.parse_args(words))
+    return ground_truth(parser.parse_args(words), None)
 
 
 def test_labels_of_the_named_split(tmp_path: Path) -> None:
