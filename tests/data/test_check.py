@@ -349,6 +349,23 @@ def an_image_has_16_bits(root: Path) -> str:
     return IMAGE
 
 
+@fault("further-pages", "note", "several pages or frames", tree="folder")
+def an_image_has_three_pages(root: Path) -> str:
+    (root / "train.txt").write_text("a\nb\n")
+    (root / "val.txt").write_text("c\n")
+    pages = [Image.fromarray(picture(i, SIZE)) for i in range(3)]
+    (root / "images/b.png").unlink()
+    pages[0].save(root / "images/b.tif", save_all=True, append_images=pages[1:])
+    return "images/b.tif"
+
+
+@fault("unread-format", "warning", "left out: 1 of 1, images/d.heic (a HEIC photo)", tree="folder", split=None)
+def a_photo_is_in_heic(root: Path) -> str:
+    (root / "images/d.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    save(root / "masks/d.png", ids(1, 3, SIZE))
+    return "images/d.heic"
+
+
 @fault("label-unreadable", "error", "damaged or cut short", "download it again")
 def a_label_map_is_cut_short(root: Path) -> str:
     (root / LABELS).write_bytes((root / LABELS).read_bytes()[:300])

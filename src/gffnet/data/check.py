@@ -37,8 +37,9 @@ from gffnet.data.dataset import (
     usual_split,
 )
 from gffnet.data.datasets import DATASETS
-from gffnet.data.io import EXTENSIONS, Header, as_array, read_header, read_image, read_stored
+from gffnet.data.io import EXTENSIONS, READ, Header, as_array, read_header, read_image, read_stored, unread_files
 from gffnet.data.statistics import channels_of
+from gffnet.data.unread import unread_suffix
 from gffnet.errors import RunFailed, UserError
 from gffnet.parallel import in_processes
 
@@ -104,6 +105,11 @@ FINDINGS: dict[str, Kind] = {
     "empty-file": Kind("error", "empty files", "Copy or download them again."),
     "junk-sample": Kind("error", "hidden files taken for images", _DELETE_HIDDEN),
     "junk-file": Kind("note", "hidden files among the label maps", _DELETE_HIDDEN),
+    "unread-format": Kind(
+        "warning",
+        "images in formats that gffnet does not read, which are left out",
+        f"Convert them; gffnet reads {READ}. {{remedy}}.",
+    ),
     "split-leak": Kind("warning", "images in more than one split", _ONE_SPLIT_EACH),
     "identical-across-splits": Kind("warning", "images with a copy in another split", _ONE_SPLIT_EACH),
     "identical-images": Kind(
@@ -159,6 +165,11 @@ FINDINGS: dict[str, Kind] = {
         "images of more than 8 bits a sample",
         "Nothing to do: training finds their white level, model.white_level, in the images (the largest sample is "
         "{highest:g}).",
+    ),
+    "further-pages": Kind(
+        "note",
+        "images of several pages or frames, of which the first is used",
+        "Save the others as files of their own, with label maps, to use them.",
     ),
     # Label maps
     "label-unreadable": Kind("error", "label maps that cannot be read"),
@@ -418,6 +429,7 @@ def check_dataset(
             found.items.clear()
             _add_other_data_set(found, layout)
         else:
+            _check_unread(found, layout)
             _check_duplicates(found, {each: files for each, (_, files) in listed.items()})
             stats = read_samples(reader, complete, workers, progress)
             statistics = _check_content(found, layout, reader, listed, stats)
@@ -540,6 +552,15 @@ def _list_split(found: Findings, layout: Layout, split: str) -> tuple[int, Files
     return samples, [(image, label) for image, label in pairs if sizes[image] and sizes[label]]
 
 
+def _check_unread(found: Findings, layout: Layout) -> None:
+    """Images of the user's own that are in formats that are not read."""
+    if layout.name == "folder":
+        unread = [file for part in ("images", "masks") for file in unread_files(found.root / part)]
+        kind = unread_suffix(unread[0]) if unread else None
+        remedy = kind.remedy.replace("FILE", str(unread[0])) if kind else ""
+        found.add("unread-format", unread, len(unread), kind.what if kind else "", remedy=remedy)
+
+
 def _check_lone_labels(
     found: Findings, pairs: Files, labels: Sequence[Path], images_in: Callable[[Path], dict[str, list[Path]]]
 ) -> None:
@@ -551,7 +572,10 @@ def _check_lone_labels(
     folders = dict.fromkeys(image.parent for image, _ in pairs)
     unused: list[Path] = []
     without: list[Path] = []
+    unread = {path.stem.casefold() for folder in folders for path in unread_files(folder)}
     for file in labels:
+        if file.stem.casefold() in unread:
+            continue  # its image is there, and has a finding
         stem = (file.stem.removesuffix(label.stem[start:]) + image.stem[start:]).casefold()
         near = (each for folder in folders for each in images_in(folder).get(stem, []) if each not in used)
         (unused if (its_image := next(near, None)) else without).append(its_image or file)
@@ -639,6 +663,8 @@ class ImageStats(NamedTuple):
     no_white: bool = False
     """Samples are floats, or larger than 65535: their white level must be given."""
     error: str = ""
+    pages: bool = False
+    """Whether there are further ones."""
 
 
 @dataclass(frozen=True)
@@ -707,11 +733,12 @@ def _read_sample(reader: Dataset, files: Files, number: int) -> tuple[int, Sampl
 def _read_image(file: Path) -> ImageStats:
     header = read_header(file)
     channels, highest, no_white = 3 if header is None else channels_of(header), None, False
+    notices: dict[str, str] = {}
     try:
         if channels != 3 or (header is not None and header.deep):
-            pixels = read_stored(file, channels).values
+            pixels = read_stored(file, channels, notices.__setitem__).values
         else:
-            pixels = as_array(read_image(file))
+            pixels = as_array(read_image(file, notice=notices.__setitem__))
     except UserError as error:
         return ImageStats(file, header, error=str(error))
     if pixels.dtype not in (np.uint8, bool):
@@ -720,7 +747,9 @@ def _read_image(file: Path) -> ImageStats:
     # A few pixels tell most color images. In NumPy, as PyTorch's threads may hang in a forked process.
     channels_equal = all((part[..., 1:] == part[..., :1]).all() for part in (pixels[::16, ::16], pixels))
     grey = header is not None and (header.grey or (channels == 3 and channels_equal))
-    return ImageStats(file, header, (pixels.shape[0], pixels.shape[1]), grey, highest, no_white)
+    return ImageStats(
+        file, header, (pixels.shape[0], pixels.shape[1]), grey, highest, no_white, pages="pages" in notices
+    )
 
 
 def _read_labels(reader: Dataset, file: Path) -> LabelStats:
@@ -835,6 +864,7 @@ def _check_images(found: Findings, stats: Sequence[SampleStats], sizes: tuple[Si
         smallest = min(image.file for image in images if image.size == sizes[0])
         found.add("sizes-vary", [smallest], len(images), low=low, median=median, high=high)
     found.add("grey-image", [image.file for image in images if image.grey], total)
+    found.add("further-pages", [image.file for image in images if image.pages], total)
 
 
 def _check_samples(found: Findings, images: Sequence[ImageStats], usual: int) -> None:

@@ -26,7 +26,7 @@ from PIL.Image import DecompressionBombError
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from gffnet.data.unread import RAW, Unread, unread_kind, unread_suffix
+from gffnet.data.unread import RAW, unread_kind, unread_suffix
 from gffnet.errors import UserError
 from gffnet.files import atomic_write, files_in, leads_nowhere, say_once
 
@@ -230,9 +230,9 @@ def read_input(path: str | Path, in_channels: int, white_level: float | None) ->
     return image if white_level is not None or image.dtype == torch.uint8 else image.round().to(torch.uint8)
 
 
-def read_stored(path: Path, channels: int = 3) -> "Samples":
+def read_stored(path: Path, channels: int = 3, notice: Notice = log_notice) -> "Samples":
     """Read what an image stores, of which `to_channels` makes an image. Raises `UserError`."""
-    return _read_samples(path, _content(path), channels, log_notice)
+    return _read_samples(path, _content(path), channels, notice)
 
 
 def read_rgb(path: str | Path, white_level: float | None = None, notice: Notice = log_notice) -> UInt8[Tensor, "3 h w"]:
@@ -532,7 +532,7 @@ def _tiff_samples(path: Path, content: bytes, channels: int | None, notice: Noti
     except Exception as error:  # damaged files raise nearly every built-in exception
         cause = " ".join(str(error).split()) or type(error).__name__
         _unreadable(path, f"it is damaged or cut short ({cause[:200]})", "Copy or download it again")
-    _notice_pages(path, pages, notice)
+    _notice_pages(path, "pages", pages, notice)
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
     if raw_ycbcr:
         values = np.array(Image.fromarray(values, "YCbCr").convert("RGB"))
@@ -557,10 +557,10 @@ def _pages(image: Image.Image) -> int:
     return sizes.count(sizes[0])
 
 
-def _notice_pages(path: Path, pages: int, notice: Notice) -> None:
-    if pages > 1:
+def _notice_pages(path: Path, what: str, count: int, notice: Notice) -> None:
+    if count > 1:
         remedy = "Save the others as files of their own to use them."
-        notice("pages", f"{path}: the first of {pages} pages or frames is used, the others are not read. {remedy}")
+        notice("pages", f"{path}: the first of {count} {what} is used, the others are not read. {remedy}")
 
 
 def read_labels(path: str | Path, notice: Notice = log_notice) -> NDArray[Any]:
@@ -738,33 +738,34 @@ def images_in(folder: Path, extensions: Sequence[str] = EXTENSIONS, out: Path | 
     Raises:
         UserError: there is none.
     """
-    found = []
+    found, unread = [], []
     for file in files_in(folder, out):
         if file.suffix.lower() in extensions:
             found.append(file)
+        elif unread_suffix(file):
+            unread.append(file)
         elif leads_nowhere(file):
             say_once(f"left out: {file} is a link to {file.readlink()}, which is not there")
+    left_out = _describe_unread(unread) if unread else ""
     if not found:
         none = f"folder {folder} holds no image. Images end in {' '.join(extensions)}."
-        raise UserError(describe_unread(folder) or none)
+        raise UserError(f"folder {folder} holds no image that is read: {left_out}" if left_out else none)
+    if left_out:
+        say_once(f"left out: {left_out}")
     return found
 
 
-def unread_files(folder: Path) -> dict[Path, Unread]:
-    """The files below a folder that are images by their names, but of kinds that are not read."""
-    files = ((path, unread_suffix(path)) for path in files_in(folder))
-    return {path: kind for path, kind in files if kind and path.is_file()}
+def unread_files(folder: Path) -> list[Path]:
+    """List the files of a folder and its subfolders that are images by their names, in formats that are not read."""
+    return [file for file in files_in(folder) if unread_suffix(file)]
 
 
-def describe_unread(folder: Path) -> str:
-    """Say which of the files below a folder are images of kinds that are not read; empty if none is."""
-    found = unread_files(folder)
-    if not found:
-        return ""
-    first, kind = next(iter(found.items()))
-    others = f" and {len(found) - 1} more" if len(found) > 1 else ""
-    remedy = kind.remedy.replace("FILE", str(first))
-    return f"folder {folder}: {first}{others} left out: {kind.what}; gffnet reads {READ}. {remedy}."
+def _describe_unread(files: Sequence[Path]) -> str:
+    """What files of formats that are not read are, and how to convert them."""
+    kind = unread_suffix(files[0]) or RAW
+    more = f" and {len(files) - 1} more such files" if len(files) > 1 else ""
+    remedy = kind.remedy.replace("FILE", str(files[0]))
+    return f"{files[0]} ({kind.what}){more}; gffnet reads {READ}. {remedy}."
 
 
 def _content(path: Path) -> bytes:
@@ -794,7 +795,7 @@ def _load(path: Path, content: bytes, notice: Notice) -> Image.Image:
         _refuse_unread(path, content)
         cause = " ".join(str(error).split()) or type(error).__name__
         _unreadable(path, f"it is damaged or cut short ({cause})", "Copy or download it again")
-    _notice_pages(path, image.info["pages"], notice)
+    _notice_pages(path, "pages" if image.format == "TIFF" else "frames", image.info["pages"], notice)
     return image
 
 

@@ -26,7 +26,13 @@ from torch import Tensor
 
 from gffnet.console import screen, track
 from gffnet.data.colors import colorize, displayable, overlay
-from gffnet.data.io import EXTENSIONS, as_array, image_files, write_image, write_labels
+from gffnet.data.io import (
+    EXTENSIONS,
+    as_array,
+    image_files,
+    write_image,
+    write_labels,
+)
 from gffnet.errors import BadName, CannotWrite, RunFailed, UserError
 from gffnet.files import atomic_write, cannot_write, say_once
 from gffnet.inference import video
@@ -197,6 +203,7 @@ def result_names(
     places = {
         file: Path(file.name) if file == given else file.relative_to(given)
         for file, given in image_files(inputs, extensions, out).items()
+        if file == given or file.suffix.lower() not in video.EXTENSIONS or video.is_video(file)  # some are TypeScript
     }
     if out is not None:
         written = [Path(os.path.realpath(out / result)) for result in RESULTS]

@@ -24,8 +24,15 @@ from gffnet.errors import UserError
 from gffnet.files import atomic_file, atomic_folder, atomic_write
 from gffnet.parallel import background_writer, prefetch
 
-EXTENSIONS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
+EXTENSIONS = (
+    *(".3g2", ".3gp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".m2ts", ".m2v", ".m4v", ".mkv", ".mov", ".mp4", ".mpe"),
+    *(".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".qt", ".ts", ".vob", ".webm", ".wmv"),
+)
 """Suffixes of video files."""
+_TYPESCRIPT = {".ts", ".mts"}
+"""Suffixes of transport streams that programs in TypeScript have, too."""
+_SYNC, _PACKET = b"G", 188
+"""The first byte of a packet of a transport stream, and its length; in .mts, four bytes of time precede it."""
 TIMES = "frames.json"
 """File in a folder of label maps with the times of the frames. It marks the folder as that of a complete video."""
 
@@ -51,8 +58,13 @@ class Frame(NamedTuple):
 
 
 def is_video(path: Path) -> bool:
-    """Return whether a file is a video, by its suffix."""
-    return path.suffix.lower() in EXTENSIONS
+    """Return whether a file is a video, by its suffix, and by its first bytes where text may have that suffix."""
+    suffix = path.suffix.lower()
+    if suffix not in _TYPESCRIPT or not path.is_file():
+        return suffix in EXTENSIONS
+    with path.open("rb") as file:
+        start = file.read(2 * _PACKET)
+    return start[:1] + start[_PACKET : _PACKET + 1] == 2 * _SYNC or start[4:5] + start[_PACKET + 8 :][:1] == 2 * _SYNC
 
 
 def pyav() -> ModuleType:
