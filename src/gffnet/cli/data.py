@@ -81,12 +81,16 @@ def _cache(arguments: Namespace) -> None:
     from gffnet.console import memory_size, progress, screen
     from gffnet.data.cache import build_cache
     from gffnet.data.datasets import cached_splits, open_files
+    from gffnet.data.statistics import find_inputs
     from gffnet.files import CACHE
 
     name, root, folder = arguments.name, arguments.root, arguments.out or arguments.root / CACHE
     left_out = []
-    for split in arguments.split.split("+") if arguments.split else cached_splits(name, root):
+    splits = arguments.split.split("+") if arguments.split else cached_splits(name, root)
+    inputs = find_inputs(open_files(name, root, "train" if "train" in splits else splits[0]))
+    for split in splits:
         dataset = open_files(name, root, split)
+        dataset.in_channels, dataset.white_level = inputs
         split = dataset.layout.find_split(split, dataset.layout.splits(root))
         with progress(f"caching {split}") as step:
             report = build_cache(dataset, split, folder, progress=step)

@@ -58,6 +58,12 @@ def find_channels(dataset: Dataset) -> int:
     return 3
 
 
+def find_inputs(dataset: Dataset) -> tuple[int, float | None]:
+    """Channels and white level of a network that is trained on a data set. Raises as `measure`."""
+    in_channels = find_channels(dataset)
+    return in_channels, measure(dataset, in_channels).white_level if is_deep(dataset) else None
+
+
 def check_bands(dataset: Dataset, in_channels: int) -> None:
     """Check by their headers that all images can be read with so many channels; unreadable ones are left out.
 
@@ -105,7 +111,7 @@ def measure(dataset: Dataset, in_channels: int, white_level: float | None = None
     if white_level is None and deep:
         known = [level for level in stated if level is not None]
         whole = len(known) == len(stated) and max(known) >= highest
-        white_level = max(known) if whole else guess_white_level(np.empty(0, np.uint16), highest, "the images")
+        white_level = max(known) if whole else float(guess_white_level(np.empty(0, np.uint16), highest, "the images"))
     count, total, squares = 0, np.zeros(in_channels), np.zeros(in_channels)
     for what, samples in taken:
         levels = to_channels(samples, in_channels, white_level, what).reshape(-1, in_channels).astype(np.float64)

@@ -543,7 +543,8 @@ def fit_inputs(
         level = statistics.white_level if deep else given
         recipe = with_inputs(recipe, auto, in_channels, statistics.mean, statistics.std, level)
     found = {key: reduce(getattr, key.split("."), recipe) for key in INPUT_KEYS if key in auto}
-    shown = [f"{key} {value}" for key, value in found.items() if value != reduce(getattr, key.split("."), before)]
+    found = {key: value for key, value in found.items() if value != reduce(getattr, key.split("."), before)}
+    shown = [f"{key} {list(value) if isinstance(value, tuple) else f'{value:g}'}" for key, value in found.items()]
     if shown:
         log.info("found in the training images: %s", ", ".join(shown))
     train_set = train_set.for_model(recipe.model)
