@@ -419,7 +419,9 @@ def a_mask_is_black_and_white(root: Path) -> str:
     return LABELS
 
 
-@fault("binary-mask", "error", "such as 0 and 1", tree="folder", split=None)
+@fault(
+    "binary-mask", "error", "add {name: ..., id: 255} to `classes` in {root}/classes.yaml", tree="folder", split=None
+)
 def all_masks_are_black_and_white_where_255_is_ignored(root: Path) -> tuple[str, ...]:
     (root / "classes.yaml").write_text("classes: [background, car]\n")
     files = tuple(f"masks/{name}.png" for name in "abc")
@@ -428,6 +430,71 @@ def all_masks_are_black_and_white_where_255_is_ignored(root: Path) -> tuple[str,
     (root / "train.txt").write_text("a\nb\n")
     (root / "val.txt").write_text("c\n")
     return files
+
+
+def split_own_images(root: Path, *masks: np.ndarray) -> None:
+    """Lists of own images: a and b to train on, c to validate on; `masks` replace those of a, b, ..."""
+    (root / "train.txt").write_text("a\nb\n")
+    (root / "val.txt").write_text("c\n")
+    for name, mask in zip("abc", masks, strict=False):
+        save(root / f"masks/{name}.png", mask)
+
+
+ROAD = np.zeros(SIZE, np.uint8)
+VOID = np.full(SIZE, 255, np.uint8)
+HALF = np.concatenate([ROAD[:20], VOID[20:]])
+
+
+@fault("one-class", "error", "'road' is the only class that is labelled to train on.", tree="folder", split=None)
+def the_training_split_has_one_class(root: Path) -> None:
+    split_own_images(root, ROAD, ROAD)
+
+
+@fault(
+    "one-class",
+    "error",
+    "'car' is the only class that is labelled to train on; 50.0 % of the pixels are ignored.",
+    "If 255 is a class, add {name: ..., id: 255} to `classes` in {root}/classes.yaml; if not, write `ignore: 255`",
+    tree="folder",
+    split=None,
+)
+def the_training_split_has_one_class_and_255(root: Path) -> None:
+    split_own_images(root, HALF | 1, HALF | 1)
+
+
+@fault("one-class", "error", "'car' is the only class", "Label another", tree="folder", split=None)
+def the_training_split_has_one_color(root: Path) -> None:
+    colors = np.array([[0, 0, 0], [128, 0, 0], [0, 128, 0]], np.uint8)
+    listed = ", ".join(f"{{name: {n}, color: {c}}}" for n, c in zip(("road", "car"), colors[1:].tolist(), strict=True))
+    (root / "classes.yaml").write_text(f"masks: colors\nclasses: [{listed}]\nignore: [0, 0, 0]\n")
+    other = ids(1, 2, SIZE) + 1
+    split_own_images(root, *(colors[mask] for mask in (2 * (HALF & 1), 2 * (HALF & 1), other)))
+
+
+@fault(
+    "unlisted-255",
+    "warning",
+    "25.0 % of the pixels are 255, which is ignored.",
+    "If 255 is a class, add {name: ..., id: 255}",
+    tree="folder",
+    split=None,
+)
+def much_is_255(root: Path) -> None:
+    split_own_images(root, np.where(HALF == 255, HALF, ids(0, 3, SIZE)))
+
+
+@fault("unlisted-255", "warning", "0.4 % of the pixels are 255", tree="folder", split=None)
+def ids_are_spread_to_be_seen(root: Path) -> None:
+    (root / "classes.yaml").write_text("classes: [a, {name: b, id: 85}, {name: c, id: 170}]\n")
+    masks = [ids(seed, 3, SIZE) * np.uint8(85) for seed in range(3)]
+    masks[0][:2, :9] = 255
+    split_own_images(root, *masks)
+
+
+@fault("unlabelled-split", "error", tree="folder")
+def nothing_to_train_on_is_labelled(root: Path) -> tuple[str, ...]:
+    split_own_images(root, VOID, VOID)
+    return "masks/a.png", "masks/b.png"
 
 
 @fault("unlabelled-map", "warning", "overwritten")
@@ -450,7 +517,11 @@ def a_class_never_occurs(root: Path) -> None:
 
 
 TREES = {"camvid": camvid, "cityscapes": cityscapes, "folder": own_images}
-EXPLAINED = {"binary-mask": {"class-absent"}, "unknown-label": {"deep-mask"}}
+EXPLAINED = {
+    "binary-mask": {"class-absent"},
+    "unknown-label": {"deep-mask"},
+    "one-class": {"class-absent"},
+}
 """Findings that come with another."""
 
 

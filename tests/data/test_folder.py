@@ -119,8 +119,8 @@ def test_limits_of_classes(root: Path) -> None:
     own = read(root, yaml.safe_dump({"classes": names}))
     assert own.train_ids == {**{i: i for i in range(254)}, 255: 255}
     assert len(set(own.classes.palette) | {(0, 0, 0)}) == 255
-    table = LabelTable(read(root, "classes: [{name: a, id: 1023}]").train_ids, "")  # the largest that it can hold
-    np.testing.assert_array_equal(table(np.array([[1023, 255]]), root), [[0, 255]])
+    table = LabelTable(read(root, "classes: [{name: a, id: 1023}, b]").train_ids, "")  # the largest that it can hold
+    np.testing.assert_array_equal(table(np.array([[1023, 1, 255]]), root), [[0, 1, 255]])
 
 
 def test_palette_of_pascal_voc() -> None:
@@ -148,10 +148,10 @@ COLOR_FORM = 'color: expected [r, g, b] of integers in 0..255, or "#rrggbb", got
     [
         ("", "expected `key: value` lines, such as `classes: [road, car]`, got None."),
         ("[road]", "expected `key: value` lines, such as `classes: [road, car]`, got ['road']."),
-        ("masks: ids", "classes: expected a list of 1 to 254 classes, such as `classes: [road, car]`, got none."),
-        ("classes: []", "classes: expected a list of 1 to 254 classes, such as `classes: [road, car]`, got 0 of them."),
+        ("masks: ids", "classes: expected a list of 2 to 254 classes, such as `classes: [road, car]`, got none."),
+        ("classes: []", "classes: expected a list of 2 to 254 classes, such as `classes: [road, car]`, got 0 of them."),
         (f"classes: {list(range(256))}", "got 256 of them."),
-        ("classes: {0: road}", "classes: expected a list of 1 to 254 classes, .* got {0: 'road'}."),
+        ("classes: {0: road}", "classes: expected a list of 2 to 254 classes, .* got {0: 'road'}."),
         ("clases: [a]", "'clases' is unknown. Did you mean 'classes'? Allowed: classes, ignore, masks, val_fraction."),
         ("classes: [a]\n1: 2", "1 is unknown. Allowed: "),
         ("classes: [{nam: a}]", "class 1: 'nam' is unknown. Did you mean 'name'? Allowed: name, id, color."),
@@ -286,19 +286,17 @@ def test_many_classes_are_cut_short(tmp_path: Path) -> None:
 
 def test_only_some_of_many_masks_are_read(tmp_path: Path) -> None:
     for i in range(3 * GUESS_FROM):
-        mask(tmp_path, [i % 3], f"{i:03d}.png")
-    assert "hold ids 0:" in guess_classes(tmp_path)  # every third
+        mask(tmp_path, [i % 3, 7], f"{i:03d}.png")
+    assert "hold ids 0, 7:" in guess_classes(tmp_path)  # every third
 
 
-@pytest.mark.parametrize("kind", ["none", "empty", "damaged", "grey", "many colors", "jpeg"])
+@pytest.mark.parametrize("kind", ["none", "empty", "damaged", "many colors", "jpeg"])
 def test_masks_that_do_not_tell(tmp_path: Path, kind: str) -> None:
     folder = tmp_path / "masks"
     if kind != "none":
         folder.mkdir()
     if kind == "damaged":
         mask(folder, [0, 1]).write_bytes(b"\x89PNG")
-    elif kind == "grey":
-        mask(folder, [[0, 0, 0], [3, 3, 3]])
     elif kind == "many colors":
         mask(folder, [[i % 256, i // 256, 0] for i in range(300)])
     elif kind == "jpeg":
@@ -306,16 +304,67 @@ def test_masks_that_do_not_tell(tmp_path: Path, kind: str) -> None:
     assert guess_classes(folder) == ""
 
 
-@pytest.mark.parametrize("values", [[0, 1, 2, 255], [3, 9, 200], [0], [[0, 0, 0], [128, 0, 0], [0, 128, 64]]], ids=str)
-def test_what_is_guessed_reads_the_masks(tmp_path: Path, values: list) -> None:
+RARELY_255 = [0, 1, 2, 2, 2, 2, 2, 2, 2, 255]
+
+
+@pytest.mark.parametrize(
+    ("values", "classes"),
+    [
+        ([0, 1, 2], 3),
+        (RARELY_255, 3),
+        ([1, 2, 2, 2, 2, 2, 2, 2, 2, 255], 2),
+        ([3, 9, 200], 3),
+        # 255 is a class: black and white, spread to be seen, or much of it
+        ([0, 255], 2),
+        ([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255], 2),
+        ([1, 255], 2),
+        ([0, 128, 255], 3),
+        ([0, 0, 0, 0, 0, 0, 0, 0, 0, 128, 255], 3),
+        ([0, 85, 170, 255], 4),
+        ([0, 127, 254, 255, 255], 4),
+        ([0, 1, 255], 3),
+        ([*range(12), 255, 255, 255, 255], 13),
+        ([[0, 0, 0], [128, 0, 0], [0, 128, 64]], 3),
+        ([[0, 0, 0], [255, 255, 255]], 2),
+    ],
+    ids=str,
+)
+def test_what_is_guessed_reads_the_masks(tmp_path: Path, values: list, classes: int) -> None:
     mask(tmp_path / "masks", values)
     with pytest.raises(UserError, match=r"classes\.yaml is missing: it names the classes of the masks") as caught:
         read_classes(tmp_path)
-    (tmp_path / "classes.yaml").write_text(yaml.safe_dump(written(str(caught.value))))
+    proposed = written(str(caught.value))
+    if classes > 8:  # what is cut short
+        at = proposed["classes"].index("...")
+        proposed["classes"][at : at + 1] = [f"name of {value}" for value in range(8, 12)]
+    (tmp_path / "classes.yaml").write_text(yaml.safe_dump(proposed))
     stored = read_classes(tmp_path)
     shown = {r << 16 | g << 8 | b for r, g, b in values} if isinstance(values[0], list) else set(values)
     assert shown <= stored.train_ids.keys()
-    assert len(stored.classes.names) == len(shown - {255})
+    assert len(stored.classes.names) == classes
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([0, 255], "hold ids 0, 255: write `classes: [name of 0, {name: name of 255, id: 255}]` into it."),
+        ([0, 128, 255], "{name: name of 255, id: 255}]` into it. Leave 255 out if it marks unlabelled pixels."),
+        ([1], "The masks hold nothing but 1, and a network needs two classes."),
+        ([255], "The masks hold nothing but 255, and a network needs two classes."),
+    ],
+    ids=str,
+)
+def test_one_class_is_not_enough(tmp_path: Path, values: list[int], said: str) -> None:
+    """Neither with ids nor with colors."""
+    mask(tmp_path / "masks", values)
+    assert guess_classes(tmp_path / "masks").endswith(said)
+    for text in ("classes: [background]", "masks: colors\nclasses: [{name: background, color: [0, 0, 0]}]"):
+        with pytest.raises(UserError) as caught:
+            read(tmp_path, text)
+        assert str(caught.value) == (
+            f"{tmp_path}/classes.yaml: classes: 'background' is the only one, and a network needs two or more to tell "
+            f"apart. List what all other pixels are, too. {guess_classes(tmp_path / 'masks')}"
+        )
 
 
 # Color masks
@@ -466,7 +515,7 @@ def test_partly_transparent_pixels_of_color_masks_are_refused(tmp_path: Path, ki
 # Splits
 
 
-def flat_tree(root: Path, count: int = 40, classes: str = "classes: [road]\n") -> Path:
+def flat_tree(root: Path, count: int = 40, classes: str = "classes: [road, car]\n") -> Path:
     """Files without content, in no subfolder."""
     for folder, suffix in (("images", ".JPG"), ("masks", ".png")):
         (root / folder).mkdir(parents=True)
@@ -543,7 +592,7 @@ def test_splits_by_lists(tmp_path: Path) -> None:
 
 
 def test_splits_by_fraction(tmp_path: Path) -> None:
-    root = flat_tree(tmp_path, classes="classes: [road]\nval_fraction: 0.25\n")
+    root = flat_tree(tmp_path, classes="classes: [road, car]\nval_fraction: 0.25\n")
     assert LAYOUT.splits(root) == ["train", "val"]
     train, val = names(root, "train"), names(root, "val")
     assert sorted(train + val) == [f"i{i:03d}" for i in range(40)]
@@ -593,7 +642,7 @@ def test_the_split_of_an_image_never_changes() -> None:
 
 
 def test_other_images_do_not_move_an_image(tmp_path: Path) -> None:
-    root = flat_tree(tmp_path, 60, "classes: [road]\nval_fraction: 0.3\n")
+    root = flat_tree(tmp_path, 60, "classes: [road, car]\nval_fraction: 0.3\n")
     before = {split: names(root, split) for split in ("train", "val")}
     for i in range(0, 60, 3):
         (root / "images" / f"i{i:03d}.JPG").unlink()
@@ -702,7 +751,7 @@ def test_a_fraction_of_a_training_split_that_is_alone(tmp_path: Path, kind: str)
 
 def test_the_default_fraction(tmp_path: Path) -> None:
     silent = flat_tree(tmp_path / "a", 100)
-    explicit = flat_tree(tmp_path / "b", 100, "classes: [road]\nval_fraction: 0.2\n")
+    explicit = flat_tree(tmp_path / "b", 100, "classes: [road, car]\nval_fraction: 0.2\n")
     for split in ("train", "val"):
         assert names(silent, split) == names(explicit, split)
     (silent / "classes.yaml").unlink()
@@ -711,7 +760,7 @@ def test_the_default_fraction(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("count", "fraction"), [(2, 0.001), (2, 0.999), (3, 0.001), (9, 0.999)])
 def test_a_fraction_leaves_no_split_empty(tmp_path: Path, count: int, fraction: float) -> None:
-    root = flat_tree(tmp_path, count, f"classes: [road]\nval_fraction: {fraction}\n")
+    root = flat_tree(tmp_path, count, f"classes: [road, car]\nval_fraction: {fraction}\n")
     split = {name: names(root, name) for name in ("train", "val")}
     assert sorted(split["train"] + split["val"]) == [f"i{i:03d}" for i in range(count)]
     assert len(split["val" if fraction < 0.5 else "train"]) == 1
@@ -727,7 +776,7 @@ def test_label_files_of_a_split(tmp_path: Path) -> None:
     assert [file.name for file in LAYOUT.label_files(root, "val")] == ["a.0.png", "left.png", "a.1.png"]
     (root / "val.txt").write_text("val/east/a.0\n")
     assert LAYOUT.label_files(root, "val") == []
-    root = flat_tree(tmp_path / "b", classes="classes: [road]\nval_fraction: 0.3\n")
+    root = flat_tree(tmp_path / "b", classes="classes: [road, car]\nval_fraction: 0.3\n")
     for split in ("train", "val"):
         assert LAYOUT.label_files(root, split) == [mask for _, mask in LAYOUT.pairs(root, split)]
 

@@ -606,10 +606,10 @@ def test_labels_of_0_and_255_and_labels_that_are_all_ignored(tmp_path: Path, cap
         image = np.zeros((32, 32, 3), np.uint8)
         return [(image, np.pad(np.full((16, 16), value, np.uint8), 8, constant_values=min(value, 0)))] * 4
 
-    check_labels(as_dataset(masks(1), 2, 3, "train_data"))
+    check_labels(as_dataset(masks(1), 2, 3, "train_data"), "train_data")
     assert not caplog.records
-    check_labels(as_dataset(masks(255), 2, 3, "train_data"))
+    check_labels(as_dataset(masks(255), 2, 3, "train_data"), "train_data")
     assert "only 'class_0' is labelled, and all else is 255" in caplog.text
     nothing = [(image, np.full_like(labels, 255)) for image, labels in masks(0)]
-    with pytest.raises(UserError, match="every pixel of 4 samples is ignored"):
-        check_labels(as_dataset(nothing, 2, 3, "train_data"))
+    with pytest.raises(UserError, match=r"train_data: every pixel of 4 label maps is ignored \(255, -1 or -100\)"):
+        check_labels(as_dataset(nothing, 2, 3, "train_data"), "train_data")

@@ -286,7 +286,7 @@ def add_truth(parser: Parser) -> None:
     )
 
 
-def ground_truth(arguments: Namespace, model: str | None) -> "Truth":
+def ground_truth(arguments: Namespace, model: str | None = None) -> "Truth":
     """Where to look for the labels of images, for a model: in no data set unless `--dataset` names one.
 
     Raises:

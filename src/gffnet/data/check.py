@@ -37,6 +37,7 @@ from gffnet.data.dataset import (
     usual_split,
 )
 from gffnet.data.datasets import DATASETS
+from gffnet.data.folder import Folder
 from gffnet.data.io import EXTENSIONS, READ, Header, as_array, read_header, read_image, read_stored, unread_files
 from gffnet.data.statistics import channels_of
 from gffnet.data.unread import unread_suffix
@@ -188,8 +189,10 @@ FINDINGS: dict[str, Kind] = {
     "binary-mask": Kind(
         "error",
         "label maps that hold only 0 and 255",
-        "Store the class ids themselves, such as 0 and 1, instead of black and white (0 and 255).",
+        "{remedy}",
     ),
+    "one-class": Kind("error", "{name!r} is the only class that is labelled to train on{rest}", "{remedy}"),
+    "unlisted-255": Kind("warning", "{share} of the pixels are 255, which is ignored", "{remedy}"),
     "train-ids": Kind("error", "label maps with train ids 0..{last} where label ids ({legal}) are expected", _OWN_IDS),
     "shifted-labels": Kind("error", "label maps with ids less by one (255 for 0, never {largest})", _OWN_IDS),
     "mixed-releases": Kind(
@@ -433,6 +436,7 @@ def check_dataset(
             _check_duplicates(found, {each: files for each, (_, files) in listed.items()})
             stats = read_samples(reader, complete, workers, progress)
             statistics = _check_content(found, layout, reader, listed, stats)
+            _check_training(found, reader, present, statistics)
             read = 2 * len(complete)
     return CheckResult(name, root, statistics, found.items, time.perf_counter() - start, read)
 
@@ -453,6 +457,7 @@ def _open(found: Findings, layout: Layout) -> tuple[list[str], Dataset] | None:
     except UserError as error:
         text = str(error).removeprefix(f"data set {layout.name!r} at {found.root}: ")
         cause, _, remedy = text.partition(". ")
+        code = "classes-unreadable" if str(found.root / layout.marker) in text else code
         code = "wrong-release" if layout.other_release(found.root) else code
         found.add(code, cause=cause, remedy=remedy or layout.remedy)
         return None
@@ -791,7 +796,7 @@ def _check_content(
     table = reader.read_ids(readable)[1] if readable else reader.table
     names = reader.classes.names
     before = len(found.items)
-    check_ids(found, labels, table, len(names))
+    check_ids(found, labels, table, len(names), reader.doubt_255(1, 1.0) if isinstance(reader, Folder) else "")
     converted = len(found.items) > before
     check_releases(found, labels)
     statistics = {}
@@ -897,7 +902,7 @@ def _check_labels(found: Findings, labels: Sequence[LabelStats], explained: set[
     for code, bad in unreadable.items():
         cause, remedy = split_error(bad[0].error, bad[0].file) if bad else ("", "")
         found.add(code, [label.file for label in bad], total, cause, remedy=remedy)
-    found.add("binary-mask", [label.file for label in labels if label.binary], total)
+    found.add("binary-mask", [label.file for label in labels if label.binary], total, remedy=BINARY)
 
     bad = [label for label in labels if label.first_unknown and not label.binary]
     pixels: Counter[int] = Counter()
@@ -923,7 +928,35 @@ def _check_labels(found: Findings, labels: Sequence[LabelStats], explained: set[
     found.add("deep-mask", [label.file for label in readable if label.header and label.header.deep], total)
 
 
-def check_ids(found: Findings, labels: Sequence[LabelStats], table: LabelTable, classes: int) -> None:
+def _check_training(
+    found: Findings, reader: Dataset, present: Sequence[str], statistics: dict[str, SplitStatistics]
+) -> None:
+    """Add what training refuses of splits that are sound: as `gffnet.training.train.check_labels` does."""
+    train, _ = training_splits(reader.layout, present) or (reader.layout.find_split("train", present), "")
+    names = [train] if train in present else train.split("+")
+    if not set(names) <= statistics.keys():
+        return
+    pixels = np.sum([statistics[name].pixels for name in names], axis=0)
+    ignored = sum(statistics[name].ignored for name in names)
+    share = percent(ignored / max(1, ignored + pixels.sum())) + " %"
+    labelled = np.flatnonzero(pixels)
+    remedy = (
+        reader.doubt_255(len(labelled), ignored / max(1, ignored + pixels.sum())) if isinstance(reader, Folder) else ""
+    )
+    explained = any(finding.code == "binary-mask" for finding in found.items)
+    if len(labelled) == 1 and not explained:
+        name, rest = reader.classes.names[labelled[0]], f"; {share} of the pixels are ignored" if ignored else ""
+        found.add("one-class", name=name, rest=rest, remedy=remedy or "Label another, or add images that show one.")
+    elif len(labelled) and remedy and not explained:
+        found.add("unlisted-255", share=share, remedy=remedy)
+
+
+BINARY = "Store the class ids themselves, such as 0 and 1, instead of black and white (0 and 255)."
+
+
+def check_ids(
+    found: Findings, labels: Sequence[LabelStats], table: LabelTable, classes: int, doubt_255: str = ""
+) -> None:
     """Whether the label maps of all splits hold ids that were converted before, which `table` would convert again.
 
     Train ids are 0..n-1 and 255; they are recognised by what never occurs, the ids of classes beyond n-1. That is no
@@ -937,7 +970,7 @@ def check_ids(found: Findings, labels: Sequence[LabelStats], table: LabelTable, 
     meant = {stored: label for stored, label in zip(legal.tolist(), train_ids, strict=True) if label != IGNORE}
     if seen <= {0, IGNORE}:
         if IGNORE not in meant and seen == {0, IGNORE} and classes > 1:
-            found.add("binary-mask", files, len(files))
+            found.add("binary-mask", files, len(files), remedy=doubt_255 or BINARY)
         return
     beyond = {stored for stored in meant if stored >= classes}
     if not beyond or seen & beyond or not seen <= {*range(classes), IGNORE}:

@@ -34,6 +34,7 @@ import hashlib
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -87,6 +88,8 @@ class FolderClasses:
     train_ids: Mapping[int, int]
     """The train id of every id, or of every color as `0xRRGGBB`, that masks may hold; 255 where it is ignored."""
     val_fraction: float | None = None
+    ignores_by_default: bool = False
+    """255 is ignored because the file does not say what it is."""
 
 
 def read_classes(root: Path) -> FolderClasses:
@@ -106,9 +109,15 @@ def read_classes(root: Path) -> FolderClasses:
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2020-13-45
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
     try:
-        return _parse(mapping)
+        stored = _parse(mapping)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+    if len(stored.classes.names) == 1:
+        raise UserError(
+            f"{path}: classes: {stored.classes.names[0]!r} is the only one, and a network needs two or more to tell "
+            f"apart. List what all other pixels are, too. {guess_classes(root / 'masks')}".rstrip()
+        )
+    return stored
 
 
 class _Entry(NamedTuple):
@@ -132,9 +141,9 @@ def _parse(mapping: Any) -> FolderClasses:
     if "val_fraction" in mapping and not (isinstance(fraction, float) and 0 < fraction < 1):
         raise UserError(f"val_fraction: expected a number between 0 and 1, such as 0.2, got {fraction!r}.")
     listed = mapping.get("classes")
-    if not isinstance(listed, list) or not 1 <= len(listed) <= MAX_CLASSES:
+    if not isinstance(listed, list) or not 1 <= len(listed) <= MAX_CLASSES:  # one has an error of its own
         got = f"{len(listed)} of them" if isinstance(listed, list) else "none" if listed is None else repr(listed)
-        raise UserError(f"classes: expected a list of 1 to {MAX_CLASSES} classes, such as {_EXAMPLE}, got {got}.")
+        raise UserError(f"classes: expected a list of 2 to {MAX_CLASSES} classes, such as {_EXAMPLE}, got {got}.")
     entries = [_parse_class(item, position, masks) for position, item in enumerate(listed)]
 
     names = tuple(entry.name for entry in entries)
@@ -152,7 +161,8 @@ def _parse(mapping: Any) -> FolderClasses:
             )
     ignored = _parse_ignore(mapping, masks, dict(zip(stored, names, strict=True)))
     train_ids = {**dict.fromkeys(ignored, IGNORE), **{value: i for i, value in enumerate(stored)}}
-    return FolderClasses(Classes(names, palette), masks, train_ids, fraction)
+    by_default = "ignore" not in mapping and bool(ignored)
+    return FolderClasses(Classes(names, palette), masks, train_ids, fraction, by_default)
 
 
 def _check_keys(mapping: Mapping[Any, Any], allowed: Sequence[str], where: str) -> None:
@@ -227,12 +237,14 @@ GUESS_FROM = 50
 """Number of masks that are read, evenly spread."""
 _SHOWN = 8
 """Number of classes that are written out."""
+MUCH = 0.2
+"""Share of pixels from which 255 is rather a class than what lies between classes, which is 5 to 13 % in releases."""
 
 
 def guess_classes(masks: Path) -> str:
     """Say which values a folder of masks holds, and the `classes` to write for them; empty where they do not tell.
 
-    They do not where there are more than 254 colors, as in JPEG, or grey levels in several channels.
+    They do not where there are more than 254 colors, as in JPEG.
     """
     try:
         files = images_in(masks)
@@ -240,7 +252,11 @@ def guess_classes(masks: Path) -> str:
         headers = [read_header(file) for file in files]
         if any(header is not None and header.color for header in headers):
             return _guess_colors(sorted({int(color) for file in files for color in np.unique(_visible(file))}))
-        return _guess_ids(sorted({int(value) for file in files for value in np.unique(read_labels(file))}))
+        pixels: Counter[int] = Counter()
+        for file in files:
+            values, counts = np.unique(read_labels(file), return_counts=True)
+            pixels.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+        return _guess_ids(pixels)
     except UserError:
         return ""
 
@@ -251,18 +267,33 @@ def _visible(mask: Path) -> UInt32[np.ndarray, " n"]:
     return pack(colors.reshape(-1, 3) if opaque is None else colors[opaque])
 
 
-def _guess_ids(values: Sequence[int]) -> str:
-    ids = [value for value in values if value != IGNORE]
-    if not ids or len(ids) > MAX_CLASSES:
+def _guess_ids(pixels: Mapping[int, int]) -> str:
+    """`pixels`: of every id."""
+    ids = sorted(set(pixels) - {IGNORE})
+    if len(ids) >= MAX_CLASSES or not pixels:
         return ""
+    if len(pixels) == 1:
+        return f"The masks hold nothing but {next(iter(pixels))}, and a network needs two classes."
+    a_class = is_class_255(ids, pixels.get(IGNORE, 0) / sum(pixels.values()))
     in_order = ids == list(range(len(ids)))
     entries = [f"name of {value}" if in_order else f"{{name: name of {value}, id: {value}}}" for value in ids]
-    ignored = ", and 255, which is ignored" if IGNORE in values else ""
-    return f"The masks hold ids {_shortened(map(str, ids))}{ignored}: write `classes: [{_shortened(entries)}]` into it."
+    listed = f"{_shortened(entries)}, {{name: name of {IGNORE}, id: {IGNORE}}}" if a_class else _shortened(entries)
+    ignored = ", and 255, which is ignored" if IGNORE in pixels and not a_class else ", 255" if a_class else ""
+    unless = " Leave 255 out if it marks unlabelled pixels." if a_class and len(ids) > 1 else ""
+    return f"The masks hold ids {_shortened(map(str, ids))}{ignored}: write `classes: [{listed}]` into it.{unless}"
+
+
+def is_class_255(ids: Sequence[int], share: float) -> bool:
+    """Whether 255 beside these ids is rather a class than unlabelled pixels; `share` of the pixels are 255.
+
+    It is beside one id alone, where it is much, or where all are far apart, to be seen, such as 0, 128 and 255.
+    """
+    apart = min(np.diff([*ids, IGNORE])) > IGNORE // (2 * len(ids) + 2)
+    return share > 0 and (len(ids) == 1 or apart or share > MUCH)
 
 
 def _guess_colors(values: Sequence[int]) -> str:
-    if len(values) > MAX_CLASSES or _is_grey(np.array(values)):
+    if not 1 < len(values) <= MAX_CLASSES:
         return ""
     colors = [f"#{value:06x}" for value in values]
     entries = [f'{{name: name of {color[1:]}, color: "{color}"}}' for color in colors]  # a bare # begins a comment
@@ -598,6 +629,21 @@ class Folder(Dataset):
             _refuse_colors(label_file, self.root / FILE)
             raise
 
+    def doubt_255(self, classes: int, share: float) -> str:
+        """What to do where 255 may be a class and `classes.yaml` does not say so; empty where it need not be.
+
+        Args:
+            classes: that occur.
+            share: of the pixels that are 255.
+        """
+        ids = sorted(set(self.stored.train_ids) - {IGNORE})
+        if not self.stored.ignores_by_default or not share or (classes > 1 and not is_class_255(ids, share)):
+            return ""
+        file = self.root / FILE
+        return (
+            f"If 255 is a class, add {{name: ..., id: 255}} to `classes` in {file}; if not, write `ignore: 255` there."
+        )
+
     def meaning(self) -> str:
         """Everything that decides which train id a stored id or color becomes, except for the files themselves."""
         return f"{self.stored.masks} {sorted(self.stored.train_ids.items())}"
@@ -617,7 +663,10 @@ def _refuse_colors(mask: Path, source: Path) -> None:
         return  # something else is wrong with it
     if (colors == colors[..., :1]).all():
         alpha = "" if opaque is None else ", with the id of ignored pixels where it is transparent"
-        remedy = f"It is grey throughout: if its values are ids, save one of its channels{alpha}"
+        remedy = (
+            f"It is grey throughout: if its values are ids, save one of its channels{alpha}; or write `masks: colors` "
+            f"and a color for every class in {source}"
+        )
     else:
         remedy = f"If its colors stand for classes, write `masks: colors` and a color for every class in {source}"
     raise UserError(

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from gffnet.console import progress
 from gffnet.data.dataset import IGNORE, Dataset, class_difference, evenly_spaced
 from gffnet.data.datasets import open_dataset, open_files
+from gffnet.data.folder import Folder
 from gffnet.data.loader import ClassBalance, class_pixels
 from gffnet.data.map_style import as_dataset, dataset_name, describe, describe_data
 from gffnet.data.statistics import ImageStatistics, check_bands, find_channels, is_deep, measure
@@ -326,7 +327,7 @@ def own_data(
             f"{class_difference(train_set.classes.names, val_set.classes.names, 'train_data', 'val_data')}. They must "
             "be the same, in the same order."
         )
-    check_labels(train_set)
+    check_labels(train_set, "train_data")
     return train_set, val_set, data_size(train_set)
 
 
@@ -344,24 +345,66 @@ def used_transform(transform: Any, overfit: int | None) -> Any:
     return None
 
 
-def check_labels(dataset: Dataset, samples: int = 8) -> None:
-    """Look at a few label maps: warn where one class alone is labelled beside ignored pixels.
+LABELS_READ, OWN_LABELS_READ = 32, 8
+"""Label maps that are looked at before training, at least, where there are more; of data in Python."""
+
+
+def check_labels(dataset: Dataset, what: str, classes: int = 2) -> None:
+    """Look at some label maps, and at all if these show fewer classes than training needs: 2, or 1 to validate on.
+
+    Warns where most are empty, or 255 may be a class. Of data in Python, a few are read, and one class is a warning.
+
+    Args:
+        dataset: the training or validation data.
+        what: in words, for messages.
+        classes: that it must show.
 
     Raises:
-        UserError: no pixel in them is labelled.
+        UserError: it shows fewer, or a label map cannot be read.
     """
-    indices = evenly_spaced(len(dataset), samples)
-    found = {int(label) for index in indices for label in np.unique(dataset.labels(index))}
-    if found == {IGNORE}:
-        raise UserError(f"train_data: every pixel of {len(indices)} samples is ignored (255, -1 or -100): label some.")
-    if IGNORE in found and len(found) == 2 and len(dataset.classes.names) > 1:
-        (only,) = found - {IGNORE}
-        log.warning(
-            "train_data: in %d samples only %r is labelled, and all else is 255, which is ignored. If masks are 0 and "
-            "255, and 255 is a class, give mask // 255.",
-            len(indices),
-            dataset.classes.names[only],
+    in_python = isinstance(dataset, MapStyleDataset)
+    indices = evenly_spaced(len(dataset), OWN_LABELS_READ if in_python else LABELS_READ)
+    rest = [] if in_python else sorted({*range(len(dataset))} - {*indices})
+    pixels, empty, read = np.zeros(IGNORE + 1, np.int64), 0, 0
+    for index in (*indices, *rest):
+        if read >= len(indices) and np.count_nonzero(pixels[:IGNORE]) >= classes:
+            break
+        here = np.bincount(dataset.labels(index).ravel(), minlength=IGNORE + 1)
+        pixels, empty, read = pixels + here, empty + (not here[:IGNORE].any()), read + 1
+    found, ignored = np.flatnonzero(pixels[:IGNORE]), pixels[IGNORE] / pixels.sum()
+    remedy = dataset.doubt_255(len(found), ignored) if isinstance(dataset, Folder) else ""
+    if not len(found):
+        raise UserError(
+            f"{what}: every pixel of {read} label maps is ignored (255{', -1 or -100' if in_python else ''}), so there "
+            f"is nothing to {'learn' if classes > 1 else 'score'}: label some. {remedy}".rstrip()
         )
+    if len(found) < classes:
+        report_one_class(dataset, what, dataset.classes.names[found[0]], read, ignored, remedy)
+    elif remedy:
+        log.warning("%s: %.0f %% of the pixels are 255, which is ignored. %s", what, 100 * ignored, remedy)
+    if 2 * empty > read:
+        log.warning(
+            "%s: %d of %d label maps that were looked at have no labelled pixel, and nothing is learned from such. "
+            "`gffnet data check` lists them.",
+            *(what, empty, read),
+        )
+
+
+def report_one_class(dataset: Dataset, what: str, name: str, read: int, ignored: float, remedy: str) -> None:
+    """Say that one class alone is labelled: a warning for data in Python, else a `UserError`."""
+    if isinstance(dataset, MapStyleDataset):
+        if ignored and len(dataset.classes.names) > 1:
+            log.warning(
+                "%s: in %d samples only %r is labelled, and all else is 255, which is ignored. If masks are 0 and 255, "
+                "and 255 is a class, give mask // 255.",
+                *(what, read, name),
+            )
+        return
+    rest = f" and the other {ignored:.0%} of the pixels are ignored" if ignored else ""
+    raise UserError(
+        f"{what}: in its {read} label maps only {name!r} is labelled{rest}, and a network needs two classes to tell "
+        f"apart. {remedy or 'Label another, or take images that show one.'}"
+    )
 
 
 def check_channels(recipe: Recipe, dataset: Dataset) -> None:
@@ -571,7 +614,10 @@ def open_data(
         train = val = spread_subset(open_files(data.name, root, data.train_split), overfit)
     else:
         train, val = (open_dataset(data.name, root, split, cache) for split in (data.train_split, data.val_split))
-    return train, val, data_size(train)
+    size = data_size(train)  # first, as it names what cannot be read
+    for dataset, split, classes in ((train, data.train_split, 2), (val, data.val_split, 1)):
+        check_labels(dataset, f"data set {data.name!r} at {root}, split {split!r}", classes)
+    return train, val, size
 
 
 SIZES_READ = 100
