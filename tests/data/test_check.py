@@ -483,7 +483,7 @@ def much_is_255(root: Path) -> None:
     split_own_images(root, np.where(HALF == 255, HALF, ids(0, 3, SIZE)))
 
 
-@fault("unlisted-255", "warning", "0.4 % of the pixels are 255", tree="folder", split=None)
+@fault("unlisted-255", "warning", "0.5 % of the pixels are 255", tree="folder", split=None)
 def ids_are_spread_to_be_seen(root: Path) -> None:
     (root / "classes.yaml").write_text("classes: [a, {name: b, id: 85}, {name: c, id: 170}]\n")
     masks = [ids(seed, 3, SIZE) * np.uint8(85) for seed in range(3)]
