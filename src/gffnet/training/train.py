@@ -32,7 +32,7 @@ from gffnet.data.dataset import IGNORE, Dataset, class_difference, evenly_spaced
 from gffnet.data.datasets import open_dataset, open_files
 from gffnet.data.folder import Folder
 from gffnet.data.loader import ClassBalance, class_pixels
-from gffnet.data.map_style import as_dataset, dataset_name, describe, describe_data
+from gffnet.data.map_style import MapStyleDataset, as_dataset, dataset_name, describe, describe_data
 from gffnet.data.statistics import ImageStatistics, check_bands, find_channels, is_deep, measure
 from gffnet.data.transforms import seeded
 from gffnet.errors import UserError
