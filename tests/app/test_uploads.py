@@ -20,7 +20,7 @@ def test_refused(name, tmp_path, monkeypatch):
     started = time.perf_counter()
     with pytest.raises(UserError) as caught:
         read_upload(content, 1024)
-    assert time.perf_counter() - started < 5
+    assert time.perf_counter() - started < 30
     said = str(caught.value)
     assert "this image" in said or "this file" in said
     assert "\n" not in said

@@ -60,7 +60,7 @@ from tests.data.trees import (
 MUTANTS, MANY = 80, 800
 """Of a kind; there are more than 25 kinds."""
 
-LONGEST = 5.0
+LONGEST = 30.0
 """Seconds that a mutant may take."""
 
 
