@@ -372,6 +372,28 @@ def test_an_output_of_another_encoding(encoding: str, errors: str, monkeypatch: 
     assert json.loads(out[out.index("{") :]) == {"name": SAID}
 
 
+def test_names_of_files_in_another_encoding(
+    tmp_path: Path, model: str, camvid: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    """As of an archive that was packed in Japan and unpacked on Linux: no command fails at them."""
+    name = os.fsdecode("道路".encode("cp932"))
+    try:
+        for folder in ("val", "valannot"):
+            (camvid / folder / "val_000.png").rename(camvid / folder / f"{name}.png")
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 only")
+    (camvid / "val.txt").unlink()
+    monkeypatch.chdir(tmp_path)
+    data = ["--dataset", "camvid", "--root", str(camvid)]
+    for words in (
+        ["data", "cache", "camvid", "--root", str(camvid), "--split", "val"],
+        ["evaluate", "--model", model, *data, "--out", "scores", "--no-details"],
+        ["compare", f"{camvid}/val/{name}.png", "--models", model, f"{model}/model", "--names", "a", "b", "--out", "c"],
+    ):
+        assert main(words) == 0, capsys.readouterr().err
+    assert "\\udc93\\udcb9" in Path("scores/images.csv").read_text(encoding="utf-8")
+
+
 def test_an_encoding_that_is_asked_for_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     """`PYTHONIOENCODING=ascii:replace`."""
     written = io.BytesIO()

@@ -203,3 +203,9 @@ def test_text_in_another_encoding(tmp_path: Path, word: str, encoding: str, line
     with pytest.raises(UserError) as caught:
         read_text(tmp_path / "a.txt", "list")
     assert str(caught.value) == f"list {tmp_path}/a.txt is not UTF-8 text (line {line}). Save it as UTF-8."
+
+
+def test_text_is_written_in_utf_8_whatever_it_holds(tmp_path: Path) -> None:
+    """Also the name of a file in another encoding, as Python has it."""
+    atomic_write(tmp_path / "x.csv", "道路 café " + os.fsdecode(b"\x93\xb9.png"))
+    assert (tmp_path / "x.csv").read_text(encoding="utf-8") == r"道路 café \udc93\udcb9.png"

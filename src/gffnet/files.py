@@ -30,10 +30,15 @@ def as_path(path: str | Path) -> Path:
     return Path(path)
 
 
-def atomic_write(path: Path, data: bytes, durable: bool = False) -> None:
-    """Write `data` to the file `path`, as `atomic_file` does."""
+def utf8(text: str) -> bytes:
+    """Encode text. Names of files that are not in UTF-8 themselves get escapes: `\\udc93`."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def atomic_write(path: Path, data: bytes | str, durable: bool = False) -> None:
+    """Write `data`, text as `utf8` encodes it, to the file `path`, as `atomic_file` does."""
     with atomic_file(path, durable) as file:
-        file.write(data)
+        file.write(data if isinstance(data, bytes) else utf8(data))
 
 
 @contextmanager

@@ -109,5 +109,5 @@ def test_mistakes(options: list[str], said: str, words: list[str], photo: str, c
 def test_labels_of_other_classes_are_refused(words: list[str], photo: str, tmp_path: Path, capsys: Captured) -> None:
     root = cityscapes_tree(tmp_path / "cityscapes")
     assert main([*words, photo, "--dataset", "cityscapes", "--root", str(root)]) == 2
-    assert "the model knows 11 classes" in capsys.readouterr().err
+    assert "the model has 11 classes and cityscapes 19" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -138,7 +138,7 @@ def test_other_classes_are_refused(val: Dataset) -> None:
         scores_of(val)
     names = ("Sky", *CAMVID.names[1:])
     val.classes = Classes(names, CAMVID.palette)
-    with pytest.raises(UserError, match=r"class 0, .* 'sky' .* 'Sky' .* give its folder the classes of that one"):
+    with pytest.raises(UserError, match=r"class 0, .* 'sky' .* 'Sky' .* Name the classes as the model does"):
         scores_of(val)
 
 

@@ -176,7 +176,7 @@ def test_models_that_cannot_be_compared(contenders, tmp_path):
         Comparison([one, NamedModel("PSPNet", other.predictor)], NOTHING, tmp_path, FigureOptions())
     strange = tiny.predictor()
     strange.config = dataclasses.replace(strange.config, classes=tuple("abcdefghijk"))
-    with pytest.raises(UserError, match=r"models PSPNet and x have different classes: 11 \(sky.* and 11 \(a, b, c, d"):
+    with pytest.raises(UserError, match=r"PSPNet and x have different classes: class 0, .* 'sky' in P.* and 'a' in x"):
         Comparison([one, NamedModel("x", strange)], NOTHING, tmp_path, FigureOptions())
 
 

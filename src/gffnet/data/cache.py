@@ -28,7 +28,7 @@ from torchvision.tv_tensors import Image, Mask
 from gffnet.data.dataset import Dataset, Sample
 from gffnet.data.io import as_array, as_tensor
 from gffnet.errors import UserError
-from gffnet.files import CACHE, atomic_file
+from gffnet.files import CACHE, atomic_file, utf8
 from gffnet.parallel import in_processes
 
 _FORMAT = 2
@@ -205,7 +205,7 @@ def _key(dataset: Dataset, index: int, meaning: str) -> str:
             text.append(f"{os.path.relpath(file, dataset.root)} {found.st_size} {found.st_mtime_ns}")
         except OSError:
             text.append(f"{file} missing")
-    return hashlib.sha256("\n".join(text).encode()).hexdigest()[:32]
+    return hashlib.sha256(utf8("\n".join(text))).hexdigest()[:32]
 
 
 def _paths(folder: Path, key: str) -> tuple[Path, Path]:

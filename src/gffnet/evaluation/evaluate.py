@@ -303,12 +303,13 @@ def same_classes(predictor: Predictor, classes: Sequence[str], name: str) -> tup
     """
     config = predictor.config
     if tuple(classes) != tuple(config.classes):
-        trained = config.dataset or "data of your own"
-        remedy = "give its folder the classes of that one, in the same order" if trained == name else "name that one"
+        remedy = f"The model was trained on {config.dataset or 'data of your own'}: name that data set."
+        if config.dataset == name:
+            where = " in classes.yaml" if name == "folder" else ""
+            remedy = f"Name the classes{where} as the model does, in the same order, or train on these data."
         raise UserError(
             f"the model's classes are not those of {name}: "
-            f"{class_difference(config.classes, classes, 'the model', name)}. "
-            f"The model was trained on {trained}: {remedy}."
+            f"{class_difference(config.classes, classes, 'the model', name)}. {remedy}"
         )
     return tuple(config.classes)
 

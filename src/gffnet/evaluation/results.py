@@ -169,7 +169,7 @@ def _write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]]
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(head)
     writer.writerows(rows)
-    atomic_write(path, text.getvalue().encode())
+    atomic_write(path, text.getvalue())
 
 
 # Tables: made of text once, then set for the terminal, in Markdown and in HTML
@@ -192,9 +192,9 @@ class Table:
 def write_tables(out: Path, scores: Scores) -> None:
     """Write `scores.md` and `scores.html` into a folder."""
     title, tables = title_of(scores), all_tables(scores)
-    atomic_write(out / "scores.md", markdown(title, tables).encode())
+    atomic_write(out / "scores.md", markdown(title, tables))
     page = fill("evaluation", "scores.html.jinja", {"title": title, "tables": tables})
-    atomic_write(out / "scores.html", page.encode())
+    atomic_write(out / "scores.html", page)
 
 
 def title_of(scores: Scores) -> str:

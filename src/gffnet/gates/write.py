@@ -20,7 +20,7 @@ from gffnet.data.colors import displayable
 from gffnet.data.dataset import Truth
 from gffnet.data.io import write_image
 from gffnet.errors import RunFailed, UserError
-from gffnet.files import atomic_write
+from gffnet.files import atomic_write, utf8
 from gffnet.gates.edit import GatedImage
 from gffnet.gates.figures import closing_figure, gate_colors, gates_figure
 from gffnet.gates.statistics import GateStatistics
@@ -88,9 +88,10 @@ def write_gates(
         archive, picture = io.BytesIO(), displayable(image)
         np.savez_compressed(archive, **arrays)
         atomic_write(folder / "gates.npz", archive.getvalue())
-        write_image(folder / "gates.png", gates_figure(path.name, picture, gated.learned, classes, palette))
+        name = utf8(path.name).decode()
+        write_image(folder / "gates.png", gates_figure(name, picture, gated.learned, classes, palette))
         if closed:
-            figure = closing_figure(path.name, picture, gated.learned, closed, classes, palette, value, labels)
+            figure = closing_figure(name, picture, gated.learned, closed, classes, palette, value, labels)
             write_image(folder / "closed.png", figure)
         else:
             (folder / "closed.png").unlink(missing_ok=True)  # of an earlier call: it would not belong to these numbers

@@ -33,7 +33,7 @@ from gffnet.console import screen
 from gffnet.errors import RunFailed, Stopped, UserError
 from gffnet.evaluation.evaluate import plain, saved_settings
 from gffnet.evaluation.results import SCORES, read_result
-from gffnet.files import atomic_write, cannot_write
+from gffnet.files import atomic_write, cannot_write, utf8
 from gffnet.inference.precision import pick_device
 from gffnet.models.model_io import CONFIG
 from gffnet.parallel import available_cores
@@ -520,7 +520,7 @@ class _Scheduler:
         try:
             run.folder.mkdir(parents=True, exist_ok=True)
             with path.open("ab") as log:
-                log.write(f"$ {shlex.join(command)}\n".encode())
+                log.write(utf8(f"$ {shlex.join(command)}\n"))
                 log.flush()
                 process = subprocess.Popen(
                     command,

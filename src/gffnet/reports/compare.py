@@ -34,7 +34,7 @@ from gffnet.data.io import write_image
 from gffnet.errors import UserError
 from gffnet.evaluation.evaluate import plain
 from gffnet.evaluation.results import score_image
-from gffnet.files import atomic_write
+from gffnet.files import atomic_write, utf8
 from gffnet.gates.figures import LOST, REFINED, class_legend
 from gffnet.gates.write import refuse_replacing, result_folders
 from gffnet.inference.batch import for_each_readable
@@ -343,7 +343,7 @@ class Comparison:
         over = f"{self.models[-1].name} over {self.models[0].name}" if len(predicted) > 2 else "difference"
         panels.append(Panel(f"{over}\n{of.caption}", of.picture(picture), True, "difference"))
         shown = predicted if labels is None else [*predicted, labels]
-        figure = comparison_figure(path.name, panels, insets, shown, self.classes, self.palette, of)
+        figure = comparison_figure(utf8(path.name).decode(), panels, insets, shown, self.classes, self.palette, of)
         file = f"{name}.{self.options.kind}"
         atomic_write(self.out / file, figure_bytes(figure, self.options.kind))
         if self.options.panels:

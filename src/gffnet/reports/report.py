@@ -818,7 +818,7 @@ def write_report(path: Path, report: Report) -> None:
     Raises:
         CannotWrite: the file cannot be written.
     """
-    atomic_write(path, fill("reports", "page.html.jinja", _content(report), {"signed": signed}).encode())
+    atomic_write(path, fill("reports", "page.html.jinja", _content(report), {"signed": signed}))
 
 
 def _content(report: Report) -> dict[str, Any]:

@@ -712,7 +712,7 @@ def write_tables(path: Path, tables: Sequence[Table]) -> None:
         UserError: the suffix is not one of `FORMATS`.
         CannotWrite: the file cannot be written.
     """
-    atomic_write(path, format_of(path)(tables).encode())
+    atomic_write(path, format_of(path)(tables))
 
 
 def format_of(path: Path) -> Callable[[Sequence[Table]], str]:
