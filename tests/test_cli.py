@@ -325,6 +325,14 @@ def test_a_mistake_seen_from_outside() -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no sh")
+@pytest.mark.parametrize(("closed", "lines"), [(">&-", 1), ("2>&-", 0), (">&- 2>&-", 0)])
+def test_a_stream_that_is_closed_from_the_start(closed: str, lines: int) -> None:
+    command = ["sh", "-c", f'"$0" -m gffnet trian {closed}', sys.executable]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", lines)
+
+
 def test_the_version_seen_from_outside() -> None:
     done = gffnet("--version")
     assert (done.returncode, done.stdout, done.stderr) == (0, f"gffnet {metadata.version('gffnet')}\n", "")

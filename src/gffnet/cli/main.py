@@ -149,7 +149,8 @@ def make_parser() -> Parser:
 
 def _fail(reason: object, code: int) -> int:
     """Print one line on standard error; returns the exit code."""
-    print("error:", " ".join(str(reason).splitlines()), file=sys.stderr)
+    if sys.stderr is not None:  # print would take standard output
+        print("error:", " ".join(str(reason).splitlines()), file=sys.stderr)
     return code
 
 
@@ -175,7 +176,7 @@ def script() -> None:
 def _leave(code: Sequence[int]) -> None:
     """End the process when all else that is registered has been called, with nothing left to be written."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # closed, or the reader of the pipe has gone
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # closed, or the reader of the pipe has gone
             stream.flush()
     os._exit(code[0])
 
