@@ -29,11 +29,11 @@ CLASSES = len(CAMVID.names)
 class StridedBackbone(Backbone):
     """Four strided convolutions of the image."""
 
-    def __init__(self, strides: tuple[int, int, int, int] = (4, 8, 8, 8)) -> None:
+    def __init__(self, strides: tuple[int, int, int, int] = (4, 8, 8, 8), in_channels: int = 3) -> None:
         super().__init__()
         self.channels, self.strides = (6, 8, 12, 16), strides
         self.layers = nn.ModuleList(
-            nn.Conv2d(3, c, 3, stride, padding=1) for c, stride in zip(self.channels, strides, strict=True)
+            nn.Conv2d(in_channels, c, 3, stride, padding=1) for c, stride in zip(self.channels, strides, strict=True)
         )
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -43,7 +43,7 @@ class StridedBackbone(Backbone):
 def network(recipe: ModelRecipe, strides: tuple[int, int, int, int] = (4, 8, 8, 8)) -> SegmentationModel:
     """Build the network of `recipe` on that backbone with random weights."""
     torch.manual_seed(0)
-    with patch("gffnet.models.gffnet.build_backbone", lambda _: StridedBackbone(strides)):
+    with patch("gffnet.models.gffnet.build_backbone", lambda of: StridedBackbone(strides, of.in_channels)):
         built = build_network(recipe, CLASSES)
     return randomized(built).float()
 

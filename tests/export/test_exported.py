@@ -8,21 +8,24 @@ import sys
 import warnings
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import onnx
 import pytest
+import tifffile
 import torch
 from onnx import TensorProto, helper
 
 from gffnet.errors import UserError
+from gffnet.export.export import export_model, trace
 from gffnet.inference.exported import ExportRecord, OnnxFile, read_record, silenced
 from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import Predictor, load
 from gffnet.models.gffnet import load_model
-from gffnet.recipe import EvaluationRecipe
+from gffnet.recipe import EvaluationRecipe, ModelRecipe
 from tests import tiny
-from tests.export.networks import GFFNET, config, exported_file, network
+from tests.export.networks import GFFNET, config, exported_file, network, symbolic_sizes
 
 FORMATS = ["onnx", "pt2"]
 PROTOCOLS = [EvaluationRecipe(), EvaluationRecipe((48, 64), 0.25, (0.75, 1.0, 1.5), True), EvaluationRecipe((96, 160))]
@@ -58,6 +61,26 @@ def test_it_predicts_what_the_model_predicts(predictor: Predictor, expected: Pre
         torch.testing.assert_close(predictor.probabilities(image, protocol), probabilities, rtol=0, atol=1e-4)
         assert (predictor.predict(image, protocol) == expected.predict(image, protocol)).mean() >= 0.9999
     assert len(np.unique(expected.predict(image))) > 2
+
+
+def test_files_of_four_bands_of_12_bits_predict_what_the_model_predicts(tmp_path: Path) -> None:
+    backbone = dataclasses.replace(GFFNET.backbone, in_channels=4)
+    recipe = ModelRecipe(backbone, mean=(90, 110, 130, 150), std=(40, 50, 60, 70), white_level=4095, channels=16)
+    of, image = network(recipe), tmp_path / "bands.tif"
+    values = np.dstack([tiny.picture(0), tiny.picture(1)[..., 0]]).astype(np.uint16) * 16
+    tifffile.imwrite(image, values, photometric="minisblack", planarconfig="contig")
+    expected = Predictor(of, config(recipe), torch.device("cpu"), Precision(torch.float32, "for tests")).predict(image)
+    assert len(np.unique(expected)) > 2
+    with symbolic_sizes(), patch("gffnet.export.export.parity_sizes", lambda least: [(1, 3 * least, 2 * least)]):
+        program = trace(of, torch.float32, torch.float32)
+        for to in FORMATS:
+            with patch("gffnet.export.export.trace", lambda *_: program):
+                exported = export_model(of, config(recipe), to, tmp_path / f"model.{to}")
+            shape = (
+                "float32 (batch, 4, height, width), 4 channels in 0..255 (255 / 4095 of the samples that files store)"
+            )
+            assert exported.record.image.startswith(shape)
+            assert np.array_equal(load(exported.path).predict(image), expected)
 
 
 def test_scaled_windows_are_not_rounded(predictor: Predictor, expected: Predictor) -> None:

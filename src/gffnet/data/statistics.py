@@ -29,8 +29,8 @@ PIXELS = 2**14
 """Pixels of each from which mean and standard deviation are computed, on a grid; up to four times as many."""
 LEAST_STD = 0.01
 """A channel with a smaller standard deviation, in 0..255, is constant: it gets 1."""
-_PICTURES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".webp")
-"""Suffixes of formats that hold grey or RGB, with alpha at most: their headers need not be read for that."""
+_OF_BANDS = (".npy", ".tif", ".tiff")
+"""Suffixes of formats that hold any bands. Others hold grey or RGB, with alpha at most: that takes no header."""
 
 
 class ImageStatistics(NamedTuple):
@@ -51,7 +51,7 @@ def channels_of(header: Header) -> int:
 def find_channels(dataset: Dataset) -> int:
     """`channels_of` the first image with a readable header; 3 if there is none."""
     for file in _files(dataset):
-        if file.suffix.lower() in _PICTURES:
+        if file.suffix.lower() not in _OF_BANDS:
             return 3
         if (header := read_header(file)) is not None:
             return channels_of(header)
@@ -71,7 +71,7 @@ def check_bands(dataset: Dataset, in_channels: int) -> None:
         UserError: one has other bands.
     """
     for file in _files(dataset):
-        if in_channels in (1, 3) and file.suffix.lower() in _PICTURES:
+        if in_channels in (1, 3) and file.suffix.lower() not in _OF_BANDS:
             continue
         header = read_header(file)
         if header is not None and not header.fits(in_channels):

@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -116,7 +117,7 @@ class _Job:
                         raise image
                     labels = self._predict(image)
                 except UserError as error:
-                    summary.fail(path, str(error).removeprefix(f"cannot read image {path}: "))
+                    summary.fail(path, re.sub(f"^(cannot read )?image {re.escape(str(path))}:? ", "", str(error)))
                 else:
                     write_later(self._write, image, labels, path, name)
         summary.written = len(self._written)

@@ -571,19 +571,26 @@ def fit_inputs(
     """
     before = recipe
     if INPUT_KEYS[0] in auto:
-        recipe = with_inputs(recipe, auto, find_channels(train_set))
-    in_channels, given = recipe.model.backbone.in_channels, recipe.model.white_level
+        in_channels = find_channels(train_set)
+        for key, given in (("model.mean", recipe.model.mean), ("model.std", recipe.model.std)):
+            if key not in auto and len(given) != in_channels:
+                raise UserError(
+                    f"{key} has {len(given)} values, and image {train_set.files[0][0]} has {in_channels} channels: "
+                    f"give one for each, with --set model.backbone.in_channels={in_channels}, or leave it out."
+                )
+        recipe = with_inputs(recipe, auto, in_channels)
+    in_channels, white_level = recipe.model.backbone.in_channels, recipe.model.white_level
     for dataset in (train_set, val_set):
         check_bands(dataset, in_channels)
     deep = is_deep(train_set)
     if not set(INPUT_KEYS[1:]).isdisjoint(auto) and (deep or in_channels != 3):
-        statistics = measure(train_set, in_channels, given)
+        statistics = measure(train_set, in_channels, white_level)
         if (init_from := recipe.training.init_from) is not None:
             trained = load_model(init_from)[1].model
             if trained.backbone.in_channels == in_channels and (in_channels != 3 or trained.white_level is not None):
                 level = trained.white_level or statistics.white_level
                 statistics = ImageStatistics(level, trained.mean, trained.std)
-        level = statistics.white_level if deep else given
+        level = statistics.white_level if deep else white_level
         recipe = with_inputs(recipe, auto, in_channels, statistics.mean, statistics.std, level)
     found = {key: reduce(getattr, key.split("."), recipe) for key in INPUT_KEYS if key in auto}
     found = {key: value for key, value in found.items() if value != reduce(getattr, key.split("."), before)}
