@@ -12,11 +12,13 @@ import pytest
 import torch
 
 from gffnet.data.colors import colorize, overlay
+from gffnet.data.io import EXTENSIONS as IMAGES
 from gffnet.data.io import read_labels
 from gffnet.errors import CannotWrite, UserError
 from gffnet.files import atomic_folder
+from gffnet.inference.batch import result_names
 from gffnet.inference.predictor import Predictor
-from gffnet.inference.video import Frame, clip, frames, predict_video, pyav, video_result
+from gffnet.inference.video import EXTENSIONS, Frame, clip, frames, is_video, predict_video, pyav, video_result
 from tests import tiny
 from tests.inference.clips import save_clip
 
@@ -52,6 +54,32 @@ def test_a_video_that_was_taken_upright(tmp_path: Path) -> None:
     path.write_bytes(content[:header] + content[header:].replace(upright, turned, 1))
     for frame, picture in zip(frames(path), plain, strict=True):
         np.testing.assert_array_equal(frame.image, np.rot90(picture, -1))
+
+
+CODECS = {".webm": "libvpx", ".flv": "flv", ".wmv": "wmv2", ".asf": "wmv2", ".3gp": "h263", ".3g2": "h263"}
+MPEG2 = {".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".mpe", ".vob", ".m2v", ".mxf"}
+
+
+@pytest.mark.parametrize("suffix", EXTENSIONS)
+def test_every_suffix_is_that_of_a_video(tmp_path: Path, suffix: str) -> None:
+    codec = CODECS.get(suffix, "mpeg2video" if suffix in MPEG2 else "mpeg4")
+    container = {".f4v": "mp4", ".qt": "mov", ".divx": "avi", ".mpe": "mpeg", ".ogv": "matroska", ".mts": "mpegts"}
+    pictures = [np.full((96, 128, 3), 90, np.uint8)] * 4  # H.263 has few sizes
+    path = save_clip(tmp_path / f"a{suffix.upper()}", pictures, codec=codec, container=container.get(suffix))
+    assert is_video(path)
+    read = list(frames(path))
+    assert len(read) == 4
+    assert read[0].image.shape == (96, 128, 3)
+    assert abs(read[0].image.mean() - 90) < 5
+
+
+def test_a_program_in_typescript_is_no_video(tmp_path: Path) -> None:
+    for name in ("a.ts", "b.mts"):
+        (tmp_path / name).write_text("export const width: number = 128;\n" * 20)
+        assert not is_video(tmp_path / name)
+    save_clip(tmp_path / "c.ts", SMOOTH, codec="mpeg2video")
+    (tmp_path / "d.png").touch()
+    assert sorted(path.name for path in result_names([tmp_path], (*IMAGES, *EXTENSIONS))) == ["c.ts", "d.png"]
 
 
 # Broken ones

@@ -109,7 +109,7 @@ FINDINGS: dict[str, Kind] = {
     "unread-format": Kind(
         "warning",
         "images in formats that gffnet does not read, which are left out",
-        f"Convert them; gffnet reads {READ}. {{remedy}}.",
+        f"gffnet reads {READ}. {{remedy}}.",
     ),
     "split-leak": Kind("warning", "images in more than one split", _ONE_SPLIT_EACH),
     "identical-across-splits": Kind("warning", "images with a copy in another split", _ONE_SPLIT_EACH),

@@ -58,7 +58,7 @@ from gffnet.data.dataset import (
     identity,
     usual_split,
 )
-from gffnet.data.io import images_in, read_colors, read_header, read_labels
+from gffnet.data.io import images_in, read_colors, read_header, read_labels, unread_files
 from gffnet.errors import UserError, nearest
 from gffnet.files import read_text
 from gffnet.palette import MAX_CLASSES, voc_colors
@@ -509,10 +509,16 @@ def _label_files(root: Path, split: str) -> list[Path]:
 
 
 def _by_name(folder: Path, part: str = "") -> dict[str, Path]:
-    """The images or masks in a part of a folder, by name: their path in the folder without suffix."""
+    """The images or masks in a part of a folder, by name: their path in the folder without suffix.
+
+    Raises:
+        UserError: two differ only in their suffix, or all are of formats that are not read.
+    """
     try:
         files = images_in(folder / part)
-    except UserError:  # there is none
+    except UserError as error:  # there is none
+        if unread_files(folder / part):
+            raise UserError(f"data set 'folder': {error}") from None
         return {}
     named: dict[str, Path] = {}
     for file in files:

@@ -167,7 +167,9 @@ def frames(path: Path) -> Iterator[Frame]:
     """
     av, index = pyav(), 0
     try:
-        with av.open(f"file:{path}") as container:
+        # FFmpeg does not recognise a transport stream of a few packets.
+        container_format = "mpegts" if path.suffix.lower() in _TYPESCRIPT else None
+        with av.open(f"file:{path}", format=container_format) as container:
             if not container.streams.video:
                 raise _broken(path, "it holds no moving pictures")
             stream = container.streams.video[0]
