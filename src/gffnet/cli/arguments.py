@@ -6,7 +6,8 @@ import json
 import os
 import re
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -15,6 +16,37 @@ from gffnet.errors import UserError, nearest
 if TYPE_CHECKING:
     from gffnet.data.dataset import Truth
     from gffnet.inference.predictor import Predictor
+
+
+_ALIASES = {
+    "--out": "--output --output-dir --out-dir --work-dir --save-dir --save-path --dest --project",
+    "--root": "--data --data-dir --data-root --data-path --dataset-root",
+    "--model": "--weights --checkpoint --ckpt --load --pretrained",
+    "--devices": "--gpus --num-gpus --n-gpus --gpu --device --nproc",
+    "--device": "--gpu --gpus --cuda",
+    "--batch": "--batch-size --bs",
+    "--flip": "--tta --flip-test",
+    "--overwrite": "--force --exist-ok",
+}
+"""Options, and what other projects call them."""
+
+
+def _option_hint(option: str, known: Collection[str]) -> str:
+    """What was probably meant by an unknown option: another of the command, or a key of the recipe that it can set."""
+    if option == "--device" and "--devices" in known:
+        return " It trains on all GPUs: --devices N takes N of them, and CUDA_VISIBLE_DEVICES chooses which."
+    spelled = option.replace("_", "-")
+    meant = [name for name, aliases in _ALIASES.items() if spelled in aliases.split() and name in known]
+    meant = meant or get_close_matches(option, known, n=1, cutoff=0.75)
+    if meant:
+        return f" Did you mean {meant[0]!r}?"
+    if "--set" in known:
+        from gffnet.recipe.hints import key_hint
+        from gffnet.recipe.schema import dotted_keys
+
+        if hint := key_hint(option.strip("-"), dotted_keys()):
+            return f"{hint} Values of the recipe are changed with --set KEY=VALUE."
+    return nearest(option, known)
 
 
 Word = TypeVar("Word", str, Path)
@@ -44,7 +76,7 @@ class Parser(argparse.ArgumentParser):
         if choice:
             hint = nearest(choice[1], re.findall(r"[\w-]+", choice[2]))
         elif option:
-            hint = nearest(option[1], self._option_string_actions)
+            hint = _option_hint(option[1].partition("=")[0], self._option_string_actions)
         raise UserError(f"{message.rstrip('.')}.{hint} See {self.prog} --help.")
 
 

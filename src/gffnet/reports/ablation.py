@@ -292,6 +292,7 @@ class Ablation:
             capture_output=True,
             check=False,
             encoding="utf-8",
+            errors="replace",
             env={**os.environ, **environment},
             preexec_fn=_PREEXEC,
         )
