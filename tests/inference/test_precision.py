@@ -307,6 +307,8 @@ def test_a_device_that_cannot_be_used(name: str, monkeypatch: pytest.MonkeyPatch
         ("1", "Did you mean 'cuda:1'?"),
         ("CPU", "Did you mean 'cpu'?"),
         ("cuda:2", "GPUs are numbered from 0. Devices"),
+        ("cuda:1", "here: CUDA error: all CUDA-capable devices are busy or unavailable. Devices"),
+        ("cuda", "here: CUDA error: all CUDA-capable devices are busy or unavailable. Devices"),
         ("0,1", "it must be one device. Devices"),
         ("mps", "it is the GPU of an Apple computer, and torch finds none. Devices"),
     ],
@@ -314,8 +316,8 @@ def test_a_device_that_cannot_be_used(name: str, monkeypatch: pytest.MonkeyPatch
 def test_what_was_meant_by_a_device(name: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine with two GPUs, whose torch computes on neither."""
 
-    def fail(*_: object, **options: object) -> None:
-        raise RuntimeError(f"Invalid device string: {options}")
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable\nFor debugging ...")
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

@@ -66,12 +66,14 @@ def pick_device(device: str = "auto") -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         torch.zeros(1, device=device).cpu()
-    except (RuntimeError, AssertionError, ImportError):  # torch knows names of devices that it is not built for
-        here = usable_devices()
-        hint = meant if (meant := _device_meant(str(device))) in here else ""
+    except (RuntimeError, AssertionError, ImportError) as error:  # torch knows names of what it is not built for
+        name, here = str(device), usable_devices()
+        meant = _device_meant(name)
+        hint = f" Did you mean {meant!r}?" if meant in here and meant != name else ""
+        there = name in here or (name == "cuda" and torch.cuda.is_available())  # busy, or its memory is full
+        cause = " ".join(str(error).splitlines()[0][:150].split()).rstrip(".") if there else _no_device(name)
         raise UserError(
-            f"device {str(device)!r} cannot be used here: {_no_device(str(device))}."
-            f"{f' Did you mean {hint!r}?' if hint else ''} Devices here: auto, {', '.join(here)}."
+            f"device {name!r} cannot be used here: {cause}.{hint} Devices here: auto, {', '.join(here)}."
         ) from None
     return torch.device(device)
 
