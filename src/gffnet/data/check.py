@@ -329,6 +329,9 @@ class SplitStatistics:
     in_channels: int = 3
     """Of a network that takes most images of the data set."""
 
+    highest: float | None = None
+    """The largest sample of images whose white level must be given; None if there are none."""
+
     @property
     def ignored_share(self) -> float:
         """Ignored pixels, as a fraction of those with a known id."""
@@ -825,6 +828,7 @@ def _check_content(
             images=tuple(images[label] for label in range(len(names))),
             ignored=pixels[IGNORE],
             ids=dict(ids),
+            highest=max((image.highest or 0 for image, _ in of_split if image.no_white), default=None),
         )
         _check_images(here, of_split, statistics[split].sizes)
         _check_samples(here, [each.image for each in of_split], usual)
@@ -1071,6 +1075,9 @@ def next_steps(result: CheckResult) -> list[str]:
     if not result.ok or result.dataset != "folder" or splits is None:
         return []
     command = ["gffnet", "train", RECIPE, "--root", str(result.root), *split_options(layout, present)]
+    highest = [each.highest for each in result.splits.values() if each.highest is not None]
+    if highest:
+        command += ["--set", f"model.white_level={max(highest) or 1:g}"]
     if (channels := result.splits[present[0]].in_channels) != 3:
         command += ["--set", f"model.backbone.in_channels={channels}"]
     pixels = np.sum([result.splits[name].pixels for name in splits[0].split("+")], axis=0)

@@ -380,7 +380,7 @@ def check_labels(dataset: Dataset, what: str, classes: int = 2) -> None:
         )
     if len(found) < classes:
         report_one_class(dataset, what, dataset.classes.names[found[0]], read, ignored, remedy)
-    elif remedy:
+    elif remedy and classes > 1:
         log.warning("%s: %.0f %% of the pixels are 255, which is ignored. %s", what, 100 * ignored, remedy)
     if 2 * empty > read:
         log.warning(
