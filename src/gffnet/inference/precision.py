@@ -69,8 +69,8 @@ def pick_device(device: str = "auto") -> torch.device:
     except (RuntimeError, AssertionError, ImportError) as error:  # torch knows names of what it is not built for
         name, here = str(device), usable_devices()
         meant = _device_meant(name)
-        hint = f" Did you mean {meant!r}?" if meant in here and meant != name else ""
         there = name in here or (name == "cuda" and torch.cuda.is_available())  # busy, or its memory is full
+        hint = f" Did you mean {meant!r}?" if meant in here and not there else ""
         cause = " ".join(str(error).splitlines()[0][:150].split()).rstrip(".") if there else _no_device(name)
         raise UserError(
             f"device {name!r} cannot be used here: {cause}.{hint} Devices here: auto, {', '.join(here)}."
