@@ -361,6 +361,74 @@ def test_a_device_that_fails_stops_the_run(
         predict_files(predictor, [photo(tmp_path / "a.png"), photo(tmp_path / "b.png")], tmp_path / "out")
 
 
+# Images larger than memory
+
+
+@pytest.fixture(scope="module")
+def windowed() -> Predictor:
+    return tiny.predictor(tiny.recipe(evaluation={"crop": [32, 32], "overlap": 0.0}))
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.npy", "a.png"])
+@pytest.mark.parametrize("free", [170_000, 300_000])
+def test_an_image_larger_than_memory_has_the_same_results(
+    name: str, free: int, windowed: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that is above Pillow's limit. What is free beside the network is little: the least is several strips."""
+    pixels, path = tiny.picture(1, 400, 64), tmp_path / "in" / name
+    path.parent.mkdir()
+    if name == "a.npy":
+        np.save(path, pixels)
+    elif name == "a.tif":
+        tifffile.imwrite(path, pixels, photometric="rgb", tile=(32, 32), compression="deflate")
+    else:
+        Image.fromarray(pixels).save(path)
+    photo(tmp_path / "in/small.png")
+    predict_files(windowed, [tmp_path / "in"], tmp_path / "whole")
+    monkeypatch.setattr("gffnet.data.large._AT_ONCE", 50 * 64)
+    monkeypatch.setattr("gffnet.inference.predictor._WRITING_BYTES", 0)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5000)
+    monkeypatch.setattr(windowed, "memory", windowed._reserved(windowed.protocol) + free)
+    shapes: list[tuple[range, range]] = []
+    monkeypatch.setattr(module.LabelFile, "write", spy(module.LabelFile.write, shapes))
+    summary = predict_files(windowed, [tmp_path / "in"], tmp_path / "out")
+    if name == "a.png" and free == 170_000:
+        assert "to decode its 64x400 pixels takes 0 MB, and 0 MB of the memory are free" in summary.failed[0][1]
+        return
+    assert (summary.written, summary.failed) == (2, [])
+    assert written(tmp_path / "out") == {"a.png", "small.png"}
+    assert sum(len(rows) * len(columns) for rows, columns in shapes) == 400 * 64
+    assert len(shapes) > 5
+    assert (len(shapes[0][1]) == 64) == (free == 300_000), "else in strips of columns"
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    for folder in FOLDERS:
+        one, two = (np.asarray(Image.open(tmp_path / out / folder / "a.png")) for out in ("whole", "out"))
+        assert (one != two).mean() < 1e-3, "labels differ where two classes are equally probable"
+    assert not [path for path in tmp_path.rglob("*") if path.name.startswith((".", "tmp"))]
+    assert predict_files(windowed, [tmp_path / "in"], tmp_path / "out").skipped == 2
+
+
+def spy(write: Any, calls: list[Any]) -> Any:
+    def writing(self: Any, rows: range, columns: range, labels: Any) -> None:
+        calls.append((rows, columns))
+        write(self, rows, columns, labels)
+
+    return writing
+
+
+def test_an_image_above_the_limit_is_refused_without_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor, path = tiny.predictor(), photo(tmp_path / "a.png", 1, 90, 70)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)
+    ((_, reason),) = predict_files(predictor, [path], tmp_path / "out").failed
+    assert "is of 70x90 = 6,300 pixels, and files of more than 6,000 are refused" in reason
+    predictor.memory = 10**10
+    assert predict_files(predictor, [path], tmp_path / "out").written == 1
+    assert predictor.predict(path).shape == (90, 70)
+    predictor.memory = predictor._reserved(predictor.protocol) + 50_000
+    ((_, reason),) = predict_files(predictor, [path], tmp_path / "other").failed
+    assert "the whole image of 70x90 pixels is one window, which does not fit into a memory of" in reason
+
+
 # Results that cannot be written
 
 

@@ -56,10 +56,7 @@ def read_upload(content: bytes, max_side: int, model: ModelRecipe | None = None)
         path.write_bytes(content)
         header = read_header(path)
         if header is None or header.format not in SIGNATURES:
-            raise UserError(
-                "this file begins like an image, but is damaged or claims far more than "
-                f"{MAX_PIXELS // 10**6} million pixels: open it and save it again."
-            )
+            raise UserError("this file begins like an image, but is damaged: open it and save it again.")
         check_size(header.size, max_side)
         try:
             return as_array(read_input(path, *channels))

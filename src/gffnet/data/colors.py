@@ -16,21 +16,34 @@ STRETCH = (1, 99)
 """Percentiles of the levels of a deep image that are shown as black and as white."""
 
 
-def displayable(image: Num[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w 3"]:
+def displayable(
+    image: Num[np.ndarray, "h w c"], levels: tuple[float, float] | None = None
+) -> UInt8[np.ndarray, "h w 3"]:
     """An image of any number of channels as RGB of 8 bits, to be looked at.
 
     Of more than three channels, the first three are red, green and blue; of two, the first is grey, as a single one is.
-    uint8 is left as it is. float32, in 0..255, is stretched: the levels between two percentiles, of the channels shown
-    together, are spread over 0..255, since deep images are dark as a rule.
+    uint8 is left as it is. float32, in 0..255, is stretched: its `levels`, by default `display_levels`, become black
+    and white, since deep images are dark as a rule.
     """
-    shown = image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
+    shown = _shown(image)
     if shown.dtype == np.uint8:
         return shown
+    black, white = levels or display_levels(image)
+    spread = (shown - black) * (255 / (white - black)) if white > black else shown
+    stretched: np.ndarray = np.rint(np.clip(spread, 0, 255)).astype(np.uint8)
+    return stretched
+
+
+def display_levels(image: Num[np.ndarray, "h w c"]) -> tuple[float, float]:
+    """The levels of a deep image that are shown as black and white: percentiles of the channels shown together."""
+    shown = _shown(image)
     step = -(-max(shown.shape) // 1024)
     black, white = np.percentile(shown[::step, ::step], STRETCH)  # of a million pixels at most
-    levels = (shown - black) * (255 / (white - black)) if white > black else shown
-    stretched: np.ndarray = np.rint(np.clip(levels, 0, 255)).astype(np.uint8)
-    return stretched
+    return float(black), float(white)
+
+
+def _shown(image: Num[np.ndarray, "h w c"]) -> Num[np.ndarray, "h w 3"]:
+    return image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
 
 
 def colorize(labels: Integer[np.ndarray, "h w"], palette: Palette) -> UInt8[np.ndarray, "h w 3"]:

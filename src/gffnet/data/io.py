@@ -8,11 +8,13 @@ import io
 import logging
 import os
 import struct
+import threading
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from math import ceil, prod
+from contextlib import contextmanager, nullcontext, suppress
+from contextvars import ContextVar
+from math import ceil, inf, prod
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
@@ -22,7 +24,6 @@ import torch
 from jaxtyping import Bool, Num, UInt8
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
-from PIL.Image import DecompressionBombError
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
@@ -60,7 +61,7 @@ def decode_png(content: bytes, deep: bool = False) -> NDArray[Any] | None:
         chunks = list(_chunks(content))
         kinds = {kind for kind, _ in chunks}
         plain = bits == 8 and color in {_GREY, _RGB} and not interlaced and kinds.isdisjoint(_CHANGES_PIXELS)
-        if not (plain or (deep and bits == 16)) or width * height > (Image.MAX_IMAGE_PIXELS or 0):
+        if not (plain or (deep and bits == 16)) or width * height > pixel_limit():
             return None
         if not kinds <= _NEEDED:
             content = b"".join([_SIGNATURE, *(content[where] for kind, where in chunks if kind in _NEEDED)])
@@ -167,14 +168,16 @@ def read_header(path: Path) -> Header | None:
         with path.open("rb") as file:
             start = file.read(len(_NPY))
         if start == _NPY:
-            array = _map_array(path)
-            height, width, bands = _channels_last(array, None).shape
+            array = map_array(path)
+            height, width, bands = channels_last(array, None).shape
             bits = 8 * array.dtype.itemsize
             return Header("NPY", (height, width), 1, bands > 1, bands == 1, bits, bands, 1, bands, False)
         with warnings.catch_warnings(action="ignore"):
             if start.startswith(_TIFF) and (tiff := _tiff_header(path)):
                 return tiff
-            with Image.open(path) as image:
+            with _unlimited():
+                opened = Image.open(path)
+            with opened as image:
                 return _pillow_header(image)
     except Exception:  # Pillow's decoders raise nearly every built-in exception on damaged files
         return None
@@ -276,7 +279,7 @@ class Samples(NamedTuple):
 def _read_samples(path: Path, content: bytes, channels: int, notice: Notice, transparency: bool = False) -> Samples:
     """The samples of the first page of an image file that is to become so many channels. Raises `UserError`."""
     if content.startswith(_NPY):
-        values = _channels_last(_read_array(path), channels)
+        values = channels_last(_read_array(path), channels)
         return Samples(values, values.shape[2])
     if content.startswith(_TIFF) and (samples := _tiff_samples(path, content, channels, notice)) is not None:
         return samples
@@ -296,7 +299,7 @@ def _pillow_samples(image: Image.Image, content: bytes = b"", transparency: bool
     mode = {"1": "L", "P": "RGB", "PA": "RGB", "La": "LA", "RGBa": "RGBA"}.get(image.mode, image.mode)
     if mode not in _SIXTEEN_BIT | {"I", "F", "L", "LA", "RGB", "RGBA"}:
         mode = "RGB"
-    values = np.asarray(image if mode == image.mode else image.convert(mode))
+    values = _in_mode(image, mode)
     if image.format == "PPM":
         white = 65535.0  # Pillow has scaled them
     elif content and image.format == "PNG" and (deep := decode_png(content, deep=True)) is not None:
@@ -305,6 +308,27 @@ def _pillow_samples(image: Image.Image, content: bytes = b"", transparency: bool
         values, white = imagecodecs.jpeg2k_decode(content), (2.0**bits - 1 if bits < 16 else None)
     values = _upright(np.atleast_3d(values), orientation)
     return Samples(values, 1 if values.shape[2] < 3 else 3, white, alpha=values.shape[2] in {2, 4})
+
+
+_ROWS_AT_ONCE = 2**24
+"""Pixels of an image that are converted at once."""
+
+
+def _in_mode(image: Image.Image, mode: str) -> NDArray[Any]:
+    """The pixels of an image in a mode of Pillow. Rows are converted a part at a time, which halves the peak memory."""
+
+    def part(top: int) -> NDArray[Any]:
+        rows = image if step >= image.height else image.crop((0, top, image.width, min(top + step, image.height)))
+        return np.asarray(rows if mode == image.mode else rows.convert(mode))
+
+    step = max(1, _ROWS_AT_ONCE // image.width)
+    first = part(0)
+    if step >= image.height:
+        return first
+    values = np.empty((image.height, *first.shape[1:]), first.dtype)
+    for top in range(0, image.height, step):
+        values[top : top + step] = part(top)
+    return values
 
 
 def _upright(stored: NDArray[Any], orientation: int) -> NDArray[Any]:
@@ -370,7 +394,7 @@ def _levels(
         return values.astype(np.uint8) * np.uint8(255)
     high = float(np.nanmax(values, initial=0))
     if white_level is None:
-        white_level = stated if stated and stated >= high else _assumed_white_level(values, high, what, notice)
+        white_level = stated if stated and stated >= high else assumed_white_level(values, high, what, notice)
     levels: NDArray[np.float32] = np.nan_to_num(values.astype(np.float32) / np.float32(white_level / 255))
     return np.clip(levels, 0, 255, out=levels)
 
@@ -387,7 +411,7 @@ def guess_white_level(values: NDArray[Any], high: float, what: str) -> int:
     return level
 
 
-def _assumed_white_level(values: NDArray[Any], high: float, what: str, notice: Notice) -> int:
+def assumed_white_level(values: NDArray[Any], high: float, what: str, notice: Notice) -> int:
     """The white level that the largest sample suggests, with a notice. Raises `UserError`."""
     level = guess_white_level(values, high, what)
     # The whole range of 16 bits, or 8 bits stretched to it, needs no word.
@@ -409,7 +433,7 @@ _JPEG2000_STREAM = b"\xff\x4f\xff\x51"
 _NPY = b"\x93NUMPY"
 
 
-def _map_array(path: Path) -> NDArray[Any]:
+def map_array(path: Path) -> NDArray[Any]:
     """The array of a `.npy` file, mapped. Raises nearly every built-in exception where it is damaged."""
     with warnings.catch_warnings(action="ignore"):  # numpy warns of some damaged headers
         array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
@@ -419,7 +443,7 @@ def _map_array(path: Path) -> NDArray[Any]:
 def _read_array(path: Path) -> NDArray[Any]:
     """The array of a `.npy` file, in native byte order. Raises `UserError`."""
     try:
-        array = _map_array(path)
+        array = map_array(path)
     except Exception as error:
         _unreadable(path, f"it is damaged or cut short ({' '.join(str(error).split())})", "Copy it again")
     if array.dtype.kind not in "biuf" or array.ndim not in {2, 3} or not array.size:
@@ -427,11 +451,11 @@ def _read_array(path: Path) -> NDArray[Any]:
             f"image {path}: its array is {array.dtype} {array.shape}, but an image is (height, width), "
             "(height, width, bands) or (bands, height, width) of integers or floats. Save such an array."
         )
-    _check_size(path, _channels_last(array, None).shape)
+    _check_size(path, channels_last(array, None).shape)
     return np.array(array, array.dtype.newbyteorder("="))
 
 
-def _channels_last(array: NDArray[Any], channels: int | None) -> NDArray[Any]:
+def channels_last(array: NDArray[Any], channels: int | None) -> NDArray[Any]:
     """View (H, W), (H, W, C) or (C, H, W) as (H, W, C): C is the axis of `channels`, else the shorter one."""
     if array.ndim == 2:
         return array[..., None]
@@ -442,8 +466,55 @@ def _channels_last(array: NDArray[Any], channels: int | None) -> NDArray[Any]:
 
 def _check_size(path: Path, shape: Sequence[int]) -> None:
     """Raise `UserError` for an image as large as a decompression bomb."""
-    if (limit := Image.MAX_IMAGE_PIXELS) and shape[0] * shape[1] > 2 * limit:
-        _unreadable(path, f"its header claims more than {2 * limit:,} pixels", "Cut it into tiles, or scale it down")
+    (height, width), limit = shape[:2], pixel_limit()
+    if height * width > limit:
+        _unreadable(
+            path,
+            f"it is of {width}x{height} = {width * height:,} pixels, and files of more than {limit:,.0f} are refused, "
+            "since a small one can fill the memory",
+            f"Predict it with --memory, such as --memory 8GB, or set the environment variable {PIXEL_LIMIT} to "
+            f"{width * height}, or cut it into tiles",
+        )
+
+
+PIXEL_LIMIT = "GFFNET_MAX_PIXELS"
+"""The environment variable with the most pixels that an image may have, in place of Pillow's limit."""
+_lifted: ContextVar[float] = ContextVar("lifted", default=0)
+_lock = threading.Lock()
+
+
+def pixel_limit() -> float:
+    """Return how many pixels an image may have at most: twice `PIL.Image.MAX_IMAGE_PIXELS`, unless it is lifted.
+
+    Raises:
+        UserError: the environment variable is no number.
+    """
+    text = os.environ.get(PIXEL_LIMIT) or 2 * (Image.MAX_IMAGE_PIXELS or inf)
+    try:
+        return max(float(text), _lifted.get())
+    except ValueError:
+        raise UserError(f"{PIXEL_LIMIT} {text!r} must be a number of pixels, such as 200000000.") from None
+
+
+@contextmanager
+def lifted_limit(pixels: float) -> Iterator[None]:
+    """Let images have so many pixels, in this thread."""
+    token = _lifted.set(pixels)
+    try:
+        yield
+    finally:
+        _lifted.reset(token)
+
+
+@contextmanager
+def _unlimited() -> Iterator[None]:
+    """Open images of any size: Pillow checks the size where it opens them, and has one limit for all threads."""
+    with _lock:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 # TIFF. Pillow reads pictures; what GDAL and microscopes write, bands and deep samples, is read by tifffile.
@@ -458,7 +529,8 @@ _REDUCED_OR_MASK = 1 | 4
 """Bits of NewSubfileType."""
 
 
-def _open_tiff(source: Any) -> Any:
+def open_tiff(source: Any) -> Any:
+    """Open a TIFF by tifffile, without its log messages. Raises nearly every built-in exception where it is damaged."""
     import tifffile
 
     logger = logging.getLogger("tifffile")  # has much to say about damaged tags
@@ -467,7 +539,7 @@ def _open_tiff(source: Any) -> Any:
     return tifffile.TiffFile(source)
 
 
-def _first_page(file: Any) -> tuple[int, int]:
+def first_page(file: Any) -> tuple[int, int]:
     """The number of the first page that is no reduced copy, thumbnail or mask of another, and how many there are."""
     whole = [i for i, page in enumerate(file.pages) if not int(page.subfiletype) & _REDUCED_OR_MASK]
     return (whole[0], len(whole)) if whole else (0, 1)
@@ -476,17 +548,17 @@ def _first_page(file: Any) -> tuple[int, int]:
 def _tiff_header(path: Path) -> Header | None:
     """The header of a TIFF; None if tifffile cannot tell."""
     try:
-        with _open_tiff(path) as file:
-            first, pages = _first_page(file)
+        with open_tiff(path) as file:
+            first, pages = first_page(file)
             page = file.pages[first]
             photometric, bands = int(page.photometric), page.samplesperpixel
-            grey = photometric in {_MIN_IS_WHITE, _MIN_IS_BLACK} and _tiff_colors(page)[0] == 1
+            grey = photometric in {_MIN_IS_WHITE, _MIN_IS_BLACK} and tiff_colors(page)[0] == 1
             size = page.imagelength, page.imagewidth
             if 0 in size:
                 return None
             orientation = int(page.tags.valueof(274, 1))
             channels = 3 if photometric in {3, 5} else bands
-            colors, alpha = _tiff_colors(page)
+            colors, alpha = tiff_colors(page)
             colors = 3 if channels == 3 else colors
             bits = page.bitspersample
             return Header("TIFF", size, orientation, bands > 1, grey, bits, channels, pages, colors, alpha)
@@ -494,7 +566,7 @@ def _tiff_header(path: Path) -> Header | None:
         return None
 
 
-def _tiff_colors(page: Any) -> tuple[int, bool]:
+def tiff_colors(page: Any) -> tuple[int, bool]:
     """How many bands are not alpha (of RGB, three), and whether the last one is."""
     bands, extra = int(page.samplesperpixel), page.extrasamples
     alpha = bool(extra) and int(extra[-1]) in _ALPHA
@@ -507,8 +579,8 @@ def _tiff_samples(path: Path, content: bytes, channels: int | None, notice: Noti
     `channels`: the number that is wanted; None: as stored.
     """
     try:
-        with _open_tiff(io.BytesIO(content)) as file:
-            first, pages = _first_page(file)
+        with open_tiff(io.BytesIO(content)) as file:
+            first, pages = first_page(file)
             page = file.pages[first]
             photometric, bands, bits = int(page.photometric), int(page.samplesperpixel), int(page.bitspersample)
             grey = photometric in {_MIN_IS_WHITE, _MIN_IS_BLACK}
@@ -526,13 +598,13 @@ def _tiff_samples(path: Path, content: bytes, channels: int | None, notice: Noti
                 raise ValueError(f"its shape is {values.shape}")
             stated = page.tags.valueof(341) or page.tags.valueof(281)
             orientation = int(page.tags.valueof(_ORIENTATION, 1))
-            colors, alpha = _tiff_colors(page)
+            colors, alpha = tiff_colors(page)
     except UserError:
         raise
     except Exception as error:  # damaged files raise nearly every built-in exception
         cause = " ".join(str(error).split()) or type(error).__name__
         _unreadable(path, f"it is damaged or cut short ({cause[:200]})", "Copy or download it again")
-    _notice_pages(path, "pages", pages, notice)
+    notice_pages(path, "pages", pages, notice)
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
     if raw_ycbcr:
         values = np.array(Image.fromarray(values, "YCbCr").convert("RGB"))
@@ -557,7 +629,8 @@ def _pages(image: Image.Image) -> int:
     return sizes.count(sizes[0])
 
 
-def _notice_pages(path: Path, what: str, count: int, notice: Notice) -> None:
+def notice_pages(path: Path, what: str, count: int, notice: Notice) -> None:
+    """Give notice of pages or frames that are not read, if there are some."""
     if count > 1:
         remedy = "Save the others as files of their own to use them."
         notice("pages", f"{path}: the first of {count} {what} is used, the others are not read. {remedy}")
@@ -576,7 +649,7 @@ def read_labels(path: str | Path, notice: Notice = log_notice) -> NDArray[Any]:
     if (pixels := decode_png(content)) is not None and pixels.ndim == 2:
         return pixels
     if content.startswith(_NPY):
-        values = _channels_last(_read_array(path), None)
+        values = channels_last(_read_array(path), None)
         return _ids(Samples(values, values.shape[2]), path)
     if content.startswith(_TIFF) and (samples := _tiff_samples(path, content, None, notice)) is not None:
         return _ids(samples, path)
@@ -662,7 +735,7 @@ def _lossy(content: bytes) -> str:
     if content.startswith(_JPEG):
         return "JPEG"
     if content.startswith(_TIFF):
-        with suppress(Exception), _open_tiff(io.BytesIO(content)) as file:
+        with suppress(Exception), open_tiff(io.BytesIO(content)) as file:
             return "JPEG" if int(file.pages[0].compression) in _JPEG_IN_TIFF else ""
     at = content.find(b"\xff\x52", content.find(_JPEG2000_STREAM)) if _JPEG2000_STREAM in content[:4096] else -1
     return "JPEG 2000" if 0 <= at < len(content) - 13 and content[at + 13] == 0 else ""
@@ -784,18 +857,17 @@ def _content(path: Path) -> bytes:
 def _load(path: Path, content: bytes, notice: Notice) -> Image.Image:
     """The image in the content of a file, decoded whole; `info["rawmode"]` says how its samples are stored."""
     try:
-        image = _decode(io.BytesIO(content))
+        image = _decode(path, io.BytesIO(content))
+    except UserError:
+        raise
     except UnidentifiedImageError:
         _refuse_unread(path, content)
         _unreadable(path, "its content is no image" if content else "the file is empty", "Copy or download it again")
-    except DecompressionBombError:
-        limit = f"{2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels"
-        _unreadable(path, f"its header claims more than {limit}", "Cut it into tiles, or scale it down")
     except Exception as error:  # Pillow's decoders raise nearly every built-in exception on damaged files
         _refuse_unread(path, content)
         cause = " ".join(str(error).split()) or type(error).__name__
         _unreadable(path, f"it is damaged or cut short ({cause})", "Copy or download it again")
-    _notice_pages(path, "pages" if image.format == "TIFF" else "frames", image.info["pages"], notice)
+    notice_pages(path, "pages" if image.format == "TIFF" else "frames", image.info["pages"], notice)
     return image
 
 
@@ -805,25 +877,30 @@ def _refuse_unread(path: Path, content: bytes) -> None:
         _unreadable(path, f"it is {kind.what}; gffnet reads {READ}", kind.remedy.replace("FILE", str(path)))
 
 
-def _decode(file: io.BytesIO) -> Image.Image:
-    # Pillow warns of large images, and refuses those of twice that size; and of damage that does not reach the pixels.
-    with warnings.catch_warnings(action="ignore"):
-        image = Image.open(file)
+def _decode(path: Path, file: io.BytesIO) -> Image.Image:
+    with warnings.catch_warnings(action="ignore"):  # Pillow warns of damage that does not reach the pixels
+        with _unlimited():
+            image = Image.open(file)
+        _check_size(path, (image.height, image.width))
         first, pages = 0, _pages(image)
         if image.format == "PNG":  # Pillow fills up with zeros where the end of a PNG is missing: check all of it first
             image.verify()
             file.seek(0)
-            image = Image.open(file)
+            with _unlimited():
+                image = Image.open(file)
         elif image.format == "TIFF":
-            with suppress(Exception), _open_tiff(io.BytesIO(file.getvalue())) as tiff:
-                first, pages = _first_page(tiff)
-            image.seek(first)
+            with suppress(Exception), open_tiff(io.BytesIO(file.getvalue())) as tiff:
+                first, pages = first_page(tiff)
+            with _unlimited():
+                image.seek(first)
         args = image.tile[0].args if image.tile else None
         image.info["rawmode"], image.info["pages"] = args[0] if isinstance(args, tuple) and args else args, pages
         # Of a TIFF, it fills up with zeros what no strip covers. Width and height have changed places if it lies.
         if image.format == "TIFF" and image.tile and {*(image.tile[-1].extents or ())[2:]} != {*image.size}:
             raise OSError("strips are missing")
-        image.load()
+        above = image.width * image.height > (Image.MAX_IMAGE_PIXELS or inf)
+        with _unlimited() if above else nullcontext():  # of a TIFF, the size is checked once more
+            image.load()
     return image
 
 

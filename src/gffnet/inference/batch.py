@@ -13,8 +13,8 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,18 +26,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gffnet.console import screen, track
-from gffnet.data.colors import colorize, displayable, overlay
-from gffnet.data.io import (
-    EXTENSIONS,
-    as_array,
-    image_files,
-    write_image,
-    write_labels,
-)
+from gffnet.data.colors import colorize, display_levels, displayable, overlay
+from gffnet.data.io import EXTENSIONS, as_array, image_files, write_image, write_labels
+from gffnet.data.large import LabelFile, write_png
 from gffnet.errors import BadName, CannotWrite, RunFailed, UserError
 from gffnet.files import atomic_write, cannot_write, say_once
 from gffnet.inference import video
 from gffnet.inference.predictor import Predictor
+from gffnet.inference.sliding_window import most_probable
 from gffnet.models.ops import size_of
 from gffnet.parallel import background_writer, io_threads, prefetch
 
@@ -103,8 +99,10 @@ class _Job:
 
     def predict_images(self, names: Mapping[Path, Path]) -> None:
         summary = self.summary
+        large: dict[Path, Path] = {}
+        beside = len(names) if self.predictor.memory is None or self.predictor.device.type != "cpu" else 1
         with (
-            io_threads(self.predictor.device.type, len(names)) as (readers, writers),
+            io_threads(self.predictor.device.type, beside) as (readers, writers),
             background_writer(writers) as write_later,
             closing(prefetch(self._read, names.items(), readers)) as read,
         ):
@@ -112,15 +110,46 @@ class _Job:
                 if image is None:
                     summary.skipped += 1
                     continue
+                if image is _LARGE:
+                    large[path] = name
+                    continue
                 try:
                     if isinstance(image, UserError):
                         raise image
                     labels = self._predict(image)
                 except UserError as error:
-                    summary.fail(path, re.sub(f"^(cannot read )?image {re.escape(str(path))}:? ", "", str(error)))
+                    summary.fail(path, _reason(path, error))
                 else:
                     write_later(self._write, image, labels, path, name)
+        for path, name in large.items():
+            try:
+                self._predict_large(path, name)
+            except UserError as error:
+                if isinstance(error, CannotWrite) and not isinstance(error, BadName):
+                    raise
+                summary.fail(path, _reason(path, error))
         summary.written = len(self._written)
+
+    def _predict_large(self, path: Path, name: Path) -> None:
+        """Predict an image tile by tile into a file of labels, of which the results are made a few rows at a time."""
+        image, window = self.predictor.open_large(path)
+        size = image.shape[1], image.shape[2]
+        self.notices.before(size)
+        out, palette = self.summary.out, self.predictor.config.palette
+        layout = window.layout(image)
+        with LabelFile(out, size[1]) as labels, self._network_errors(size):
+            for tile in track(window.tiles(image), path.name, len(layout.rows) * len(layout.columns)):
+                labels.write(tile.rows, tile.columns, most_probable(tile.probabilities).cpu().numpy())
+            levels = display_levels(as_array(image.thinned())) if "overlay" in self.summary.results else None
+            for result in self.summary.results:
+                parts: Iterator[NDArray[np.uint8]] = map(labels.read, image.bands())
+                if result == "colour":
+                    parts = (colorize(labels.read(rows), palette) for rows in image.bands())
+                elif result == "overlay":
+                    pictures = (displayable(as_array(image.rows(rows)), levels) for rows in image.bands())
+                    parts = (overlay(shown, some, palette) for shown, some in zip(pictures, parts, strict=True))
+                write_png(self._place(result, name), size, parts, _PNG_EFFORT)
+        self._written.append(path)
 
     def predict_video(self, path: Path, name: Path) -> None:
         summary = self.summary
@@ -143,6 +172,8 @@ class _Job:
         if all(is_done(self._place(result, name), self.since) for result in self.summary.results):
             return path, name, None
         try:
+            if self.predictor.is_large(path):
+                return path, name, _LARGE
             return path, name, self.predictor.read(path)
         except UserError as error:
             return path, name, error
@@ -156,17 +187,23 @@ class _Job:
             UserError: the network cannot take the image.
             RunFailed: the device failed.
         """
-        height, width = size_of(image)
-        self.notices.before((height, width))
-        try:
+        self.notices.before(size_of(image))
+        with self._network_errors(size_of(image)):
             return self.predictor.predict(image)
+
+    @contextmanager
+    def _network_errors(self, size: tuple[int, int]) -> Iterator[None]:
+        """Turn the errors of the network and its device into those of `_predict`."""
+        try:
+            yield
+            return
         except torch.AcceleratorError as error:  # no further image can be predicted
             raise RunFailed(f"the device failed: {str(error).splitlines()[0]}. Run the same command again.") from None
         except (RuntimeError, MemoryError) as error:
             reason = (str(error) or "no memory").splitlines()[0]
         if self.predictor.device.type == "cuda":
             torch.cuda.empty_cache()  # leave the memory of this image to the next
-        raise UserError(f"the network cannot take its {height}x{width} pixels ({reason}).")
+        raise UserError(f"the network cannot take its {size[0]}x{size[1]} pixels ({reason}).")
 
     def _write(self, image: Num[Tensor, "c h w"], labels: NDArray[np.uint8], path: Path, name: Path) -> None:
         palette = self.predictor.config.palette
@@ -186,6 +223,15 @@ class _Job:
 
     def _place(self, result: str, name: Path) -> Path:
         return self.summary.out / result / name.with_name(name.name + ".png")
+
+
+_LARGE = object()
+"""In place of an image that does not fit into memory."""
+
+
+def _reason(path: Path, error: UserError) -> str:
+    """The message of an error without the image that it names."""
+    return re.sub(f"^(cannot read )?image {re.escape(str(path))}:? ", "", str(error))
 
 
 def result_names(

@@ -4,6 +4,7 @@ file → tensor (C, H, W) in 0..255 → sliding window over the network → prob
 """
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from math import sqrt
@@ -18,13 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gffnet.data.colors import displayable, overlay
-from gffnet.data.io import as_array, as_rgb, as_tensor, read_input
+from gffnet.data.io import as_array, as_rgb, as_tensor, lifted_limit, read_header, read_input
+from gffnet.data.large import LargeImage, open_large
 from gffnet.errors import UserError
 from gffnet.files import as_path
 from gffnet.inference.exported import Exported, open_for_windows
 from gffnet.inference.precision import Precision, pick_device, pick_precision
 from gffnet.inference.sliding_window import SlidingWindow, scaled_size
-from gffnet.inference.tiling import TiledWindow, peak_memory
+from gffnet.inference.tiling import TiledWindow, peak_memory, plan_tiles
 from gffnet.models.gffnet import SegmentationModel, load_model
 from gffnet.models.layers import Encoded, Gates
 from gffnet.models.model_card import describe
@@ -62,6 +64,8 @@ class Changes(TypedDict, total=False):
 
 _PIXEL_BYTES = 16
 """Memory per pixel of an image, its labels, and the pictures made of them."""
+_WRITING_BYTES = 2**27
+"""Memory for the results of a large image, which are written a few rows at a time."""
 
 
 class Predictor:
@@ -183,6 +187,11 @@ class Predictor:
             base = from_mapping(EvaluationRecipe, {**asdict(base), **keys}, "protocol")
         return base, downscales and "scales" not in keys
 
+    def _at_scale(self, size: tuple[int, int], protocol: EvaluationRecipe, downscales: bool) -> EvaluationRecipe:
+        """Return the protocol at the scale at which an image of a size is predicted."""
+        scale = _scale(size, self._usual_size(protocol, downscales))
+        return replace(protocol, scales=tuple(scale * each for each in protocol.scales))
+
     # Labels, probabilities, logits
 
     @overload
@@ -287,10 +296,10 @@ class Predictor:
         resolved, downscales = self.resolve_protocol(protocol, changes)
 
         def one(image: Any) -> Any:
+            if self.memory is not None:
+                self._reserved(resolved)  # measured before there is an image
             x = self.tensor(image)
-            scale = _scale(size_of(x), self._usual_size(resolved, downscales))
-            scaled = replace(resolved, scales=tuple(scale * each for each in resolved.scales))
-            return ask(x, self.window(scaled, size_of(x)))
+            return ask(x, self.window(self._at_scale(size_of(x), resolved, downscales), size_of(x)))
 
         if isinstance(image, list | tuple):
             return [one(each) for each in image]
@@ -358,12 +367,51 @@ class Predictor:
 
         With a limit on memory it is a `TiledWindow`, for images of `size`: their pixels count towards the limit.
         """
-        protocol = self.protocol if protocol is None else protocol
+        return self._window(protocol or self.protocol, _PIXEL_BYTES * size[0] * size[1])
+
+    def _window(self, protocol: EvaluationRecipe, image_bytes: int) -> SlidingWindow:
         arguments = (self.score, len(self.config.classes), protocol, self.config.model.mean, self.batch)
         if self.memory is None:
             return SlidingWindow(*arguments)
-        reserved = self._reserved(protocol) + _PIXEL_BYTES * size[0] * size[1]
-        return TiledWindow(*arguments, memory=self.memory, reserved=reserved)
+        return TiledWindow(*arguments, memory=self.memory, reserved=self._reserved(protocol) + image_bytes)
+
+    def is_large(self, path: Path) -> bool:
+        """Return whether there is a limit on memory into which an image file does not fit as a whole, with results."""
+        header = read_header(path) if self.memory is not None else None
+        if header is None or self.memory is None:
+            return False
+        protocol = self._at_scale(header.size, self.protocol, self._downscales)
+        a_pixel = _PIXEL_BYTES + 16 * max(3, header.channels) * header.deep
+        needed = self._reserved(protocol) + a_pixel * header.size[0] * header.size[1]
+        try:
+            plan_tiles(header.size, len(self.config.classes), protocol, self.memory, needed)
+        except UserError:
+            return True
+        return False
+
+    def open_large(self, path: Path) -> tuple[LargeImage, TiledWindow]:
+        """Open an image file to be read a part at a time, and the window to predict its tiles by.
+
+        Raises:
+            UserError: it cannot be read so and cannot be decoded within the limit either, or it is one window.
+        """
+        header, memory, model = read_header(path), self.memory, self.config.model
+        if header is None or memory is None:
+            raise UserError(f"cannot read image {path} a part at a time: set a limit on memory.")
+        (height, width), on_cpu = header.size, self.device.type == "cpu"
+        protocol = self._at_scale(header.size, self.protocol, self._downscales)
+        if protocol.crop is None:
+            raise UserError(
+                f"the whole image of {width}x{height} pixels is one window, which does not fit into a memory of "
+                f"{memory / 1e6:.0f}MB: give the model a crop, such as --crop 512x512, or allow more."
+            )
+        room = memory - _WRITING_BYTES - (self._reserved(protocol) if on_cpu else 0)
+        rows = math.ceil((protocol.crop[0] + 2) / min(protocol.scales)) + 2
+        image = open_large(path, model.backbone.in_channels, model.white_level, rows, room)
+        image.device = self.device
+        window = self._window(protocol, image.held + _WRITING_BYTES if on_cpu else 0)
+        assert isinstance(window, TiledWindow)
+        return image, window
 
     @torch.inference_mode()
     def _reserved(self, protocol: EvaluationRecipe) -> int:
@@ -428,9 +476,13 @@ class Predictor:
     # Images
 
     def read(self, path: str | Path) -> Num[Tensor, "c h w"]:
-        """Read a file with the channels and the white level of the model. Raises as `gffnet.data.io.read_image`."""
+        """Read a file with the channels and the white level of the model. Raises as `gffnet.data.io.read_image`.
+
+        A limit on memory lifts that on pixels to what fits.
+        """
         model = self.config.model
-        return read_input(path, model.backbone.in_channels, model.white_level)
+        with lifted_limit((self.memory or 0) / _PIXEL_BYTES):
+            return read_input(path, model.backbone.in_channels, model.white_level)
 
     def tensor(self, image: Any) -> Num[Tensor, "c h w"]:
         """Return an `ImageLike` as a tensor (C, H, W) on the device; on the CPU it may share its memory.

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, Num, UInt8
 from torch import Tensor
 
+from gffnet.data.large import LargeImage
 from gffnet.models.ops import size_of
 from gffnet.recipe import EvaluationRecipe
 
@@ -95,7 +96,7 @@ class SlidingWindow:
         return total.div_((rows.cover()[:, None] * columns.cover()).to(total))
 
     def score_windows(
-        self, image: Num[Tensor, "c _h _w"], size: tuple[int, int], top: int, lefts: Sequence[int]
+        self, image: Num[Tensor, "c _h _w"] | LargeImage, size: tuple[int, int], top: int, lefts: Sequence[int]
     ) -> Float[Tensor, "n k _h2 _w2"]:
         """Return the probabilities of windows of one row, averaged with those of their flips if the protocol says so.
 
@@ -114,14 +115,14 @@ class SlidingWindow:
         return probabilities
 
     def _crop(
-        self, image: Num[Tensor, "c _h _w"], size: tuple[int, int], top: int, left: int
+        self, image: Num[Tensor, "c _h _w"] | LargeImage, size: tuple[int, int], top: int, left: int
     ) -> Float[Tensor, "c _h2 _w2"]:
         """Cut one window out of the image resized to `size`, resizing only what the window shows."""
         down, across = axes(size, self.protocol)
         region = down.shown(top), across.shown(left)
-        rows, columns = (source_range(*each) for each in zip(region, size_of(image), size, strict=True))
+        rows, columns = (source_range(*each) for each in zip(region, image.shape[-2:], size, strict=True))
         source = image[:, as_slice(rows), as_slice(columns)].float()
-        window = resize_region(source, size_of(image), size, region, (rows.start, columns.start))
+        window = resize_region(source, (image.shape[-2], image.shape[-1]), size, region, (rows.start, columns.start))
         if size_of(window) == (down.crop, across.crop):
             return window
         color = torch.tensor(self.mean, dtype=window.dtype, device=window.device)[:, None, None]

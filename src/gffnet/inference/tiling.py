@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float, Num, UInt8
 from torch import Tensor
 
+from gffnet.data.large import LargeImage
 from gffnet.errors import UserError
 from gffnet.inference.sliding_window import (
     SlidingWindow,
@@ -80,7 +81,7 @@ class TiledWindow(SlidingWindow):
         self.layout(image)  # one window is not tiled: it must fit
         return super().logits(image)
 
-    def tiles(self, image: Num[Tensor, "c h w"]) -> Iterator[Tile]:
+    def tiles(self, image: Num[Tensor, "c h w"] | LargeImage) -> Iterator[Tile]:
         """Yield the image tile by tile: strips of columns from the left, each from the top down.
 
         Raises:
@@ -92,9 +93,9 @@ class TiledWindow(SlidingWindow):
             for rows in layout.rows:
                 yield Tile(rows, columns, _mean(views, rows, columns))
 
-    def layout(self, image: Num[Tensor, "c h w"]) -> "Layout":
+    def layout(self, image: Num[Tensor, "c h w"] | LargeImage) -> "Layout":
         """Return the division of the image into tiles. Raises as `plan_tiles`."""
-        return plan_tiles(size_of(image), self.classes, self.protocol, self.memory, self.reserved)
+        return plan_tiles((image.shape[-2], image.shape[-1]), self.classes, self.protocol, self.memory, self.reserved)
 
 
 @torch.inference_mode()  # not around the generator, which would leave the mode on in its caller
@@ -111,7 +112,12 @@ class _ScaledView:
     """The averaged probabilities of an image at one scale and over a range of columns, computed from the top down."""
 
     def __init__(
-        self, window: SlidingWindow, image: Num[Tensor, "c h w"], scale: float, columns: range, tallest: int
+        self,
+        window: SlidingWindow,
+        image: Num[Tensor, "c h w"] | LargeImage,
+        scale: float,
+        columns: range,
+        tallest: int,
     ) -> None:
         """Set up the view; no window is scored yet.
 
@@ -123,7 +129,7 @@ class _ScaledView:
             tallest: the largest number of rows of the image that will be requested at once.
         """
         self._window, self._image = window, image
-        self._source = size_of(image)
+        self._source = image.shape[-2], image.shape[-1]
         self._size = scaled_size(self._source, scale)
         self._columns = source_range(columns, self._size[1], self._source[1])
         self._rows, across = axes(self._size, window.protocol)
