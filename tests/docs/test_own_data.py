@@ -13,7 +13,9 @@ from PIL import Image
 from gffnet.cli.main import main
 from gffnet.data.check import BALANCE, RARITY
 from gffnet.data.folder import FRACTION, Folder, read_classes
-from gffnet.recipe import load_recipe
+from gffnet.data.io import WHITE_LEVELS
+from gffnet.data.statistics import MEASURED
+from gffnet.recipe import INPUT_KEYS, load_recipe
 from gffnet.recipe.loading import AUTO_EPOCHS, AUTO_KEYS, CROP_MULTIPLE, MAX_ITERATIONS, MIN_ITERATIONS
 from gffnet.streets import Label, render_street
 from tests.data.trees import save
@@ -151,5 +153,8 @@ def test_the_rules_are_those_of_the_code() -> None:
     assert f"up to a multiple of {CROP_MULTIPLE}, at most `training.max_crop`, {most} in this recipe" in PAGE
     assert f"| `{AUTO_KEYS[0]}` |" in PAGE
     assert all(f"| `{key}` | " in PAGE for key in AUTO_KEYS)
+    assert f"measured in {MEASURED} evenly spaced images" in PAGE
+    assert all(f"`{key}`" in PAGE for key in INPUT_KEYS)
+    assert f"the smallest of {', '.join(map(str, WHITE_LEVELS[:-1]))} and {WHITE_LEVELS[-1]}" in PAGE
     assert ("a fifth is" in PAGE, FRACTION) == (True, 0.2)
     assert ("a tenth of an even share" in PAGE, RARITY) == (True, 10)

@@ -65,7 +65,9 @@ def test_it_predicts_what_the_model_predicts(predictor: Predictor, expected: Pre
 
 def test_files_of_four_bands_of_12_bits_predict_what_the_model_predicts(tmp_path: Path) -> None:
     backbone = dataclasses.replace(GFFNET.backbone, in_channels=4)
-    recipe = ModelRecipe(backbone, mean=(90, 110, 130, 150), std=(40, 50, 60, 70), white_level=4095, channels=16)
+    recipe = ModelRecipe(
+        backbone, "none", mean=(90, 110, 130, 150), std=(40, 50, 60, 70), white_level=4095, channels=16
+    )
     of, image = network(recipe), tmp_path / "bands.tif"
     values = np.dstack([tiny.picture(0), tiny.picture(1)[..., 0]]).astype(np.uint16) * 16
     tifffile.imwrite(image, values, photometric="minisblack", planarconfig="contig")

@@ -380,7 +380,7 @@ def _grey(rgb: NDArray[Any]) -> NDArray[Any]:
     return weighted
 
 
-_LEVELS = (255, 1023, 4095, 16383, 65535)
+WHITE_LEVELS = (255, 1023, 4095, 16383, 65535)
 """White levels of sensors of 8 to 16 bits."""
 
 
@@ -401,7 +401,7 @@ def _levels(
 
 def guess_white_level(values: NDArray[Any], high: float, what: str) -> int:
     """The least white level of a sensor that is not below its largest sample. Raises `UserError` for floats."""
-    level = next((level for level in _LEVELS if high <= level), None)
+    level = next((level for level in WHITE_LEVELS if high <= level), None)
     if values.dtype.kind == "f" or level is None:
         kind = f"{8 * values.dtype.itemsize}-bit {'float' if values.dtype.kind == 'f' else 'integer'}"
         raise UserError(
