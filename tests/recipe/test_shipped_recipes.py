@@ -1,15 +1,12 @@
-"""The shipped recipes: every one is read and built, what their headers say, and in what they differ."""
+"""The shipped recipes: each is read, what their headers say, and in what they differ; tests of costs build them."""
 
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
-from gffnet.data.datasets import class_count
-from gffnet.models.gffnet import build_network
 from gffnet.recipe import RECIPES, load_recipe, recipe_from_mapping, recipe_names
 
 NAMES = recipe_names()
@@ -112,12 +109,9 @@ def chain(name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_recipe_is_read_and_built(name: str) -> None:
+def test_every_recipe_is_read(name: str) -> None:
     recipe, folder = load_recipe(name), name.split("/")[0]
     assert recipe_from_mapping(yaml.safe_load(yaml.safe_dump(recipe.to_mapping())), "tests") == recipe
-    with torch.device("meta"):
-        network = build_network(recipe.model.without_weights(), class_count(recipe.data.name))
-    assert (network.fusion is None) == (recipe.model.fusion == "none")
     assert recipe.data.name == folder
     whole = name in LIGHT or folder in {"camvid", "streets"}
     assert recipe.evaluation.crop == (None if whole else recipe.training.crop)

@@ -16,6 +16,7 @@ import re
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,7 +56,12 @@ STANDARD_SIZE = DataSize(1600, 512, 512)
 
 def recipe_names() -> list[str]:
     """Names of the recipes that the package ships, such as `cityscapes/gffnet_r101`."""
-    return sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.yaml"))
+    return list(_shipped_names())
+
+
+@cache
+def _shipped_names() -> tuple[str, ...]:
+    return tuple(sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.yaml")))
 
 
 def load_recipe(recipe: str | Path, overrides: Iterable[str] = (), size: DataSize = STANDARD_SIZE) -> Recipe:
