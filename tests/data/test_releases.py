@@ -200,6 +200,10 @@ def test_archives_of_cityscapes_in_folders_of_their_own(tmp_path: Path, folders:
     assert len(find_images(root, "val")) == 2
     shutil.rmtree(root / "leftImg8bit_trainextra")
     assert check_dataset("cityscapes", root, "train+val", workers=1).ok
+    if (half := (root / folders[0]).parent) != root:  # the images alone
+        assert f"{root} looks like it: pass --root {root}." in refused("cityscapes", half)
+        (finding,) = check_dataset("cityscapes", half, workers=1).findings
+        assert (finding.code, finding.remedy) == ("not-this-data-set", f"{root} looks like it: pass --root {root}.")
     too_deep = root / folders[0]
     assert f"{root} looks like it: pass --root {shlex.quote(str(root))}." in refused("cityscapes", too_deep)
 

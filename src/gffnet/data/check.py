@@ -431,7 +431,7 @@ def check_dataset(
         chosen = _choose_splits(found, layout, present, split)
         listed = {each: _list_split(found.of_split(each), layout, each) for each in chosen}
         complete = [pair for _, files in listed.values() for pair in files]
-        if layout.other_release(root) and not complete:
+        if not complete and (layout.other_release(root) or layout.right_root(root)):
             found.items.clear()
             _add_other_data_set(found, layout)
         else:
@@ -475,7 +475,8 @@ def _add_other_data_set(found: Findings, layout: Layout) -> None:
         found.add("wrong-release", cause=cause, remedy=remedy)
         return
     similar = [repr(name) for name in DATASETS if any(found.root.glob(DATASETS[name].layout.marker))]
-    remedy = f"It looks like {' or '.join(similar)}: check it by that name." if similar else remedy
+    if similar and layout.right_root(found.root) is None:
+        remedy = f"It looks like {' or '.join(similar)}: check it by that name."
     found.add("not-this-data-set", cause=cause, remedy=remedy)
 
 

@@ -285,7 +285,7 @@ class Layout:
 
     def error(self, root: Path, cause: str) -> UserError:
         """The error for a folder that is not the data set; names the right folder if it is nearby."""
-        right = None if self._matches(root) else next(filter(self._matches, _nearby(root)), None)
+        right = self.right_root(root)
         advice = f"{right} looks like it: pass --root {shlex.quote(str(right))}."
         remedy = self.other_release(root) or (advice if right else self.remedy)
         return UserError(f"data set {self.name!r} at {root}: {cause}. {remedy}")
@@ -293,6 +293,10 @@ class Layout:
     def other_release(self, root: Path) -> str | None:
         """What the folder is and what to do, if it is one of `others`."""
         return next((what for pattern, what in self.others.items() if any(root.glob(pattern))), None)
+
+    def right_root(self, root: Path) -> Path | None:
+        """The data set near a folder that is not; None if it is the data set itself, or there is none near."""
+        return None if self._matches(root) else next(filter(self._matches, _nearby(root)), None)
 
     def _matches(self, folder: Path) -> bool:
         """Whether a folder holds an image of the data set with its label map."""
