@@ -27,6 +27,7 @@ from gffnet.cli.main import COMMANDS, expand_home, main
 from gffnet.console import DASH, MINUS, Results, make_table, screen
 from gffnet.errors import UserError
 from gffnet.evaluation.evaluate import evaluate
+from gffnet.inference.predictor import load
 from gffnet.models import model_io
 from gffnet.models.gffnet import save_model
 from tests import tiny
@@ -459,7 +460,7 @@ def test_home_in_arguments(word: str, expanded: str | None, monkeypatch: pytest.
 
 
 def test_home_in_a_command_and_in_python(
-    camvid: Path, model: str, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+    camvid: Path, model: str, photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
     monkeypatch.setenv("HOME", str(camvid.parent))
     monkeypatch.chdir("/")
@@ -468,7 +469,9 @@ def test_home_in_a_command_and_in_python(
     assert main(["evaluate", "--model", home, *words]) == 0
     scores = json.loads(capsys.readouterr().out)["per_class"]
     assert (camvid.parent / "scores/scores.json").is_file()
-    assert evaluate(home, root="~/CamVid", details=False).scores.per_class == scores
+    predictor = load(home)
+    assert evaluate(predictor, root="~/CamVid", details=False).scores.per_class == scores
+    np.testing.assert_array_equal(predictor.predict("~/photo.png"), predictor.predict(photo))
 
 
 def test_a_terminal_that_knows_ascii_only(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:

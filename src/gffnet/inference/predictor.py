@@ -491,7 +491,7 @@ class Predictor:
             UserError: a file cannot be read, or the image is not of a dtype and channels that the model takes.
         """
         if isinstance(image, str | Path):
-            image = self.read(image)
+            image = self.read(as_path(image))
         elif isinstance(image, PIL.Image.Image):
             image = as_tensor(as_rgb(image.copy(), "the image"))
         elif not isinstance(image, np.ndarray | Tensor):

@@ -24,7 +24,7 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from gffnet.errors import UserError
-from gffnet.files import atomic_write
+from gffnet.files import as_path, atomic_write
 from gffnet.models.backbones import Backbone, build_backbone
 from gffnet.models.context import CONTEXTS, Context
 from gffnet.models.folding import fold_norms
@@ -489,7 +489,7 @@ class GFFNet(SegmentationModel):
             UserError: the model could not be loaded again (see `save_model`), a weight does not fit into a shard or a
                 dtype, or there is no room.
         """
-        folder = Path(save_directory)
+        folder = as_path(save_directory)
         text = str(self.generate_model_card(weights=weights, **card))
         save_model(folder, self, self.config, weights, max_shard_size)
         if not (folder / CARD).exists():
