@@ -180,6 +180,13 @@ def a_label_map_is_spelled_differently(root: Path) -> str:
     return "trainannot/Train_001.png"
 
 
+@fault("name-mismatch", "error", "masks/a_mask.png (expected a.png)", tree="folder")
+def masks_have_an_ending(root: Path) -> str:
+    split_own_images(root)
+    (root / "masks/a.png").rename(root / "masks/a_mask.png")
+    return "masks/a_mask.png"
+
+
 @fault("name-mismatch", "error", "images that do not end in .png: 1 of 2", "Rename them", tree="cityscapes")
 def an_image_that_only_its_label_map_reveals(root: Path) -> str:
     image = "leftImg8bit/train/ulm/ulm_000001_000019_leftImg8bit"

@@ -248,6 +248,9 @@ def test_invalid_yaml(root: Path, content: bytes, said: str) -> None:
 def test_no_classes_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"classes\.yaml is missing: .* Write it, such as `classes: \[road, car\]`\."):
         read_classes(tmp_path)
+    (tmp_path / "Classes.yml").touch()
+    with pytest.raises(UserError, match=r"There is Classes\.yml: rename it to classes\.yaml\."):
+        read_classes(tmp_path)
     (tmp_path / "classes.yaml").mkdir()
     with pytest.raises(UserError, match=r"classes\.yaml cannot be read \(Is a directory\): it must be a readable file"):
         read_classes(tmp_path)
@@ -812,7 +815,17 @@ def test_no_such_folder(tmp_path: Path) -> None:
     assert f"{root} looks like it: pass --root {root}." in split_error(tmp_path)
     assert f"{root} looks like it: pass --root {root}." in split_error(root / "masks")
     (root / "masks").rename(root / "labels")
-    assert split_error(root) == f"data set 'folder' at {root}: it has no folder 'masks'. {REMEDY}"
+    assert split_error(root) == (
+        f"data set 'folder' at {root}: it has no folder 'masks' (there are: images, labels). {REMEDY}"
+    )
+
+
+def test_splits_that_hold_images_and_masks(tmp_path: Path) -> None:
+    for folder in ("images", "masks"):
+        (tmp_path / "Train" / folder).mkdir(parents=True)
+    assert "Its splits hold their images and masks: move them from train/images to images/train" in split_error(
+        tmp_path
+    )
 
 
 def test_no_such_split(tmp_path: Path) -> None:

@@ -492,15 +492,13 @@ def judge_folder(recipe_file: Path, layout: str, splits: tuple[str, str], mutati
             if (root / "images").is_dir() and (root / "masks").is_dir():
                 with suppress(OSError):  # of two that do not go together
                     MUTATIONS[name](root, k)
-        result = judge(root, recipe_file)
-    event(result)
-    return result
+        return judge(root, recipe_file)
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow], max_examples=25)
 @given(folder=FOLDERS)
 def test_some_folders(recipe_file: Path, folder: tuple[str, tuple[str, str], list[tuple[str, int]]]) -> None:
-    judge_folder(recipe_file, *folder)
+    event(judge_folder(recipe_file, *folder))
 
 
 @pytest.mark.parametrize("mutations", [[("an image is float", 0)], [("all images are float", 0)]], ids=str)
@@ -512,7 +510,7 @@ def test_folders_that_were_judged_differently(recipe_file: Path, mutations: list
 @settings(suppress_health_check=[HealthCheck.too_slow], max_examples=500, derandomize=False)
 @given(folder=FOLDERS)
 def test_many_folders(recipe_file: Path, folder: tuple[str, tuple[str, str], list[tuple[str, int]]]) -> None:
-    judge_folder(recipe_file, *folder)
+    event(judge_folder(recipe_file, *folder))
 
 
 @pytest.mark.slow

@@ -88,8 +88,8 @@ FINDINGS: dict[str, Kind] = {
     "name-mismatch": Kind(
         "error",
         "{cause}",
-        "Rename them as expected where only case or spelling differs (.PNG, .jpeg); convert those of another format, "
-        "but never label maps from JPEG, which has changed their ids.",
+        "Rename them as expected where only case or spelling differs (.PNG, _mask.png); convert those of another "
+        "format, but never label maps from JPEG, which has changed their ids.",
     ),
     "label-without-image": Kind(
         "warning", "label maps without an image", "Download the images again, or delete these label maps."
@@ -229,6 +229,8 @@ _SIZE_RATIO = 16
 _TRANSPOSED = {5, 6, 7, 8}
 """EXIF orientations that exchange height and width."""
 _JUNK = {"thumbs.db", "desktop.ini"}
+_ENDINGS = ("", "_mask", "-mask", ".mask", "_masks", "_label", "_labels", "_gt", "_seg", "_segmentation")
+"""What tools append to the name of an image to name its mask."""
 _MAX_IDS, _MAX_CLASSES = 8, 12
 """How many a message names."""
 _SPLIT_ORDER = ["train", "val", "test"]
@@ -462,7 +464,9 @@ def _open(found: Findings, layout: Layout) -> tuple[list[str], Dataset] | None:
         cause, _, remedy = text.partition(". ")
         code = "classes-unreadable" if str(found.root / layout.marker) in text else code
         code = "wrong-release" if layout.other_release(found.root) else code
-        found.add(code, cause=cause, remedy=remedy or layout.remedy)
+        found.add(
+            code, cause=cause, remedy=remedy or ("" if code == "classes-unreadable" else layout.remedy) or "Correct it."
+        )
         return None
     return sorted(present, key=lambda name: ([*_SPLIT_ORDER, usual_split(name)].index(usual_split(name)), name)), reader
 
@@ -474,7 +478,8 @@ def _add_other_data_set(found: Findings, layout: Layout) -> None:
     if layout.other_release(found.root):
         found.add("wrong-release", cause=cause, remedy=remedy)
         return
-    similar = [repr(name) for name in DATASETS if any(found.root.glob(DATASETS[name].layout.marker))]
+    others = [name for name in DATASETS if name != layout.name]
+    similar = [repr(name) for name in others if any(found.root.glob(DATASETS[name].layout.marker))]
     if similar and layout.right_root(found.root) is None:
         remedy = f"It looks like {' or '.join(similar)}: check it by that name."
     found.add("not-this-data-set", cause=cause, remedy=remedy)
@@ -542,10 +547,11 @@ def _list_split(found: Findings, layout: Layout, split: str) -> tuple[int, Files
 
     sizes = {file: _bytes(file) for pair in pairs for file in pair}
     images_in = cache(_images_by_stem)
-    instead: dict[Path, Path] = {}  # for a missing file, one whose name differs in case or extension only
+    instead: dict[Path, Path] = {}  # for a missing file, one whose name differs in case, extension or an ending only
     for file, size in sizes.items():
         if size is None and file.suffix.lower() in EXTENSIONS:
-            instead.update((file, near) for near in images_in(file.parent).get(file.stem.casefold(), [])[:1])
+            near = [each for end in _ENDINGS for each in images_in(file.parent).get(f"{file.stem.casefold()}{end}", [])]
+            instead.update((file, each) for each in near[:1] if each not in sizes)
     if instead:
         detail = f"expected {next(iter(instead)).name}"
         cause = "files under another name than expected"

@@ -102,7 +102,9 @@ def read_classes(root: Path) -> FolderClasses:
     try:
         mapping = yaml.load(read_text(path, "file"), StrictLoader)
     except FileNotFoundError:
+        alike = [file for file in sorted(root.glob("[cC]*")) if file.name.casefold() in {FILE, "classes.yml"}]
         hint = guess_classes(root / "masks") or f"Write it, such as {_EXAMPLE}."
+        hint = f"There is {alike[0].name}: rename it to {FILE}." if alike else hint
         raise UserError(f"{path} is missing: it names the classes of the masks. {hint}") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): it must be a readable file.") from None
@@ -450,7 +452,8 @@ def _splits(root: Path) -> list[str]:
     """
     missing = [name for name in ("images", "masks") if not (root / name).is_dir()]
     if len(missing) == 1:
-        raise Incomplete(f"it has no folder {missing[0]!r}")
+        folders = ", ".join(sorted(entry.name for entry in root.iterdir() if entry.is_dir() and entry.name[0] != "."))
+        raise Incomplete(f"it has no folder {missing[0]!r} (there are: {folders})")
     return [] if missing else _split_rule(root).splits
 
 
@@ -582,6 +585,12 @@ LAYOUT = Layout(
     splits=_splits,
     pairs=_pairs,
     label_files=_label_files,
+    others={
+        "[tT][rR][aA][iI][nN]*/images": (
+            "Its splits hold their images and masks: move them from train/images to images/train and from train/masks "
+            "to masks/train, and so on."
+        )
+    },
 )
 
 
