@@ -32,6 +32,7 @@ from gffnet.data.io import (
     write_image,
     write_labels,
 )
+from gffnet.data.large import open_large
 from gffnet.errors import UserError
 from tests.data.trees import picture, raw_png, real, save
 from tests.full_disk import full_after
@@ -188,6 +189,61 @@ def test_other_bands_than_the_model_takes(tmp_path: Path, bands: int, channels: 
     said = rf"a\.{extension} has {bands} bands?.*the model takes {channels}: .*model\.backbone\.in_channels={bands}"
     with pytest.raises(UserError, match=said):
         read_image(path, channels)
+
+
+@pytest.mark.parametrize("compression", ["lerc", "jpegxl", "webp"])
+@pytest.mark.parametrize("bands", [1, 3])
+def test_compression_that_pillow_lacks(tmp_path: Path, bands: int, compression: str) -> None:
+    if (bands, compression) == (1, "webp"):
+        pytest.skip("WebP is in color")
+    expected = BANDS[..., :bands]
+    options = {} if compression == "lerc" else {"compressionargs": {"lossless": True}}
+    photometric = "rgb" if bands == 3 else "minisblack"
+    path = tmp_path / "a.tif"
+    tiff(path, expected.squeeze(), photometric=photometric, compression=compression, **options)
+    np.testing.assert_array_equal(as_array(read_image(path, bands)), expected)
+
+
+def test_samples_without_data_are_black(tmp_path: Path) -> None:
+    """The largest sample would be one of these."""
+    values = np.linspace(0, 4095, 9 * 14).reshape(9, 14).astype(np.uint16)
+    values[0, 5:9] = 65535
+    path = tiff(tmp_path / "a.tif", values, extratags=[(42113, "s", 0, "65535", True)])
+    image = read_image(path, 1)[0]
+    np.testing.assert_allclose(image, np.where(values == 65535, 0, values) * (255 / 4095), rtol=1e-6)
+    assert (read_labels(path) == values).all()
+    in_rows = open_large(path, 1, 4095, rows=4, room=2**20)
+    np.testing.assert_array_equal(in_rows[:, slice(0, 9), slice(0, 14)][0], image)
+
+
+def test_complex_samples_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"a\.tif: its samples are complex64\. Save their magnitudes"):
+        read_image(tiff(tmp_path / "a.tif", GREY.astype(np.complex64)), 1)
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),
+    [
+        (np.array([None, 1]), "its array holds Python objects"),
+        (np.zeros(5), r"its array is float64 \(5,\), but an image is"),
+        (np.zeros((2, 3, 4, 5), np.uint8), r"its array is uint8 \(2, 3, 4, 5\)"),
+        (np.array([["a"]]), r"its array is <U1 \(1, 1\)"),
+    ],
+)
+def test_arrays_that_are_no_image(tmp_path: Path, array: NDArray, said: str) -> None:
+    np.save(tmp_path / "a.npy", array)
+    for read in (read_image, read_labels, read_colors):
+        with pytest.raises(UserError, match=said):
+            read(tmp_path / "a.npy")
+
+
+def test_ids_in_arrays_and_floats(tmp_path: Path) -> None:
+    for dtype in (np.uint8, np.int64, np.float32):
+        np.save(tmp_path / "a.npy", GREY.astype(dtype))
+        np.testing.assert_array_equal(read_labels(tmp_path / "a.npy"), GREY)
+    np.testing.assert_array_equal(read_labels(tiff(tmp_path / "a.tif", GREY.astype(np.float32))), GREY)
+    with pytest.raises(UserError, match=r"a\.tif: it holds values that are no integers"):
+        read_labels(tiff(tmp_path / "a.tif", GREY.astype(np.float32) / 2))
 
 
 def test_one_channel_is_that_of_grey(tmp_path: Path) -> None:
@@ -410,9 +466,19 @@ def test_further_pages_of_a_mask_are_named(tmp_path: Path) -> None:
         assert "the first of 2 " in notices(path, read_labels)["pages"]
 
 
-def test_exif_orientation_of_sixteen_bits(tmp_path: Path) -> None:
-    path = as_file(tmp_path / "a.png", Image.fromarray(GREY.astype(np.uint16) * 257), exif=oriented(6))
-    np.testing.assert_array_equal(rgb(path)[:, :, 0], np.rot90(GREY, -1))
+@pytest.mark.parametrize("orientation", SIDES)
+@pytest.mark.parametrize("pixels", [GREY, RGB])
+def test_exif_orientation_of_sixteen_bits(tmp_path: Path, pixels: NDArray, orientation: int) -> None:
+    rows = [row.tobytes() for row in (pixels.astype(np.uint16) * 16).astype(">u2")]
+    content, exif = (
+        raw_png(14, 9, 16, 0 if pixels.ndim == 2 else 2, rows),
+        b"eXIf" + oriented(orientation).tobytes()[6:],
+    )
+    chunk = struct.pack(">I", len(exif) - 4) + exif + struct.pack(">I", zlib.crc32(exif))
+    (tmp_path / "a.png").write_bytes(content[:33] + chunk + content[33:])
+    image = as_array(read_image(tmp_path / "a.png", 1 if pixels.ndim == 2 else 3))
+    expected = upright(np.atleast_3d(pixels), orientation) * (16 * 255 / 4095)
+    np.testing.assert_allclose(image, expected, rtol=1e-6)
 
 
 @pytest.mark.filterwarnings("error")
@@ -604,9 +670,20 @@ def test_color_masks_are_refused(tmp_path: Path, mode: str) -> None:
         read_labels(as_file(tmp_path / "a.png", Image.fromarray(RGB).convert(mode)))
 
 
-def test_jpeg_masks_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="JPEG changes grey levels"):
-        read_labels(save(tmp_path / "a.jpg", GREY))
+@pytest.mark.parametrize("name", ["a.jpg", "a.mpo", "a.tif", "a.jp2"])
+def test_masks_that_compression_changed_are_refused(tmp_path: Path, name: str) -> None:
+    options = {
+        "a.mpo": {"save_all": True, "append_images": [Image.fromarray(GREY)]},
+        "a.tif": {"compression": "jpeg"},
+        "a.jp2": {"irreversible": True},
+    }
+    path = as_file(tmp_path / name, Image.fromarray(GREY), **options.get(name, {}))
+    with pytest.raises(UserError, match=r"JPEG( 2000)? changes grey levels"):
+        read_labels(path)
+    with pytest.raises(UserError, match=r"JPEG( 2000)? changes colors"):
+        read_colors(path)
+    lossless = as_file(tmp_path / "b.jp2", Image.fromarray(GREY))
+    np.testing.assert_array_equal(read_labels(lossless), GREY)
 
 
 # Writing.
@@ -838,6 +915,27 @@ def striped_tiff(pixels: NDArray, rows: int, strips: int) -> bytes:
     directory = b"".join(struct.pack("<HHII", tag, 4, count, value) for tag, count, value in tags) + bytes(4)
     header = b"II*\0" + struct.pack("<I", at + len(numbers))
     return header + padded + numbers + struct.pack("<H", len(tags)) + directory
+
+
+@pytest.mark.parametrize("bands", [1, 4])
+@pytest.mark.parametrize(
+    "options", [{"rowsperstrip": 2}, {"tile": (16, 16)}, {"rowsperstrip": 2, "compression": "lzw"}]
+)
+def test_missing_bands_are_no_zeros(tmp_path: Path, bands: int, options: dict[str, Any]) -> None:
+    path = tiff(tmp_path / "a.tif", np.dstack([DEEP] * bands).squeeze(), **options)
+    content = path.read_bytes()
+    with tifffile.TiffFile(path) as file:
+        tags = file.pages[0].tags
+        lengths = tags.get(279) or tags.get(325)
+        changes = [(tags[257], 50_000), (lengths, 0)]  # of many more rows, or an empty strip or tile
+    for tag, value in changes:
+        number = struct.pack({3: "<H", 4: "<I"}[int(tag.dtype)], value)
+        path.write_bytes(content[: tag.valueoffset] + number + content[tag.valueoffset + len(number) :])
+        with pytest.raises(UserError, match=r"cannot read image .*a\.tif: .* cut short \(strips are missing\)"):
+            read_image(path, bands)
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match="cut short"):
+        read_image(path, bands)
 
 
 @pytest.mark.parametrize("rows", [1, 3, 4, 9])

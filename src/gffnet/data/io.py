@@ -52,7 +52,7 @@ def decode_png(content: bytes, deep: bool = False) -> NDArray[Any] | None:
     """The pixels of a PNG file, `(H, W)` if grey, `(H, W, 3)` if RGB, or None if Pillow should look at it.
 
     That is, if it is not a plain PNG of eight bits a sample, not upright or transparent, as large as a decompression
-    bomb, or damaged. With `deep`, it is one of 16 bits, `(H, W, C)`, which Pillow has checked and found to be whole.
+    bomb, or damaged. With `deep`, it may also be one of 16 bits, of any color type, `(H, W, C)`, as stored.
     """
     if not content.startswith(_SIGNATURE):
         return None
@@ -61,7 +61,8 @@ def decode_png(content: bytes, deep: bool = False) -> NDArray[Any] | None:
         chunks = list(_chunks(content))
         kinds = {kind for kind, _ in chunks}
         plain = bits == 8 and color in {_GREY, _RGB} and not interlaced and kinds.isdisjoint(_CHANGES_PIXELS)
-        if not (plain or (deep and bits == 16)) or width * height > pixel_limit():
+        plain |= deep and bits == 16 and b"acTL" not in kinds
+        if not plain or width * height > pixel_limit():
             return None
         if not kinds <= _NEEDED:
             content = b"".join([_SIGNATURE, *(content[where] for kind, where in chunks if kind in _NEEDED)])
@@ -283,14 +284,31 @@ def _read_samples(path: Path, content: bytes, channels: int, notice: Notice, tra
         return Samples(values, values.shape[2])
     if content.startswith(_TIFF) and (samples := _tiff_samples(path, content, channels, notice)) is not None:
         return samples
+    if not transparency and (deep := _decode_deep_png(content)) is not None:
+        return deep
     return _pillow_samples(_load(path, content, notice), content, transparency)
+
+
+def _decode_deep_png(content: bytes) -> Samples | None:
+    """The samples of a PNG of 16 bits; None of another, and where Pillow should look at it."""
+    pixels = decode_png(content, deep=True)
+    if pixels is None or pixels.dtype == np.uint8:
+        return None
+    chunks = {kind: content[where][8:-4] for kind, where in _chunks(content) if kind in {b"sBIT", b"eXIf"}}
+    exif = Image.Exif()
+    with suppress(Exception):  # a damaged EXIF block does not make an image unreadable
+        exif.load(chunks.get(b"eXIf", b""))
+    bits = max(chunks.get(b"sBIT", b""), default=0)
+    values = _upright(np.atleast_3d(pixels), exif.get(_ORIENTATION, 1))
+    white = 2.0**bits - 1 if 8 <= bits <= 16 else None
+    return Samples(values, 1 if values.shape[2] < 3 else 3, white, alpha=values.shape[2] in {2, 4})
 
 
 def _pillow_samples(image: Image.Image, content: bytes = b"", transparency: bool = False) -> Samples:
     """The samples of a decoded image.
 
-    `content`: of its file, from which samples of 16 bits are decoded again. `transparency`: turn the color or the
-    palette entries that a file declares transparent into an alpha channel.
+    `content`: of its file, from which JPEG 2000 of more than 8 bits is decoded again. `transparency`: turn the color or
+    the palette entries that a file declares transparent into an alpha channel.
     """
     orientation, white = _orientation(image), None
     if transparency and image.has_transparency_data and image.mode not in _SIXTEEN_BIT:
@@ -302,10 +320,9 @@ def _pillow_samples(image: Image.Image, content: bytes = b"", transparency: bool
     values = _in_mode(image, mode)
     if image.format == "PPM":
         white = 65535.0  # Pillow has scaled them
-    elif content and image.format == "PNG" and (deep := decode_png(content, deep=True)) is not None:
-        values, white = deep, _significant(content)
     elif content and image.format == "JPEG2000" and (bits := _jpeg2000_bits(content)) > 8:
-        values, white = imagecodecs.jpeg2k_decode(content), (2.0**bits - 1 if bits < 16 else None)
+        with suppress(imagecodecs.Jpeg2kError):  # then Pillow's samples are used, of 8 bits where they are color
+            values, white = imagecodecs.jpeg2k_decode(content), (2.0**bits - 1 if bits < 16 else None)
     values = _upright(np.atleast_3d(values), orientation)
     return Samples(values, 1 if values.shape[2] < 3 else 3, white, alpha=values.shape[2] in {2, 4})
 
@@ -339,13 +356,6 @@ def _jpeg2000_bits(content: bytes) -> int:
     """Bits a sample of a JPEG 2000 file, by the first segment of its code stream; 8 if it cannot be found."""
     at = content.find(_JPEG2000_STREAM) + 42
     return (content[at] & 0x7F) + 1 if 42 <= at < len(content) else 8
-
-
-def _significant(content: bytes) -> float | None:
-    """The white level that the sBIT chunk of a PNG states."""
-    where = next((where for kind, where in _chunks(content) if kind == b"sBIT"), None)
-    bits = max(content[where][8:-4], default=0) if where else 0
-    return float(2**bits - 1) if 8 <= bits <= 16 else None
 
 
 def to_channels(
@@ -445,6 +455,8 @@ def _read_array(path: Path) -> NDArray[Any]:
     try:
         array = map_array(path)
     except Exception as error:
+        if "Python objects" in str(error):
+            _unreadable(path, "its array holds Python objects", "Save an array of numbers")
         _unreadable(path, f"it is damaged or cut short ({' '.join(str(error).split())})", "Copy it again")
     if array.dtype.kind not in "biuf" or array.ndim not in {2, 3} or not array.size:
         raise UserError(
@@ -521,10 +533,12 @@ def _unlimited() -> Iterator[None]:
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _MIN_IS_WHITE, _MIN_IS_BLACK, _RGB_TIFF, _YCBCR = 0, 1, 2, 6
+_MAX_SAMPLE_VALUE, _S_MAX_SAMPLE_VALUE = 281, 341
 _ALPHA = {1, 2}
 """Kinds of extra samples."""
 _JPEG_IN_TIFF = {6, 7, 34892}
-"""Kinds of compression."""
+_COMPRESSION_OF_PILLOW = {1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946, 34925, 50000}
+"""Not among them are LERC, JPEG XL, JPEG 2000 and WebP."""
 _REDUCED_OR_MASK = 1 | 4
 """Bits of NewSubfileType."""
 
@@ -541,7 +555,8 @@ def open_tiff(source: Any) -> Any:
 
 def first_page(file: Any) -> tuple[int, int]:
     """The number of the first page that is no reduced copy, thumbnail or mask of another, and how many there are."""
-    whole = [i for i, page in enumerate(file.pages) if not int(page.subfiletype) & _REDUCED_OR_MASK]
+    kinds = [int(getattr(page, "subfiletype", 0)) for page in file.pages]
+    whole = [i for i, kind in enumerate(kinds) if not kind & _REDUCED_OR_MASK]
     return (whole[0], len(whole)) if whole else (0, 1)
 
 
@@ -556,7 +571,7 @@ def _tiff_header(path: Path) -> Header | None:
             size = page.imagelength, page.imagewidth
             if 0 in size:
                 return None
-            orientation = int(page.tags.valueof(274, 1))
+            orientation = int(page.tags.valueof(_ORIENTATION, 1))
             channels = 3 if photometric in {3, 5} else bands
             colors, alpha = tiff_colors(page)
             colors = 3 if channels == 3 else colors
@@ -582,38 +597,58 @@ def _tiff_samples(path: Path, content: bytes, channels: int | None, notice: Noti
         with open_tiff(io.BytesIO(content)) as file:
             first, pages = first_page(file)
             page = file.pages[first]
-            photometric, bands, bits = int(page.photometric), int(page.samplesperpixel), int(page.bitspersample)
-            grey = photometric in {_MIN_IS_WHITE, _MIN_IS_BLACK}
-            raw_ycbcr = photometric == _YCBCR and page.compression == 1 and bands == 3 and bits == 8
-            many = bands > 1 if grey else bands > 3 and channels not in {None, 1, 3}
-            if not (raw_ycbcr or ((grey or photometric == _RGB_TIFF) and (bits > 8 or many))):
+            if _is_read_by_pillow(page, channels):
                 return None
             _check_size(path, (page.imagelength, page.imagewidth))
-            segments = zip(page.dataoffsets, page.databytecounts, strict=True)
-            if any(not length or start + length > len(content) for start, length in segments):
-                raise ValueError("strips are missing")
-            values = page.asarray(maxworkers=1)
-            values = np.atleast_3d(np.moveaxis(values, 0, -1) if page.axes.startswith("S") else values)
-            if values.shape != (page.imagelength, page.imagewidth, bands):
-                raise ValueError(f"its shape is {values.shape}")
-            stated = page.tags.valueof(341) or page.tags.valueof(281)
-            orientation = int(page.tags.valueof(_ORIENTATION, 1))
-            colors, alpha = tiff_colors(page)
+            samples = _decode_tiff(page, content, as_image=channels is not None)
     except UserError:
         raise
     except Exception as error:  # damaged files raise nearly every built-in exception
         cause = " ".join(str(error).split()) or type(error).__name__
         _unreadable(path, f"it is damaged or cut short ({cause[:200]})", "Copy or download it again")
+    if samples.values.dtype.kind not in "biuf":
+        dtype = samples.values.dtype
+        raise UserError(f"image {path}: its samples are {dtype}. Save their magnitudes, with 16 bits or as float32.")
     notice_pages(path, "pages", pages, notice)
+    return samples
+
+
+def _is_read_by_pillow(page: Any, channels: int | None) -> bool:
+    """Whether a page is a picture, of 8 bits a sample, that is to become so many channels."""
+    photometric, bands, bits = int(page.photometric), int(page.samplesperpixel), int(page.bitspersample)
+    if photometric == _YCBCR:  # which Pillow takes for another where it is not compressed
+        return not (int(page.compression) == 1 and bands == 3 and bits == 8)
+    if photometric not in {_MIN_IS_WHITE, _MIN_IS_BLACK, _RGB_TIFF}:
+        return True
+    many = bands > 3 and channels not in {None, 1, 3} if photometric == _RGB_TIFF else bands > 1
+    return bits <= 8 and not many and int(page.compression) in _COMPRESSION_OF_PILLOW
+
+
+def _decode_tiff(page: Any, content: bytes, as_image: bool) -> Samples:
+    """The samples of a page. Raises nearly every built-in exception where the file is damaged."""
+    photometric, bits = int(page.photometric), int(page.bitspersample)
+    segments = zip(page.dataoffsets, page.databytecounts, strict=True)
+    whole = len(page.dataoffsets) == prod(page.chunked)
+    if not whole or any(not length or start + length > len(content) for start, length in segments):
+        raise ValueError("strips are missing")
+    values = page.asarray(maxworkers=1)
+    values = np.atleast_3d(np.moveaxis(values, 0, -1) if page.axes.startswith("S") else values)
+    if values.shape != (page.imagelength, page.imagewidth, page.samplesperpixel):
+        raise ValueError(f"its shape is {values.shape}")
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
-    if raw_ycbcr:
+    if as_image and bits > 8 and page.nodata:  # which may be the largest value
+        values = np.where(values == page.nodata, values.dtype.type(0), values)
+    if photometric == _YCBCR:
         values = np.array(Image.fromarray(values, "YCbCr").convert("RGB"))
     if photometric == _MIN_IS_WHITE and values.dtype.kind == "u":
         values = np.array(2**bits - 1, values.dtype) - values
+    stated = page.tags.valueof(_S_MAX_SAMPLE_VALUE) or page.tags.valueof(_MAX_SAMPLE_VALUE)
     if values.dtype.kind == "u" and bits not in {8, 16, 32, 64}:
         stated = 2**bits - 1
     white = max(stated, default=0) if isinstance(stated, tuple) else stated
-    return Samples(_upright(values, orientation), colors, float(white) if white else None, alpha)
+    colors, alpha = tiff_colors(page)
+    upright = _upright(values, int(page.tags.valueof(_ORIENTATION, 1)))
+    return Samples(upright, colors, float(white) if white else None, alpha)
 
 
 def _pages(image: Image.Image) -> int:
@@ -651,11 +686,11 @@ def read_labels(path: str | Path, notice: Notice = log_notice) -> NDArray[Any]:
     if content.startswith(_NPY):
         values = channels_last(_read_array(path), None)
         return _ids(Samples(values, values.shape[2]), path)
+    if kind := _lossy(content):
+        raise UserError(f"label map {path}: {kind} changes grey levels, so its ids are lost: save label maps as PNG.")
     if content.startswith(_TIFF) and (samples := _tiff_samples(path, content, None, notice)) is not None:
         return _ids(samples, path)
     image = _load(path, content, notice)
-    if kind := _lossy(content):
-        raise UserError(f"label map {path}: {kind} changes grey levels, so its ids are lost: save label maps as PNG.")
     orientation = _orientation(image)
     if image.mode in {"1", "L", "P"}:
         ids = _upright(np.asarray(image).astype(np.uint8), orientation)

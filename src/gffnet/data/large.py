@@ -21,6 +21,7 @@ from torch import Tensor
 
 from gffnet.data import io
 from gffnet.data.io import Samples, as_tensor, log_notice, read_header, read_input, to_channels
+from gffnet.data.unread import RAW, unread_suffix
 from gffnet.errors import UserError
 from gffnet.files import atomic_file, cannot_write
 
@@ -170,10 +171,11 @@ def _open_tiff(path: Path, most: int) -> _File | None:
             in_jpeg = int(page.photometric) == 6 and int(page.compression) == 7
             whole = int(page.tags.valueof(274, 1)) == 1 and 1 not in page.extrasamples and page.axes in _AXES
             cut_short = any(not count for count in page.databytecounts)
-            if not (plain or in_jpeg) or not whole or cut_short or piece > most:
+            if not (plain or in_jpeg) or not whole or cut_short or piece > most or unread_suffix(path) is RAW:
                 return None
             shape = (page.imagelength, page.imagewidth, stored)
             flip = int(page.photometric) == 0 and page.dtype.kind == "u"
+            no_data = page.nodata if size > 1 else 0
     except Exception:  # of a file that is no TIFF, or a damaged one, which is refused where it is decoded whole
         return None
     io.notice_pages(path, "pages", pages, log_notice)
@@ -181,6 +183,8 @@ def _open_tiff(path: Path, most: int) -> _File | None:
     def rows(wanted: range) -> NDArray[Any]:
         with io.open_tiff(path) as tiff:
             values = _tiff_rows(tiff.pages[number], wanted, shape)
+        if no_data:
+            values = np.where(values == no_data, values.dtype.type(0), values)
         return np.array(2 ** (8 * size) - 1, values.dtype) - values if flip else values
 
     colors = 3 if in_jpeg else colors
