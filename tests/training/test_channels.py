@@ -17,10 +17,12 @@ from gffnet.app.uploads import read_upload
 from gffnet.cli.main import main
 from gffnet.data.cache import build_cache
 from gffnet.data.colors import displayable, overlay
+from gffnet.data.custom_transform import CustomTransform
 from gffnet.data.dataset import Dataset
 from gffnet.data.datasets import open_dataset
 from gffnet.errors import UserError
-from gffnet.recipe import ModelRecipe, load_recipe
+from gffnet.models.gffnet import build_network
+from gffnet.recipe import ModelRecipe, from_mapping, load_recipe
 from gffnet.recipe.schema import IMAGENET_MEAN, IMAGENET_STD
 from gffnet.training.run_folder import resume_point
 from gffnet.training.train import fit_inputs, open_data, read_recipe, train
@@ -134,6 +136,24 @@ def test_four_bands_of_which_one_is_marked_as_alpha_are_rgb_unless_four_are_aske
     assert inputs(root)[0].backbone.in_channels == 3
     model, dataset = inputs(root, "model.backbone.in_channels=4")
     assert (len(model.mean), len(dataset[0].image)) == (4, 4)
+
+
+def test_a_transform_of_ones_own_has_deep_images_as_floats(tmp_path: Path) -> None:
+    _, dataset = inputs(tree(tmp_path, 4, 3800))
+    mean, rng = (1.5,) * 4, np.random.default_rng(0)
+    view = CustomTransform(lambda image, labels: (image.flip(-1), labels), (60, 80), mean, 2).view(dataset[0], rng)
+    assert (view.image.dtype, view.image.shape) == (torch.float32, (4, 60, 80))
+    assert set(view.image[:, view.labels == 255].unique().tolist()) >= {1.5}
+    with pytest.raises(UserError, match="returned a uint8 image: it must be float32, in 0..255"):
+        CustomTransform(lambda image, labels: (image.byte(), labels), (60, 80), mean, 2).view(dataset[0], rng)
+
+
+def test_dark_deep_images_are_not_taken_for_normalised_ones(recwarn: pytest.WarningsRecorder) -> None:
+    for white_level in (65535, None):
+        backbone = {"name": "test_resnet", "weights": "none"}
+        model = from_mapping(ModelRecipe, {"backbone": backbone, "channels": 8, "white_level": white_level}, "tests")
+        build_network(model, 2).eval()(torch.rand(1, 3, 64, 64))
+        assert len(recwarn) == (white_level is None)
 
 
 # A run

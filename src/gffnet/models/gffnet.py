@@ -226,7 +226,10 @@ def build_network(recipe: ModelRecipe, num_classes: int) -> SegmentationModel:
     Raises:
         UserError: an unknown backbone, unavailable weights, or an output stride that the backbone does not support.
     """
-    return SegmentationModel(*_parts(recipe, num_classes))
+    network = SegmentationModel(*_parts(recipe, num_classes))
+    if recipe.white_level is not None:  # deep images are read as floats, and some are dark
+        network._unchecked_batches = 0
+    return network
 
 
 def _parts(recipe: ModelRecipe, num_classes: int) -> tuple[Any, ...]:
