@@ -144,7 +144,7 @@ def test_a_transform_of_ones_own_has_deep_images_as_floats(tmp_path: Path) -> No
     view = CustomTransform(lambda image, labels: (image.flip(-1), labels), (60, 80), mean, 2).view(dataset[0], rng)
     assert (view.image.dtype, view.image.shape) == (torch.float32, (4, 60, 80))
     assert set(view.image[:, view.labels == 255].unique().tolist()) >= {1.5}
-    with pytest.raises(UserError, match="returned a uint8 image: it must be float32, in 0..255"):
+    with pytest.raises(UserError, match=r"returned a uint8 image: it must be float32, in 0\.\.255"):
         CustomTransform(lambda image, labels: (image.byte(), labels), (60, 80), mean, 2).view(dataset[0], rng)
 
 
