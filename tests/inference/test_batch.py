@@ -444,12 +444,12 @@ def test_a_model_that_takes_other_channels(tmp_path: Path) -> None:
     network = tiny.build_network(recipe.model, 11)
     base = tiny.predictor()
     predictor = Predictor(network, tiny.config(recipe), base.device, base.precision)
-    color = photo(tmp_path / "in/color.png")
+    photo(tmp_path / "in/color.png")
     bands = np.dstack([tiny.picture(0), tiny.picture(1)[..., 0]])
     tifffile.imwrite(tmp_path / "in/bands.tif", bands, photometric="minisblack", planarconfig="contig")
     summary = predict_files(predictor, [tmp_path / "in"], tmp_path / "out")
     assert (summary.written, len(summary.failed)) == (1, 1)
-    message = f"{color} has 3 bands, but the model takes 4: train one that takes them, with --set model.backbone.in_"
+    message = "has 3 bands, but the model takes 4: train one that takes them, with --set model.backbone.in_"
     assert message in summary.failed[0][1]
     labels = np.asarray(Image.open(tmp_path / "out/labels/bands.png"))
     np.testing.assert_array_equal(labels, predictor.predict(bands))

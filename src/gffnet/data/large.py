@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -274,7 +274,7 @@ class LabelFile:
         """`folder`: where it is written, without a name. `width`: of the image."""
         self._folder, self._width = folder, width
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "LabelFile":
         """Open it. Raises `CannotWrite`, as all methods do."""
         with self._writing():
             self._file = TemporaryFile(dir=self._folder)
