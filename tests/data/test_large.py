@@ -109,17 +109,17 @@ def test_only_what_is_asked_for_is_read(tmp_path: Path, monkeypatch: pytest.Monk
     assert image.held < 16 * 70 * 3 * 8 + 2 * 16 * 70 * 3
 
 
-def test_a_damaged_tiff(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pixels", [RGB, DEEP[..., :3]])
+def test_a_damaged_tiff(pixels: Any, tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
-    tifffile.imwrite(path, RGB, photometric="rgb", tile=(16, 16), compression="deflate")
+    tifffile.imwrite(path, pixels, photometric="rgb", tile=(16, 16), compression="deflate")
     with tifffile.TiffFile(path) as file:
         start = file.pages[0].dataoffsets[-1]
     content = bytearray(path.read_bytes())
     content[start : start + 20] = bytes(20)
     path.write_bytes(content)
-    image = open_large(path, 3, None, 40, ROOM)
     with pytest.raises(UserError, match=r"cannot read image .*a\.tif: it is damaged or cut short \(.*Copy or download"):
-        image[:, 80:90, 0:70]
+        open_large(path, 3, None, 40, ROOM)[:, 80:90, 0:70]
 
 
 def test_other_channels_and_pages_are_told_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -86,18 +86,23 @@ def open_large(path: Path, channels: int, white_level: float | None, rows: int, 
     file = _open_npy(path, channels) or _open_tiff(path, room // 4)
     if file is None:
         return _decode_whole(path, channels, white_level, room)
-    height, width, stored = file.shape
-    white = white_level if file.dtype in (np.uint8, bool) else white_level or _white_level(path, file)
+    stored_rows = file.rows
 
-    def read(wanted: range) -> Tensor:
+    def rows_of_file(wanted: range) -> NDArray[Any]:
         try:
-            values = file.rows(wanted)
+            return stored_rows(wanted)
         except Exception as error:  # damaged files raise nearly every built-in exception
             cause = " ".join(str(error).split()) or type(error).__name__
             raise UserError(
                 f"cannot read image {path}: it is damaged or cut short ({cause[:200]}). Copy or download it again."
             ) from None
-        samples = Samples(values, file.colors, None, file.alpha)
+
+    file = file._replace(rows=rows_of_file)
+    height, width, stored = file.shape
+    white = white_level if file.dtype in (np.uint8, bool) else white_level or _white_level(path, file)
+
+    def read(wanted: range) -> Tensor:
+        samples = Samples(file.rows(wanted), file.colors, None, file.alpha)
         image = as_tensor(to_channels(samples, channels, white, f"image {path}"))
         return image if white_level is not None or image.dtype == torch.uint8 else image.round().to(torch.uint8)
 
@@ -167,7 +172,7 @@ def _open_tiff(path: Path, most: int) -> _File | None:
             colors, alpha = io.tiff_colors(page)
             stated = page.tags.valueof(341) or page.tags.valueof(281)
             stated = max(stated, default=0) if isinstance(stated, tuple) else stated
-            plain = int(page.photometric) in _PLAIN and int(page.bitspersample) in {8, 16, 32, 64}
+            plain = int(page.photometric) in _PLAIN and int(page.bitspersample) == 8 * size and page.dtype.kind in "uif"
             in_jpeg = int(page.photometric) == 6 and int(page.compression) == 7
             whole = int(page.tags.valueof(274, 1)) == 1 and 1 not in page.extrasamples and page.axes in _AXES
             cut_short = any(not count for count in page.databytecounts)

@@ -140,7 +140,8 @@ class _Job:
         with LabelFile(out, size[1]) as labels, self._network_errors(size):
             for tile in track(window.tiles(image), path.name, len(layout.rows) * len(layout.columns)):
                 labels.write(tile.rows, tile.columns, most_probable(tile.probabilities).cpu().numpy())
-            levels = display_levels(as_array(image.thinned())) if "overlay" in self.summary.results else None
+            deep = "overlay" in self.summary.results and image.rows(range(1)).is_floating_point()
+            levels = display_levels(as_array(image.thinned())) if deep else None
             for result in self.summary.results:
                 parts: Iterator[NDArray[np.uint8]] = map(labels.read, image.bands())
                 if result == "colour":
