@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -157,10 +157,10 @@ def one(root: Path, folder: str, k: int) -> Path:
     return found[k % len(found)] if found else save(root / folder / "new.png", picture(0, SIZE))
 
 
-def replace(file: Path, pixels: NDArray, suffix: str = "", **options: object) -> None:
-    """Write an image in place of a file, of another suffix."""
+def replace(file: Path, suffix: str) -> None:
+    """Write ids in place of a file, with another suffix."""
     file.unlink()
-    Image.fromarray(pixels).save(file.with_suffix(suffix) if suffix else file, **options)
+    Image.fromarray(ids(1, 3, SIZE)).save(file.with_suffix(suffix))
 
 
 def for_each(folder: str, change: Callable[[Path], None]) -> Mutation:
@@ -175,7 +175,7 @@ def for_one(folder: str, change: Callable[[Path], None]) -> Mutation:
     return lambda root, k: change(one(root, folder, k))
 
 
-def write(file: Path, pixels: NDArray) -> None:
+def write(file: Path, pixels: NDArray[Any]) -> None:
     """Write pixels as PNG, whatever the suffix; other kinds than 8 bits as TIFF."""
     Image.fromarray(pixels).save(file, "PNG" if pixels.dtype == np.uint8 or pixels.dtype == np.uint16 else "TIFF")
 
@@ -231,6 +231,11 @@ def folder_instead(file: Path) -> None:
     file.mkdir()
 
 
+def as_npy(file: Path) -> None:
+    np.save(file.with_suffix(".npy"), ids(1, 3, SIZE))
+    file.unlink()
+
+
 BOTH: dict[str, Callable[[Path], None]] = {
     "missing": Path.unlink,
     "empty": empty,
@@ -259,9 +264,9 @@ BOTH: dict[str, Callable[[Path], None]] = {
     "one_bit": lambda file: Image.fromarray(ids(1, 2, SIZE) > 0).save(file, "PNG"),
     "jpeg": lambda file: Image.fromarray(ids(1, 3, SIZE)).save(file, "JPEG"),
     "cmyk": lambda file: Image.fromarray(picture(1, SIZE)).convert("CMYK").save(file, "JPEG"),
-    "as_gif": lambda file: replace(file, ids(1, 3, SIZE), ".gif"),
-    "as_bmp": lambda file: replace(file, ids(1, 3, SIZE), ".bmp"),
-    "as_npy": lambda file: (np.save(file.with_suffix(".npy"), ids(1, 3, SIZE)), file.unlink())[1],
+    "as_gif": lambda file: replace(file, ".gif"),
+    "as_bmp": lambda file: replace(file, ".bmp"),
+    "as_npy": as_npy,
 }
 for name, change in BOTH.items():
     MUTATIONS[f"an image is {name}"] = for_one("images", change)
@@ -518,3 +523,76 @@ def test_many_folders(recipe_file: Path, folder: tuple[str, tuple[str, str], lis
 @pytest.mark.parametrize("name", sorted(MUTATIONS))
 def test_every_mutation(recipe_file: Path, name: str, layout: str) -> None:
     judge_folder(recipe_file, layout, ("train", "val"), [(name, 1)])
+
+
+# What training says before it starts
+
+
+VOID, ROAD = np.full(SIZE, 255, np.uint8), np.zeros(SIZE, np.uint8)
+HALF = np.where(np.arange(SIZE[1]) % 2, VOID, ROAD + np.uint8(1))
+BLACK_IGNORED = b"masks: colors\nclasses: [{name: a, color: '#090909'}, {name: b, color: '#080808'}]\nignore: '#000000'"
+
+
+@pytest.mark.parametrize(
+    ("mask", "classes", "said"),
+    [
+        (
+            VOID,
+            "two classes",
+            "every pixel of 4 label maps is ignored (255), so there is nothing to learn: label some. If",
+        ),
+        (
+            ROAD,
+            BLACK_IGNORED,
+            "every pixel of 4 label maps is ignored (255), so there is nothing to learn: label some.",
+        ),
+        (ROAD, "two classes", "in its 4 label maps only 'road' is labelled, and a network needs two classes to tell"),
+        (
+            HALF,
+            "two classes",
+            "only 'car' is labelled and the other 50% of the pixels are ignored, and a network needs",
+        ),
+        (HALF, "two classes", "If 255 is a class, add {name: ..., id: 255} to `classes` in "),
+        (ROAD, "colors", "in its 4 label maps only 'road' is labelled, and a network needs two classes to tell"),
+    ],
+    ids=["void", "void colors", "one class", "one class and 255", "the remedy", "one color"],
+)
+def test_training_labels_that_do_not_suffice(
+    tmp_path: Path, recipe_file: Path, mask: NDArray[Any], classes: str | bytes, said: str
+) -> None:
+    make(tmp_path, "subfolders", "train", "val")
+    (tmp_path / "classes.yaml").write_bytes(TEXTS[classes] if isinstance(classes, str) else classes)
+    for file in files(tmp_path, "masks"):
+        write(file, mask if file.parent.name == "train" else np.where(ids(0, 2, SIZE), ROAD, ROAD + mask.dtype.type(1)))
+    with pytest.raises(UserError) as caught:
+        train(tmp_path, recipe_file, [])
+    assert str(caught.value).startswith(f"data set 'folder' at {tmp_path}, split 'train': ")
+    assert said in str(caught.value)
+    assert not check(tmp_path).ok
+
+
+@pytest.mark.parametrize(("more", "read"), [(0, 4), (40, 33)])
+def test_few_labelled_images(
+    tmp_path: Path, recipe_file: Path, more: int, read: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The second is the only one, and of 44 not among the 32 that are read first: then further ones are, until it."""
+    make(tmp_path, "subfolders", "train", "val")
+    for number in range(more):
+        scene(tmp_path, f"train/x{number}", number)
+    for file in files(tmp_path, "masks/train"):
+        if file.stem != "b":
+            write(file, VOID)
+    assert np.isfinite(train(tmp_path, recipe_file, []).loss)
+    command = f"`gffnet data check folder --root {tmp_path}` lists them."
+    assert f"{read - 1} of {read} label maps that were read have no labelled pixel. {command}" in caplog.text
+    (finding,) = (finding for finding in check(tmp_path).findings if finding.code == "unlabelled-map")
+    assert f"{3 + more} of {4 + more}" in finding.message
+
+
+def test_nothing_to_score(tmp_path: Path, recipe_file: Path) -> None:
+    make(tmp_path, "subfolders", "train", "val")
+    for file in files(tmp_path, "masks/val"):
+        write(file, VOID)
+    with pytest.raises(UserError, match=r"split 'val': every pixel of 2 label maps is ignored .* is nothing to score"):
+        train(tmp_path, recipe_file, [])
+    assert not check(tmp_path).ok

@@ -383,11 +383,8 @@ def check_labels(dataset: Dataset, what: str, classes: int = 2) -> None:
     elif remedy and classes > 1:
         log.warning("%s: %.0f %% of the pixels are 255, which is ignored. %s", what, 100 * ignored, remedy)
     if 2 * empty > read:
-        log.warning(
-            "%s: %d of %d label maps that were looked at have no labelled pixel, and nothing is learned from such. "
-            "`gffnet data check` lists them.",
-            *(what, empty, read),
-        )
+        lists = "" if in_python else f" `gffnet data check {dataset.layout.name} --root {dataset.root}` lists them."
+        log.warning("%s: %d of %d label maps that were read have no labelled pixel.%s", what, empty, read, lists)
 
 
 def report_one_class(dataset: Dataset, what: str, name: str, read: int, ignored: float, remedy: str) -> None:
