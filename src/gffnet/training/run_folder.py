@@ -103,7 +103,7 @@ def resume_point(out: Path, recipe: Recipe, resume: bool, extend: bool = False) 
     if not resume:
         raise UserError(f"--out {out} already holds a run. Resume it with --resume, or name another folder.")
     allowed = _MAY_CHANGE | ({"training.iterations"} if extend else set())
-    stored = _stored_recipe(out)
+    stored = stored_recipe(out)
     changed = [key for key in differences(stored, recipe.to_mapping()) if key not in allowed]
     if changed == ["training.iterations"]:
         raise _other_iterations(out, int(stored["training"]["iterations"]), recipe.training.iterations)
@@ -166,7 +166,7 @@ def extended(out: Path, recipe: Recipe, resume: bool, extend: int | None) -> Rec
         raise UserError(f"--extend {extend} trains a run further: it goes with --resume.")
     iterations = recipe.training.iterations
     if extend is not None and is_run(out):
-        started = {int(_stored_recipe(out)["training"]["iterations"])}
+        started = {int(stored_recipe(out)["training"]["iterations"])}
         started |= {past["from"] for past in _read_record(out / RECORD).get("extensions", [])}
         if iterations not in started:
             raise UserError(
@@ -174,7 +174,7 @@ def extended(out: Path, recipe: Recipe, resume: bool, extend: int | None) -> Rec
                 f"training.iterations out: --extend is what changes it."
             )
     if resume and any(iterations == past["from"] for past in _read_record(out / RECORD).get("extensions", [])):
-        iterations = int(_stored_recipe(out)["training"]["iterations"])
+        iterations = int(stored_recipe(out)["training"]["iterations"])
     return replace(recipe, training=replace(recipe.training, iterations=iterations + (extend or 0)))
 
 
@@ -229,7 +229,7 @@ def check_classes(start: ResumePoint, names: Sequence[str], dataset: str) -> Non
         )
 
 
-def _stored_recipe(out: Path) -> dict[str, Any]:
+def stored_recipe(out: Path) -> dict[str, Any]:
     """The recipe of the run in `out`; keys that its version did not know have their defaults."""
     try:
         stored = yaml.safe_load((out / RECIPE).read_text(encoding="utf-8"))

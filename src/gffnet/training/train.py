@@ -90,6 +90,7 @@ from gffnet.training.run_folder import (
     record_session,
     recorded_python,
     resume_point,
+    stored_recipe,
 )
 from gffnet.training.task import OPTIMIZERS, SegmentationTask
 
@@ -537,6 +538,7 @@ def read_recipe(
         overrides = [*overfit_overrides(overfit, batch), *overrides]
     found, auto = load_unresolved(recipe, overrides, inputs=not own)
     if auto and resumed and (resumed / RECIPE).is_file():
+        stored_recipe(resumed)  # says so if it is damaged
         return resolve_auto(found, auto, load_recipe(resumed / RECIPE)), []
     return found, auto
 
