@@ -575,12 +575,12 @@ def test_training_labels_that_do_not_suffice(
 def test_few_labelled_images(
     tmp_path: Path, recipe_file: Path, more: int, read: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The second is the only one, and of 44 not among the 32 that are read first: then further ones are, until it."""
+    """The fourth is the only one, and of 44 not among the 32 that are read first: then further ones are, until it."""
     make(tmp_path, "subfolders", "train", "val")
     for number in range(more):
         scene(tmp_path, f"train/x{number}", number)
     for file in files(tmp_path, "masks/train"):
-        if file.stem != "b":
+        if file.stem != "d":
             write(file, VOID)
     assert np.isfinite(train(tmp_path, recipe_file, []).loss)
     command = f"`gffnet data check folder --root {tmp_path}` lists them."
