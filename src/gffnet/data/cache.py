@@ -31,7 +31,7 @@ from gffnet.errors import UserError
 from gffnet.files import CACHE, atomic_file, utf8
 from gffnet.parallel import in_processes
 
-_FORMAT = 2
+_FORMAT = 3
 """Part of the keys: another number invalidates all caches. 1 was the format of gffnet 0.1.0, in files of its own."""
 
 log = logging.getLogger("gffnet")

@@ -132,7 +132,8 @@ FINDINGS: dict[str, Kind] = {
     "exif-orientation": Kind(
         "note",
         "images with an EXIF orientation",
-        "Images are rotated upright when they are read: see that their label maps are upright too.",
+        "Images are rotated upright when they are read, and label maps by an orientation of their own: see that the "
+        "label maps are upright too.",
     ),
     "small-image": Kind(
         "warning",
