@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from gffnet.cli.main import main
+from gffnet.data.datasets import open_dataset
 from tests.data.test_check import camvid
 from tests.data.trees import folder_tree
 
@@ -56,3 +57,17 @@ def test_mistakes(words: list[str], said: str, capsys: Captured) -> None:
     assert main(["data", "check", *words]) == 2
     out, err = capsys.readouterr()
     assert (out, said in err, err.count("\n")) == ("", True, 1)
+
+
+def test_a_cache_is_found_by_every_name_of_its_split(tmp_path: Path) -> None:
+    root = folder_tree(tmp_path)
+    for folder in ("images", "masks"):
+        (root / folder / "val").rename(root / folder / "Valid")
+    assert main(["data", "cache", "folder", "--root", str(root)]) == 0
+    for name in ("val", "Valid", "validation", "train+dev"):
+        cache = open_dataset("folder", root, name).cache
+        assert cache is not None
+        assert cache.read(open_dataset("folder", root, name), 0) is not None
+    assert sorted(path.name for path in (root / "gffnet_cache").iterdir()) == ["Valid", "train"]
+    assert main(["data", "cache", "folder", "--root", str(root), "--split", "val", "--out", str(tmp_path / "out")]) == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["Valid"]
