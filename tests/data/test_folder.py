@@ -489,6 +489,30 @@ def transparent_mask(path: Path, kind: str, colors: NDArray, alpha: NDArray) -> 
     return path
 
 
+def test_images_of_an_unread_format_alone_are_named(tmp_path: Path) -> None:
+    for part, suffix in (("images", "heic"), ("masks", "psd")):
+        root = folder_tree(tmp_path / part)
+        for file in [*(root / part).rglob("*.png")]:
+            file.rename(file.with_suffix(f".{suffix}"))
+        with pytest.raises(UserError, match=rf"a\.0\.{suffix} \(a .* and 3 more such files; gffnet reads .*PNG"):
+            Folder(root, "train")
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".jp2", ".tga", ".bmp", ".npy", ".tif", ".tiff"])
+def test_masks_of_any_lossless_format(tmp_path: Path, suffix: str) -> None:
+    root = folder_tree(tmp_path)
+    for file in [*(root / "masks").rglob("*.png")]:
+        stored = np.asarray(Image.open(file))
+        file.unlink()
+        if suffix == ".npy":
+            np.save(file.with_suffix(suffix), stored)
+        else:
+            Image.fromarray(stored).save(file.with_suffix(suffix))
+    dataset = Folder(root, "train")
+    for i in range(4):
+        np.testing.assert_array_equal(dataset[i].labels, ids(int(dataset.name(i)[-1]), 3))
+
+
 KINDS_WITH_ALPHA = ["png", "webp", "tif", "tiff of 16 bits", "grey and alpha", "palette", "gif", "transparent color"]
 
 

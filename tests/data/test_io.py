@@ -608,6 +608,17 @@ def test_images_left_out_of_a_folder_are_named(tmp_path: Path) -> None:
         image_files([tmp_path])
 
 
+@pytest.mark.parametrize("suffix", [".heic", ".HIF", ".dng", ".cr2", ".jxl", ".svg", ".psd", ".dcm", ".nii.gz", ".exr"])
+def test_images_that_are_not_read_are_named_beside_those_that_are(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str
+) -> None:
+    read = save(tmp_path / "images/a.png", RGB)
+    (tmp_path / f"images/b{suffix}").touch()
+    assert list(image_files([tmp_path / "images"])) == [read]
+    assert f"left out: {tmp_path}/images/b{suffix} (a" in caplog.text
+    assert "gffnet reads JPEG, PNG" in caplog.text
+
+
 @pytest.mark.filterwarnings("error")
 def test_a_large_image_is_read_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
