@@ -28,8 +28,12 @@ from gffnet.files import atomic_file, cannot_write
 Rows = Callable[[range], NDArray[Any]]
 """Reads rows of an image: (h, W, C), as they are stored."""
 
-_AT_ONCE = 2**22
+_AT_ONCE = 2**20
 """Pixels that are read or written at once, where nothing else decides."""
+
+
+_PIECES = 2**26
+"""Bytes of a row of strips or tiles that are decoded one by one, however little memory there is."""
 
 
 class LargeImage:
@@ -83,7 +87,7 @@ def open_large(path: Path, channels: int, white_level: float | None, rows: int, 
     Raises:
         UserError: it cannot be read, or can only be decoded whole and does not fit.
     """
-    file = _open_npy(path, channels) or _open_tiff(path, room // 4)
+    file = _open_npy(path, channels) or _open_tiff(path, max(room // 4, _PIECES))
     if file is None:
         return _decode_whole(path, channels, white_level, room)
     stored_rows = file.rows

@@ -28,7 +28,7 @@ from torch import Tensor
 from gffnet.console import screen, track
 from gffnet.data.colors import colorize, display_levels, displayable, overlay
 from gffnet.data.io import EXTENSIONS, as_array, image_files, write_image, write_labels
-from gffnet.data.large import LabelFile, write_png
+from gffnet.data.large import LabelFile, bands, write_png
 from gffnet.errors import BadName, CannotWrite, RunFailed, UserError
 from gffnet.files import atomic_write, cannot_write, say_once
 from gffnet.inference import video
@@ -139,7 +139,11 @@ class _Job:
         layout = window.layout(image)
         with LabelFile(out, size[1]) as labels, self._network_errors(size):
             for tile in track(window.tiles(image), path.name, len(layout.rows) * len(layout.columns)):
-                labels.write(tile.rows, tile.columns, most_probable(tile.probabilities).cpu().numpy())
+                for part in bands(
+                    len(tile.rows), len(tile.columns)
+                ):  # the indices of a whole tile take 8 bytes a pixel
+                    found = most_probable(tile.probabilities[:, part.start : part.stop]).cpu().numpy()
+                    labels.write(tile.rows[part.start : part.stop], tile.columns, found)
             deep = "overlay" in self.summary.results and image.rows(range(1)).is_floating_point()
             levels = display_levels(as_array(image.thinned())) if deep else None
             for result in self.summary.results:
