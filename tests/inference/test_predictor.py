@@ -503,7 +503,7 @@ def test_pillows_modes_become_rgb_as_their_files_do(tmp_path: Path, mode: str) -
         (np.zeros((4, 5, 3), np.uint16), r"an image is uint16, but this model takes uint8, in 0..255. Scale and"),
         (torch.zeros(4, 5, 3, dtype=torch.uint8), r"takes \(3, height, width\): image.permute\(2, 0, 1\)"),
         (np.zeros((3, 4, 5), np.uint8), r"takes \(height, width, 3\): image.transpose\(1, 2, 0\)"),
-        (Image.new("F", (4, 5)), r"the image: float samples have no known white level"),
+        (Image.new("F", (4, 5)), r"the image: 32-bit float samples have no known white level"),
     ],
 )
 def test_not_an_image(image: Any, message: str) -> None:
