@@ -64,6 +64,8 @@ class Changes(TypedDict, total=False):
 
 _PIXEL_BYTES = 16
 """Memory per pixel of an image, its labels, and the pictures made of them."""
+_WHOLE_BYTES = 64
+"""The same with what is computed on the way to the pictures, where they are made as a whole."""
 _WRITING_BYTES = 2**27
 """Memory for the results of a large image, which are written a few rows at a time."""
 
@@ -381,7 +383,8 @@ class Predictor:
         if header is None or self.memory is None:
             return False
         protocol = self._at_scale(header.size, self.protocol, self._downscales)
-        a_pixel = _PIXEL_BYTES + 16 * max(3, header.channels) * header.deep
+        a_pixel = _WHOLE_BYTES if protocol.crop else _PIXEL_BYTES  # without a crop, it cannot be read in parts
+        a_pixel += 16 * max(3, header.channels) * header.deep
         needed = self._reserved(protocol) + a_pixel * header.size[0] * header.size[1]
         try:
             plan_tiles(header.size, len(self.config.classes), protocol, self.memory, needed)
