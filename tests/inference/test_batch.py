@@ -4,9 +4,11 @@ import dataclasses
 import json
 import logging
 import os
+import re
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -280,6 +282,81 @@ def test_results_of_two_models_are_not_mixed(tmp_path: Path, predictor: Predicto
 # Files that cannot be read
 
 
+def renamed(path: Path, name: str) -> Path:
+    return path.rename(path.with_name(name))
+
+
+OTHER_FILES: dict[str, Callable[[Path], Path]] = {
+    "other suffix": lambda path: photo(path.with_suffix(".jpg")),
+    "suffix in capitals": lambda path: renamed(path, "a.PNG"),
+    "other folder": lambda path: photo(path.parent / "b/a.png", seed=1),
+    "replaced": lambda path: photo(path, height=48),
+}
+
+
+@pytest.mark.parametrize("other", OTHER_FILES.values(), ids=OTHER_FILES)
+def test_a_result_of_another_file_is_not_taken_for_that_of_this(
+    other: Callable[[Path], Path], tmp_path: Path, predictor: Predictor
+) -> None:
+    path, out = photo(tmp_path / "a.png"), tmp_path / "out"
+    bytes_there = path.stat().st_size
+    predict_files(predictor, [path], out)
+    new, before = other(path), (out / "labels/a.png").read_bytes()
+    said = f"holds a of a.png ({bytes_there} bytes), which is not {new} ({new.stat().st_size} bytes). Choose another"
+    with pytest.raises(UserError, match=re.escape(said)):
+        predict_files(predictor, [new], out)
+    assert (out / "labels/a.png").read_bytes() == before
+    photo(tmp_path / "b.png")
+    with pytest.raises(UserError, match=re.escape(said)):
+        predict_files(predictor, [tmp_path / "b.png", new], out)
+    assert predict_files(predictor, [new], out, overwrite=True).written == 1
+    np.testing.assert_array_equal(read_labels(out / "labels/a.png"), predictor.predict(as_array(read_image(new))))
+    assert predict_files(predictor, [new], out).skipped == 1
+
+
+def test_a_video_of_another_format(tmp_path: Path, predictor: Predictor) -> None:
+    for name in ("clip.mp4", "clip.mkv"):
+        save_clip(tmp_path / name, [tiny.picture(0, 32, 32)] * 2)
+    predict_files(predictor, [tmp_path / "clip.mp4"], tmp_path / "out")
+    with pytest.raises(UserError, match=r"holds clip of clip\.mp4 \(.* bytes\), which is not .*clip\.mkv"):
+        predict_files(predictor, [tmp_path / "clip.mkv"], tmp_path / "out")
+    photo(tmp_path / "clip.png")  # its results have names of their own
+    assert predict_files(predictor, [tmp_path / "clip.png"], tmp_path / "out").written == 1
+
+
+def test_replacing_results_of_other_files_goes_on_after_an_interrupt(tmp_path: Path, predictor: Predictor) -> None:
+    """What was not replaced yet is of another file: it does not count as done."""
+    out = tmp_path / "out"
+    for name in "ab":
+        predict_files(predictor, [photo(tmp_path / f"{name}.png")], out)
+        for result in FOLDERS:
+            os.utime(out / result / f"{name}.png", (time.time() - 1,) * 2)
+    others = [photo(tmp_path / f"{name}.jpg") for name in "ab"]
+    names = {path: Path(path.stem) for path in others}
+    assert open_folder(out, predictor, FOLDERS, overwrite=True, names=names) > 0
+    assert predict_files(predictor, others, out).written == 2
+
+
+def test_moved_files_and_folders_without_sources_are_continued(tmp_path: Path, predictor: Predictor) -> None:
+    path, out = photo(tmp_path / "in/a.png"), tmp_path / "out"
+    predict_files(predictor, [tmp_path / "in"], out)
+    (tmp_path / "in").rename(tmp_path / "moved")
+    assert predict_files(predictor, [tmp_path / "moved"], out).skipped == 1
+    record = json.loads((out / RECORD).read_text())
+    del record["sources"]
+    (out / RECORD).write_text(json.dumps(record))
+    assert predict_files(predictor, [photo(path, height=40)], out).skipped == 1
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_a_run_that_writes_nothing_does_not_bind_the_next(made: bool, tmp_path: Path, predictor: Predictor) -> None:
+    out = tmp_path / "out"
+    if made:
+        (out / "labels").mkdir(parents=True)
+    assert predict_files(predictor, [cut_short(tmp_path / "a.png")], out).failed
+    assert predict_files(tiny.predictor(seed=1), [photo(tmp_path / "a.png")], out).written == 1
+
+
 def test_one_bad_file_among_good_ones(tmp_path: Path, predictor: Predictor, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("a.png", "c.png"):
         photo(tmp_path / "in" / name)
@@ -500,7 +577,9 @@ def test_a_disk_that_fills_up_stops_the_run(
     full_after(monkeypatch, writes)
     with pytest.raises(CannotWrite, match="No space left on device"):
         predict_files(predictor, [tmp_path / "in"], tmp_path / "out")
-    assert sum(path.is_file() for path in (tmp_path / "out").rglob("*")) == writes
+    assert sum(path.is_file() for path in (tmp_path / "out").rglob("*")) == (
+        writes if writes > 1 else 0
+    )  # the record alone is removed
 
 
 def test_an_interrupt_leaves_no_part_and_no_thread(
@@ -656,7 +735,9 @@ def test_what_differs_is_named(tmp_path: Path, predictor: Predictor) -> None:
 
 
 def test_predictions_without_a_record(tmp_path: Path, predictor: Predictor) -> None:
+    (tmp_path / "labels").mkdir()  # an empty folder says nothing
     (tmp_path / "overlay").mkdir()
+    (tmp_path / "overlay/a.png").touch()
     assert "holds overlay/, but no predict.json that says of which model" in refused(tmp_path, predictor)
     assert open_folder(tmp_path, predictor, FOLDERS, overwrite=True) > 0
 

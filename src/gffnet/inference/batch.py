@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -75,14 +76,18 @@ def predict_files(
     videos = {path: name for path, name in mine.items() if video.is_video(path)}
     if videos:
         video.pyav()
-    since = open_folder(out, predictor, RESULTS, overwrite)
+    since = open_folder(out, predictor, RESULTS, overwrite, names)
     wanted = tuple(result for result in RESULTS if result in results)
     summary = Summary(out, wanted, shard, single=len(names) == 1, noun="file" if videos else "image")
     notices = Notices(predictor, "--scales 1 keeps their size, --crop predicts them in windows")
     job = _Job(predictor, math.inf if overwrite else since, summary, notices)
-    job.predict_images({path: name for path, name in mine.items() if path not in videos})
-    for path, name in videos.items():
-        job.predict_video(path, name)
+    try:
+        job.predict_images({path: name for path, name in mine.items() if path not in videos})
+        for path, name in videos.items():
+            job.predict_video(path, name)
+    finally:
+        if shard == (1, 1) and not _holds_results(out, RESULTS):  # other shards may be about to write some
+            (out / RECORD).unlink(missing_ok=True)
     summary.write_failed()
     return summary
 
@@ -153,12 +158,12 @@ class _Job:
                 elif result == "overlay":
                     pictures = (displayable(as_array(image.rows(rows)), levels) for rows in image.bands())
                     parts = (overlay(shown, some, palette) for shown, some in zip(pictures, parts, strict=True))
-                write_png(self._place(result, name), size, parts, _PNG_EFFORT)
+                write_png(_place(self.summary.out, result, path, name), size, parts, _PNG_EFFORT)
         self._written.append(path)
 
     def predict_video(self, path: Path, name: Path) -> None:
         summary = self.summary
-        if all(is_done(video.video_result(summary.out, name, result), self.since) for result in summary.results):
+        if all(is_done(_place(summary.out, result, path, name), self.since) for result in summary.results):
             summary.skipped += 1
             return
         palette = self.predictor.config.palette
@@ -174,7 +179,7 @@ class _Job:
     def _read(self, item: tuple[Path, Path]) -> tuple[Path, Path, Any]:
         """Read an image. In its place: None if its results exist, the error if it cannot be read."""
         path, name = item
-        if all(is_done(self._place(result, name), self.since) for result in self.summary.results):
+        if all(is_done(_place(self.summary.out, result, path, name), self.since) for result in self.summary.results):
             return path, name, None
         try:
             if self.predictor.is_large(path):
@@ -214,7 +219,7 @@ class _Job:
         palette = self.predictor.config.palette
         try:
             for result in self.summary.results:
-                place = self._place(result, name)
+                place = _place(self.summary.out, result, path, name)
                 if result == "labels":
                     write_labels(place, labels)
                 elif result == "colour":
@@ -226,12 +231,16 @@ class _Job:
         else:
             self._written.append(path)
 
-    def _place(self, result: str, name: Path) -> Path:
-        return self.summary.out / result / name.with_name(name.name + ".png")
-
 
 _LARGE = object()
 """In place of an image that does not fit into memory."""
+
+
+def _place(out: Path, result: str, path: Path, name: Path) -> Path:
+    """The file of a result of the image or video at `path`."""
+    if video.is_video(path):
+        return video.video_result(out, name, result)
+    return out / result / name.with_name(name.name + ".png")
 
 
 def _reason(path: Path, error: UserError) -> str:
@@ -287,36 +296,88 @@ def result_names(
 RECORD = "predict.json"
 _SINCE = "since"
 """Key of the record: time in seconds from which on files are of this model, where another's are being replaced."""
+_SOURCES = "sources"
+"""Key of the record: for every result, of what file it is."""
 
 
-def open_folder(out: Path, predictor: Predictor, results: tuple[str, ...], overwrite: bool) -> float:
+def open_folder(
+    out: Path,
+    predictor: Predictor,
+    results: tuple[str, ...],
+    overwrite: bool,
+    names: Mapping[Path, Path] = MappingProxyType({}),
+) -> float:
     """Make `out` a folder for the predictions of `predictor`. Several processes may do so at once.
 
     Args:
         out: a new folder, or one with predictions.
         predictor: the model.
         results: names of the folders of predictions in it.
-        overwrite: replace the predictions of another model.
+        overwrite: replace the predictions of another model, or of other files.
+        names: the files to predict, with the names of their results.
 
     Returns:
         The time in seconds from which on files in it are of this model: 0 unless another's are being replaced.
 
     Raises:
-        UserError: it holds predictions of another model, protocol, precision or classes, or unrecorded ones.
+        UserError: it holds predictions of another model, protocol, precision or classes, unrecorded ones, or those
+            of other files under the same names.
         CannotWrite: it cannot be written to.
     """
-    used = [name for name in results if (out / name).exists()]  # looked for first: others write the record first
+    used = _holds_results(out, results)  # looked for first: others write the record first
     there, now = _read_record(out), describe_prediction(predictor)
     remedy = "Choose another --out, or predict everything again with --overwrite."
     if there is None and used and not overwrite:
-        raise UserError(f"folder {out} holds {used[0]}/, but no {RECORD} that says of which model. {remedy}")
-    if there is None or (overwrite and _differences(there, now)):
+        raise UserError(f"folder {out} holds {used}/, but no {RECORD} that says of which model. {remedy}")
+    sources = {_result(path, name): _source(path) for path, name in names.items()}
+    others = _others(out, there or {}, names)
+    if there is None or (overwrite and (others or _differences(there, now))):
         since = _file_system_time(out) if used else 0.0
-        atomic_write(out / RECORD, json.dumps({**now, _SINCE: since}, indent=1).encode())
-        there = _read_record(out) or now  # another process may have written it, too
+        kept = {} if there is None or _differences(there, now) else there.get(_SOURCES, {})
+        _write_record(out, {**now, _SINCE: since, _SOURCES: {**kept, **sources}})
+        there, others = _read_record(out) or now, []  # another process may have written it, too
     if found := _differences(there, now):
         raise UserError(f"folder {out} holds predictions that were made differently: {'; '.join(found)}. {remedy}")
+    if others:
+        more = f", and {len(others) - 1} more such" if len(others) > 1 else ""
+        raise UserError(f"folder {out} holds {others[0]}{more}. {remedy}")
+    known = there.get(_SOURCES, {})
+    if merged := {key: source for key, source in sources.items() if known.get(key) != source}:
+        _write_record(out, {**there, _SOURCES: {**known, **merged}})
     return float(there.get(_SINCE, 0.0))
+
+
+def _write_record(out: Path, record: Mapping[str, Any]) -> None:
+    atomic_write(out / RECORD, json.dumps(record, indent=1).encode())
+
+
+def _holds_results(out: Path, results: Sequence[str]) -> str | None:
+    """The first of the folders of results in `out` that holds a file."""
+    return next((name for name in results if any(path.is_file() for path in (out / name).rglob("*"))), None)
+
+
+def _result(path: Path, name: Path) -> str:
+    """What the result of a file is called in the record."""
+    return name.as_posix() + (".mp4" if video.is_video(path) else ".png")
+
+
+def _source(path: Path) -> str:
+    """A file by its name and size, which stay where it is moved."""
+    try:
+        return f"{path.name} ({path.stat().st_size} bytes)"
+    except OSError:  # it fails later
+        return path.name
+
+
+def _others(out: Path, record: Mapping[str, Any], names: Mapping[Path, Path]) -> list[str]:
+    """Describe the results of the `names` of files that are there already, but of other files by the record."""
+    known, since = record.get(_SOURCES, {}), record.get(_SINCE, 0.0)
+    found = []
+    for path, name in names.items():
+        there, now = known.get(_result(path, name)), _source(path)
+        if there not in (None, now) and any(is_done(_place(out, each, path, name), since) for each in RESULTS):
+            found.append(f"{name} of {there}, which is not {path}" + now.removeprefix(path.name))
+    return found
 
 
 def is_done(file: Path, since: float) -> bool:
