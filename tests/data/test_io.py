@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -460,7 +461,7 @@ def test_overviews_and_masks_of_a_tiff_are_no_pages(tmp_path: Path, bands: int, 
 
 
 def test_further_pages_of_a_mask_are_named(tmp_path: Path) -> None:
-    pages = [Image.fromarray(GREY), Image.fromarray(GREY // 2)]
+    pages = [Image.fromarray(GREY % 4), Image.fromarray(GREY % 3)]
     for extension in ("tif", "gif"):
         path = as_file(tmp_path / f"a.{extension}", pages[0], save_all=True, append_images=pages[1:])
         assert "the first of 2 " in notices(path, read_labels)["pages"]
@@ -695,6 +696,85 @@ def test_masks_that_compression_changed_are_refused(tmp_path: Path, name: str) -
         read_colors(path)
     lossless = as_file(tmp_path / "b.jp2", Image.fromarray(GREY))
     np.testing.assert_array_equal(read_labels(lossless), GREY)
+
+
+def test_masks_in_tiffs_of_jpeg_2000(tmp_path: Path) -> None:
+    labels = np.kron(GREY % 5, np.ones((8, 8), np.uint8))
+    lossless = tiff(tmp_path / "a.tif", labels, compression="jpeg2000")
+    np.testing.assert_array_equal(read_labels(lossless), labels)
+    path = tiff(tmp_path / "b.tif", labels, compression="jpeg2000", compressionargs={"level": 50, "reversible": False})
+    with pytest.raises(UserError, match="JPEG 2000 changes grey levels"):
+        read_labels(path)
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("largest", [1, 2, 15, 100, 254, 255, 256, 4095, 65535])
+def test_ids_in_a_pgm_are_not_stretched(tmp_path: Path, largest: int, plain: bool) -> None:
+    labels = np.random.default_rng(1).integers(0, largest + 1, (9, 14))
+    dtype = ">u2" if largest > 255 else "u1"
+    pixels = " ".join(map(str, labels.ravel())).encode() if plain else labels.astype(dtype).tobytes()
+    (tmp_path / "a.pgm").write_bytes(f"{'P2' if plain else 'P5'} 14 9 {largest}\n".encode() + pixels)
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.pgm"), labels)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8, 12])
+def test_ids_in_jpeg_2000_of_few_bits_are_not_stretched(tmp_path: Path, bits: int) -> None:
+    labels = (GREY % 4).astype(np.uint8 if bits <= 8 else np.uint16)
+    encoded = imagecodecs.jpeg2k_encode(labels, level=0, bitspersample=bits, reversible=True, codecformat="jp2")
+    (tmp_path / "a.jp2").write_bytes(encoded)
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.jp2"), labels)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8, 16])
+def test_ids_are_not_inverted_where_zero_is_white(tmp_path: Path, bits: int) -> None:
+    labels = (GREY % 4).astype(np.uint8 if bits <= 8 else np.uint16)
+    path = tiff(tmp_path / "a.tif", labels, photometric="miniswhite", bitspersample=bits)
+    np.testing.assert_array_equal(read_labels(path), labels)
+
+
+@pytest.mark.parametrize("values", [[0, 2, 5], [0, 255], [1, 2, 3]])
+def test_grey_levels_that_a_gif_has_numbered_anew_are_refused(tmp_path: Path, values: list[int]) -> None:
+    labels = np.array(values, np.uint8)[GREY % len(values)]
+    path = as_file(tmp_path / "a.gif", Image.fromarray(labels))
+    with pytest.raises(UserError, match=r"a\.gif: its grey level \d+ has index \d .*save label maps as PNG"):
+        read_labels(path)
+    np.testing.assert_array_equal(read_colors(path)[0][..., 0], labels)
+
+
+@pytest.mark.parametrize("value", [-(2**32), 2**40, 2**63 - 1])
+def test_ids_of_64_bits_do_not_wrap(tmp_path: Path, value: int) -> None:
+    np.save(tmp_path / "a.npy", np.array([[0, value]], np.int64))
+    assert read_labels(tmp_path / "a.npy").tolist() == [[0, value]]
+
+
+def test_ids_above_those_of_64_bits_are_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([[0, 2**63]], np.uint64))
+    with pytest.raises(UserError, match=f"holds {2**63}, which is no id"):
+        read_labels(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 5, 6])
+@pytest.mark.parametrize(("bands", "photometric"), [(1, "minisblack"), (3, "rgb"), (5, "minisblack")])
+def test_few_bits_a_sample_span_black_to_white(tmp_path: Path, bits: int, bands: int, photometric: str) -> None:
+    white = 2**bits - 1
+    pixels = BANDS[..., :bands] & white
+    path = tiff(tmp_path / "a.tif", pixels.squeeze(), photometric=photometric, bitspersample=bits)
+    np.testing.assert_allclose(as_array(read_image(path, bands)), pixels * (255 / white), atol=0.5)
+
+
+def test_signed_bytes(tmp_path: Path) -> None:
+    pixels = BANDS[..., 0].astype(np.int8)
+    path = tiff(tmp_path / "a.tif", pixels)
+    np.testing.assert_array_equal(read_labels(path), pixels)
+    np.testing.assert_allclose(as_array(read_image(path, 1, 127))[..., 0], pixels.clip(0) / 127 * 255, rtol=1e-6)
+
+
+@pytest.mark.parametrize("photometric", ["icclab", "cfa", "linear_raw"])
+def test_tiffs_that_are_no_pictures_are_not_called_damaged(tmp_path: Path, photometric: str) -> None:
+    pixels = BANDS[..., 0] if photometric == "cfa" else BANDS[..., :3]
+    path = tiff(tmp_path / "a.tif", pixels, photometric=photometric)
+    with pytest.raises(UserError, match=f"a TIFF that is not read .photometric {photometric.upper()}.* Save it as"):
+        read_image(path)
 
 
 # Writing.

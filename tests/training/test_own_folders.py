@@ -231,6 +231,12 @@ def folder_instead(file: Path) -> None:
     file.mkdir()
 
 
+def endless(file: Path) -> None:
+    levels = picture(1, SIZE).astype(np.float32)
+    np.save(file.with_suffix(".npy"), np.where(levels > 200, np.inf, levels))
+    file.unlink()
+
+
 def as_npy(file: Path) -> None:
     np.save(file.with_suffix(".npy"), ids(1, 3, SIZE))
     file.unlink()
@@ -267,6 +273,7 @@ BOTH: dict[str, Callable[[Path], None]] = {
     "as_gif": lambda file: replace(file, ".gif"),
     "as_bmp": lambda file: replace(file, ".bmp"),
     "as_npy": as_npy,
+    "of_infinite_samples": endless,
 }
 for name, change in BOTH.items():
     MUTATIONS[f"an image is {name}"] = for_one("images", change)
@@ -506,7 +513,11 @@ def test_some_folders(recipe_file: Path, folder: tuple[str, tuple[str, str], lis
     event(judge_folder(recipe_file, *folder))
 
 
-@pytest.mark.parametrize("mutations", [[("an image is float", 0)], [("all images are float", 0)]], ids=str)
+@pytest.mark.parametrize(
+    "mutations",
+    [[("an image is float", 0)], [("all images are float", 0)], [("an image is of_infinite_samples", 0)]],
+    ids=str,
+)
 def test_folders_that_were_judged_differently(recipe_file: Path, mutations: list[tuple[str, int]]) -> None:
     assert judge_folder(recipe_file, "flat", ("train", "val"), mutations) == "sound"
 

@@ -38,7 +38,17 @@ from gffnet.data.dataset import (
 )
 from gffnet.data.datasets import DATASETS
 from gffnet.data.folder import Folder
-from gffnet.data.io import EXTENSIONS, READ, Header, as_array, read_header, read_image, read_stored, unread_files
+from gffnet.data.io import (
+    EXTENSIONS,
+    READ,
+    Header,
+    as_array,
+    largest_sample,
+    read_header,
+    read_image,
+    read_stored,
+    unread_files,
+)
 from gffnet.data.statistics import channels_of
 from gffnet.data.unread import unread_suffix
 from gffnet.errors import RunFailed, UserError
@@ -758,7 +768,7 @@ def _read_image(file: Path) -> ImageStats:
     except UserError as error:
         return ImageStats(file, header, error=str(error))
     if pixels.dtype not in (np.uint8, bool):
-        highest = float(np.nanmax(pixels, initial=0))
+        highest = largest_sample(pixels)
         no_white = pixels.dtype.kind == "f" or highest > 65535
     # A few pixels tell most color images. In NumPy, as PyTorch's threads may hang in a forked process.
     channels_equal = all((part[..., 1:] == part[..., :1]).all() for part in (pixels[::16, ::16], pixels))

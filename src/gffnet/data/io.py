@@ -402,11 +402,17 @@ def _levels(
         return np.require(values, requirements=["C", "W"])
     if values.dtype == bool:
         return values.astype(np.uint8) * np.uint8(255)
-    high = float(np.nanmax(values, initial=0))
+    high = largest_sample(values)
     if white_level is None:
         white_level = stated if stated and stated >= high else assumed_white_level(values, high, what, notice)
     levels: NDArray[np.float32] = np.nan_to_num(values.astype(np.float32) / np.float32(white_level / 255))
     return np.clip(levels, 0, 255, out=levels)
+
+
+def largest_sample(values: NDArray[Any]) -> float:
+    """The largest sample that is a finite number, 0 if all are below."""
+    finite = np.isfinite(values) if values.dtype.kind == "f" else True
+    return float(np.max(values, initial=0, where=finite))
 
 
 def guess_white_level(values: NDArray[Any], high: float, what: str) -> int:
@@ -588,6 +594,17 @@ def tiff_colors(page: Any) -> tuple[int, bool]:
     return (3 if int(page.photometric) == _RGB_TIFF else bands - alpha), alpha
 
 
+def _kind_of_tiff(content: bytes) -> str:
+    """What the pixels of a TIFF are, in the words of the format; empty if it is none."""
+    with suppress(Exception), open_tiff(io.BytesIO(content)) as file:
+        page = file.pages[first_page(file)[0]]
+        return (
+            f"photometric {getattr(page.photometric, 'name', page.photometric)}, {page.samplesperpixel} x "
+            f"{page.bitspersample} bits, compression {getattr(page.compression, 'name', page.compression)}"
+        )
+    return ""
+
+
 def _tiff_samples(path: Path, content: bytes, channels: int | None, notice: Notice) -> Samples | None:
     """The samples of a TIFF of bands, or of deep samples; None of others, which Pillow reads. Raises `UserError`.
 
@@ -620,8 +637,12 @@ def _is_read_by_pillow(page: Any, channels: int | None) -> bool:
         return not (int(page.compression) == 1 and bands == 3 and bits == 8)
     if photometric not in {_MIN_IS_WHITE, _MIN_IS_BLACK, _RGB_TIFF}:
         return True
+    if channels is None and photometric == _MIN_IS_WHITE and bits > 1:  # Pillow inverts ids
+        return False
     many = bands > 3 and channels not in {None, 1, 3} if photometric == _RGB_TIFF else bands > 1
-    return bits <= 8 and not many and int(page.compression) in _COMPRESSION_OF_PILLOW
+    plain = bits == 8 or (bits in {1, 2, 4} and photometric != _RGB_TIFF)
+    unsigned = int(page.sampleformat) == 1
+    return plain and unsigned and not many and int(page.compression) in _COMPRESSION_OF_PILLOW
 
 
 def _decode_tiff(page: Any, content: bytes, as_image: bool) -> Samples:
@@ -640,11 +661,13 @@ def _decode_tiff(page: Any, content: bytes, as_image: bool) -> Samples:
         values = np.where(values == page.nodata, values.dtype.type(0), values)
     if photometric == _YCBCR:
         values = np.array(Image.fromarray(values, "YCbCr").convert("RGB"))
-    if photometric == _MIN_IS_WHITE and values.dtype.kind == "u":
+    if photometric == _MIN_IS_WHITE and values.dtype.kind == "u" and as_image:
         values = np.array(2**bits - 1, values.dtype) - values
     stated = page.tags.valueof(_S_MAX_SAMPLE_VALUE) or page.tags.valueof(_MAX_SAMPLE_VALUE)
     if values.dtype.kind == "u" and bits not in {8, 16, 32, 64}:
         stated = 2**bits - 1
+        if bits < 8 and as_image:
+            values = np.rint(values * (255 / stated)).astype(np.uint8)
     white = max(stated, default=0) if isinstance(stated, tuple) else stated
     colors, alpha = tiff_colors(page)
     upright = _upright(values, int(page.tags.valueof(_ORIENTATION, 1)))
@@ -692,12 +715,40 @@ def read_labels(path: str | Path, notice: Notice = log_notice) -> NDArray[Any]:
         return _ids(samples, path)
     image = _load(path, content, notice)
     orientation = _orientation(image)
+    if image.format == "PPM" and image.mode in {"L", "I"}:
+        return _upright(_ids_of_pgm(image), orientation)
     if image.mode in {"1", "L", "P"}:
         ids = _upright(np.asarray(image).astype(np.uint8), orientation)
+        _check_grey_gif(path, image, ids)
+        if image.format == "JPEG2000":
+            return ids >> max(0, 8 - _jpeg2000_bits(content))
         return ids // np.uint8(_STRETCHED.get(image.info["rawmode"], 1))
     if image.mode in _SIXTEEN_BIT | {"I", "F"}:
         return _ids(_pillow_samples(image, content), path)
     raise _no_ids(path, image.mode)
+
+
+def _ids_of_pgm(image: Image.Image) -> NDArray[Any]:
+    """The ids in a decoded PGM: Pillow stretches them from 0..maxval to 0..255 or 0..65535."""
+    whole = 255 if image.mode == "L" else 65535
+    ids = np.rint(np.asarray(image) * (image.info.get("maxval", whole) / whole))
+    return ids.astype(np.uint8 if image.mode == "L" else np.int32)
+
+
+def _check_grey_gif(path: Path, image: Image.Image, ids: NDArray[np.uint8]) -> None:
+    """Raise `UserError` for a GIF whose colors are grey levels other than their indices, which its writer numbers."""
+    if image.format != "GIF" or image.mode != "P":
+        return
+    used = np.unique(ids)
+    colors = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)[used]
+    wrong = (colors[:, 0] != used).nonzero()[0]
+    if (colors == colors[:, :1]).all() and len(wrong):
+        level, index = colors[wrong[0], 0], used[wrong[0]]
+        raise UserError(
+            f"label map {path}: its grey level {level} has index {index} in its palette, as programs number the levels "
+            "of a GIF in an order of their own, so its ids are not known: save label maps as PNG, or write "
+            "`masks: colors` and the color of every class into classes.yaml."
+        )
 
 
 def _no_ids(path: Path, what: str) -> UserError:
@@ -720,7 +771,10 @@ def _ids(samples: Samples, path: Path) -> NDArray[Any]:
         ids = whole
     if ids.dtype.itemsize == 1:
         return np.array(ids, np.int32 if ids.dtype == np.int8 else np.uint8)
-    return np.array(ids, np.int32 if ids.max() < 2**31 else np.int64)
+    low, high = int(ids.min()), int(ids.max())
+    if high >= 2**63:
+        raise UserError(f"label map {path}: it holds {high}, which is no id: ids are smaller. Correct it.")
+    return np.array(ids, np.int32 if low >= -(2**31) and high < 2**31 else np.int64)
 
 
 def _opaque(alpha: NDArray[Any], path: Path) -> NDArray[np.bool_]:
@@ -771,7 +825,10 @@ def _lossy(content: bytes) -> str:
         return "JPEG"
     if content.startswith(_TIFF):
         with suppress(Exception), open_tiff(io.BytesIO(content)) as file:
-            return "JPEG" if int(file.pages[0].compression) in _JPEG_IN_TIFF else ""
+            page = file.pages[first_page(file)[0]]
+            if int(page.compression) in _JPEG_IN_TIFF:
+                return "JPEG"
+            content = content[page.dataoffsets[0] :][: page.databytecounts[0]]
     at = content.find(b"\xff\x52", content.find(_JPEG2000_STREAM)) if _JPEG2000_STREAM in content[:4096] else -1
     return "JPEG 2000" if 0 <= at < len(content) - 13 and content[at + 13] == 0 else ""
 
@@ -897,6 +954,9 @@ def _load(path: Path, content: bytes, notice: Notice) -> Image.Image:
         raise
     except UnidentifiedImageError:
         _refuse_unread(path, content)
+        if kind := _kind_of_tiff(content):
+            remedy = f"Save it as grey or RGB of 8 or 16 bits: magick {path} -colorspace sRGB image.png"
+            _unreadable(path, f"it is a TIFF that is not read ({kind})", remedy)
         _unreadable(path, "its content is no image" if content else "the file is empty", "Copy or download it again")
     except Exception as error:  # Pillow's decoders raise nearly every built-in exception on damaged files
         _refuse_unread(path, content)
@@ -930,6 +990,8 @@ def _decode(path: Path, file: io.BytesIO) -> Image.Image:
                 image.seek(first)
         args = image.tile[0].args if image.tile else None
         image.info["rawmode"], image.info["pages"] = args[0] if isinstance(args, tuple) and args else args, pages
+        if image.format == "PPM" and isinstance(args, tuple):
+            image.info["maxval"] = args[1]
         # Of a TIFF, it fills up with zeros what no strip covers. Width and height have changed places if it lies.
         if image.format == "TIFF" and image.tile and {*(image.tile[-1].extents or ())[2:]} != {*image.size}:
             raise OSError("strips are missing")

@@ -137,7 +137,7 @@ def _white_level(path: Path, file: _File) -> float:
     high, values = 0.0, np.empty(0)
     for rows in bands(*file.shape[:2]):
         values = file.rows(rows)
-        high = max(high, float(np.nanmax(values, initial=0)))
+        high = max(high, io.largest_sample(values))
     if file.stated and file.stated >= high:
         return file.stated
     return io.assumed_white_level(values, high, f"image {path}", log_notice)

@@ -16,6 +16,7 @@ from gffnet.data.io import (
     Samples,
     as_array,
     guess_white_level,
+    largest_sample,
     read_header,
     read_stored,
     to_channels,
@@ -101,7 +102,7 @@ def measure(dataset: Dataset, in_channels: int, white_level: float | None = None
     for what, samples in _read(dataset, in_channels):
         values = samples.values
         if values.dtype not in (np.uint8, bool):
-            high, deep = float(np.nanmax(values, initial=0)), True
+            high, deep = largest_sample(values), True
             if white_level is None and samples.white_level is None:
                 guess_white_level(values, high, what)  # refuses those that have none
             highest = max(highest, high)
