@@ -234,6 +234,7 @@ def test_invalid_classes(root: Path, text: str, message: str) -> None:
         (b"classes: [a]\nclasses: [b]", "'classes' twice"),
         (b"classes: [{name: a, name: b}]", "'name' twice"),
         (b"classes: [2020-13-45]", "month must be in 1..12"),
+        (b"classes: " + b"[" * 3000, "nested too deeply"),
     ],
 )
 def test_invalid_yaml(root: Path, content: bytes, said: str) -> None:
@@ -616,6 +617,18 @@ def test_splits_by_lists(tmp_path: Path) -> None:
     assert names(root, "fold 1") == ["train/east/a.0"]
     with pytest.raises(UserError, match="split 'val' holds no image"):
         list_files(LAYOUT, root, "val")
+
+
+def test_accents_may_be_written_in_either_form_of_unicode(tmp_path: Path) -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    root = flat_tree(tmp_path, 3)
+    (root / "images/i000.JPG").rename(root / f"images/{composed}.png")
+    (root / "masks/i000.png").rename(root / f"masks/{decomposed}.png")
+    (root / "train.txt").write_text(f"{decomposed}\n")
+    assert list_files(LAYOUT, root, "train") == [(root / f"images/{composed}.png", root / f"masks/{decomposed}.png")]
+    (root / f"images/{decomposed}.png").touch()
+    with pytest.raises(UserError, match="differ only in the Unicode form of their names"):
+        list_files(LAYOUT, root, "train")
 
 
 def test_splits_by_fraction(tmp_path: Path) -> None:

@@ -108,6 +108,8 @@ def read_classes(root: Path) -> FolderClasses:
         raise UserError(f"{path} is missing: it names the classes of the masks. {hint}") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): it must be a readable file.") from None
+    except RecursionError:
+        raise UserError(f"{path} is not valid YAML: it is nested too deeply. Write it such as {_EXAMPLE}.") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2020-13-45
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
     try:
@@ -512,10 +514,10 @@ def _label_files(root: Path, split: str) -> list[Path]:
 
 
 def _by_name(folder: Path, part: str = "") -> dict[str, Path]:
-    """The images or masks in a part of a folder, by name: their path in the folder without suffix.
+    """The images or masks in a part of a folder, by name: their path in the folder without suffix, in Unicode's NFC.
 
     Raises:
-        UserError: two differ only in their suffix, or all are of formats that are not read.
+        UserError: two differ only in their suffix or in Unicode's form, or all are of formats that are not read.
     """
     try:
         files = images_in(folder / part)
@@ -525,10 +527,12 @@ def _by_name(folder: Path, part: str = "") -> dict[str, Path]:
         return {}
     named: dict[str, Path] = {}
     for file in files:
-        other = named.setdefault(file.relative_to(folder).with_suffix("").as_posix(), file)
+        name = unicodedata.normalize("NFC", file.relative_to(folder).with_suffix("").as_posix())  # macOS writes NFD
+        other = named.setdefault(name, file)
         if other != file:
+            what = "their suffix" if file.suffix != other.suffix else "the Unicode form of their names"
             raise UserError(
-                f"data set 'folder': {other} and {file} differ only in their suffix, so it is not clear which mask "
+                f"data set 'folder': {other} and {file} differ only in {what}, so it is not clear which mask "
                 "belongs to which image. Rename or remove one of them."
             )
     return named
@@ -565,6 +569,7 @@ def _lines(file: Path) -> list[tuple[int, str]]:
         text = read_text(file, "list")
     except OSError as error:
         raise UserError(f"list {file} cannot be read ({error.strerror}): it must be a readable file.") from None
+    text = unicodedata.normalize("NFC", text)
     lines = ((number, line.strip().replace("\\", "/")) for number, line in enumerate(text.splitlines(), 1))
     return [(number, str(PurePosixPath(line))) for number, line in lines if line]
 

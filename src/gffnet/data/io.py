@@ -720,9 +720,10 @@ def read_labels(path: str | Path, notice: Notice = log_notice) -> NDArray[Any]:
     if image.mode in {"1", "L", "P"}:
         ids = _upright(np.asarray(image).astype(np.uint8), orientation)
         _check_grey_gif(path, image, ids)
+        factor = _STRETCHED.get(image.info["rawmode"], 1)
         if image.format == "JPEG2000":
-            return ids >> max(0, 8 - _jpeg2000_bits(content))
-        return ids // np.uint8(_STRETCHED.get(image.info["rawmode"], 1))
+            factor = 2 ** max(0, 8 - _jpeg2000_bits(content))
+        return ids // np.uint8(factor)
     if image.mode in _SIXTEEN_BIT | {"I", "F"}:
         return _ids(_pillow_samples(image, content), path)
     raise _no_ids(path, image.mode)
@@ -731,7 +732,7 @@ def read_labels(path: str | Path, notice: Notice = log_notice) -> NDArray[Any]:
 def _ids_of_pgm(image: Image.Image) -> NDArray[Any]:
     """The ids in a decoded PGM: Pillow stretches them from 0..maxval to 0..255 or 0..65535."""
     whole = 255 if image.mode == "L" else 65535
-    ids = np.rint(np.asarray(image) * (image.info.get("maxval", whole) / whole))
+    ids: NDArray[Any] = np.rint(np.asarray(image) * (image.info.get("maxval", whole) / whole))
     return ids.astype(np.uint8 if image.mode == "L" else np.int32)
 
 
