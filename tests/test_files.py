@@ -84,6 +84,14 @@ def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
             atomic_write(tmp_path / inside, b"data")
 
 
+@pytest.mark.parametrize("inside", ["", "/deeper"])
+def test_a_link_or_device_where_the_folder_should_be(inside: str, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("nowhere")
+    for place, kind in ((tmp_path / "link", "link to nothing"), (Path(os.devnull), "file")):
+        with pytest.raises(UserError, match=rf"json: {place} is a {kind}, not a folder\. Choose another"):
+            atomic_write(Path(f"{place}{inside}/scores.json"), b"data")
+
+
 @pytest.mark.parametrize("name", ["k" * 255, "街" * 85, ("é" * 125) + ".png"])
 def test_every_name_that_the_file_system_takes(name: str, tmp_path: Path) -> None:
     (tmp_path / name).touch()

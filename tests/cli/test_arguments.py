@@ -228,7 +228,15 @@ def test_incomplete_ground_truth(words: str, message: str) -> None:
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("photos/b.jpg", "photos/a.jpg", "photos/c.png", "photos/[1].jpg", "photos/deep/d.jpg", ".hidden.jpg"):
+    for name in (
+        "photos/b.jpg",
+        "photos/a.jpg",
+        "photos/c.png",
+        "photos/[1].jpg",
+        "photos/deep/d.jpg",
+        "trip [2019]/e.jpg",
+        ".hidden.jpg",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
@@ -242,6 +250,8 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("photos/?.*", ["photos/a.jpg", "photos/b.jpg", "photos/c.png"]),
         ("photos/[ab].jpg", ["photos/a.jpg", "photos/b.jpg"]),
         ("**/d.jpg", ["photos/deep/d.jpg"]),
+        ("trip [2019]/*.jpg", ["trip [2019]/e.jpg"]),  # no pattern of brackets matches
+        ("trip [[]2019]/*", ["trip [2019]/e.jpg"]),
         ("photos/[1].jpg", ["photos/[1].jpg"]),  # exists: it is the name of a file
         ("photos/[2].jpg", ["photos/[2].jpg"]),  # may be the name of a sample
         ("photos", ["photos"]),
@@ -257,6 +267,25 @@ def test_patterns(pattern: str, found: list[str], photos: Path) -> None:
 def test_patterns_that_match_nothing(pattern: str, photos: Path) -> None:
     with pytest.raises(UserError, match=f"{re.escape(pattern)} matches no file or folder here"):
         expand_pattern(pattern)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["predict", "", "--out", "x"],
+        ["predict", "a.jpg", "--out", ""],
+        ["predict", "a.jpg", "--out="],
+        ["gates", "a.jpg", "--out="],
+        ["evaluate", "--model", "m", "--dataset", "camvid", "--root", ""],
+        ["train", "camvid/gffnet_r18", "--out="],
+        ["report", ""],
+        ["export", "--out="],
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(words: list[str], photos: Path) -> None:
+    """As of a variable of the shell that is not set: results must not land among all else."""
+    with pytest.raises(UserError, match=r"a path is empty: name the file or folder, or \. for the current one"):
+        make_parser().parse_args(words)
 
 
 def test_the_folder_of_a_pattern(photos: Path) -> None:

@@ -141,6 +141,13 @@ def test_names_of_results(
     assert [path.as_posix() for path in found.values()] == names
 
 
+def test_names_are_told_apart_where_case_does_not(tmp_path: Path) -> None:
+    for name in ("IMG_1.jpg", "img_1.png", "IMG_2.JPG"):
+        (tmp_path / name).touch()
+    found = result_names([tmp_path]).values()
+    assert [path.as_posix() for path in found] == ["IMG_1.jpg", "IMG_2", "img_1.png"]
+
+
 @pytest.mark.parametrize(
     ("files", "inputs", "message"),
     [
@@ -470,7 +477,7 @@ def test_an_image_larger_than_memory_has_the_same_results(
     monkeypatch.setattr(module.LabelFile, "write", spy(module.LabelFile.write, shapes))
     summary = predict_files(windowed, [tmp_path / "in"], tmp_path / "out")
     if name == "a.png" and free == 170_000:
-        assert "to decode its 64x400 pixels takes 0 MB, and 0 MB of the memory are free" in summary.failed[0][1]
+        assert "to decode its 64x400 pixels takes 1 MB, and 0 MB of the memory are free" in summary.failed[0][1]
         return
     assert (summary.written, summary.failed) == (2, [])
     assert written(tmp_path / "out") == {"a.png", "small.png"}
@@ -688,6 +695,12 @@ def test_every_notice_is_logged_once(caplog: pytest.LogCaptureFixture, remedy: s
 
 
 # The record
+
+
+def test_a_link_that_leads_in_a_circle(tmp_path: Path, predictor: Predictor) -> None:
+    (tmp_path / "out").symlink_to("out")
+    with pytest.raises(UserError, match=r"^cannot read .*predict\.json: Too many levels .*\. Choose another --out\.$"):
+        open_folder(tmp_path / "out", predictor, FOLDERS, overwrite=False)
 
 
 def refused(out: Path, predictor: Predictor) -> str:

@@ -3,10 +3,9 @@
 import re
 from argparse import Namespace
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gffnet.cli.arguments import Parser, Paths, add_cache, add_device, add_root, print_json, whole_number
+from gffnet.cli.arguments import Parser, Paths, add_cache, add_device, add_root, path, print_json, whole_number
 from gffnet.errors import RunFailed, UserError
 from gffnet.parallel import device_count
 
@@ -33,7 +32,7 @@ def add_arguments(parser: Parser) -> None:
         metavar="N",
         help="number of seeds, 3 for 0, 1 and 2; or seeds with commas between them, such as 0,1,5",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the runs and of the table")
+    parser.add_argument("--out", type=path, required=True, metavar="DIR", help="folder of the runs and of the table")
     parser.add_argument(
         "--jobs",
         type=lambda text: None if text == "auto" else whole_number("--jobs", 1)(text),

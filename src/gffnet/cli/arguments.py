@@ -101,14 +101,23 @@ def expand_pattern(path: Word) -> list[Word]:
     if not glob.has_magic(text) or os.path.lexists(text):
         return [path]
     found = sorted(glob.glob(text, recursive=True))  # noqa: PTH207  # patterns may be absolute
+    if not found:  # brackets may belong to the name of a folder
+        found = sorted(glob.glob(text.replace("[", "[[]"), recursive=True))  # noqa: PTH207
     if not found and re.search("[*?]", text):
         raise UserError(f"{text} matches no file or folder here. Check the folder and the ending, or name the files.")
     return [type(path)(name) for name in found] or [path]
 
 
+def path(text: str) -> Path:
+    """A path; not the empty text that an unset variable of the shell gives, which would mean the current folder."""
+    if not text:
+        raise UserError("a path is empty: name the file or folder, or . for the current one.")
+    return Path(text)
+
+
 def folder(text: str) -> Path:
     """A folder, also as a pattern that one folder alone matches."""
-    found = expand_pattern(text)
+    found = expand_pattern(str(path(text)))
     if len(found) > 1:
         raise UserError(f"{text} matches {len(found)} folders and files, {found[0]}, {found[1]}, ...: name one.")
     return Path(found[0])
@@ -179,7 +188,7 @@ def add_cache(parser: Parser) -> None:
     """`--cache`."""
     parser.add_argument(
         "--cache",
-        type=Path,
+        type=path,
         help="folder that `gffnet data cache --out` wrote (default: gffnet_cache in the root, if it is there)",
     )
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gffnet.cli.arguments import Parser, Paths, add_device, add_truth, ground_truth, print_json, whole_number
+from gffnet.cli.arguments import Parser, Paths, add_device, add_truth, ground_truth, path, print_json, whole_number
 from gffnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "images",
         nargs="*",
-        type=Path,
+        type=path,
         action=Paths,
         metavar="IMAGE",
         help="image files, folders of them, or with --dataset names of samples; may also follow the models",
@@ -31,7 +31,7 @@ def add_arguments(parser: Parser) -> None:
         metavar="MODEL",
         help="two or more run folders, model folders or checkpoints; the last is compared with the first",
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder for a figure per image and compare.json")
+    parser.add_argument("--out", type=path, required=True, help="folder for a figure per image and compare.json")
     parser.add_argument("--names", nargs="+", metavar="NAME", help="names of the models (default: their recipes)")
     add_truth(parser)
     add_device(parser)

@@ -2,9 +2,8 @@
 
 from argparse import Namespace
 from collections.abc import Callable
-from pathlib import Path
 
-from gffnet.cli.arguments import Parser, add_root, print_json, size
+from gffnet.cli.arguments import Parser, add_root, path, print_json, size
 from gffnet.errors import RunFailed, UserError
 
 SUMMARY = "data sets: check, cache, streets"
@@ -69,7 +68,7 @@ def _add_cache(parser: Parser) -> None:
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=path,
         default=None,
         help="folder of the cache (default: gffnet_cache in the root, where it is found automatically; "
         "elsewhere, name it by --cache when training)",
@@ -109,7 +108,7 @@ def _cache(arguments: Namespace) -> None:
 
 
 def _add_streets(parser: Parser) -> None:
-    parser.add_argument("--out", type=Path, required=True, help="folder to write into")
+    parser.add_argument("--out", type=path, required=True, help="folder to write into")
     parser.add_argument("--train", type=int, required=True, metavar="N", help="number of training scenes")
     parser.add_argument("--val", type=int, required=True, metavar="N", help="number of validation scenes")
     parser.add_argument("--size", type=size, default=(512, 1024), metavar="HxW", help="image size (default: 512x1024)")

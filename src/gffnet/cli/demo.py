@@ -10,7 +10,7 @@ import time
 from argparse import Namespace
 from pathlib import Path
 
-from gffnet.cli.arguments import Parser
+from gffnet.cli.arguments import Parser, path
 from gffnet.errors import UserError
 
 log = logging.getLogger("gffnet")
@@ -22,7 +22,7 @@ EXAMPLES = 6
 
 
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder to write into (default: demo)")
+    parser.add_argument("--out", type=path, default=Path("demo"), help="folder to write into (default: demo)")
 
 
 def run(arguments: Namespace) -> None:

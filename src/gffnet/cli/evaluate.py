@@ -5,10 +5,18 @@ import threading
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gffnet.cli.arguments import Parser, add_dataset, add_model, add_protocol, add_speed, load_predictor, print_json
+from gffnet.cli.arguments import (
+    Parser,
+    add_dataset,
+    add_model,
+    add_protocol,
+    add_speed,
+    load_predictor,
+    path,
+    print_json,
+)
 from gffnet.errors import Stopped
 
 if TYPE_CHECKING:
@@ -27,7 +35,7 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=path,
         default=None,
         help="folder for scores.json, scores.md, scores.html, images.csv and confusion.csv",
     )

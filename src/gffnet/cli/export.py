@@ -1,9 +1,8 @@
 """`gffnet export`: write a model to one file that runs without gffnet, and compare it with the network."""
 
 from argparse import Namespace
-from pathlib import Path
 
-from gffnet.cli.arguments import Parser, print_json
+from gffnet.cli.arguments import Parser, path, print_json
 
 SUMMARY = "a model as one ONNX or PyTorch file for images of any size, checked against the network"
 
@@ -14,7 +13,7 @@ def add_arguments(parser: Parser) -> None:
         help="a run or model folder, a checkpoint, or OWNER/NAME on the hub (default: the model that ships)",
     )
     parser.add_argument("--to", choices=["onnx", "pt2"], required=True, help="ONNX, or a program of torch.export")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="such as model.onnx or model.pt2")
+    parser.add_argument("--out", type=path, required=True, metavar="FILE", help="such as model.onnx or model.pt2")
     parser.add_argument(
         "--precision",
         choices=["float32", "bfloat16", "float16"],

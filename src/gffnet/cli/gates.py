@@ -2,10 +2,9 @@
 
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from gffnet.cli.arguments import Parser, Paths, add_model, add_truth, ground_truth, levels, print_json, scale
+from gffnet.cli.arguments import Parser, Paths, add_model, add_truth, ground_truth, levels, path, print_json, scale
 
 SUMMARY = "gate maps (Figures 6 and 7a), and what closing gates changes (Figure 7b)"
 
@@ -14,12 +13,12 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "images",
         nargs="+",
-        type=Path,
+        type=path,
         action=Paths,
         metavar="IMAGE",
         help="image files, folders of them, or samples of --dataset",
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder to write a folder per image into")
+    parser.add_argument("--out", type=path, required=True, help="folder to write a folder per image into")
     add_model(parser)
     parser.add_argument(
         "--close",

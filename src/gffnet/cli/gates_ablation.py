@@ -10,6 +10,7 @@ from gffnet.cli.arguments import (
     add_model,
     add_protocol,
     load_predictor,
+    path,
     print_json,
     whole_number,
 )
@@ -37,7 +38,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--no-pairs", dest="pairs", action="store_false", help="close gates one at a time only")
     add_value(parser)
     parser.add_argument(
-        "--out", type=Path, default=None, help="folder for ablation.json, ablation.md, by_class.png and by_distance.png"
+        "--out", type=path, default=None, help="folder for ablation.json, ablation.md, by_class.png and by_distance.png"
     )
     parser.add_argument("--resume", action="store_true", help="resume an interrupted ablation into --out")
     parser.add_argument("--json", action="store_true", help="print the scores as JSON instead of tables")

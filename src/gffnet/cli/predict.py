@@ -1,9 +1,18 @@
 """`gffnet predict`: label maps, color maps and overlays of images and videos."""
 
 from argparse import Namespace
-from pathlib import Path
 
-from gffnet.cli.arguments import Parser, Paths, add_model, add_protocol, add_speed, load_predictor, print_json, shard
+from gffnet.cli.arguments import (
+    Parser,
+    Paths,
+    add_model,
+    add_protocol,
+    add_speed,
+    load_predictor,
+    path,
+    print_json,
+    shard,
+)
 
 SUMMARY = "label maps, color maps and overlays of images, videos and folders"
 
@@ -14,12 +23,12 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "inputs",
         nargs="+",
-        type=Path,
+        type=path,
         action=Paths,
         metavar="INPUT",
         help="images and videos, or folders, searched to any depth",
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder to write labels/, colour/ and overlay/ into")
+    parser.add_argument("--out", type=path, required=True, help="folder to write labels/, colour/ and overlay/ into")
     add_model(parser)
     add_protocol(parser)
     add_speed(parser)

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from gffnet.cli.arguments import Parser
+from gffnet.cli.arguments import Parser, path
 from gffnet.errors import UserError
 
 SUMMARY = "a model with its model card, as a folder or on the Hugging Face hub"
@@ -19,11 +19,11 @@ def add_arguments(parser: Parser) -> None:
         nargs="?",
         help="a run folder, or the model folder or checkpoint in it (RUN/best, ...; default: the model that ships)",
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="model folder to write")
+    parser.add_argument("--out", type=path, metavar="DIR", help="model folder to write")
     parser.add_argument("--to", metavar="OWNER/NAME", help="upload it to the hub (after `hf auth login`)")
     parser.add_argument("--private", action="store_true", help="with --to: as a private repository")
     parser.add_argument("--license", type=_license, metavar="ID", help="as the hub names it: apache-2.0, ...")
-    parser.add_argument("--scores", type=Path, metavar="DIR", help="what `gffnet evaluate` wrote (default: RUN/scores)")
+    parser.add_argument("--scores", type=path, metavar="DIR", help="what `gffnet evaluate` wrote (default: RUN/scores)")
     parser.add_argument(
         "--weights",
         choices=["float32", "bfloat16", "float16"],

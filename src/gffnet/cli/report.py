@@ -3,14 +3,14 @@
 from argparse import Namespace
 from pathlib import Path
 
-from gffnet.cli.arguments import Parser, add_cache, add_root, whole_number
+from gffnet.cli.arguments import Parser, add_cache, add_root, path, whole_number
 from gffnet.errors import UserError
 
 SUMMARY = "one page about a run: curves, scores, confusions, best and worst images, gates, cost"
 
 
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument("folder", type=Path, metavar="RUN", help="run folder, finished or not")
+    parser.add_argument("folder", type=path, metavar="RUN", help="run folder, finished or not")
     parser.add_argument(
         "--dataset", default=None, metavar="NAME", help="data set to score and to show images of (default: the run's)"
     )
@@ -19,14 +19,14 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--split", default=None, help="split of it (default: the run's, mostly val)")
     parser.add_argument(
         "--scores",
-        type=Path,
+        type=path,
         default=None,
         metavar="DIR",
         help="what `gffnet evaluate --out` wrote of the run (default: RUN/scores; made, if --root is given)",
     )
     parser.add_argument(
         "--baseline",
-        type=Path,
+        type=path,
         default=None,
         metavar="RUN_OR_SCORES",
         help="another run, or its scores, to compare with",
@@ -36,7 +36,7 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
     parser.add_argument(
-        "--out", type=Path, default=None, metavar="FILE", help="the page to write (default: RUN/report.html)"
+        "--out", type=path, default=None, metavar="FILE", help="the page to write (default: RUN/report.html)"
     )
 
 

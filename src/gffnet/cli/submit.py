@@ -1,9 +1,8 @@
 """`gffnet submit`: predict Cityscapes images into the archive that its test server takes."""
 
 from argparse import Namespace
-from pathlib import Path
 
-from gffnet.cli.arguments import Parser, add_model, add_protocol, add_root, add_speed, load_predictor
+from gffnet.cli.arguments import Parser, add_model, add_protocol, add_root, add_speed, load_predictor, path
 
 SUMMARY = "the archive that the Cityscapes test server takes, checked"
 
@@ -12,7 +11,7 @@ def add_arguments(parser: Parser) -> None:
     add_model(parser)
     add_speed(parser)
     add_root(parser, required=True)
-    parser.add_argument("--out", type=Path, required=True, metavar="ZIP", help="the archive to write")
+    parser.add_argument("--out", type=path, required=True, metavar="ZIP", help="the archive to write")
     parser.add_argument("--split", choices=["test", "val"], default="test", help="split to predict (default: test)")
     add_protocol(parser)
 

@@ -3,10 +3,9 @@
 from argparse import Namespace
 from collections.abc import Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gffnet.cli.arguments import Parser, Paths, print_json
+from gffnet.cli.arguments import Parser, Paths, path, print_json
 
 if TYPE_CHECKING:
     from gffnet.reports.tables import Table
@@ -18,14 +17,14 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "runs",
         nargs="*",
-        type=Path,
+        type=path,
         action=Paths,
         metavar="RUN",
         help="run folders, evaluation folders, or folders above them: every scores.json in them counts (default: none)",
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=path,
         default=None,
         metavar="FILE",
         help="write to FILE in the format of its suffix: .md, .csv, .tex or .html (default: print the tables)",

@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gffnet.cli.arguments import Parser, add_cache, add_root, print_json
+from gffnet.cli.arguments import Parser, add_cache, add_root, path, print_json
 from gffnet.errors import UserError
 from gffnet.parallel import device_count
 
@@ -29,7 +29,7 @@ def add_arguments(parser: Parser) -> None:
     )
     add_root(parser, required=False)
     add_cache(parser)
-    parser.add_argument("--out", type=Path, default=None, help="run folder (default: runs/RECIPE)")
+    parser.add_argument("--out", type=path, default=None, help="run folder (default: runs/RECIPE)")
     parser.add_argument(
         "--set",
         action="append",

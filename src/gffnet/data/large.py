@@ -8,7 +8,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from math import prod
+from math import ceil, prod
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, NamedTuple
@@ -231,8 +231,9 @@ def _decode_whole(path: Path, channels: int, white_level: float | None, room: in
         if needed > room:
             raise UserError(
                 f"cannot read image {path}: to decode its {header.size[1]}x{header.size[0]} pixels takes "
-                f"{needed / 1e6:,.0f} MB, and {max(0, room) / 1e6:,.0f} MB of the memory are free. Allow more by "
-                f"--memory, or save it as a tiled TIFF, which is read tile by tile."
+                f"{ceil(needed / 1e6):,} MB, and {max(0, room) / 1e6:,.0f} MB of the memory are free. Allow "
+                f"{ceil((needed - room) / 1e6):,} MB more by --memory, or save it as a tiled TIFF, which is read "
+                f"tile by tile."
             )
         with io.lifted_limit(pixels):
             image = read_input(path, channels, white_level)

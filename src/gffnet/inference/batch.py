@@ -274,14 +274,15 @@ def result_names(
         if inside:
             say_once(f"left out: {inside[0]} and what else lies among the results in {out}")
         places = {file: place for file, place in places.items() if file not in set(inside)}
-    stems = Counter(place.with_suffix("") for place in places.values())
+    # Windows and macOS take A and a for one name.
+    stems = Counter(str(place.with_suffix("")).casefold() for place in places.values())
     folders = {folder for place in places.values() for folder in place.parents}
     names: dict[Path, Path] = {}
     owner: dict[Path, Path] = {}
     for file, place in places.items():
         stem = place.with_suffix("")
         result = stem if video.is_video(file) else stem.with_name(stem.name + ".png")
-        name = place if stems[stem] > 1 or result in folders else stem
+        name = place if stems[str(stem).casefold()] > 1 or result in folders else stem
         if name in owner:
             raise UserError(
                 f"inputs {owner[name]} and {file} would both be written as {name}. Predict them into different folders."
@@ -432,7 +433,9 @@ def _read_record(out: Path) -> dict[str, Any] | None:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, OSError):
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}. Choose another --out.") from None
+    except ValueError:
         record = None
     if not isinstance(record, dict):
         raise UserError(f"{path} is not a record of predictions. Choose another --out, or remove it.")
@@ -520,7 +523,8 @@ class Summary:
         if self.failed:
             total = self.written + self.skipped + len(self.failed)
             failed = f"{len(self.failed)} of {total} files failed and were left out"
-            raise RunFailed(f"{failed}; they are listed in {self.listing}. The others are in {self.out}.")
+            others = f" The others are in {self.out}." if total > len(self.failed) else ""
+            raise RunFailed(f"{failed}; they are listed in {self.listing}.{others}")
 
 
 class Notices:

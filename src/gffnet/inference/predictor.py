@@ -406,7 +406,7 @@ class Predictor:
         if protocol.crop is None:
             raise UserError(
                 f"the whole image of {width}x{height} pixels is one window, which does not fit into a memory of "
-                f"{memory / 1e6:.0f}MB: give the model a crop, such as --crop 512x512, or allow more."
+                f"{memory / 1e6:g}MB: give the model a crop, such as --crop 512x512, or allow more."
             )
         room = memory - _WRITING_BYTES - (self._reserved(protocol) if on_cpu else 0)
         rows = math.ceil((protocol.crop[0] + 2) / min(protocol.scales)) + 2
