@@ -762,6 +762,15 @@ def test_few_bits_a_sample_span_black_to_white(tmp_path: Path, bits: int, bands:
     np.testing.assert_allclose(as_array(read_image(path, bands)), pixels * (255 / white), atol=0.5)
 
 
+@pytest.mark.parametrize("dtype", [np.int16, np.int32])
+@pytest.mark.parametrize("name", ["a.tif", "a.npy"])
+def test_signed_samples_rarely_span_all_of_16_bits(tmp_path: Path, name: str, dtype: type[np.generic]) -> None:
+    pixels = BANDS[..., 0].astype(dtype) * dtype(120)
+    path = tmp_path / name
+    np.save(path, pixels) if name == "a.npy" else tiff(path, pixels)
+    assert "65535 is assumed" in notices(path)["white-level"]
+
+
 def test_signed_bytes(tmp_path: Path) -> None:
     pixels = BANDS[..., 0].astype(np.int8)
     path = tiff(tmp_path / "a.tif", pixels)

@@ -430,8 +430,8 @@ def guess_white_level(values: NDArray[Any], high: float, what: str) -> int:
 def assumed_white_level(values: NDArray[Any], high: float, what: str, notice: Notice) -> int:
     """The white level that the largest sample suggests, with a notice. Raises `UserError`."""
     level = guess_white_level(values, high, what)
-    # The whole range of 16 bits, or 8 bits stretched to it, needs no word.
-    if level == 65535 or (values.dtype == np.uint16 and (values >> 8 == values & 255).all()):
+    # The whole range of 16 bits, or 8 bits stretched to it, needs no word; that of signed ones ends at half of it.
+    if values.dtype == np.uint16 and (level == 65535 or (values >> 8 == values & 255).all()):
         return 65535
     notice(
         "white-level",
