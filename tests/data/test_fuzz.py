@@ -175,6 +175,8 @@ def folder_mask(root: Path, suffix: str) -> Target:
         with warnings.catch_warnings(action="ignore"), Image.open(mask) as image:
             stored = np.asarray(image).astype(int)
             bits = image.tag_v2.get(258, (8,))[0] if image.format == "TIFF" else 8
+            if image.format == "TIFF" and image.mode == "L" and image.tag_v2.get(262) == 0:
+                stored = 255 - stored  # Pillow inverts what is white at 0
             return stored // {2: 85, 4: 17}.get(bits if image.mode == "L" else 8, 1)  # Pillow stretches these
 
     return sample(Folder(root, "train"), MASK, save(root / "b.bmp", picture(8)), expected=by_pillow, pixels=False)

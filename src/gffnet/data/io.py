@@ -637,7 +637,8 @@ def _is_read_by_pillow(page: Any, channels: int | None) -> bool:
         return not (int(page.compression) == 1 and bands == 3 and bits == 8)
     if photometric not in {_MIN_IS_WHITE, _MIN_IS_BLACK, _RGB_TIFF}:
         return True
-    if channels is None and photometric == _MIN_IS_WHITE and bits > 1:  # Pillow inverts ids
+    stated = page.tags.valueof("PhotometricInterpretation") is not None
+    if channels is None and photometric == _MIN_IS_WHITE and stated and bits > 1:  # Pillow inverts ids
         return False
     many = bands > 3 and channels not in {None, 1, 3} if photometric == _RGB_TIFF else bands > 1
     plain = bits == 8 or (bits in {1, 2, 4} and photometric != _RGB_TIFF)
