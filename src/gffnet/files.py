@@ -119,8 +119,8 @@ def cannot_write(path: Path, error: OSError) -> CannotWrite:
     if name in {"ENOTDIR", "EEXIST"}:
         there = [each for each in (path, *path.parents) if each.is_symlink() or each.exists()]
         file = next((each for each in there if not each.is_dir()), path)
-        kind = "link to nothing" if leads_nowhere(file) else "file"
-        cause, remedy = f"{file} is a {kind}, not a folder", f"Choose another folder, or move that {kind[:4]} away"
+        found = "link to nothing" if leads_nowhere(file) else "file"
+        cause, remedy = f"{file} is a {found}, not a folder", f"Choose another folder, or move that {found[:4]} away"
     elif name == "ENAMETOOLONG":
         longest, whole = (max(len(os.fsencode(each)) for each in of) for of in (path.parts, [path]))
         limit = "file systems take up to 255" if longest > 255 else f"its whole path {whole}"
