@@ -217,7 +217,7 @@ class Shifted(Exported):
 
     def __init__(self, of: object) -> None:
         self.of = of
-        self.record = SimpleNamespace(smallest=16)  # type: ignore[assignment]
+        self.record = SimpleNamespace(smallest=16, config=config(SMALL))  # type: ignore[assignment]
 
     def __call__(self, image: torch.Tensor, wanted: Sequence[str] = OUTPUTS) -> list[torch.Tensor]:
         probabilities = self.of(image).logits.softmax(1)  # type: ignore[operator]
