@@ -239,6 +239,8 @@ def test_one_photograph_needs_no_compiler_and_no_training(model: Path, tmp_path:
     code = (
         "import sys; from gffnet.cli.main import main\n"
         f"assert main({words!r}) == 0\n"
+        "from gffnet.models.backbones import BackboneRecipe, build_backbone, meta_device\n"
+        "with meta_device(): build_backbone(BackboneRecipe('tf_efficientnet_lite0', output_stride=32))\n"
         f"print(*{slow!r} & set(sys.modules), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

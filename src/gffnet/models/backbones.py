@@ -376,19 +376,13 @@ def _pyramid_options(recipe: BackboneRecipe) -> Options:
         UserError: there are none.
     """
 
-    def refusal(reason: str) -> UserError:
-        return UserError(
-            f"backbone {recipe.name!r} {reason}. Use one with a pyramid, such as resnet50, convnext_tiny or "
-            "swin_tiny_patch4_window7_224."
-        )
-
     options = next((each for each in ANY_SIZE if _create_on_meta(recipe, each)), None)
     if options is None:
-        raise refusal("is no backbone: timm returns no feature maps of it")
+        raise _refusal(recipe, "is no backbone: timm returns no feature maps of it")
     levels = _create_on_meta(recipe, options).feature_info
     own: list[int] = levels.reduction()
     if len(own) < 4:
-        raise refusal(f"has only {len(own)} levels, gffnet needs four")
+        raise _refusal(recipe, f"has only {len(own)} levels, gffnet needs four")
     options = {**options, "out_indices": tuple(levels.out_indices[-4:])}
 
     def dilated(stride: int) -> bool:
@@ -403,19 +397,32 @@ def _pyramid_options(recipe: BackboneRecipe) -> Options:
                 f"Allowed for output_stride: {allowed}null in YAML, None in Python: its own, {own[-1]}."
             )
         options["output_stride"] = recipe.output_stride
+    if torch.get_default_device().type != "meta":  # there it is loaded, or counted: it has been built before
+        _check_maps(recipe, options)
+    return options
+
+
+def _check_maps(recipe: BackboneRecipe, options: Options) -> None:
+    """Raise `UserError` where the model does not take images of any size, or its maps are off the grid."""
     net = _create_on_meta(recipe, options)
     strides = net.feature_info.reduction()
     height, width = 8 * strides[-1], 9 * strides[-1]
     try:
         maps = _maps(net, torch.empty(1, recipe.in_channels, height, width, device="meta"))
     except (AssertionError, RuntimeError, ValueError):
-        raise refusal(
-            "takes images of the size it was trained with only; gffnet feeds crops and whole images of any size"
+        raise _refusal(
+            recipe, "takes images of the size it was trained with only; gffnet feeds crops and whole images of any size"
         ) from None
     for x, channels, stride in zip(maps, net.feature_info.channels(), strides, strict=True):
         if x.shape[1:] != (channels, height // stride, width // stride):
-            raise refusal(f"crops its maps at the border, off the grid of {stride} pixels")
-    return options
+            raise _refusal(recipe, f"crops its maps at the border, off the grid of {stride} pixels")
+
+
+def _refusal(recipe: BackboneRecipe, reason: str) -> UserError:
+    return UserError(
+        f"backbone {recipe.name!r} {reason}. Use one with a pyramid, such as resnet50, convnext_tiny or "
+        "swin_tiny_patch4_window7_224."
+    )
 
 
 def _create_on_meta(recipe: BackboneRecipe, options: Options) -> Any:
