@@ -239,12 +239,6 @@ def read_stored(path: Path, channels: int = 3, notice: Notice = log_notice) -> "
     return _read_samples(path, _content(path), channels, notice)
 
 
-def read_rgb(path: str | Path, white_level: float | None = None, notice: Notice = log_notice) -> UInt8[Tensor, "3 h w"]:
-    """Read an image as RGB with eight bits a channel. See `read_image`."""
-    image = read_image(path, white_level=white_level, notice=notice)
-    return image if image.dtype == torch.uint8 else image.round().to(torch.uint8)
-
-
 def as_tensor(pixels: Num[np.ndarray, "h w c"]) -> Num[Tensor, "c h w"]:
     """View an array, channels last, as a tensor, channels first."""
     return torch.from_numpy(pixels).permute(2, 0, 1)

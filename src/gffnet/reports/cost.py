@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gffnet.data.datasets import class_count
 from gffnet.models.gffnet import build_network
+from gffnet.models.layers import meta_device
 from gffnet.models.ops import use_reference
 from gffnet.recipe import ModelRecipe, Recipe
 
@@ -44,7 +45,7 @@ def costs(recipes: Sequence[tuple[str, Recipe]], size: tuple[int, int]) -> list[
 
 def cost(model: ModelRecipe, num_classes: int, size: tuple[int, int]) -> dict[str, int]:
     """Parameters, MACs and FLOPs of a network for an image of `size`."""
-    with torch.device("meta"):
+    with meta_device():
         network = build_network(model.without_weights(), num_classes).eval()
         image = torch.empty(1, model.backbone.in_channels, *size)
     executed = count_macs(network, image)
