@@ -130,7 +130,7 @@ class _Job:
             try:
                 self._predict_large(path, name)
             except UserError as error:
-                if isinstance(error, CannotWrite) and not isinstance(error, BadName):
+                if _stops_all(error):
                     raise
                 summary.fail(path, _reason(path, error))
         summary.written = len(self._written)
@@ -144,9 +144,8 @@ class _Job:
         layout = window.layout(image)
         with LabelFile(out, size[1]) as labels, self._network_errors(size):
             for tile in track(window.tiles(image), path.name, len(layout.rows) * len(layout.columns)):
-                for part in bands(
-                    len(tile.rows), len(tile.columns)
-                ):  # the indices of a whole tile take 8 bytes a pixel
+                # The indices of a whole tile would take 8 bytes a pixel.
+                for part in bands(len(tile.rows), len(tile.columns)):
                     found = most_probable(tile.probabilities[:, part.start : part.stop]).cpu().numpy()
                     labels.write(tile.rows[part.start : part.stop], tile.columns, found)
             deep = "overlay" in self.summary.results and image.rows(range(1)).is_floating_point()
@@ -163,23 +162,27 @@ class _Job:
 
     def predict_video(self, path: Path, name: Path) -> None:
         summary = self.summary
-        if all(is_done(_place(summary.out, result, path, name), self.since) for result in summary.results):
+        if self._is_done(path, name):
             summary.skipped += 1
             return
         palette = self.predictor.config.palette
         try:
             video.predict_video(self._predict, path, summary.out, name, summary.results, palette)
         except UserError as error:
-            if isinstance(error, CannotWrite) and not isinstance(error, BadName):
+            if _stops_all(error):
                 raise
             summary.fail(path, str(error).removeprefix(f"cannot read video {path}: "))
         else:
             summary.written += 1
 
+    def _is_done(self, path: Path, name: Path) -> bool:
+        places = (_place(self.summary.out, result, path, name) for result in self.summary.results)
+        return all(is_done(place, self.since) for place in places)
+
     def _read(self, item: tuple[Path, Path]) -> tuple[Path, Path, Any]:
         """Read an image. In its place: None if its results exist, the error if it cannot be read."""
         path, name = item
-        if all(is_done(_place(self.summary.out, result, path, name), self.since) for result in self.summary.results):
+        if self._is_done(path, name):
             return path, name, None
         try:
             if self.predictor.is_large(path):
@@ -241,6 +244,11 @@ def _place(out: Path, result: str, path: Path, name: Path) -> Path:
     if video.is_video(path):
         return video.video_result(out, name, result)
     return out / result / name.with_name(name.name + ".png")
+
+
+def _stops_all(error: UserError) -> bool:
+    """Whether a result cannot be written for a cause that those of all other files share."""
+    return isinstance(error, CannotWrite) and not isinstance(error, BadName)
 
 
 def _reason(path: Path, error: UserError) -> str:
