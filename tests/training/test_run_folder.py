@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
+from multiprocessing import resource_sharer
 from pathlib import Path
 from traceback import clear_frames
 from typing import Any
@@ -569,6 +570,17 @@ def test_a_dead_worker_advises_fewer() -> None:
     assert explain(dead).endswith("fewer of them: gffnet train --resume runs/x --set training.workers=2.")
     killed = RuntimeError("DataLoader worker (pid 123) is killed by signal: Killed. ")
     assert "a process that loads data died" in explain(killed)
+
+
+def test_a_worker_that_died_with_a_batch_under_way_is_a_dead_worker(tmp_path: Path) -> None:
+    """torch sends the memory of a batch by `DupFd`, and fetches it from the process that loaded it."""
+    with (tmp_path / "memory").open("wb") as file:
+        batch = resource_sharer.DupFd(file.fileno())
+        resource_sharer.stop()
+    with pytest.raises(RunFailed, match="a process that loads data died") as caught:
+        with explain_failures(Path("runs/x"), recipe_of(), 8, 4):
+            batch.detach()
+    assert isinstance(caught.value.__context__, OSError)
 
 
 def test_an_error_in_the_users_data_is_raised_as_it_is() -> None:

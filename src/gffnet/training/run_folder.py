@@ -23,6 +23,7 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
@@ -560,6 +561,20 @@ _DEAD_WORKER = re.compile(r"DataLoader worker \(pid")
 """In torch's error for a loading process that died. That for an error which was raised in one has no such number."""
 
 
+def _is_dead_worker(error: BaseException) -> bool:
+    """Whether an error means that a loading process died.
+
+    Where it dies after it has announced a batch, torch asks it for the batch's memory in vain, and its error is that of
+    the connection.
+    """
+    if _DEAD_WORKER.search(str(error)):
+        return True
+    if not isinstance(error, OSError | EOFError):
+        return False
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(frame.f_globals.get("__name__") == "multiprocessing.resource_sharer" for frame in frames)
+
+
 @contextmanager
 def explain_failures(out: Path, recipe: Recipe, images: int, workers: int) -> Iterator[None]:
     """Raise what interrupts the run in `out` as an error that names the cause, what is saved, and the remedy.
@@ -579,7 +594,7 @@ def explain_failures(out: Path, recipe: Recipe, images: int, workers: int) -> It
         yield
     except SystemExit:  # Lightning's answer to an interrupt
         raise KeyboardInterrupt(f"resume it with gffnet train --resume {out}") from None
-    except (CannotWrite, RuntimeError, MemoryError, OSError) as error:
+    except (CannotWrite, RuntimeError, MemoryError, OSError, EOFError) as error:
         no_room = isinstance(error, OSError) and error.errno in NO_ROOM
         if no_room or isinstance(error, CannotWrite):
             reason = str(cannot_write(out, error) if isinstance(error, OSError) else error)
@@ -590,7 +605,7 @@ def explain_failures(out: Path, recipe: Recipe, images: int, workers: int) -> It
                 )
             else:
                 reason += " No checkpoint was written yet: then start again."
-        elif _DEAD_WORKER.search(str(error)):
+        elif _is_dead_worker(error):
             reason = (
                 "a process that loads data died: it was killed, or ran out of memory. Resume with fewer of them: "
                 f"gffnet train --resume {out} --set training.workers={workers // 2}."
