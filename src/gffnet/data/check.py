@@ -510,6 +510,7 @@ def _choose_splits(found: Findings, layout: Layout, present: Sequence[str], spli
                     code = "split-lacking"
                 found.of_split(each).add(code, present=", ".join(present), remedy=remedy)
         return list(present)
+    present = [*present, *layout.folds(found.root)]
     names = list(dict.fromkeys(layout.find_split(name, present) for name in split.split("+")))
     if missing := [each for each in names if each not in present]:
         raise UserError(

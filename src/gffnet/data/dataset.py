@@ -194,6 +194,9 @@ class Layout:
     """Image and label map of every sample of a split, whether the files exist or not."""
     label_files: Callable[[Path, str], list[Path]] | None = None
     """All label maps in the folder of a split, for layouts that have one; each must belong to an image."""
+    folds: Callable[[Path], list[str]] = lambda root: []
+    """Further splits, made of the samples of those in the folder, such as folds for cross-validation: to train and to
+    evaluate on where they are named."""
     counts: Mapping[str, int] = field(default_factory=dict)
     """The number of samples in the official splits."""
     aliases: Mapping[str, str] = field(default_factory=dict)
@@ -264,6 +267,8 @@ class Layout:
         found = self.present(root)
         if not found:
             raise self.error(root, "the folder does not look like this data set")
+        options = shlex.join(split_options(self, found))
+        found = [*found, *self.folds(root)]
         written = [splits] if splits in found else splits.split("+")
         names = [self.find_split(name, found) for name in written]
         if len(set(names)) < len(names):
@@ -271,7 +276,6 @@ class Layout:
                 f"data set {self.name!r}: splits {'+'.join(names)!r} name one twice. Name each once, such as train+val."
             )
         if missing := [name for name in names if name not in found]:
-            options = shlex.join(split_options(self, found))
             hint = f"; to train, name others: {options}" if options and usual_split(missing[0]) != "test" else ""
             raise self.error(root, f"split {missing[0]!r} is not there (there are: {', '.join(found)}){hint}")
         return names
