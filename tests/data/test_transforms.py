@@ -1,6 +1,8 @@
 """Augmentation: its random numbers, its geometry, and crops of scaled images against the filter written out."""
 
+import colorsys
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gffnet.data.io import as_tensor
-from gffnet.data.transforms import PHASE, Augmentation, Span, resample, resample_labels, source_of
+from gffnet.data.transforms import PHASE, Augmentation, ColorJitter, Span, resample, resample_labels, source_of
 from tests.data.trees import ids, picture
 
 MEAN = (123.675, 116.28, 103.53)
@@ -141,6 +143,14 @@ def test_half_of_the_views_are_mirrored() -> None:
     assert 430 < mirrored < 570
 
 
+def jittered(
+    image: torch.Tensor, labels: torch.Tensor, seed: int, mean: Any = MEAN, **strengths: float
+) -> torch.Tensor:
+    """The image of a view whose colors alone are changed."""
+    augmentation = variant(mean=mean, color_jitter=ColorJitter(**strengths))
+    return augmentation(image, labels, np.random.default_rng(seed))[0]
+
+
 def test_color_shifts() -> None:
     """Each channel its own, whole, the same for all pixels; -10..10 alike often, whatever the other channels do."""
     image, labels = flat(32, 40)
@@ -210,6 +220,67 @@ def test_colors_of_deep_images_are_shifted_by_channel_and_clipped(level: float, 
     assert (views == views[..., :1, :1]).all()
     assert all(len(of.unique()) > 1 for of in views[:, :, 0, 0])  # each channel its own
     assert (image == level).all()
+
+
+def test_color_jitter_is_within_its_range() -> None:
+    """Of brightness, by the level of a grey image; of saturation and hue, in `colorsys`; of contrast, by the spread."""
+    grey, labels = flat(32, 40, 100)
+    levels = [int(jittered(grey, labels, seed, brightness=0.3)[0, 0, 0]) for seed in range(300)]
+    assert 69 <= min(levels) < 73
+    assert 127 < max(levels) <= 130
+    assert np.mean(levels) == pytest.approx(100, abs=3)
+
+    color = torch.tensor([180, 90, 60], dtype=torch.uint8)[:, None, None].expand(3, 32, 40)
+    before = colorsys.rgb_to_hsv(*(color[:, 0, 0] / 255).tolist())
+    for strength, channel in (({"hue": 0.1}, 0), ({"saturation": 0.5}, 1)):
+        views = [jittered(color, labels, seed, **strength)[:, 0, 0] / 255 for seed in range(200)]
+        shifts = [colorsys.rgb_to_hsv(*view.tolist())[channel] - before[channel] for view in views]
+        shifts = [(shift + 0.5) % 1 - 0.5 for shift in shifts]
+        assert max(map(abs, shifts)) <= (0.11 if channel == 0 else 0.35)
+        assert min(shifts) < -0.08
+        assert max(shifts) > 0.08
+
+    stripes = torch.full((3, 32, 40), 80, dtype=torch.uint8)
+    stripes[..., ::2] = 160
+    spreads = [float(jittered(stripes, labels, seed, contrast=0.5).float().std()) / 40 for seed in range(200)]
+    assert 0.48 < min(spreads) < 0.55
+    assert 1.45 < max(spreads) < 1.52
+
+
+def test_blur_has_its_probability_and_only_smooths() -> None:
+    image = torch.randint(0, 256, (3, 50, 60), dtype=torch.uint8)
+    labels = torch.zeros(50, 60, dtype=torch.uint8)
+    plain = [variant()(image, labels, np.random.default_rng(seed))[0].float() for seed in range(400)]
+    blurred = [jittered(image, labels, seed, blur=0.25).float() for seed in range(400)]
+    changed = [not torch.equal(*pair) for pair in zip(plain, blurred, strict=True)]
+    assert 70 < sum(changed) < 130
+    assert all(after.std() <= before.std() for before, after in zip(plain, blurred, strict=True))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_color_jitter_of_deep_images_is_that_of_eight_bits(channels: int) -> None:
+    image = torch.randint(0, 256, (channels, 50, 60), dtype=torch.uint8)
+    labels, mean = torch.zeros(50, 60, dtype=torch.uint8), (0.0,) * channels
+    strengths = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "blur": 1.0}
+    for seed in range(20):
+        deep, view = (jittered(each, labels, seed, mean, **strengths) for each in (image.float(), image))
+        assert deep.dtype == torch.float32
+        assert (deep - view.float()).abs().max() <= 8  # every step rounds uint8
+        assert (deep - view.float()).abs().mean() <= 2.5  # downwards
+
+
+def test_color_jitter_changes_no_labels_no_padding_and_not_the_source() -> None:
+    image, labels = ramps(20, 25)
+    before = image.clone()
+    strong = variant(jitter=10, color_jitter=ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, blur=1))
+    for seed in range(20):
+        plain = variant(jitter=10)(image, labels, np.random.default_rng(seed))
+        view, view_labels = strong(image, labels, np.random.default_rng(seed))
+        assert torch.equal(view_labels, plain[1])
+        outside = view_labels == 255
+        assert torch.equal(view[:, outside], plain[0][:, outside])
+        assert not torch.equal(view, plain[0])
+    assert torch.equal(image, before)
 
 
 @pytest.mark.parametrize("changes", [{}, {"scales": (0.5, 2.0)}, {"crop": (10, 10)}, {"jitter": 10}])

@@ -1,5 +1,6 @@
 """The batches of a run: the stream in order, from any iteration on, divided among the ranks."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from gffnet.data.dataset import IGNORE
 from gffnet.data.datasets import open_dataset
 from gffnet.data.map_style import MapStyleDataset
 from gffnet.data.transforms import Augmentation
+from gffnet.errors import UserError
 from gffnet.training.data import IterationSampler, SegmentationDataModule, divide_cores
 from tests import tiny
 
@@ -123,3 +125,16 @@ def test_own_data_that_draw_are_validated_on_the_same_samples_every_time() -> No
     assert not torch.equal(first[0].image, first[1].image)
     part = list(SegmentationDataModule(tiny.recipe(), own, own, rank=1, world_size=2).val_dataloader())
     assert torch.equal(part[0].image, first[1].image)
+
+
+def test_color_jitter_needs_grey_or_rgb_images(camvid: Path) -> None:
+    recipe = tiny.recipe(brightness=0.4)
+    backbone = replace(recipe.model.backbone, in_channels=5)
+    five = replace(recipe, model=replace(recipe.model, backbone=backbone, mean=(99.0,) * 5, std=(50.0,) * 5))
+    train, val = (open_dataset("camvid", camvid, split) for split in ("train", "val"))
+    with pytest.raises(UserError, match=r"training\.brightness 0\.4 is for images of one or three channels, and these"):
+        SegmentationDataModule(five, train, val)
+    SegmentationDataModule(five, train, val, transform=lambda image, labels: (image, labels))
+    changed, plain = (SegmentationDataModule(each, train, val).stream for each in (recipe, tiny.recipe()))
+    assert not torch.equal(changed[0].image, plain[0].image)
+    assert torch.equal(changed[0].labels, plain[0].labels)

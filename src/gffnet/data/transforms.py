@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Num, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
+from torchvision.transforms.v2 import functional
 from torchvision.tv_tensors import Image, Mask
 
 from gffnet.data.dataset import IGNORE, Sample
@@ -132,8 +133,47 @@ def resample_labels(
 
 
 @dataclass(frozen=True)
+class ColorJitter:
+    """Random changes of light, color and sharpness, for streets and cameras that training has not seen.
+
+    In this order, each by torchvision: brightness, contrast and saturation are multiplied by a factor that is uniform
+    in [1 - x, 1 + x], the hue is shifted by up to x of the color circle, and a Gaussian blur of 0.1 to 2 pixels is
+    applied with the probability `blur`.
+    """
+
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    blur: float = 0.0
+
+    def __call__(self, image: Num[np.ndarray, "h w c"], rng: np.random.Generator) -> Num[np.ndarray, "h w c"]:
+        """A changed copy of an image of one or three channels, uint8 or float32 in 0..255, of the same dtype."""
+        changes = rng.uniform(-1, 1, 4)
+        blurred, sigma = rng.random(2)
+        pixels = torch.from_numpy(image).permute(2, 0, 1)
+        if is_float := pixels.is_floating_point():
+            pixels = pixels / 255  # torchvision's range
+        for strength, change, adjust in (
+            (self.brightness, changes[0], functional.adjust_brightness),
+            (self.contrast, changes[1], functional.adjust_contrast),
+            (self.saturation, changes[2], functional.adjust_saturation),
+        ):
+            if strength:
+                pixels = adjust(pixels, float(1 + strength * change))
+        if self.hue:
+            pixels = functional.adjust_hue(pixels, float(self.hue * changes[3]))
+        if blurred < self.blur:
+            width = 0.1 + 1.9 * float(sigma)
+            pixels = functional.gaussian_blur(pixels, [2 * math.ceil(2 * width) + 1] * 2, [width, width])
+        if is_float:
+            pixels = pixels * 255
+        return np.array(pixels.permute(1, 2, 0), order="C")
+
+
+@dataclass(frozen=True)
 class Augmentation:
-    """Random scale, crop, color shift and horizontal flip of an image with its labels.
+    """Random scale, crop, color shift, color jitter and horizontal flip of an image with its labels.
 
     The scale is uniform in `scales`, relative to the image; the crop's position is uniform over all that fit. Where a
     side of the scaled image is smaller than the crop, the image lies at a uniform position within the crop, and the
@@ -152,6 +192,8 @@ class Augmentation:
     flip: bool
     mean: tuple[float, ...]
     """Grey level of the padding, one a channel."""
+    color_jitter: ColorJitter | None = None
+    """Of images of one or three channels."""
 
     def __call__(
         self, image: Num[Tensor, "c h w"], labels: UInt8[Tensor, "h w"], rng: np.random.Generator
@@ -179,6 +221,8 @@ class Augmentation:
         image = resample(sample.image.as_subclass(Tensor)[:, *part], rows, columns, sources, flip)
         labels = resample_labels(sample.labels.as_subclass(Tensor).numpy()[part], rows, columns, sources, flip)
         _shift(image, levels)
+        if self.color_jitter is not None:
+            image = self.color_jitter(image, rng)
         if labels.shape != self.crop:
             image, labels = self._pad(image, labels, (down, 1 - across if flip else across))
         return Sample(Image(as_tensor(image)), Mask(torch.from_numpy(labels)), sample.name)

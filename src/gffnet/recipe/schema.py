@@ -133,6 +133,7 @@ NonNegative = Annotated[Number, Field(ge=0)]
 Positive = Annotated[Number, Field(gt=0)]
 BelowOne = Annotated[Number, Field(ge=0, lt=1)]
 Fraction = Annotated[Number, Field(ge=0, le=1)]
+UpToHalf = Annotated[Number, Field(ge=0, le=0.5)]
 Probability = Annotated[Number, Field(gt=0, le=1)]
 Side = Annotated[int, Strict(), Field(ge=16)]
 Crop = tuple[Side, Side]
@@ -321,6 +322,17 @@ class TrainingRecipe:
     """Range of the random scale."""
     jitter: NonNegativeInt = 10
     """Colour jitter: a uniform shift in [-jitter, jitter], in 0..255, per channel and image."""
+    brightness: Fraction = 0.0
+    """Random brightness: multiplied by a factor in [1 - x, 1 + x]. This and the next four keys are for images of one
+    or three channels; 0 in the paper."""
+    contrast: Fraction = 0.0
+    """Random contrast: multiplied by a factor in [1 - x, 1 + x]."""
+    saturation: Fraction = 0.0
+    """Random saturation: multiplied by a factor in [1 - x, 1 + x]."""
+    hue: UpToHalf = 0.0
+    """Random hue: shifted by up to x of the color circle, either way."""
+    blur: Fraction = 0.0
+    """Probability of a Gaussian blur, of 0.1 to 2 pixels."""
     flip: Flag = True
     """Random horizontal flip."""
     class_balance: Fraction = 0.0

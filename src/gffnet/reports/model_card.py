@@ -197,9 +197,16 @@ def _augmentation(training: TrainingRecipe, python: Mapping[str, str]) -> str:
     if "transform" in python:
         return f"transformed by `{python['transform']}`, given in Python"
     low, high = training.scales
+    colors = [
+        f"{key} by up to {strength:.0%}"
+        for key in ("brightness", "contrast", "saturation", "hue")
+        if (strength := getattr(training, key))
+    ]
     return (
         f"scaled by {low:g} to {high:g}, shifted by up to {training.jitter} grey levels"
-        f"{', flipped horizontally' * training.flip}"
+        + (f", changed in {', '.join(colors)}" if colors else "")
+        + (f", blurred with probability {training.blur:g}" if training.blur else "")
+        + ", flipped horizontally" * training.flip
     )
 
 

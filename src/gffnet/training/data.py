@@ -5,6 +5,7 @@ import os
 import pickle
 import signal
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from gffnet.data.custom_transform import CustomTransform
 from gffnet.data.dataset import IGNORE, Sample
 from gffnet.data.loader import ClassBalance, TrainingStream, Views, collate
 from gffnet.data.map_style import describe
-from gffnet.data.transforms import Augmentation, seeded
+from gffnet.data.transforms import Augmentation, ColorJitter, seeded
 from gffnet.errors import UserError
 from gffnet.parallel import available_cores
 from gffnet.recipe import Recipe
@@ -122,6 +123,24 @@ def divide_cores(workers: int, processes: int = 1) -> tuple[int, int]:
     return min(workers, share - threads), threads
 
 
+def _color_jitter(recipe: Recipe) -> ColorJitter | None:
+    """The random changes of color of a recipe.
+
+    Raises:
+        UserError: its images are not grey or RGB.
+    """
+    given = {field.name: getattr(recipe.training, field.name) for field in fields(ColorJitter)}
+    if not any(given.values()):
+        return None
+    if (channels := recipe.model.backbone.in_channels) not in {1, 3}:
+        key = next(key for key, value in given.items() if value)
+        raise UserError(
+            f"training.{key} {given[key]:g} is for images of one or three channels, and these have {channels}: set it "
+            "to 0, or give a transform in Python, see docs/training.md."
+        )
+    return ColorJitter(**given)
+
+
 class SegmentationDataModule(LightningDataModule):
     """Training batches of a recipe from an iteration on, and its validation images, for one rank."""
 
@@ -158,9 +177,12 @@ class SegmentationDataModule(LightningDataModule):
         """
         super().__init__()
         training, mean = recipe.training, recipe.model.mean
-        augmentation: Views = Augmentation(training.crop, training.scales, training.jitter, training.flip, mean)
+        augmentation: Views
         if transform is not None:
             augmentation = CustomTransform(transform, training.crop, mean, len(train.classes.names))
+        else:
+            colors = _color_jitter(recipe)
+            augmentation = Augmentation(training.crop, training.scales, training.jitter, training.flip, mean, colors)
         length = training.iterations * training.batch
         self.stream = TrainingStream(train, augmentation, recipe.seed, length, balance=balance)
         self.sampler = IterationSampler(first_iteration, training.iterations, training.batch, rank, world_size)

@@ -12,6 +12,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import fields
 from functools import reduce
 from pathlib import Path
 from statistics import median_low
@@ -34,7 +35,7 @@ from gffnet.data.folder import Folder
 from gffnet.data.loader import ClassBalance, class_pixels
 from gffnet.data.map_style import MapStyleDataset, as_dataset, dataset_name, describe, describe_data
 from gffnet.data.statistics import ImageStatistics, check_bands, find_channels, is_deep, measure
-from gffnet.data.transforms import seeded
+from gffnet.data.transforms import ColorJitter, seeded
 from gffnet.errors import UserError
 from gffnet.files import as_path
 from gffnet.inference.precision import (
@@ -687,6 +688,7 @@ def overfit_overrides(images: int, batch: int) -> list[str]:
         "training.validate_every=100",
         "training.scales=[1.0, 1.0]",
         "training.jitter=0",
+        *(f"training.{change.name}=0" for change in fields(ColorJitter)),
         "training.flip=false",
         "training.class_balance=0",
         "model.dropout=0",
