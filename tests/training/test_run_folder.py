@@ -577,9 +577,11 @@ def test_a_worker_that_died_with_a_batch_under_way_is_a_dead_worker(tmp_path: Pa
     with (tmp_path / "memory").open("wb") as file:
         batch = resource_sharer.DupFd(file.fileno())
         resource_sharer.stop()
-    with pytest.raises(RunFailed, match="a process that loads data died") as caught:
-        with explain_failures(Path("runs/x"), recipe_of(), 8, 4):
-            batch.detach()
+    with (
+        pytest.raises(RunFailed, match="a process that loads data died") as caught,
+        explain_failures(Path("runs/x"), recipe_of(), 8, 4),
+    ):
+        batch.detach()
     assert isinstance(caught.value.__context__, OSError)
 
 
