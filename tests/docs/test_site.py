@@ -146,6 +146,14 @@ def test_a_browser_loads_only_local_files_and_does_not_scroll_sideways(
     assert len(asked) > 4
 
 
+def test_equations_are_mathml(site: Path) -> None:
+    source = (Path(__file__).parents[2] / "docs/equations.md").read_text(encoding="utf-8")
+    page = (site / "equations.html").read_text(encoding="utf-8")
+    assert page.count("<math ") == source.count("```math\n") > 10
+    assert "\\tilde" not in page
+    assert "<munder><mo>&#x02211;</mo>" in page  # the sum of Eq. (5)
+
+
 def test_the_search_works_from_the_disk(site: Path, browser: "Browser") -> None:
     page = browser.new_page()
     page.goto((site / "index.html").as_uri())
