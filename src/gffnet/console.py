@@ -1,10 +1,13 @@
 """The terminal: notices and progress on standard error, results on standard output, and how numbers are written."""
 
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate, groupby, pairwise
 from typing import TypeVar
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
@@ -23,6 +26,10 @@ screen = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_w
 """Standard error. Text is printed as it is and not wrapped, so that file names can be copied."""
 
 
+WIDEST = 120
+"""The longest line of text, also where the terminal is wider."""
+
+
 class Results(Console):
     """Standard output, for tables. Text is printed as it is."""
 
@@ -35,6 +42,88 @@ class Results(Console):
     def on_broken_pipe(self) -> None:
         """Leave a closed pipe to the command line (`gffnet.cli.main`)."""
         raise BrokenPipeError
+
+    def print_text(self, text: str, indent: str = "") -> None:
+        """Print a paragraph wrapped at words; lines after the first are indented. File names stay whole."""
+        lines = textwrap.wrap(
+            text,
+            min(self.width, WIDEST),
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        self.print("\n".join(lines), soft_wrap=True, highlight=False)
+
+    def print_table(
+        self,
+        headings: Sequence[str],
+        rows: Sequence[tuple[str, Sequence[str]]],
+        parts: Sequence[int] | None = None,
+        title: str | None = None,
+    ) -> None:
+        """Print a table that fits: one that is too wide in several pieces, each of which begins with the first column.
+
+        Args:
+            headings: of the columns; the first has text, the others have numbers.
+            rows: the group of every row, which is printed above its first (empty for none), and its cells.
+            parts: numbers of columns, after the first, that are not parted (default: all may be).
+            title: printed above.
+        """
+        columns = [*zip(headings, *(cells for _, cells in rows), strict=True)]
+        # The first column and the headings of the others are wrapped at need, numbers never.
+        least = [max(_width(*cells), min(_width(*heading.split()), _LONG_WORD)) for heading, *cells in columns]
+        most = [_width(*column) for column in columns]
+        most[0] = max(most[0], _width(*(group for group, _ in rows)))
+        numbers, parts = least[1:], parts or [1] * (len(headings) - 1)
+        widest = min(most[0], max(_NAMES, self.width * 2 // 5))
+        firsts = range(widest, min(_NAMES, widest) - 1, -1)
+        # The widest first column with which the pieces are fewest.
+        least[0] = min(firsts, key=lambda first: len(_pieces(numbers, parts, self.width - first - 4)))
+        room = self.width - least[0] - 4
+        for piece in _pieces(numbers, parts, room):
+            shown = make_table([headings[i] for i in (0, *piece)], [])
+            spare = room - sum(least[i] + 3 for i in piece)
+            for i, column in zip((0, *piece), shown.columns, strict=True):
+                more = max(0, min(most[i] - least[i], spare))
+                column.width, spare = least[i] + more, spare - more
+                column.overflow = "fold"
+            for group, members in groupby(rows, key=lambda row: row[0]):
+                if group:
+                    shown.add_section()
+                    shown.add_row(group, style="italic")
+                for _, cells in members:
+                    shown.add_row(*(cells[i] for i in (0, *piece)))
+            if title and piece.start <= 1:
+                self.print_text(title)
+            self.print(shown)
+
+
+_NAMES = 24
+"""Least width of a first column that is wrapped."""
+_LONG_WORD = 22
+"""Longer words of headings are broken where columns are many."""
+
+
+def _width(*texts: str) -> int:
+    """Of the longest line."""
+    return max((cell_len(line) for text in texts for line in text.splitlines()), default=0)
+
+
+def _pieces(widths: Sequence[int], parts: Sequence[int], room: int) -> list[range]:
+    """Divide columns, numbered from 1, into the fewest pieces that fit, of like widths; `parts` stay whole."""
+    ends = [*accumulate(parts, initial=0)]
+    units = [sum(widths[start:end]) + 3 * (end - start) for start, end in pairwise(ends)]
+
+    def pieces(room: int) -> list[range]:
+        starts, used = [0], 0
+        for i, unit in enumerate(units):
+            if used and used + unit > room:
+                starts, used = [*starts, i], 0
+            used += unit
+        return [range(ends[start] + 1, ends[end] + 1) for start, end in pairwise([*starts, len(units)])]
+
+    fewest = len(pieces(room))
+    return next((found for width in range(room) if len(found := pieces(width)) == fewest), pieces(room))
 
 
 def track(items: Iterable[T], what: str, total: int | None = None) -> Iterable[T]:

@@ -37,7 +37,9 @@ def photo(tmp_path: Path) -> str:
     return str(tmp_path / "photo.png")
 
 
-def test_images_may_follow_the_models_or_go_before(models: list[str], photo: str, tmp_path: Path) -> None:
+def test_images_may_follow_the_models_or_go_before(
+    models: list[str], photo: str, tmp_path: Path, capsys: Captured
+) -> None:
     out = ["--out", str(tmp_path / "out"), "--device", "cpu", "--insets", "0"]
     for words in (
         ["--models", *models, photo, *out],
@@ -47,6 +49,10 @@ def test_images_may_follow_the_models_or_go_before(models: list[str], photo: str
         assert main(["compare", *words]) == 0
         assert (tmp_path / "out/photo.png").is_file()
         (tmp_path / "out/photo.png").unlink()
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Where tests/gff and tests/psp differ" in printed
+    assert "not known without labels" in printed
+    assert "improved" not in printed  # nobody knows
 
 
 def test_models_are_told_from_images(models: list[str], tmp_path: Path) -> None:

@@ -309,5 +309,9 @@ def test_a_mistyped_recipe_names_the_nearest() -> None:
     nearest = message.partition("Nearest: ")[2].partition(". ")[0].split(", ")
     assert len(nearest) == 5
     assert {name.rpartition("/")[2] for name in nearest} == {"gffnet_r18"}
+    with pytest.raises(
+        UserError, match=r"Did you mean 'camvid/.*'\? Nearest: camvid/[^,]*, (camvid/[^,]*, ){3}camvid/"
+    ):
+        load_recipe("camvid")
     with pytest.raises(UserError, match=r"recipe '\?' is unknown. `gffnet recipes` lists all."):
         load_recipe("?")

@@ -211,10 +211,10 @@ def test_without_labels_what_changed_is_marked():
     of = difference(FIRST, LAST, None, 3)
     assert of.known is None
     assert of.marks.tolist() == [[0, 1, 1, 1, 1, 0]]
-    assert of.caption == "changed 66.67%"
+    assert of.caption == "66.67% of the pixels differ"
     drawn = of.picture(np.full((1, 6, 3), 200, np.uint8))
     assert (drawn == CHANGED).all(-1).tolist() == of.changed.tolist()
-    assert [name for name, _ in of.colors] == ["changed"]
+    assert [name for name, _ in of.colors] == ["differ"]
 
 
 def test_the_picture_has_two_colors_on_dark_grey():
@@ -320,7 +320,7 @@ def test_the_legend_names_classes_and_marks_as_they_are():
     (legend,) = drawn.legends
     assert [text.get_text() for text in legend.get_texts()][3:] == ["not labelled", "refined", "lost"]
     assert {text.get_text() for text in legend.get_texts()[:3]} == set(CLASSES)
-    assert "changed" in [text.get_text() for text in figure(labels=False).legends[0].get_texts()]
+    assert "differ" in [text.get_text() for text in figure(labels=False).legends[0].get_texts()]
     seen = pixels(drawn)
     for color in (REFINED, LOST):
         assert (seen == color).all(-1).sum() > 500

@@ -11,7 +11,7 @@ from gffnet.errors import UserError
 if TYPE_CHECKING:
     from gffnet.reports.compare import NamedModel
 
-SUMMARY = "results of models side by side, with the refined parts marked and enlarged (Figures 1, 4, 5 and 8)"
+SUMMARY = "results of models side by side, with the parts that differ marked and enlarged (Figures 1, 4, 5 and 8)"
 
 
 def add_arguments(parser: Parser) -> None:
@@ -105,27 +105,29 @@ def _load_models(models: Sequence[str], arguments: Namespace) -> list["NamedMode
 
 
 def _print_table(numbers: dict[str, Any]) -> None:
-    """Print scores and fractions of pixels of every image, in percent."""
-    from rich.table import Table
-
+    """Print scores and fractions of pixels of every image, in percent; without labels, where the models differ."""
     from gffnet.console import Results, percent
 
     names = [model["name"] for model in numbers["models"]]
     known = numbers["all"]["labelled"] > 0
-    of, over = numbers["refined_by"]["of"], numbers["refined_by"]["over"]
-    table = Table(title=f"{of} over {over}, in percent; the most improved image first")
-    table.add_column("image", overflow="fold")
+    last, first = numbers["refined_by"]["of"], numbers["refined_by"]["over"]
+    if known:
+        title = f"{last} over {first}, in percent; the most improved image first"
+    else:
+        title = f"Where {last} and {first} differ, in percent of the pixels; the most different image first"
     scores = [("mIoU", "miou"), ("pixel accuracy", "pixel_accuracy")] if known else []
     shares = ["refined", "lost", "changed"] if known else ["changed"]
-    for heading in [f"{label}\n{name}" for label, _ in scores for name in names] + shares:
-        table.add_column(heading, justify="right")
+    headings = ["image", *(f"{label}, {name}" for label, _ in scores for name in names)]
+    headings += shares if known else ["differ"]
+    rows = []
     for row in numbers["images"]:
         cells = [(row[key] or {}).get(name) for _, key in scores for name in names]
-        table.add_row(
-            Path(row["image"]).stem, *(percent(value, 2) for value in [*cells, *(row[share] for share in shares)])
-        )
+        cells += [row[share] for share in shares]
+        rows.append(("", [Path(row["image"]).stem, *(percent(value, 2) for value in cells)]))
     if numbers["all"]["labelled"] > 1:
         together = [numbers["all"][key][name] for _, key in scores for name in names]
-        table.add_section()
-        table.add_row("all labelled", *(percent(value, 2) for value in [*together, *(None for _ in shares)]))
-    Results(width=140).print(table)
+        rows.append(("", ["all labelled", *(percent(value, 2) for value in [*together, *(None for _ in shares)])]))
+    results = Results()
+    results.print_table(headings, rows, [*(len(names) for _ in scores), len(shares)], title)
+    if not known:
+        results.print_text("Which is right is not known without labels: --dataset NAME --root DIR scores both.")

@@ -211,10 +211,12 @@ def _members(annotation: Any) -> list[Any]:
 
 def nearest_recipes(name: str, names: Sequence[str], number: int = 5) -> list[str]:
     """The recipes whose names are nearest to a mistyped one, the nearest first; none if nothing is near."""
+    own = name.lower().removesuffix(".yaml")
 
     def likeness(other: str) -> float:
-        own, last = name.lower().removesuffix(".yaml"), other.rpartition("/")[2]
-        return max(SequenceMatcher(None, own, other).ratio(), SequenceMatcher(None, own, last).ratio())
+        last = other.rpartition("/")[2]
+        similar = max(SequenceMatcher(None, own, other).ratio(), SequenceMatcher(None, own, last).ratio())
+        return max(similar, 0.5 * (len(own) > 2 and own in other))  # a part of a name, such as a data set
 
     close = [other for other in names if likeness(other) >= 0.5]
     return sorted(close, key=likeness, reverse=True)[:number]

@@ -70,13 +70,13 @@ class Difference:
     def caption(self) -> str:
         """Fractions of pixels in words; refined and lost ones are of the labelled pixels."""
         if self.known is None:
-            return f"changed {self.changed.mean():.2%}"
+            return f"{self.changed.mean():.2%} of the pixels differ"
         return f"refined {_fraction(self.refined, self.known):.2%}, lost {_fraction(self.lost, self.known):.2%}"
 
     @property
     def colors(self) -> list[tuple[str, tuple[int, int, int]]]:
         """The legend of `picture`."""
-        return [("changed", CHANGED)] if self.known is None else [("refined", REFINED), ("lost", LOST)]
+        return [("differ", CHANGED)] if self.known is None else [("refined", REFINED), ("lost", LOST)]
 
     def picture(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
         """The image, dark and grey, with the differing pixels in bright colors."""
@@ -340,7 +340,8 @@ class Comparison:
                 if score.pixels:
                     caption += f"\nmIoU {score.miou:.1%}, pixels {score.correct / score.pixels:.1%}"
             panels.append(Panel(caption, colorize(answer, self.palette), True, f"model{number}"))
-        over = f"{self.models[-1].name} over {self.models[0].name}" if len(predicted) > 2 else "difference"
+        joint = "and" if labels is None else "over"
+        over = f"{self.models[-1].name} {joint} {self.models[0].name}" if len(predicted) > 2 else "difference"
         panels.append(Panel(f"{over}\n{of.caption}", of.picture(picture), True, "difference"))
         shown = predicted if labels is None else [*predicted, labels]
         figure = comparison_figure(utf8(path.name).decode(), panels, insets, shown, self.classes, self.palette, of)

@@ -257,6 +257,11 @@ class Table:
     """Printed transposed: a line for every score, a column for every method."""
 
 
+def concerns_runs(table: Table) -> bool:
+    """Whether a score of ours stands in a table, or a note says why one does not."""
+    return any(row.seeds or row.notes for row in table.rows)
+
+
 def samples(runs: Sequence[ScoredRun]) -> dict[str, Samples]:
     """Scores of runs, by column; scores that a run lacks are left out."""
     found = [run.by_column() for run in runs]
@@ -325,7 +330,7 @@ _REMARKS = {
 
 
 def make_paper_tables(runs: Sequence[ScoredRun], cost: Costs) -> list[Table]:
-    """Tables 1 to 9 with those of `runs` that may stand in them, and `cost` from `table3_cost`."""
+    """Tables 1 to 9 with those of `runs` that may stand in them, and `cost` from `table3_cost`, or empty."""
     return [_paper_table(table, runs, cost) for table in paper_tables()]
 
 
@@ -350,7 +355,7 @@ def _paper_table(table: PaperTable, runs: Sequence[ScoredRun], cost: Costs) -> T
     for printed in table.rows:
         found = _paper_rows(printed, runs)
         scales = printed.row.scales if printed.row else None
-        if table.number == 3 and printed.row:
+        if table.number == 3 and printed.row and cost:
             counted = {key: Samples((value,)) for key, value in cost[printed.row.recipe].items()}
             found = [replace(row, ours={**row.ours, **counted}) for row in found]
         if printed.baseline:
@@ -579,28 +584,32 @@ class TextTable:
     remark: str
     notes: Sequence[str]
     """Footnotes, from number 1 on."""
+    parts: Sequence[int]
+    """Numbers of columns, after the first, that belong together, such as the paper's, ours and the difference."""
 
 
 def to_text(table: Table, seeds: bool = True) -> TextTable:
     """Format a table; `seeds`: name the seeds of the runs beside their number."""
     notes = list(dict.fromkeys(note for row in table.rows for note in row.notes))
     numbers = {note: number for number, note in enumerate(notes, start=1)}
-    headings, rows = _transposed(table, numbers) if table.by_class else _by_method(table, numbers, seeds)
-    return TextTable(table.name, table.title, headings, rows, table.remark, notes)
+    headings, rows, parts = _transposed(table, numbers) if table.by_class else _by_method(table, numbers, seeds)
+    return TextTable(table.name, table.title, headings, rows, table.remark, notes, parts)
 
 
-_Body = tuple[list[str], list[tuple[str, list[Cell]]]]
+_Body = tuple[list[str], list[tuple[str, list[Cell]]], list[int]]
 
 
 def _by_method(table: Table, numbers: Mapping[str, int], seeds: bool) -> _Body:
     """A line for every row; for every score the paper's, ours, and the difference."""
-    headings, rows = ["method"], []
+    headings, rows, parts = ["method"], [], []
     for column in table.columns:
         prefix = f"{column.label}, " if len(table.columns) > 1 else ""
         if column.ours_only or column.paper_only:
-            headings.append(column.label)
+            part = [column.label]
         else:
-            headings += [f"{prefix}paper", f"{prefix}ours", *[f"ours {MINUS} paper"] * column.difference]
+            part = [f"{prefix}paper", f"{prefix}ours", *[f"ours {MINUS} paper"] * column.difference]
+        headings += part
+        parts.append(len(part))
     for row in table.rows:
         cells = [Cell(row.method)]
         marks = tuple(numbers[note] for note in row.notes)
@@ -608,14 +617,15 @@ def _by_method(table: Table, numbers: Mapping[str, int], seeds: bool) -> _Body:
             cells += _score_cells(column, row, marks)
             marks = ()  # in the first score only
         rows.append((row.group, [*cells, Cell(_run_count(row, seeds))]))
-    return [*headings, "runs"], rows
+    return [*headings, "runs"], rows, [*parts, 1]
 
 
 def _transposed(table: Table, numbers: Mapping[str, int]) -> _Body:
     """A line for every score, a column for every method, and ours beside each that has a recipe."""
-    headings, columns = ["class"], []
+    headings, columns, parts = ["class"], [], []
     printed = any(not column.ours_only for column in table.columns)
     for row in table.rows:
+        parts.append(printed + bool(row.recipe))
         if printed:
             headings.append(row.method)
             columns.append([Cell(_printed(row.paper.get(c.key), None, c.digits)) for c in table.columns])
@@ -624,7 +634,7 @@ def _transposed(table: Table, numbers: Mapping[str, int]) -> _Body:
             marks = tuple(numbers[note] for note in row.notes)
             columns.append([Cell(_mean(row.ours.get(c.key), c.digits), marks) for c in table.columns])
     names = [Cell(column.label) for column in table.columns]
-    return headings, [("", list(line)) for line in zip(names, *columns, strict=True)]
+    return headings, [("", list(line)) for line in zip(names, *columns, strict=True)], parts
 
 
 def _score_cells(column: Column, row: Row, marks: tuple[int, ...]) -> list[Cell]:
