@@ -47,13 +47,13 @@ def test_it_is_the_network_of_the_same_recipe() -> None:
         pyramid_kernel=3,
         channels=24,
         refinement=1,
+        separable=True,
         dropout=0.25,
     )
     options = {"in_channels": 4, "context": "dense_aspp", "fusion": "gated_fpn", "pyramid": "literal", "dropout": 0.25}
     torch.manual_seed(3)
-    network = GFFNet(
-        NAME, 7, **options, output_stride=16, gate_channels="each", pyramid_kernel=3, channels=24, refinement=1
-    )
+    options |= {"output_stride": 16, "gate_channels": "each", "pyramid_kernel": 3, "channels": 24, "refinement": 1}
+    network = GFFNet(NAME, 7, **options, separable=True)
     torch.manual_seed(3)
     assert hash_weights(network) == hash_weights(build_network(recipe, 7))
     assert network.config.model == recipe
@@ -342,12 +342,12 @@ def test_what_could_not_be_loaded_is_not_saved(change: Any, said: str, there: bo
 
 
 def test_a_config_of_an_older_version(tmp_path: Path) -> None:
-    """Without `channels` and `refinement`, and with mean and std as numbers."""
+    """Without `channels`, `refinement` and `separable`, and with mean and std as numbers."""
     recipe = tiny.recipe({**tiny.GFFNET, "channels": 256})
     network = tiny.network(recipe)
     save_model(tmp_path, network, tiny.config(recipe))
     config = json.loads((tmp_path / CONFIG).read_text())
-    for key in ("channels", "refinement"):
+    for key in ("channels", "refinement", "separable"):
         del config["model"][key]
     assert config["model"]["mean"] == [123.675, 116.28, 103.53]
     (tmp_path / CONFIG).write_text(json.dumps(config))

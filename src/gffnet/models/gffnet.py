@@ -244,7 +244,9 @@ def _parts(recipe: ModelRecipe, num_classes: int) -> tuple[Any, ...]:
         kind: Any = FUSIONS[recipe.fusion]
         levels = (*backbone.channels, context.out_channels) if kind.takes_context else backbone.channels
         options: dict[str, Any] = {"gate_channels": recipe.gate_channels} if issubclass(kind, GatedFusion) else {}
-        fusion = kind(levels, channels, **_taken(kind, refinement=recipe.refinement), **options)
+        fusion = kind(
+            levels, channels, **_taken(kind, refinement=recipe.refinement, separable=recipe.separable), **options
+        )
         context_channels = fusion.channels if fusion.takes_context else context.out_channels
         kind = PYRAMIDS[recipe.dense_pyramid]
         dense = issubclass(kind, DenseFeaturePyramid | LiteralDensePyramid)
@@ -305,6 +307,7 @@ class GFFNet(SegmentationModel):
     | `gate_channels` | `one` gate value per position, or one for `each` channel | `one` |
     | `pyramid_kernel` | 1 or 3 | 1 |
     | `refinement` | 3x3 convolutions per fused map, 0 or more | 2 |
+    | `separable` | make each of these a depthwise 3x3 and a 1x1 convolution | False |
     | `dropout` | before the classifier, 0 to below 1 | 0.1 |
 
     `mean` and `std` of RGB are averaged for one input channel and repeated for n, as timm adapts pretrained weights.
@@ -330,6 +333,7 @@ class GFFNet(SegmentationModel):
         gate_channels: str = "one",
         pyramid_kernel: int = 1,
         refinement: int = 2,
+        separable: bool = False,
         dropout: float = 0.1,
     ) -> None:
         """Build the network; the options are described above.
@@ -359,6 +363,7 @@ class GFFNet(SegmentationModel):
             "dropout": dropout,
             "channels": _plain(channels),
             "refinement": _plain(refinement),
+            "separable": separable,
             "mean": mean,
             "std": std,
         }
@@ -385,6 +390,7 @@ class GFFNet(SegmentationModel):
             "gate_channels": model.gate_channels,
             "pyramid_kernel": model.pyramid_kernel,
             "refinement": model.refinement,
+            "separable": model.separable,
             "dropout": model.dropout,
             "mean": tuple(round(level, 3) for level in model.mean),
             "std": tuple(round(level, 3) for level in model.std),
@@ -537,7 +543,7 @@ class GFFNet(SegmentationModel):
         return make_card(Facts(self.config, name, license, weights))
 
 
-_OF_FUSIONS = ("fusion", "pyramid", "gate_channels", "pyramid_kernel", "refinement")
+_OF_FUSIONS = ("fusion", "pyramid", "gate_channels", "pyramid_kernel", "refinement", "separable")
 """Options that mean nothing without a fusion."""
 
 

@@ -21,6 +21,7 @@ _ALIASES = {
     "model.dense_pyramid": "dfp dense_feature_pyramid pyramid",
     "model.dropout": "drop_rate dropout_ratio p_dropout",
     "model.fusion": "fuse fusion_type neck",
+    "model.separable": "depthwise depthwise_separable use_separable_conv",
     "precision": "amp bf16 dtype fp16 half mixed_precision",
     "seed": "manual_seed random_seed",
     "training": "train trainer",
