@@ -70,7 +70,11 @@ def test_an_image_is_opened(explorer):
     assert answer["without"] is None
     for gate, exact in zip(answer["gates"], session.gates, strict=True):
         assert gate["mean"] == pytest.approx(float(exact.mean()), abs=1e-6)
-        assert planes(gate["map"], gate["size"]).mean() / 255 == pytest.approx(float(exact.mean()), abs=0.02)
+        steps = planes(gate["map"], gate["size"])
+        assert (steps.min(), steps.max()) == (0, 255)
+        values = gate["low"] + steps / 255 * (gate["high"] - gate["low"])
+        assert values.mean() == pytest.approx(float(exact.mean()), abs=0.02)
+        assert gate["shown"] == pytest.approx(np.percentile(values, (1, 99)), abs=0.01)
     assert [gate["stride"] for gate in answer["gates"]] == [4, 8, 8, 8]
 
 
@@ -94,11 +98,15 @@ def test_gates_are_edited(explorer):
     assert fused(explorer, key, {})["changes"]["share"] == 0
 
 
-def test_a_preview_says_that_it_is_one():
+def test_a_preview_says_that_it_is_one_and_is_compared_with_one():
     explorer = Explorer([gated.predictor()], ["a"], 512)
-    assert fused(explorer, opened(explorer)["key"], preview=True)["preview"] is True
+    answer = opened(explorer)
+    preview = fused(explorer, answer["key"], preview=True)
+    assert preview["preview"] is True
+    before, after = (planes(text, (136, 200), 2)[0] for text in (answer["preview"], preview["prediction"]))
+    assert preview["changes"]["share"] == (before != after).mean()
     small = opened(explorer, hostile.encoded("PNG", (64, 96)))
-    assert small["previews"] is False
+    assert small["preview"] is None
     assert fused(explorer, small["key"], preview=True)["preview"] is False
 
 

@@ -22,7 +22,8 @@ from PIL import Image
 from gffnet.app.session import MAX_SESSIONS, open_session
 from gffnet.data.camvid import CAMVID
 from gffnet.data.colors import highlight, overlay
-from gffnet.gates.edit import GateEdit
+from gffnet.gates.edit import GateEdit, gate_map
+from gffnet.gates.figures import color_table, gate_colors
 from tests import tiny
 from tests.app import gated, hostile
 
@@ -52,17 +53,21 @@ sys.exit(main())
 """The command line, in a process that exits as soon as it connects to another machine or looks up a name."""
 
 
+DESKTOP = {"viewport": {"width": 1440, "height": 900}}
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+
+
 class Page:
     """A tab with the page; records its requests and console errors."""
 
-    def __init__(self, browser, url):
-        self.tab = browser.new_page(viewport={"width": 1440, "height": 900})
+    def __init__(self, browser, url, screen=DESKTOP):
+        self.tab = browser.new_page(**screen)
         self.requests, self.errors = [], []
         self.tab.on("request", lambda request: self.requests.append(request.url))
         self.tab.on("console", lambda message: message.type == "error" and self.errors.append(message.text))
         self.tab.on("pageerror", lambda error: self.errors.append(str(error)))
         self.tab.goto(url)
-        self.tab.wait_for_selector('main[data-ready="yes"]')
+        self.wait(0)  # an example is opened at once
 
     def shown(self):
         return int(self.tab.get_attribute("main", "data-shown"))
@@ -220,6 +225,169 @@ def test_class_and_probability_under_the_pointer(page, photo, session):
     names = {CAMVID.names[label] for label in np.unique(edited.labels)}
     assert all(name in page.text("legend") for name in names)
     assert not any(name in page.text("legend") for name in set(CAMVID.names) - names)
+
+
+def test_what_a_preview_changed_is_compared_with_the_preview_as_learned(page, photo, session):
+    page.upload(photo)
+    text = page.tab.evaluate(
+        """() => new Promise((done) => {
+            const root = document.querySelector("main"), slider = document.querySelector('input[data-gate="1"]');
+            const watch = new MutationObserver(() =>
+                root.dataset.state === "preview" && done(document.querySelector("#changes").innerText));
+            watch.observe(root, { attributes: true });
+            slider.value = 0;
+            slider.dispatchEvent(new Event("input"));
+        })"""
+    )
+    edits = {1: GateEdit(scale=0.0)}
+    before, after = session.predict({}, preview=True), session.predict(edits, preview=True)
+    assert text.startswith(f"{100 * (before.labels != after.labels).mean():.1f} % of the pixels changed")
+    assert "preview compared with the preview as learned" in text
+    page.tab.wait_for_selector('main[data-state="exact"]')
+    share = (session.predict(edits).labels != session.learned.labels).mean()
+    assert page.text("changes").startswith(f"{100 * share:.1f} % of the pixels changed")
+    assert "exact prediction compared with the exact one" in page.text("changes")
+
+
+def test_the_legend_isolates_a_class(page, photo, session):
+    page.upload(photo)
+    drawn = overlay(session.image, session.learned.labels, CAMVID.palette, 0.5)
+    label = int(session.learned.labels[80, 120])
+    inside = session.learned.labels == label
+
+    def isolated():
+        picture = page.canvas("edited")
+        assert np.array_equal(picture[inside], drawn[inside])
+        gray = (picture == picture[..., :1]).all(-1)
+        return gray[~inside].all() and not np.array_equal(picture, drawn)
+
+    entry = f'[data-class="{label}"]'
+    page.tab.hover(entry)
+    assert isolated()
+    page.tab.mouse.move(2, 2)
+    assert not isolated()
+    page.tab.focus(entry)
+    assert isolated()
+    page.tab.keyboard.press("Enter")
+    page.tab.focus("#save")
+    assert isolated(), "pinned"
+    page.tab.keyboard.press("Escape")
+    assert not isolated()
+
+
+def test_a_gate_map_is_shown_large_in_its_own_range_or_from_0_to_1(page, photo, session):
+    page.upload(photo)
+    page.tab.click('button[aria-label="Map of gate G2, large"]')
+    values = gate_map(session.gates[1], (40, 60))
+    low, high = np.percentile(values, (1, 99))
+    assert page.text("caption") == f"G2, colors from {low:.2f} to {high:.2f}"
+    expected = color_table()[np.rint(255 * np.clip((values - low) / (high - low), 0, 1)).astype(int)]
+    assert np.abs(page.canvas("edited").astype(int) - expected).max() <= 8, "a step or two of the color map"
+    page.tab.click("#stretch")
+    assert page.text("caption") == "G2, colors from 0.00 to 1.00"
+    assert np.abs(page.canvas("edited").astype(int) - gate_colors(values)).max() <= 4
+    page.tab.click('button[aria-label="Map of gate G2, large"]')
+    assert page.canvas("edited").shape == (160, 240, 3)
+
+
+def test_zoom_and_pan(page, photo):
+    page.upload(photo)
+    canvas = page.tab.locator("canvas#edited")
+
+    def box():
+        return np.array([canvas.bounding_box()[side] for side in ("x", "y", "width", "height")])
+
+    whole = box()
+    point = whole[:2] + [0.25, 0.75] * whole[2:]
+    page.tab.mouse.move(*point)
+    page.tab.mouse.wheel(0, -500)
+    page.tab.wait_for_selector(".zoomed")
+    near = box()
+    assert near[2] / whole[2] == pytest.approx(np.exp(1), rel=1e-3)
+    assert (point - near[:2]) / near[2:] == pytest.approx([0.25, 0.75], abs=1e-3), "stays under the pointer"
+    page.tab.mouse.down()
+    page.tab.mouse.move(point[0] + 30, point[1] - 20)
+    page.tab.mouse.up()
+    assert box()[:2] - near[:2] == pytest.approx([30, -20], abs=0.1)
+    page.tab.focus("#pictures")
+    for key in ("ArrowRight", "+", "-", "-", "ArrowUp", "0"):
+        page.tab.keyboard.press(key)
+    assert box() == pytest.approx(whole, abs=0.1)
+    page.tab.keyboard.press("+")
+    assert box()[2:] == pytest.approx(2 * whole[2:], abs=0.1)
+    page.tab.dblclick("canvas#edited")
+    assert box() == pytest.approx(whole, abs=0.1)
+
+
+def test_a_wipe_between_before_and_after(page, photo):
+    page.upload(photo)
+    page.tab.click('button[data-mode="wipe"]')
+    box = page.tab.locator("canvas#learned").bounding_box()
+
+    def under(x):
+        at = [box["x"] + x * box["width"], box["y"] + 0.3 * box["height"]]
+        return page.tab.evaluate("at => document.elementFromPoint(...at).id", at)
+
+    assert [under(x) for x in (0.1, 0.48, 0.52, 0.9)] == ["learned", "learned", "edited", "edited"]
+    page.tab.focus("#wipe")
+    for _ in range(40):
+        page.tab.keyboard.press("ArrowRight")
+    assert [under(x) for x in (0.68, 0.72)] == ["learned", "edited"]
+    page.tab.focus("#pictures")
+    page.tab.keyboard.press("+")
+    assert [under(x) for x in (0.68, 0.72)] == ["learned", "edited"], "the boundary does not zoom"
+
+
+def test_an_image_is_pasted(page, photo, session):
+    paste = """text => {
+        const clipboard = new DataTransfer();
+        if (text) clipboard.items.add(new File([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], "pasted.png"));
+        document.dispatchEvent(new ClipboardEvent("paste", { clipboardData: clipboard }));
+    }"""
+    page.tab.evaluate(paste, "")
+    assert "the clipboard holds no image" in page.text("message")
+    since = page.shown()
+    page.tab.evaluate(paste, base64.b64encode(photo).decode())
+    page.wait(since)
+    assert np.array_equal(page.canvas("edited"), overlay(session.image, session.learned.labels, CAMVID.palette, 0.5))
+    page.tab.evaluate(paste, base64.b64encode(b"GIF89a").decode())
+    page.tab.wait_for_selector("#message:not([hidden])")
+    assert page.text("message").startswith("pasted.png: this file is not an image of an accepted format")
+
+
+@pytest.mark.parametrize("screen", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_nothing_moves_under_a_slider_and_the_picture_is_in_view(browser, url, screen):
+    page = Page(browser, url, screen)
+    slider = page.tab.locator('input[data-gate="4"]')
+    slider.scroll_into_view_if_needed()
+    before = slider.bounding_box()
+    page.drag(4, [0.5])
+    assert slider.bounding_box() == before
+    picture = page.tab.locator("canvas#edited").bounding_box()
+    assert 0 <= picture["y"] < picture["y"] + picture["height"] < before["y"]
+    if screen is PHONE:
+        sizes = page.tab.evaluate(
+            """() => [...document.querySelectorAll("button, select, label:has([type=checkbox]), input[type=range]")]
+                .filter((target) => target.offsetWidth).map((target) => [target.offsetWidth, target.offsetHeight])"""
+        )
+        assert np.min(sizes) >= 44
+        assert page.tab.evaluate("document.documentElement.scrollWidth") == 390
+    assert page.errors == []
+    page.tab.close()
+
+
+def test_two_fingers_zoom(browser, url):
+    page = Page(browser, url, PHONE)
+    box = page.tab.locator("canvas#edited").bounding_box()
+    touch = page.tab.context.new_cdp_session(page.tab)
+    for kind, apart in (("touchStart", 40), ("touchMove", 60), ("touchMove", 120), ("touchEnd", None)):
+        fingers = [] if apart is None else [box["x"] + box["width"] / 2 + side * apart / 2 for side in (-1, 1)]
+        points = [{"x": x, "y": box["y"] + box["height"] / 2, "id": i} for i, x in enumerate(fingers)]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    wide = page.tab.locator("canvas#edited").bounding_box()
+    assert wide["width"] / box["width"] == pytest.approx(3, rel=0.02)
+    assert wide["x"] + wide["width"] / 2 == pytest.approx(box["x"] + box["width"] / 2, abs=1)
+    page.tab.close()
 
 
 def test_results_are_downloaded(page, photo, session):

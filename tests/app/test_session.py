@@ -78,10 +78,24 @@ def test_an_image_much_larger_than_those_of_training_is_downscaled_as_by_predict
     assert session.preview is None, "75 x 90 is fast enough"
 
 
+def test_a_preview_is_compared_with_the_preview_as_learned(session):
+    learned = session.predict({}, preview=True)
+    half = session.predictor.encode(session.image, 0.5)
+    assert np.array_equal(learned.labels, session.predictor.decode(half)[0].argmax(0).numpy())
+    assert session.changes(learned, preview=True).share == 0
+    assert session.changes(learned).share > 0, "half the resolution alone changes labels"
+    edited = session.predict(EDITS, preview=True)
+    changes = session.changes(edited, preview=True)
+    assert changes.share == (edited.labels != learned.labels).mean() > 0
+    assert set(changes.by_class) == set(np.unique(learned.labels).tolist())
+
+
 def test_a_small_image_has_no_preview():
     session = open_session(gated.predictor(), gated.image(64, 200))
     assert session.preview is None
-    assert np.array_equal(session.predict(EDITS, preview=True).labels, session.predict(EDITS).labels)
+    exact = session.predict(EDITS)
+    assert np.array_equal(session.predict(EDITS, preview=True).labels, exact.labels)
+    assert session.changes(exact, preview=True) == session.changes(exact)
 
 
 def test_changes_are_shares_of_classes_and_rings(session):

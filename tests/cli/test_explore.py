@@ -34,6 +34,22 @@ def test_the_address_is_printed(model: str, unserved: list[tuple[str, int]], cap
     assert capsys.readouterr().out == f"gffnet explore: http://127.0.0.1:{port}/\n"
 
 
+@pytest.mark.parametrize("found", [True, False])
+def test_the_page_is_opened(
+    found: bool, model: str, unserved: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    asked: list[str] = []
+
+    def browser(address: str) -> bool:
+        asked.append(address)
+        return found
+
+    monkeypatch.setattr("webbrowser.open", browser)
+    assert main(["explore", "--model", model, "--port", "0", "--open"]) == 0
+    assert asked == [f"http://127.0.0.1:{unserved[0][1]}/"]
+    assert ("No browser was found" in capsys.readouterr().err) is not found
+
+
 def test_an_interrupt_ends_it(model: str, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt

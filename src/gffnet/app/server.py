@@ -62,7 +62,7 @@ def build_app(explorer: Explorer) -> Starlette:
     worker = ThreadPoolExecutor(1, "explorer")
 
     async def page(_: Request) -> Response:
-        return JSONResponse(await asyncio.get_running_loop().run_in_executor(worker, explorer.page))
+        return JSONResponse(await asyncio.to_thread(explorer.page))
 
     def endpoint(schema: type[RequestT], action: Callable[[RequestT], Any]) -> Callable[[Request], Awaitable[Response]]:
         async def respond(request: Request) -> Response:
@@ -74,6 +74,7 @@ def build_app(explorer: Explorer) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        worker.submit(explorer.warm_up)
         yield
         worker.shutdown(wait=False, cancel_futures=True)
 

@@ -51,7 +51,7 @@ class Changes(NamedTuple):
     by_class: dict[int, float]
     """Among the pixels of each class of the prediction with the learned gates."""
     by_distance: dict[str, float]
-    """By distance to that prediction's boundaries in pixels (`RING_NAMES`); empty bins are left out."""
+    """By distance to the boundaries of `Session.learned` in pixels (`RING_NAMES`); empty bins are left out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +67,8 @@ class Session:
     """The image encoded at half the resolution, decoded in a third of the time; None for small images."""
     learned: Prediction
     """With the learned gates."""
+    learned_preview: Prediction | None
+    """The same from `preview`: what a preview is compared with, since half the resolution alone changes labels."""
     rings: Integer[np.ndarray, "h w"]
     """Distance to the boundaries of `learned.labels`, as an index into `RING_NAMES`."""
 
@@ -87,21 +89,24 @@ class Session:
         Raises:
             UserError: a level does not exist, or a scale or value is out of range.
         """
-        gates = edit_gates(self.gates, edits)
-        if self.encoded is None or not any(edit.changes for edit in edits.values()):
-            return self.learned
-        if preview and self.preview is not None and self.preview.gates is not None:
-            return _from_logits(self.predictor.decode(self.preview, edit_gates(self.preview.gates, edits)))
-        return _from_logits(self.predictor.decode(self.encoded, gates))
+        encoded = self.preview if preview and self.preview is not None else self.encoded
+        gates = edit_gates((encoded and encoded.gates) or (), edits)
+        if encoded is None or not any(edit.changes for edit in edits.values()):
+            return self._baseline(preview)
+        return _from_logits(self.predictor.decode(encoded, gates))
 
-    def changes(self, prediction: Prediction) -> Changes:
-        """Compare a prediction with the one with the learned gates."""
-        changed = prediction.labels != self.learned.labels
+    def changes(self, prediction: Prediction, preview: bool = False) -> Changes:
+        """Compare a prediction with the one with the learned gates; `preview`: a preview with a preview."""
+        before = self._baseline(preview).labels
+        changed = prediction.labels != before
         return Changes(
             share=float(changed.mean()),
-            by_class=_shares(changed, self.learned.labels),
+            by_class=_shares(changed, before),
             by_distance={RING_NAMES[ring]: share for ring, share in _shares(changed, self.rings).items()},
         )
+
+    def _baseline(self, preview: bool) -> Prediction:
+        return self.learned_preview if preview and self.learned_preview is not None else self.learned
 
 
 def open_session(predictor: Predictor, image: Num[np.ndarray, "h w c"]) -> Session:
@@ -110,7 +115,7 @@ def open_session(predictor: Predictor, image: Num[np.ndarray, "h w c"]) -> Sessi
     Raises:
         UserError: the model expects images of another kind.
     """
-    encoded = preview = None
+    encoded = preview = learned_preview = None
     scale = predictor.scale((image.shape[0], image.shape[1]))
     if predictor.network.fusion is None:
         probabilities = predictor.probabilities(image, EvaluationRecipe(scales=(scale,)))
@@ -121,7 +126,9 @@ def open_session(predictor: Predictor, image: Num[np.ndarray, "h w c"]) -> Sessi
         learned = _from_logits(predictor.decode(encoded))
         if encoded.gates is not None and min(encoded.input_size) >= 2 * _MIN_PREVIEW_SIDE:
             preview = predictor.encode(image, scale / 2)
-    return Session(predictor, displayable(image), encoded, preview, learned, boundary_rings(learned.labels))
+            learned_preview = _from_logits(predictor.decode(preview))
+    rings = boundary_rings(learned.labels)
+    return Session(predictor, displayable(image), encoded, preview, learned, learned_preview, rings)
 
 
 def reduce_image(image: Num[np.ndarray, "h w c"], max_side: int) -> Num[np.ndarray, "_h _w c"]:

@@ -1,5 +1,6 @@
 """`gffnet explore`: the gate explorer in a browser."""
 
+import webbrowser
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -36,6 +37,7 @@ def add_arguments(parser: Parser) -> None:
         metavar="N",
         help="reduce larger images to this longer side in pixels (default: 1024)",
     )
+    parser.add_argument("--open", action="store_true", help="open the page in the browser of this machine")
 
 
 def run(arguments: Namespace) -> None:
@@ -55,8 +57,11 @@ def run(arguments: Namespace) -> None:
     predictors = [load(model, arguments.device, arguments.precision) for model in models]
     with listen(arguments.port) as listener:
         app = build_app(Explorer(predictors, _names(models), arguments.max_side))
-        print(f"gffnet explore: http://{HOST}:{listener.getsockname()[1]}/", flush=True)
+        address = f"http://{HOST}:{listener.getsockname()[1]}/"
+        print(f"gffnet explore: {address}", flush=True)
         screen.print("Only this machine can open the page. Press Ctrl-C to stop.")
+        if arguments.open and not webbrowser.open(address):
+            screen.print("No browser was found: open the address yourself.")
         try:
             serve(app, listener)
         except KeyboardInterrupt:

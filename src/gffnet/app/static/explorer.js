@@ -1,29 +1,32 @@
-// The page of the gate explorer. The server sends labels, probabilities and gate maps as arrays; colours, opacity,
-// comparison and the values under the pointer are computed here. Only editing a gate needs the network.
+// The page of the gate explorer. The server sends labels, probabilities and gate maps as arrays; colors, opacity,
+// comparison, zoom and the values under the pointer are computed here. Only editing a gate needs the network.
 
 const SETTLE_MS = 250; // after the last slider event the preview is replaced by the exact picture
+const MAX_ZOOM = 16;
 
 const root = document.querySelector("main");
 const part = (id) => document.getElementById(id);
+const pictures = part("pictures");
 const page = await (await fetch("api/page")).json();
 const colormap = await unpack(page.colormap);
 
 let image = null; // the open image, see `receive`
-let source = null; // {scene} or {file}, to open it again with another model or after its session has expired
-let mode = "edited";
+let source = null; // {scene} or {file, name}, to open it again with another model or after its session has expired
+let mode = "edited"; // of the picture; "gate": the map of `enlarged`
+let enlarged = null;
+let isolated = null; // the class under the pointer in the legend, else the one that was clicked
+let pinned = null;
 let busy = false;
 let pending = null; // "preview" or "exact": the request that follows the one in flight
 let settleTimer = null;
 let shown = 0;
+let opened = 0;
 
 // Arrays: base64 of a zlib stream of bytes
 
-function fromBase64(text) {
-  return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
-}
-
 async function unpack(text) {
-  const stream = new Blob([fromBase64(text)]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
@@ -56,24 +59,30 @@ function paintRGB(canvas, height, width, rgb) {
   });
 }
 
+function darken(data, i, rgb, factor) {
+  const dark = factor * (0.299 * rgb[3 * i] + 0.587 * rgb[3 * i + 1] + 0.114 * rgb[3 * i + 2]);
+  for (let c = 0; c < 3; c++) data[4 * i + c] = dark;
+}
+
 // (1 - alpha) image + alpha color; storing into clamped bytes rounds half to even, as numpy does.
 function overlay(labels, alpha) {
   const { rgb, palette } = image;
   return (data, pixels) => {
     for (let i = 0; i < pixels; i++) {
-      const color = palette[labels[i]];
+      const label = labels[i];
+      if (isolated !== null && label !== isolated) { darken(data, i, rgb, 0.25); continue; }
+      const color = palette[label];
       for (let c = 0; c < 3; c++) data[4 * i + c] = (1 - alpha) * rgb[3 * i + c] + alpha * color[c];
     }
   };
 }
 
 function highlight(labels, before) {
-  const { rgb } = image;
   return (data, pixels) => {
     for (let i = 0; i < pixels; i++) {
-      const dark = 0.45 * (0.299 * rgb[3 * i] + 0.587 * rgb[3 * i + 1] + 0.114 * rgb[3 * i + 2]);
-      const changed = labels[i] !== before[i];
-      for (let c = 0; c < 3; c++) data[4 * i + c] = changed ? page.mark[c] : dark;
+      const concerned = isolated === null || labels[i] === isolated || before[i] === isolated;
+      if (labels[i] === before[i] || !concerned) darken(data, i, image.rgb, 0.45);
+      else for (let c = 0; c < 3; c++) data[4 * i + c] = page.mark[c];
     }
   };
 }
@@ -81,10 +90,25 @@ function highlight(labels, before) {
 function drawPictures() {
   if (!image) return;
   const alpha = part("opacity").value / 100;
-  const { height, width, edited, learned } = image;
-  if (mode === "learned" || mode === "both") paint(part("learned"), height, width, overlay(learned.labels, alpha));
-  if (mode === "edited" || mode === "both") paint(part("edited"), height, width, overlay(edited.labels, alpha));
-  if (mode === "changed") paint(part("edited"), height, width, highlight(edited.labels, learned.labels));
+  const { height, width, edited, before } = image;
+  part("caption").textContent = caption();
+  if (mode === "gate") return paint(part("edited"), enlarged.height, enlarged.width, gateColors(enlarged));
+  if (mode === "changed") return paint(part("edited"), height, width, highlight(edited.labels, before.labels));
+  if (mode !== "learned") paint(part("edited"), height, width, overlay(edited.labels, alpha));
+  if (mode !== "edited") paint(part("learned"), height, width, overlay(before.labels, alpha));
+}
+
+function show(what, gate = null) {
+  mode = what;
+  enlarged = gate;
+  pictures.dataset.mode = mode;
+  for (const button of part("modes").children) button.setAttribute("aria-pressed", String(button.dataset.mode === mode));
+  for (const other of image.gates) other.card.firstChild.setAttribute("aria-pressed", String(other === gate));
+  drawPictures();
+}
+
+function gateValue(gate, step) {
+  return gate.low + (step / 255) * (gate.high - gate.low);
 }
 
 function editedValue(gate, value) {
@@ -95,25 +119,37 @@ function isEdited(gate) {
   return gate.mode === "hold" || gate.scale !== 1;
 }
 
-function drawGate(gate) {
-  const steps = new Uint8Array(256).map((_, step) => Math.round(255 * editedValue(gate, step / 255)));
-  let total = 0;
-  paint(gate.canvas, gate.height, gate.width, (data, pixels) => {
+// The range of values that the colors span: that of the learned gate, so that an edit shows.
+function shownRange(gate) {
+  return part("stretch").checked ? gate.shown : [0, 1];
+}
+
+function gateColors(gate) {
+  const [low, high] = shownRange(gate);
+  const colors = new Uint8ClampedArray(256).map((_, step) =>
+    (255 * (editedValue(gate, gateValue(gate, step)) - low)) / (high - low));
+  return (data, pixels) => {
     for (let i = 0; i < pixels; i++) {
-      const step = steps[gate.map[i]];
-      total += step;
-      for (let c = 0; c < 3; c++) data[4 * i + c] = colormap[3 * step + c];
+      const color = 3 * colors[gate.map[i]];
+      for (let c = 0; c < 3; c++) data[4 * i + c] = colormap[color + c];
     }
-  });
-  const mean = gate.mean.toFixed(2);
-  const now = (total / gate.map.length / 255).toFixed(2);
-  gate.meanText.textContent = isEdited(gate) ? "mean " + mean + " → " + now : "mean " + mean;
+  };
+}
+
+function drawGate(gate) {
+  paint(gate.canvas, gate.height, gate.width, gateColors(gate));
+  gate.ends.forEach((text, end) => { text.textContent = shownRange(gate)[end].toFixed(2); });
+  let now = 0;
+  gate.histogram.forEach((count, step) => { now += (count / gate.map.length) * editedValue(gate, gateValue(gate, step)); });
+  const mean = "mean " + gate.mean.toFixed(2);
+  gate.meanText.textContent = isEdited(gate) ? mean + " → " + now.toFixed(2) : mean;
   gate.card.classList.toggle("edited", isEdited(gate));
   const position = gate.mode === "hold" ? gate.value : gate.scale;
   gate.slider.max = gate.mode === "hold" ? 1 : 2;
   gate.slider.value = position;
   gate.number.textContent = (gate.mode === "hold" ? "= " : "× ") + position.toFixed(2);
   gate.select.value = gate.mode;
+  if (gate === enlarged) drawPictures();
 }
 
 function swatch(label) {
@@ -126,12 +162,47 @@ function percent(share) {
   return share > 0 && share < 0.0005 ? "< 0.1 %" : (100 * share).toFixed(1) + " %";
 }
 
+function countOf(bytes) {
+  const count = new Uint32Array(256);
+  for (const byte of bytes) count[byte]++;
+  return count;
+}
+
+// Every class once, so that nothing moves under the pointer; those that do not occur are hidden.
+function makeLegend() {
+  const count = countOf(image.learned.labels);
+  const order = [...image.classes.keys()].sort((a, b) => count[b] - count[a]);
+  image.legend = order.map((label) => {
+    const share = make("small", {});
+    const button = make("button", { type: "button", "data-class": label, "aria-pressed": "false" }, swatch(label),
+      image.classes[label], share);
+    for (const kind of ["pointerenter", "focus"]) button.addEventListener(kind, () => isolate(label));
+    for (const kind of ["pointerleave", "blur"]) button.addEventListener(kind, () => isolate(pinned));
+    button.addEventListener("click", () => pin(pinned === label ? null : label));
+    return { label, button, share };
+  });
+  pinned = isolated = null;
+  part("legend").replaceChildren(...image.legend.map((entry) => entry.button));
+}
+
 function drawLegend() {
-  const pixels = new Uint32Array(256);
-  for (const label of image.edited.labels) pixels[label]++;
-  const order = [...pixels.keys()].filter((label) => pixels[label]).sort((a, b) => pixels[b] - pixels[a]);
-  part("legend").replaceChildren(...order.map((label) =>
-    make("span", {}, swatch(label), image.classes[label], make("small", {}, percent(pixels[label] / image.pixels)))));
+  const count = countOf(image.edited.labels);
+  for (const { label, button, share } of image.legend) {
+    button.hidden = !count[label];
+    share.textContent = percent(count[label] / image.pixels);
+  }
+}
+
+function isolate(label) {
+  if (isolated === label) return;
+  isolated = label;
+  drawPictures();
+}
+
+function pin(label) {
+  pinned = label;
+  for (const entry of image.legend) entry.button.setAttribute("aria-pressed", String(entry.label === label));
+  isolate(label);
 }
 
 function table(caption, rows) {
@@ -144,12 +215,14 @@ function table(caption, rows) {
   return make("table", {}, make("caption", {}, caption), make("tbody", {}, ...body));
 }
 
-function drawChanges(changes) {
-  part("changes").hidden = !changes;
-  if (!changes) return;
+function drawChanges({ changes, preview }) {
+  part("changes").hidden = !image.gates.some(isEdited) && !changes?.share;
+  if (part("changes").hidden) return;
   const classes = Object.entries(changes.by_class).sort((a, b) => b[1] - a[1]).slice(0, 8);
   part("changes").replaceChildren(
     make("h2", {}, percent(changes.share) + " of the pixels changed"),
+    make("p", { class: "muted" }, preview ? "preview compared with the preview as learned, both at half the resolution"
+      : "exact prediction compared with the exact one as learned"),
     make("div", { class: "shares" },
       table("by distance to a boundary, in pixels",
         Object.entries(changes.by_distance).map(([distance, share]) => [[distance], share])),
@@ -159,10 +232,12 @@ function drawChanges(changes) {
 }
 
 function caption() {
+  if (mode === "gate") return "G" + enlarged.level + ", colors from " + shownRange(enlarged).map((end) =>
+    end.toFixed(2)).join(" to ");
   const names = image.gates.filter(isEdited).map((gate) =>
     "G" + gate.level + (gate.mode === "hold" ? " = " + gate.value : " × " + gate.scale));
-  if (mode === "changed") return "changed pixels" + (names.length ? ": " + names.join(", ") : "");
-  return names.length ? names.join(", ") : "as learned";
+  return (mode === "changed" ? "changed pixels: " : "") + (names.join(", ") || "as learned") +
+    (image.before === image.learned ? "" : ", preview");
 }
 
 function showError(text) {
@@ -182,18 +257,18 @@ function markShown(state) {
 // Requests
 
 async function ask(endpoint, body) {
+  let answer;
   try {
     const response = await fetch("api/" + endpoint, { method: "POST", headers: { "content-type": "application/json" },
       body: JSON.stringify(body) });
     if (!response.ok) throw new Error("HTTP " + response.status);
     if (response.headers.get("content-type") === "application/zip") return { archive: await response.blob() };
-    const answer = await response.json();
-    if (answer.error) showError(answer.error);
-    return answer;
+    answer = await response.json();
   } catch (error) {
-    showError("gffnet does not answer: is `gffnet explore` still running?");
-    return { error: String(error) };
+    answer = { error: "gffnet does not answer: is `gffnet explore` still running?" };
   }
+  if (answer.error) showError(answer.error);
+  return answer;
 }
 
 function edits() {
@@ -209,7 +284,7 @@ async function fuse() {
   if (busy) return;
   busy = true;
   while (pending && image) {
-    const preview = pending === "preview" && image.previews;
+    const preview = pending === "preview" && image.preview !== null;
     pending = null;
     const asked = image;
     const answer = await ask("fuse", { key: asked.key, edits: edits(), preview });
@@ -222,11 +297,12 @@ async function fuse() {
     const prediction = await unpackPrediction(answer.prediction, asked.pixels);
     if (asked !== image) continue;
     image.edited = prediction;
+    image.before = answer.preview ? image.preview : image.learned;
     drawPictures();
     drawLegend();
-    drawChanges(Object.keys(edits()).length || answer.changes.share ? answer.changes : null);
-    part("caption").textContent = answer.preview ? "rough, while you move" : caption();
-    showStatus((answer.preview ? "preview at half the resolution: " : "fused in ") + answer.milliseconds + " ms");
+    drawChanges(answer);
+    if (!answer.preview) showStatus(percent(answer.changes.share) + " of the pixels changed; fused in " +
+      answer.milliseconds + " ms");
     markShown(answer.preview ? "preview" : pending ? "stale" : "exact");
     if (answer.preview && !pending) settle();
   }
@@ -262,45 +338,53 @@ async function receive(answer, kept) {
   const [height, width] = answer.size;
   const pixels = height * width;
   const learned = await unpackPrediction(answer.prediction, pixels);
+  const preview = answer.preview && (await unpackPrediction(answer.preview, pixels));
   const gates = [];
   for (const sent of answer.gates) {
     const { scale, value } = kept[sent.level] || { scale: 1, value: null };
-    const [gateHeight, gateWidth] = sent.size;
-    gates.push({ ...sent, map: await unpack(sent.map), height: gateHeight, width: gateWidth, scale,
+    const map = await unpack(sent.map);
+    gates.push({ ...sent, map, histogram: countOf(map), height: sent.size[0], width: sent.size[1], scale,
       value: value === null ? 0 : value, mode: value === null ? "scale" : "hold" });
   }
-  return { key: answer.key, classes: answer.classes, palette: answer.palette, height, width, pixels, learned,
-    edited: learned, gates, rgb: await unpack(answer.image), previews: answer.previews };
+  // `before`: what `edited` is compared with, both exact or both previews
+  return { key: answer.key, classes: answer.classes, palette: answer.palette, height, width, pixels, learned, preview,
+    edited: learned, before: learned, gates, rgb: await unpack(answer.image) };
 }
 
 async function load(from, kept) {
-  root.dataset.state = image ? "loading" : "empty";
+  const number = ++opened;
+  root.dataset.state = "loading";
   showStatus("encoding the image ...");
   const replaces = image ? image.key : null;
-  const answer = await ask("open", { ...from, model: Number(part("model").value), replaces });
+  const { name, ...what } = from;
+  const answer = await ask("open", { ...what, model: Number(part("model").value), replaces });
+  if (number !== opened) return false; // another was opened meanwhile
   if (answer.error) {
+    if (name) showError(name + ": " + answer.error);
     showStatus("");
+    part("drop").textContent = "Drop an image here, paste or open one, or take an example scene. It stays on this machine.";
     root.dataset.state = image ? "exact" : "empty";
     return false;
   }
   showError("");
   image = await receive(answer, image && image.gates.length === answer.gates.length ? kept : {});
   source = from;
-  part("pictures").style.setProperty("--ratio", image.width / image.height);
+  root.dataset.image = "yes";
+  pictures.style.setProperty("--ratio", image.width / image.height);
+  look(1, 0, 0);
   part("gate-cards").replaceChildren(...image.gates.map(gateCard));
+  makeLegend();
+  show(mode === "gate" ? "edited" : mode);
   image.gates.forEach(drawGate);
-  part("without").textContent = answer.without || "";
-  part("without").hidden = !answer.without;
+  if (answer.without) part("without").textContent = answer.without;
   part("gates").dataset.none = answer.without ? "yes" : "no";
   part("save").disabled = false;
   part("reset").disabled = !image.gates.some(isEdited);
   for (const button of part("scenes").querySelectorAll("button")) {
     button.setAttribute("aria-pressed", String(Number(button.dataset.scene) === from.scene));
   }
-  part("caption").textContent = "as learned";
-  drawPictures();
   drawLegend();
-  drawChanges(null);
+  part("changes").hidden = true;
   const [height, width] = answer.original_size;
   const reduced = height !== image.height || width !== image.width;
   const [inputHeight, inputWidth] = answer.input_size;
@@ -323,8 +407,8 @@ function openFile(file) {
   if (file.size > page.max_bytes) return showError("this file has " + (file.size / 2 ** 20).toFixed(0) +
     " MiB, and at most " + page.max_bytes / 2 ** 20 + " are allowed: scale the image down, or save it as JPEG.");
   const reader = new FileReader();
-  reader.onload = () => open({ file: reader.result.slice(reader.result.indexOf(",") + 1) });
-  reader.onerror = () => showError("your browser cannot read this file.");
+  reader.onload = () => open({ file: reader.result.slice(reader.result.indexOf(",") + 1), name: file.name });
+  reader.onerror = () => showError(file.name + ": your browser cannot read this file.");
   reader.readAsDataURL(file);
 }
 
@@ -338,7 +422,13 @@ function update(gate, kind) {
 
 function gateCard(gate) {
   const name = "G" + gate.level;
-  gate.canvas = make("canvas", { "aria-label": "Map of gate " + name, role: "img" });
+  gate.canvas = make("canvas", {});
+  const map = make("button", { type: "button", class: "map", "aria-pressed": "false", title: "show it large",
+    "aria-label": "Map of gate " + name + ", large" }, gate.canvas);
+  map.addEventListener("click", () => (gate === enlarged ? show("edited") : show("gate", gate)));
+  const bar = make("canvas", { "aria-hidden": "true" });
+  paintRGB(bar, 1, 256, colormap);
+  gate.ends = [make("span", {}), make("span", {})];
   gate.meanText = make("small", { id: "mean-" + gate.level });
   gate.slider = make("input", { type: "range", min: 0, max: 2, step: 0.01, "data-gate": gate.level,
     "aria-label": "Gate " + name });
@@ -350,7 +440,8 @@ function gateCard(gate) {
     else Object.assign(gate, { mode: "scale", scale: value });
   };
   const button = (text, hint, kind, value) => {
-    const element = make("button", { type: "button", title: hint, id: text + "-" + gate.level }, text);
+    const element = make("button", { type: "button", title: hint, id: text + "-" + gate.level,
+      "aria-label": text + " gate " + name }, text);
     element.addEventListener("click", () => { set(kind, value); update(gate, "exact"); });
     return element;
   };
@@ -360,15 +451,13 @@ function gateCard(gate) {
     set(gate.select.value, gate.select.value === "hold" ? Math.round(100 * gate.mean) / 100 : 1);
     update(gate, "exact");
   });
-  const finest = gate.level === 1 ? "finest, " : "";
-  gate.card = make("div", { class: "gate" }, gate.canvas,
-    make("div", { class: "gate-side" },
-      make("div", { class: "gate-name" },
-        make("b", {}, "G", make("sub", {}, gate.level)),
-        make("small", {}, finest + "stride " + gate.stride), gate.meanText),
-      make("div", { class: "gate-slide" }, gate.slider, gate.number),
-      make("div", { class: "gate-buttons" }, gate.select, button("close", "hold at 0: sends nothing", "hold", 0),
-        button("open", "hold at 1: receives nothing", "hold", 1), button("reset", "as learned", "scale", 1))));
+  gate.card = make("div", { class: "gate", role: "group", "aria-label": "Gate " + name }, map,
+    make("div", { class: "range" }, gate.ends[0], bar, gate.ends[1]),
+    make("div", { class: "gate-name" }, make("b", {}, "G", make("sub", {}, gate.level)),
+      make("small", {}, "stride " + gate.stride), gate.meanText),
+    make("div", { class: "gate-slide" }, gate.slider, gate.number),
+    make("div", { class: "gate-buttons" }, gate.select, button("close", "hold at 0: sends nothing", "hold", 0),
+      button("open", "hold at 1: receives nothing", "hold", 1), button("reset", "as learned", "scale", 1)));
   showTipOver(gate.canvas);
   return gate.card;
 }
@@ -382,22 +471,20 @@ function showTipOver(canvas) {
   canvas.addEventListener("pointercancel", hide);
   for (const kind of ["pointermove", "pointerdown"]) canvas.addEventListener(kind, (event) => {
     if (!image) return;
-    const box = canvas.getBoundingClientRect();
-    const x = (event.clientX - box.left) / box.width;
-    const y = (event.clientY - box.top) / box.height;
+    const [x, y] = within(canvas, event);
     if (x < 0 || x >= 1 || y < 0 || y >= 1) return hide();
     const at = Math.floor(y * image.height) * image.width + Math.floor(x * image.width);
-    const { learned, edited } = image;
+    const { before, edited } = image;
     const overLearned = canvas === part("learned");
-    const [here, word, other] = overLearned ? [learned, "edited: ", edited] : [edited, "as learned: ", learned];
+    const [here, word, other] = overLearned ? [before, "edited: ", edited] : [edited, "as learned: ", before];
     const lines = [make("div", {}, swatch(here.labels[at]), " ", make("b", {}, image.classes[here.labels[at]]),
       " " + here.percent[at] + " %")];
-    if (edited.labels[at] !== learned.labels[at]) {
+    if (edited.labels[at] !== before.labels[at]) {
       lines.push(make("div", {}, word, image.classes[other.labels[at]], " " + other.percent[at] + " %"));
     }
     if (image.gates.length) {
       lines.push(make("div", {}, image.gates.map((gate) => {
-        const value = gate.map[Math.floor(y * gate.height) * gate.width + Math.floor(x * gate.width)] / 255;
+        const value = gateValue(gate, gate.map[Math.floor(y * gate.height) * gate.width + Math.floor(x * gate.width)]);
         return "G" + gate.level + " " + (overLearned ? value : editedValue(gate, value)).toFixed(2);
       }).join("   ")));
     }
@@ -409,6 +496,76 @@ function showTipOver(canvas) {
   });
 }
 
+function within(element, event) {
+  const box = element.getBoundingClientRect();
+  return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+}
+
+// Zoom and pan. `view` is the left and upper edge of what is visible, in fractions of the picture, and its magnification.
+
+const view = { zoom: 1, left: 0, top: 0 };
+const fingers = new Map(); // by pointer: where it is within the figure, in fractions
+
+function look(zoom, left, top) {
+  view.zoom = Math.min(MAX_ZOOM, Math.max(1, zoom));
+  view.left = Math.min(1 - 1 / view.zoom, Math.max(0, left));
+  view.top = Math.min(1 - 1 / view.zoom, Math.max(0, top));
+  for (const [name, value] of Object.entries(view)) pictures.style.setProperty("--" + name, value);
+  pictures.classList.toggle("zoomed", view.zoom > 1);
+  pictures.classList.toggle("pixels", view.zoom > 4);
+  document.querySelector('[data-zoom="0.5"]').disabled = view.zoom === 1;
+}
+
+// What was at the point `from` of the figure comes to `to`, magnified by `factor`.
+function move(factor, from, to = from) {
+  const zoom = Math.min(MAX_ZOOM, Math.max(1, factor * view.zoom));
+  look(zoom, view.left + from[0] / view.zoom - to[0] / zoom, view.top + from[1] / view.zoom - to[1] / zoom);
+}
+
+function grasp() {
+  const points = [...fingers.values()];
+  const middle = [0, 1].map((axis) => points.reduce((sum, point) => sum + point[axis], 0) / points.length);
+  const spread = Math.hypot(...points.map((point) => Math.hypot(point[0] - middle[0], point[1] - middle[1])));
+  return [middle, spread];
+}
+
+for (const canvas of [part("edited"), part("learned")]) {
+  const figure = canvas.parentNode;
+  showTipOver(canvas);
+  canvas.addEventListener("pointerdown", (event) => {
+    fingers.set(event.pointerId, within(figure, event));
+    canvas.setPointerCapture(event.pointerId);
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    if (!fingers.has(event.pointerId)) return;
+    const [from, before] = grasp();
+    fingers.set(event.pointerId, within(figure, event));
+    const [to, after] = grasp();
+    move(before ? after / before : 1, from, to);
+  });
+  for (const kind of ["pointerup", "pointercancel"]) canvas.addEventListener(kind, (event) =>
+    fingers.delete(event.pointerId));
+  canvas.addEventListener("dblclick", (event) => (view.zoom > 1 ? look(1, 0, 0) : move(3, within(figure, event))));
+  figure.addEventListener("wheel", (event) => {
+    if (view.zoom === 1 && event.deltaY > 0 && !event.ctrlKey) return; // scrolls the page
+    event.preventDefault();
+    const pixels = event.deltaY * (event.deltaMode ? 16 : 1);
+    move(Math.exp(-pixels * (event.ctrlKey ? 0.01 : 0.002)), within(figure, event)); // with ctrlKey: a pinch on a pad
+  }, { passive: false });
+}
+pictures.addEventListener("keydown", (event) => {
+  if (event.target !== pictures || event.ctrlKey || event.metaKey || event.altKey) return;
+  const keys = { "+": [2, 0, 0], "=": [2, 0, 0], "-": [0.5, 0, 0], 0: [0, 0, 0], ArrowLeft: [1, 0.1, 0],
+    ArrowRight: [1, -0.1, 0], ArrowUp: [1, 0, 0.1], ArrowDown: [1, 0, -0.1] };
+  if (!(event.key in keys) || (view.zoom === 1 && event.key.startsWith("Arrow"))) return;
+  event.preventDefault();
+  const [factor, x, y] = keys[event.key];
+  move(factor, [0.5, 0.5], [0.5 + x, 0.5 + y]);
+});
+for (const button of part("zoom").children) button.addEventListener("click", () =>
+  move(Number(button.dataset.zoom), [0.5, 0.5]));
+part("wipe").addEventListener("input", () => pictures.style.setProperty("--wipe", part("wipe").value / 100));
+
 // Event handlers
 
 part("model").addEventListener("change", () => source && open(source));
@@ -419,35 +576,32 @@ part("opacity").addEventListener("input", () => {
   part("opacity-value").textContent = part("opacity").value + " %";
   drawPictures();
 });
-for (const button of part("modes").children) button.addEventListener("click", () => {
-  mode = button.dataset.mode;
-  for (const other of part("modes").children) other.setAttribute("aria-pressed", String(other === button));
-  part("pictures").dataset.mode = mode;
-  if (image) part("caption").textContent = caption();
-  drawPictures();
-});
+part("stretch").addEventListener("change", () => image.gates.forEach(drawGate));
+for (const button of part("modes").children) button.addEventListener("click", () => image && show(button.dataset.mode));
 part("reset").addEventListener("click", () => {
   for (const gate of image.gates) { Object.assign(gate, { mode: "scale", scale: 1 }); drawGate(gate); }
   part("reset").disabled = true;
   request("exact");
 });
-for (const kind of ["dragenter", "dragover"]) part("pictures").addEventListener(kind, (event) => {
+for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) document.addEventListener(kind, (event) => {
   event.preventDefault();
-  part("pictures").classList.add("over");
+  root.classList.toggle("over", kind === "dragenter" || kind === "dragover");
+  if (kind === "drop") openFile(event.dataTransfer.files[0]);
 });
-for (const kind of ["dragleave", "drop"]) part("pictures").addEventListener(kind, () =>
-  part("pictures").classList.remove("over"));
-part("pictures").addEventListener("drop", (event) => {
-  event.preventDefault();
-  openFile(event.dataTransfer.files[0]);
+document.addEventListener("paste", (event) => {
+  if (event.clipboardData.files.length) openFile(event.clipboardData.files[0]);
+  else showError("the clipboard holds no image: copy one, not its address, and paste again.");
 });
-showTipOver(part("edited"));
-showTipOver(part("learned"));
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || !image) return;
+  pin(null);
+  if (mode === "gate") show("edited");
+});
 
-// What the page needs before an image is opened
+// What the page needs before an image is opened, and an example at once
 
-paintRGB(part("bar"), 1, 256, colormap);
 for (const [number, name] of page.models.entries()) part("model").append(make("option", { value: number }, name));
+part("models").dataset.models = page.models.length;
 for (const [number, packed] of page.scenes.entries()) {
   const canvas = make("canvas", {});
   paintRGB(canvas, ...page.thumbnail_size, await unpack(packed));
@@ -457,3 +611,4 @@ for (const [number, packed] of page.scenes.entries()) {
   part("scenes").append(button);
 }
 root.dataset.ready = "yes";
+open({ scene: 0 });
