@@ -196,6 +196,11 @@ def test_a_video(model: Path, tmp_path: Path, capsys: Captured, monkeypatch: pyt
         assert predict(film, model, tmp_path / "out") == 0
         assert capsys.readouterr().err == f"{said}: {tmp_path}/out/labels, colour, overlay\n"
     assert set(files(tmp_path / "out")) == {f"labels/film/{i:06d}.png" for i in range(4)}
+    assert predict(film, model, tmp_path / "smooth", "--smooth", "0.1") == 0
+    assert json.loads((tmp_path / "smooth/predict.json").read_text())["smooth"] == 0.1
+    capsys.readouterr()
+    assert predict(film, model, tmp_path / "none", "--smooth", "much") == 2
+    assert capsys.readouterr().err == "error: --smooth 'much' must be a number of seconds above 0, such as 0.1.\n"
     film.write_bytes(b"")
     assert predict(film, model, tmp_path / "out", "--overwrite") == 2
     assert capsys.readouterr().err.startswith(f"error: {film}: ")

@@ -1,6 +1,7 @@
 """`gffnet predict`: label maps, color maps and overlays of images and videos."""
 
 from argparse import Namespace
+from math import inf
 
 from gffnet.cli.arguments import (
     Parser,
@@ -13,6 +14,7 @@ from gffnet.cli.arguments import (
     print_json,
     shard,
 )
+from gffnet.errors import UserError
 
 SUMMARY = "label maps, color maps and overlays of images, videos and folders"
 
@@ -41,7 +43,25 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--overwrite", action="store_true", help="predict everything again, also over the results of another model"
     )
+    parser.add_argument(
+        "--smooth",
+        type=seconds,
+        metavar="SECONDS",
+        help="average class probabilities along the time of a video, with this time constant, such as 0.1, so that "
+        "labels flicker less (default: every frame by itself)",
+    )
     parser.add_argument("--json", action="store_true", help="print what was written and what failed as JSON")
+
+
+def seconds(text: str) -> float:
+    """A number of seconds above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < inf:
+        raise UserError(f"--smooth {text!r} must be a number of seconds above 0, such as 0.1.")
+    return value
 
 
 def run(arguments: Namespace) -> None:
@@ -55,6 +75,7 @@ def run(arguments: Namespace) -> None:
         arguments.shard,
         arguments.write,
         arguments.overwrite,
+        arguments.smooth,
     )
     if arguments.json:
         print_json(summary.to_mapping())

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -28,7 +29,7 @@ from torch import Tensor
 
 from gffnet.console import screen, track
 from gffnet.data.colors import colorize, display_levels, displayable, overlay
-from gffnet.data.io import EXTENSIONS, as_array, image_files, write_image, write_labels
+from gffnet.data.io import EXTENSIONS, as_array, as_tensor, image_files, write_image, write_labels
 from gffnet.data.large import LabelFile, bands, write_png
 from gffnet.errors import BadName, CannotWrite, RunFailed, UserError
 from gffnet.files import atomic_write, cannot_write, say_once
@@ -53,6 +54,7 @@ def predict_files(
     shard: tuple[int, int] = (1, 1),
     results: Sequence[str] = RESULTS,
     overwrite: bool = False,
+    smooth: float | None = None,
 ) -> "Summary":
     """Predict images, videos and folders of them into `out/labels`, `out/colour` and `out/overlay`.
 
@@ -63,12 +65,14 @@ def predict_files(
         shard: (i, n) predicts every n-th file from the i-th on, counted from 1, for n processes in parallel.
         results: which of `RESULTS` to write.
         overwrite: predict everything again; otherwise files whose results all exist are skipped.
+        smooth: average class probabilities along the time of a video, with this time constant in seconds (see
+            `gffnet.inference.video.Smoothing`); None: every frame by itself.
 
     Returns:
         The numbers of written, skipped and failed files; the failed ones are also listed in `out/failed.txt`.
 
     Raises:
-        UserError: an input does not exist, or `out` holds predictions of another model.
+        UserError: an input does not exist, `out` holds predictions of another model, or there is no video to smooth.
         CannotWrite: a result cannot be written, whatever its name.
     """
     names = result_names(inputs, (*EXTENSIONS, *video.EXTENSIONS), out)
@@ -76,11 +80,17 @@ def predict_files(
     videos = {path: name for path, name in mine.items() if video.is_video(path)}
     if videos:
         video.pyav()
-    since = open_folder(out, predictor, RESULTS, overwrite, names)
+    if smooth is not None:
+        video.Smoothing(predictor, smooth)  # a wrong value fails before the work begins
+        if not any(map(video.is_video, names)):
+            raise UserError(
+                "--smooth averages over the frames of a video, and none of the inputs is one. Leave it out."
+            )
+    since = open_folder(out, predictor, RESULTS, overwrite, names, smooth)
     wanted = tuple(result for result in RESULTS if result in results)
     summary = Summary(out, wanted, shard, single=len(names) == 1, noun="file" if videos else "image")
     notices = Notices(predictor, "--scales 1 keeps their size, --crop predicts them in windows")
-    job = _Job(predictor, math.inf if overwrite else since, summary, notices)
+    job = _Job(predictor, math.inf if overwrite else since, summary, notices, smooth)
     try:
         job.predict_images({path: name for path, name in mine.items() if path not in videos})
         for path, name in videos.items():
@@ -99,6 +109,7 @@ class _Job:
     """Results that are older do not count as done."""
     summary: "Summary"
     notices: "Notices"
+    smooth: float | None
     _written: list[Path] = field(default_factory=list)
     """Images whose results are written; threads append to it."""
 
@@ -166,8 +177,14 @@ class _Job:
             summary.skipped += 1
             return
         palette = self.predictor.config.palette
+        smoothing = None if self.smooth is None else video.Smoothing(self.predictor, self.smooth)
+
+        def predict(frame: video.Frame) -> NDArray[np.uint8]:
+            smoothed = partial(smoothing.predict, time=float(frame.time)) if smoothing else None
+            return self._predict(as_tensor(frame.image), smoothed)
+
         try:
-            video.predict_video(self._predict, path, summary.out, name, summary.results, palette)
+            video.predict_video(predict, path, summary.out, name, summary.results, palette)
         except UserError as error:
             if _stops_all(error):
                 raise
@@ -193,8 +210,12 @@ class _Job:
         except Exception as error:  # such as an image of 10 gigapixels: it must not stop the others
             return path, name, UserError(f"it cannot be decoded ({type(error).__name__}: {error})")
 
-    def _predict(self, image: Num[Tensor, "c h w"]) -> NDArray[np.uint8]:
-        """Return the label map of an image.
+    def _predict(
+        self,
+        image: Num[Tensor, "c h w"],
+        predict: Callable[[Num[Tensor, "c h w"]], NDArray[np.uint8]] | None = None,
+    ) -> NDArray[np.uint8]:
+        """Return the label map of an image; `predict`: in place of the predictor's.
 
         Raises:
             UserError: the network cannot take the image.
@@ -202,7 +223,7 @@ class _Job:
         """
         self.notices.before(size_of(image))
         with self._network_errors(size_of(image)):
-            return self.predictor.predict(image)
+            return (predict or self.predictor.predict)(image)
 
     @contextmanager
     def _network_errors(self, size: tuple[int, int]) -> Iterator[None]:
@@ -315,6 +336,7 @@ def open_folder(
     results: tuple[str, ...],
     overwrite: bool,
     names: Mapping[Path, Path] = MappingProxyType({}),
+    smooth: float | None = None,
 ) -> float:
     """Make `out` a folder for the predictions of `predictor`. Several processes may do so at once.
 
@@ -324,6 +346,7 @@ def open_folder(
         results: names of the folders of predictions in it.
         overwrite: replace the predictions of another model, or of other files.
         names: the files to predict, with the names of their results.
+        smooth: the time constant by which videos are smoothed.
 
     Returns:
         The time in seconds from which on files in it are of this model: 0 unless another's are being replaced.
@@ -334,7 +357,7 @@ def open_folder(
         CannotWrite: it cannot be written to.
     """
     used = _holds_results(out, results)  # looked for first: others write the record first
-    there, now = _read_record(out), describe_prediction(predictor)
+    there, now = _read_record(out), {**describe_prediction(predictor), "smooth": smooth}
     remedy = "Choose another --out, or predict everything again with --overwrite."
     if there is None and used and not overwrite:
         raise UserError(f"folder {out} holds {used}/, but no {RECORD} that says of which model. {remedy}")

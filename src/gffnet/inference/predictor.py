@@ -364,12 +364,20 @@ class Predictor:
 
     # The sliding window
 
-    def window(self, protocol: EvaluationRecipe | None = None, size: tuple[int, int] = (0, 0)) -> SlidingWindow:
+    def window(
+        self, protocol: EvaluationRecipe | None = None, size: tuple[int, int] = (0, 0), held: int = 0
+    ) -> SlidingWindow:
         """Return the sliding window of a protocol over the network, for tensors on the device.
 
         With a limit on memory it is a `TiledWindow`, for images of `size`: their pixels count towards the limit.
+
+        Args:
+            protocol: None: the one by which `predict` predicts an image of `size`.
+            size: height and width of the image.
+            held: further bytes that count towards the limit.
         """
-        return self._window(protocol or self.protocol, _PIXEL_BYTES * size[0] * size[1])
+        protocol = protocol or self._at_scale(size, self.protocol, self._downscales)
+        return self._window(protocol, _PIXEL_BYTES * size[0] * size[1] + held)
 
     def _window(self, protocol: EvaluationRecipe, image_bytes: int) -> SlidingWindow:
         arguments = (self.score, len(self.config.classes), protocol, self.config.model.mean, self.batch)

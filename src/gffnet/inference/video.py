@@ -1,9 +1,11 @@
 """Videos, read, predicted and written frame by frame with PyAV: a video of any length takes the memory of a few frames.
 
 Overlays and color maps are written as mp4, label maps as one PNG per frame; each appears complete or not at all.
+A video is predicted from its first frame on by one process: neither shards nor resuming change an average along time.
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from fractions import Fraction
@@ -13,15 +15,19 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
 from gffnet.console import track
 from gffnet.data.colors import Palette, colorize, overlay
-from gffnet.data.io import as_tensor, write_labels
+from gffnet.data.io import write_labels
 from gffnet.errors import UserError
 from gffnet.files import atomic_file, atomic_folder, atomic_write
+from gffnet.inference.predictor import ImageLike, Predictor
+from gffnet.inference.sliding_window import most_probable
+from gffnet.models.ops import size_of
 from gffnet.parallel import background_writer, prefetch
 
 EXTENSIONS = (
@@ -39,8 +45,6 @@ TIMES = "frames.json"
 _FINEST_MPEG4 = 65535
 """Most ticks per second in MPEG-4; H.264 has no such limit."""
 
-Predict = Callable[[UInt8[Tensor, "3 h w"]], NDArray[np.uint8]]
-
 
 class Frame(NamedTuple):
     """A frame of a video."""
@@ -55,6 +59,10 @@ class Frame(NamedTuple):
     """The unit of times, in seconds."""
     rate: Fraction
     """Average number of frames per second."""
+
+
+Predict = Callable[[Frame], NDArray[np.uint8]]
+"""A frame to its labels (H, W); called in the order of the frames."""
 
 
 def is_video(path: Path) -> bool:
@@ -97,7 +105,7 @@ def predict_video(
     """Write the `results` of a video. Frames are read, predicted and written at the same time, a few of them at once.
 
     Args:
-        predict: the network: an image (3, H, W) → labels (H, W).
+        predict: the network: a frame → labels (H, W).
         path: the video.
         out: the output folder.
         name: path of the results, relative and without suffix.
@@ -115,7 +123,7 @@ def predict_video(
         ahead = stack.enter_context(closing(prefetch(lambda _: next(read, None), count(), threads=1)))
         for frame in track(iter(ahead.__next__, None), path.name):
             try:
-                labels = predict(as_tensor(frame.image))
+                labels = predict(frame)
             except UserError as error:
                 raise UserError(f"frame {frame.number}: {error}") from None
             for result, write in writers.items():
@@ -154,6 +162,56 @@ def _label_maps(folder: Path) -> Iterator[Write]:
 
         yield write
         atomic_write(filling / TIMES, json.dumps({"seconds": times}, indent=1).encode())
+
+
+# Smoothing
+
+
+class Smoothing:
+    """Label maps of consecutive frames that flicker less: class probabilities are averaged along time.
+
+        p_t = a q_t + (1 - a) p_{t-1},   a = 1 - exp(-Δ / τ),   p_0 = q_0
+
+    `q_t` are the class probabilities that a predictor has for frame t, with its windows, scales and flip, Δ the seconds
+    since frame t - 1, and τ the time constant. So an average reaches as far back at any frame rate, and frames that are
+    much longer apart than τ are not averaged. It begins anew where the size of the frames changes, and where time
+    stands still or runs backwards.
+    """
+
+    def __init__(self, predictor: Predictor, seconds: float) -> None:
+        """Begin with no frame; `seconds`: the time constant τ.
+
+        Raises:
+            UserError: it is not above 0.
+        """
+        if not 0 < seconds < math.inf:
+            raise UserError(f"smooth {seconds!r} must be a number of seconds above 0, such as 0.1.")
+        self._predictor, self._seconds = predictor, seconds
+        self._average: Tensor | None = None
+        self._time = 0.0
+
+    def predict(self, image: ImageLike, time: float) -> NDArray[np.uint8]:
+        """Return the label map (H, W) of the next frame, an image at a time in seconds.
+
+        Raises:
+            UserError: as `Predictor.predict`; or the probabilities of two frames do not fit into the limit on memory.
+        """
+        x = self._predictor.tensor(image)
+        size = size_of(x)
+        held = 2 * 4 * len(self._predictor.config.classes) * size[0] * size[1]  # the average and the frame's own
+        probabilities = self._predictor.window(size=size, held=held).probabilities(x)
+        labels: NDArray[np.uint8] = most_probable(self.update(probabilities, time)).cpu().numpy()
+        return labels
+
+    @torch.inference_mode()
+    def update(self, probabilities: Float[Tensor, "k h w"], time: float) -> Float[Tensor, "k h w"]:
+        """Return the average after a frame with these probabilities at a time in seconds; valid until the next call."""
+        elapsed, self._time = time - self._time, time
+        if self._average is None or self._average.shape != probabilities.shape or elapsed <= 0:
+            self._average = probabilities.clone()
+        else:
+            self._average.lerp_(probabilities, -math.expm1(-elapsed / self._seconds))
+        return self._average
 
 
 # Reading
