@@ -136,7 +136,10 @@ def cannot_write(path: Path, error: OSError) -> CannotWrite:
 
 CACHE = "gffnet_cache"
 """The folder in the root of a data set in which its cache is looked for."""
-_RECORDS = {"predict.json": ("labels", "colour", "overlay"), "ablation.json": ("by_class.png", "by_distance.png")}
+_RECORDS = {
+    "predict.json": ("labels", "colour", "overlay", "legend.svg"),
+    "ablation.json": ("by_class.png", "by_distance.png"),
+}
 """What commands write into a folder, by the file that tells of them."""
 _COMPARISON, _GATES = "compare.json", "gates.npz"
 

@@ -159,8 +159,13 @@ def test_what_is_written_can_be_chosen(model: Path, tmp_path: Path, capsys: Capt
     photo = save_good(tmp_path / "in", 0)
     assert predict(photo, model, tmp_path / "out", "--write", "overlay", "labels") == 0
     assert set(files(tmp_path / "out")) == {"labels/000-rgb.png", "overlay/000-rgb.png"}
-    said = capsys.readouterr().err
+    printed, said = capsys.readouterr()
     assert said == f"1 image written, 0 were there already: {tmp_path}/out/labels, overlay\n"
+    heading, *lines = printed.splitlines()
+    assert heading == "Share of the pixels, in percent"
+    shares = [float(line.split()[-1]) for line in lines]
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) == pytest.approx(100, abs=0.05 * len(shares) + 1e-6)
     assert predict(photo, model, tmp_path / "out", "--write", "mask") == 2
 
 

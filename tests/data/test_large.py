@@ -216,6 +216,14 @@ def test_png_in_bands(pixels: Any, step: int, tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(path).permute(1, 2, 0), np.atleast_3d(pixels) * np.ones(3, np.uint8))
 
 
+def test_png_in_bands_with_colors(tmp_path: Path) -> None:
+    colors = np.arange(768, dtype=np.uint8).reshape(256, 3)
+    write_png(tmp_path / "a.png", (90, 70), [GREY[:40], GREY[40:]], colors=colors)
+    with Image.open(tmp_path / "a.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), GREY)
+        np.testing.assert_array_equal(np.asarray(image.convert("RGB")), colors[GREY])
+
+
 def test_a_full_disk_leaves_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full_after(monkeypatch, 0)
     with pytest.raises(CannotWrite, match="No space left on device"):

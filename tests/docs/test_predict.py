@@ -43,3 +43,20 @@ def test_protocols_and_networks() -> None:
     assert all(parameter.requires_grad for parameter in names["network"].parameters())
     assert names["predictor"].network.folded
     assert names["labels"].shape == (48, 64)
+
+
+@pytest.mark.usefixtures("working_folder")
+def test_ids_are_read_with_opencv_and_pil() -> None:
+    names: dict[str, Any] = {}
+    found: dict[str, list[Any]] = {"labels": [], "colors": []}
+    for line in blocks(ROOT / "docs/predict.md", "python")[3].splitlines():
+        exec(line, names)
+        if (name := line.split(" = ")[0]) in found:
+            found[name].append(names[name])
+    assert {name: len(read) for name, read in found.items()} == {"labels": 3, "colors": 2}
+    predictor = names["predictor"]
+    expected = predictor.predict("photo.jpg")
+    for ids in found["labels"]:
+        np.testing.assert_array_equal(ids, expected)
+    for colors in found["colors"]:
+        np.testing.assert_array_equal(colors, np.array(predictor.config.palette)[expected])

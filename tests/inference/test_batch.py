@@ -1,5 +1,6 @@
 """Prediction of files and folders: names, results, resuming, failures, and the record of what made them."""
 
+import csv
 import dataclasses
 import json
 import logging
@@ -11,7 +12,9 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -21,7 +24,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gffnet.data.camvid import CAMVID
-from gffnet.data.colors import overlay
+from gffnet.data.colors import legend_picture, overlay
 from gffnet.data.dataset import Truth
 from gffnet.data.io import EXTENSIONS, as_array, read_image, read_labels
 from gffnet.errors import CannotWrite, RunFailed, UserError
@@ -29,6 +32,8 @@ from gffnet.gates.write import write_gates
 from gffnet.inference import batch as module
 from gffnet.inference import video
 from gffnet.inference.batch import (
+    AREAS,
+    LEGEND,
     LISTED,
     RECORD,
     Notices,
@@ -74,7 +79,8 @@ def written(out: Path) -> set[str]:
         for folder in FOLDERS
     }
     assert found["labels"] == found["colour"] == found["overlay"]
-    assert {path.name for path in out.iterdir()} - {"failed.txt"} == {*FOLDERS, "predict.json"}
+    names = {re.sub(r"-\d-of-\d", "", path.name) for path in out.iterdir()}  # of a shard
+    assert names - {"failed.txt"} == {*FOLDERS, "predict.json", LEGEND, AREAS}
     return {path.as_posix() for path in found["labels"]}
 
 
@@ -92,6 +98,73 @@ def test_the_three_results_of_an_image(tmp_path: Path, predictor: Predictor) -> 
     np.testing.assert_array_equal(as_array(read_image(tmp_path / "out/colour/street.png")), colors)
     seen = as_array(read_image(tmp_path / "out/overlay/street.png")).astype(float)
     np.testing.assert_allclose(seen, (image.astype(float) + colors) / 2, atol=0.51)
+
+
+def test_ids_are_read_by_everyone(tmp_path: Path, predictor: Predictor) -> None:
+    """Label maps are grey, since OpenCV turns a palette into colors; colour maps have ids and colors at once."""
+    predict_files(predictor, [photo(tmp_path / "street.png", height=33, width=47)], tmp_path / "out")
+    grey, colored = (str(tmp_path / "out" / result / "street.png") for result in ("labels", "colour"))
+    labels = predictor.predict(tmp_path / "street.png")
+    for ids in (
+        cv2.imread(grey, cv2.IMREAD_UNCHANGED),
+        cv2.imread(grey, cv2.IMREAD_GRAYSCALE),
+        np.asarray(Image.open(grey)),
+        np.asarray(Image.open(colored)),
+        read_labels(Path(colored)),
+    ):
+        np.testing.assert_array_equal(ids, labels)
+    colors = np.array(CAMVID.palette)[labels]
+    np.testing.assert_array_equal(cv2.imread(colored)[..., ::-1], colors)
+    np.testing.assert_array_equal(np.asarray(Image.open(colored).convert("RGB")), colors)
+
+
+def rows_of(file: Path) -> dict[str, list[float]]:
+    """The rows of a table of areas, whose heading has the classes."""
+    with file.open(encoding="utf-8", errors="surrogateescape", newline="") as text:
+        heading, *rows = csv.reader(text)
+    assert heading == ["file", *CAMVID.names]
+    assert [name for name, *_ in rows] == sorted(name for name, *_ in rows)
+    return {name: [float(share) for share in shares] for name, *shares in rows}
+
+
+def test_areas_are_those_of_the_label_maps(tmp_path: Path, predictor: Predictor) -> None:
+    """Whatever is added, resumed, left over by a killed process or by another model."""
+    names = ["a.png", "odd, name\n.png", "deep/b.png"]
+    out = tmp_path / "out"
+
+    def check(found: Summary, of: Predictor, only: list[str]) -> None:
+        shares = rows_of(out / AREAS)
+        assert shares.keys() == set(only)
+        for name in only:
+            wanted = of.areas(labels=read_labels(out / "labels" / name))
+            np.testing.assert_allclose(shares[name], list(wanted.values()), atol=1e-6)
+        np.testing.assert_allclose(list(found.areas.values()), np.mean([*shares.values()], axis=0), atol=1e-6)
+
+    photo(tmp_path / "in" / names[0], 1)
+    check(predict_files(predictor, [tmp_path / "in"], out), predictor, names[:1])
+    for seed, name in enumerate(names[1:]):
+        photo(tmp_path / "in" / name, seed + 2)
+    check(predict_files(predictor, [tmp_path / "in"], out), predictor, names)
+    stamp = (out / AREAS).stat().st_mtime_ns
+    check(predict_files(predictor, [tmp_path / "in"], out), predictor, names)
+    assert (out / AREAS).stat().st_mtime_ns == stamp, "nothing has changed"
+    for left in ("", "file,other\na.png,1\n"):
+        (out / AREAS).write_text(left)
+        check(predict_files(predictor, [tmp_path / "in"], out), predictor, names)
+    other = tiny.predictor(seed=5)
+    check(predict_files(other, [tmp_path / "in" / names[0]], out, overwrite=True), other, names[:1])
+    predict_files(predictor, [tmp_path / "in"], tmp_path / "shards", (2, 2))
+    assert len(rows_of(tmp_path / "shards/areas-2-of-2.csv")) == 1
+
+
+def test_the_legend_has_every_class(tmp_path: Path, predictor: Predictor) -> None:
+    predict_files(predictor, [photo(tmp_path / "a.png")], tmp_path / "out")
+    drawn = ElementTree.parse(tmp_path / "out" / LEGEND).getroot()
+    tag = "{http://www.w3.org/2000/svg}"
+    assert [text.text for text in drawn.iter(f"{tag}text")] == [f"{k} {name}" for k, name in enumerate(CAMVID.names)]
+    boxes = [box.get("fill") for box in drawn.iter(f"{tag}rect")][1:]
+    assert boxes == ["#{:02x}{:02x}{:02x}".format(*color) for color in CAMVID.palette]
+    ElementTree.fromstring(legend_picture(['<&"', "木"], [(1, 2, 3)] * 2))
 
 
 def test_overwriting_replaces(tmp_path: Path, predictor: Predictor) -> None:
@@ -221,7 +294,7 @@ def test_results_of_earlier_commands_are_left_out_and_named(
     assert predict_files(predictor, [tmp_path / "in"], tmp_path / "out").written == 2
     assert written(tmp_path / "out") == {"a.png", "three/mine.png"}
     assert [message for message in caplog.messages if "left out" in message] == [
-        f"left out: colour, labels, overlay in {tmp_path}/in/one, the results of an earlier command",
+        f"left out: colour, labels, legend.svg and 1 more in {tmp_path}/in/one, the results of an earlier command",
         f"left out: a, a.png in {tmp_path}/in/three, the results of an earlier command",
         f"left out: g1.png, g2.png, g3.png and 4 more in {tmp_path}/in/two/a, the results of an earlier command",
     ]
@@ -264,7 +337,7 @@ def test_shards_are_a_partition(tmp_path: Path, predictor: Predictor, count: int
 def test_an_image_without_one_of_its_results_is_predicted_again(tmp_path: Path, predictor: Predictor) -> None:
     path, out = photo(tmp_path / "a.png"), tmp_path / "out"
     assert predict_files(predictor, [path], out, results=["labels"]).written == 1
-    assert sorted(path.name for path in out.iterdir()) == ["labels", "predict.json"]
+    assert sorted(path.name for path in out.iterdir()) == [AREAS, "labels", LEGEND, "predict.json"]
     assert predict_files(predictor, [path], out, results=["labels"]).skipped == 1
     assert predict_files(predictor, [path], out).written == 1
     assert written(out) == {"a.png"}

@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from math import inf
+from typing import TYPE_CHECKING
 
 from gffnet.cli.arguments import (
     Parser,
@@ -15,6 +16,9 @@ from gffnet.cli.arguments import (
     shard,
 )
 from gffnet.errors import UserError
+
+if TYPE_CHECKING:
+    from gffnet.data.colors import Palette
 
 SUMMARY = "label maps, color maps and overlays of images, videos and folders"
 
@@ -30,7 +34,12 @@ def add_arguments(parser: Parser) -> None:
         metavar="INPUT",
         help="images and videos, or folders, searched to any depth",
     )
-    parser.add_argument("--out", type=path, required=True, help="folder to write labels/, colour/ and overlay/ into")
+    parser.add_argument(
+        "--out",
+        type=path,
+        required=True,
+        help="folder to write labels/, colour/, overlay/, a legend and the areas of the classes into",
+    )
     add_model(parser)
     add_protocol(parser)
     add_speed(parser)
@@ -65,11 +74,12 @@ def seconds(text: str) -> float:
 
 
 def run(arguments: Namespace) -> None:
-    """Predict every file and print the summary."""
+    """Predict every file, print the areas of the classes and the summary."""
     from gffnet.inference.batch import precision_of_folder, predict_files
 
+    predictor = load_predictor(arguments, recorded=None if arguments.overwrite else precision_of_folder(arguments.out))
     summary = predict_files(
-        load_predictor(arguments, recorded=None if arguments.overwrite else precision_of_folder(arguments.out)),
+        predictor,
         arguments.inputs,
         arguments.out,
         arguments.shard,
@@ -79,4 +89,32 @@ def run(arguments: Namespace) -> None:
     )
     if arguments.json:
         print_json(summary.to_mapping())
+    elif summary.areas:
+        _print_areas(summary.areas, summary.written + summary.skipped, predictor.config.palette)
     summary.print()
+
+
+LISTED = 20
+"""Number of classes that are printed; `areas.csv` has all."""
+
+
+def _print_areas(areas: dict[str, float], files: int, palette: "Palette") -> None:
+    """Print the classes that occur, the largest first, each with its color where there are colors."""
+    from rich.cells import cell_len
+    from rich.text import Text
+
+    from gffnet.console import Results, percent
+
+    results, colors = Results(), dict(zip(areas, palette, strict=True))
+    found = sorted(((share, name) for name, share in areas.items() if share > 0), key=lambda of: -of[0])
+    shown = found[:LISTED]
+    results.print_text("Share of the pixels, in percent" + (f", mean of {files} files" if files > 1 else ""))
+    colored = results.color_system is not None and not results.no_color
+    width = max(cell_len(name) for _, name in shown)
+    for share, name in shown:
+        line = Text(f"{name}{' ' * (width - cell_len(name))}  {percent(share):>5}")
+        if colored:
+            line = Text.assemble(("  ", "on #{:02x}{:02x}{:02x}".format(*colors[name])), " ", line)
+        results.print(line, soft_wrap=True)
+    if len(found) > len(shown):
+        results.print_text(f"and {len(found) - len(shown)} more classes")

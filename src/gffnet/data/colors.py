@@ -1,6 +1,7 @@
 """Label maps as colors: alone, over the image, and masks of pixels that matter."""
 
 from collections.abc import Sequence
+from html import escape
 
 import numpy as np
 from jaxtyping import Bool, Integer, Num, UInt8
@@ -48,7 +49,7 @@ def _shown(image: Num[np.ndarray, "h w c"]) -> Num[np.ndarray, "h w 3"]:
 
 def colorize(labels: Integer[np.ndarray, "h w"], palette: Palette) -> UInt8[np.ndarray, "h w 3"]:
     """The label map in the colors of its classes; 255, and every label that is no class, is black."""
-    colors: np.ndarray = _table(palette)[np.clip(labels, 0, 255)]
+    colors: np.ndarray = label_colors(palette)[np.clip(labels, 0, 255)]
     return colors
 
 
@@ -75,7 +76,24 @@ def legend(classes: Sequence[str], palette: Palette) -> list[tuple[str, str]]:
     return [(name, "#{:02x}{:02x}{:02x}".format(*color)) for name, color in zip(classes, palette, strict=True)]
 
 
-def _table(palette: Palette) -> UInt8[np.ndarray, "256 3"]:
+def legend_picture(classes: Sequence[str], palette: Palette) -> str:
+    """An SVG with the color, the index and the name of every class, in columns of at most 20.
+
+    As text, it has names in any script, in the reader's own fonts.
+    """
+    rows, wide = min(len(classes), 20), 40 + 9 * max(2, *(len(f"{k} {name}") for k, name in enumerate(classes)))
+    entries = []
+    for k, (name, color) in enumerate(legend(classes, palette)):
+        x, y = 12 + k // rows * wide, 12 + k % rows * 26
+        entries.append(f'<rect x="{x}" y="{y}" width="20" height="20" fill="{color}" stroke="#888"/>')
+        entries.append(f'<text x="{x + 28}" y="{y + 15}">{k} {escape(name)}</text>')
+    size = f'width="{12 + -(-len(classes) // rows) * wide}" height="{18 + rows * 26}"'
+    font = 'font-family="system-ui, Segoe UI, Helvetica, Arial, DejaVu Sans, sans-serif" font-size="15"'
+    start = f'<svg xmlns="http://www.w3.org/2000/svg" {size} {font}>\n<rect width="100%" height="100%" fill="#fff"/>'
+    return "\n".join([start, *entries, "</svg>\n"])
+
+
+def label_colors(palette: Palette) -> UInt8[np.ndarray, "256 3"]:
     """Color of every label 0..255; 255 is never a class."""
     table = np.zeros((256, 3), np.uint8)
     known = np.array(palette[:255], np.uint8).reshape(-1, 3)

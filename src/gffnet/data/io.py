@@ -845,18 +845,44 @@ def write_image(path: Path, rgb: NDArray[np.uint8], effort: int = 6) -> None:
     atomic_write(path, _encoded(Image.fromarray(rgb), kind, quality=95, compress_level=effort))
 
 
-def write_labels(path: Path, labels: NDArray[Any]) -> None:
-    """Write ids `(H, W)` as a grey PNG of 8 bits, or 16 where an id is above 255; atomically.
+def write_colored_labels(
+    path: Path, labels: NDArray[np.uint8], colors: UInt8[np.ndarray, "256 3"], effort: int = 6
+) -> None:
+    """Write ids `(H, W)` as a PNG with a palette, atomically: viewers show the colors, the ids are the pixels.
+
+    `colors`: of every id; `effort`: 1..9, of compressing.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    image = Image.fromarray(labels)
+    image.putpalette(colors.tobytes())
+    atomic_write(path, _encoded(image, "PNG", compress_level=effort))
+
+
+def write_labels(
+    path: Path, labels: NDArray[Any], colors: UInt8[np.ndarray, "256 3"] | None = None, effort: int = 6
+) -> None:
+    """Write ids `(H, W)` as a PNG of 8 bits, or 16 where an id is above 255; atomically.
+
+    Args:
+        path: the file.
+        labels: integers.
+        colors: of the ids 0..255, as the palette of the file: viewers show colors, and the pixels are the ids
+            nevertheless. Without, the file is grey, which OpenCV needs in order to read the ids.
+        effort: 1..9, of compressing.
 
     Raises:
         UserError: the file cannot be written.
     """
     if labels.ndim != 2 or labels.size == 0 or labels.dtype.kind not in "bui":
         raise ValueError(f"a label map is (H, W) of integers, got {labels.dtype} {labels.shape}")
-    if labels.min() < 0 or labels.max() > 65535:
-        raise ValueError(f"a PNG holds ids 0..65535, got {labels.min()}..{labels.max()}")
-    grey = labels.astype(np.uint8 if labels.max() <= 255 else np.uint16)
-    atomic_write(path, _encoded(Image.fromarray(grey), "PNG"))
+    if labels.min() < 0 or labels.max() > (65535 if colors is None else 255):
+        raise ValueError(f"a PNG holds ids 0..65535, with colors 0..255, got {labels.min()}..{labels.max()}")
+    image = Image.fromarray(labels.astype(np.uint8 if labels.max() <= 255 else np.uint16))
+    if colors is not None:
+        image.putpalette(colors.tobytes())
+    atomic_write(path, _encoded(image, "PNG", compress_level=effort))
 
 
 def image_files(

@@ -249,8 +249,16 @@ def _decode_whole(path: Path, channels: int, white_level: float | None, room: in
 _CHUNK = struct.Struct(">I4s")
 
 
-def write_png(path: Path, size: tuple[int, int], bands: Iterable[UInt8[np.ndarray, "..."]], effort: int = 3) -> None:
+def write_png(
+    path: Path,
+    size: tuple[int, int],
+    bands: Iterable[UInt8[np.ndarray, "..."]],
+    effort: int = 3,
+    colors: UInt8[np.ndarray, "256 3"] | None = None,
+) -> None:
     """Write a grey or RGB image of 8 bits, given in bands of rows (h, W) or (h, W, 3), as PNG; atomically.
+
+    `colors`: those that the values of bands (h, W) stand for, the palette of the file.
 
     Raises:
         CannotWrite: the file cannot be written.
@@ -264,7 +272,10 @@ def write_png(path: Path, size: tuple[int, int], bands: Iterable[UInt8[np.ndarra
         for number, band in enumerate(bands):
             if number == 0:
                 file.write(b"\x89PNG\r\n\x1a\n")
-                chunk(b"IHDR", struct.pack(">IIBBBBB", size[1], size[0], 8, 0 if band.ndim == 2 else 2, 0, 0, 0))
+                kind = 2 if band.ndim == 3 else 0 if colors is None else 3
+                chunk(b"IHDR", struct.pack(">IIBBBBB", size[1], size[0], 8, kind, 0, 0, 0))
+                if colors is not None:
+                    chunk(b"PLTE", colors.tobytes())
             # Every row begins with its filter: of RGB, the differences to the pixel on the left.
             rows = np.zeros((len(band), 1 + prod(band.shape[1:])), np.uint8)
             rows[:, 1:] = band.reshape(len(band), -1)

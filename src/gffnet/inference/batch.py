@@ -4,17 +4,21 @@ Images are read and results are written in threads beside the network, as far as
 is written atomically, and results that exist are skipped, so an interrupted run is resumed by running it again.
 Unreadable files are skipped and listed, and so are those whose results have names that the file system does not take.
 `predict.json` records what made the predictions in a folder, so that those of different models are never mixed.
+`legend.svg` shows the colors of the classes, `areas.csv` holds the share of the pixels that each class has.
 """
 
+import csv
 import dataclasses
+import io
 import json
 import logging
 import math
 import os
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,11 +32,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gffnet.console import screen, track
-from gffnet.data.colors import colorize, display_levels, displayable, overlay
-from gffnet.data.io import EXTENSIONS, as_array, as_tensor, image_files, write_image, write_labels
+from gffnet.data.colors import display_levels, displayable, label_colors, legend_picture, overlay
+from gffnet.data.io import EXTENSIONS, as_array, as_tensor, image_files, read_labels, write_image, write_labels
 from gffnet.data.large import LabelFile, bands, write_png
 from gffnet.errors import BadName, CannotWrite, RunFailed, UserError
-from gffnet.files import atomic_write, cannot_write, say_once
+from gffnet.files import atomic_write, cannot_write, say_once, utf8
 from gffnet.inference import video
 from gffnet.inference.predictor import Predictor
 from gffnet.inference.sliding_window import most_probable
@@ -57,6 +61,8 @@ def predict_files(
     smooth: float | None = None,
 ) -> "Summary":
     """Predict images, videos and folders of them into `out/labels`, `out/colour` and `out/overlay`.
+
+    Beside them, `legend.svg` and `areas.csv` are written.
 
     Args:
         predictor: the model.
@@ -90,7 +96,8 @@ def predict_files(
     wanted = tuple(result for result in RESULTS if result in results)
     summary = Summary(out, wanted, shard, single=len(names) == 1, noun="file" if videos else "image")
     notices = Notices(predictor, "--scales 1 keeps their size, --crop predicts them in windows")
-    job = _Job(predictor, math.inf if overwrite else since, summary, notices, smooth)
+    areas = Areas(_of_shard(out, AREAS, shard), predictor.config.classes, since)
+    job = _Job(predictor, math.inf if overwrite else since, summary, notices, smooth, areas)
     try:
         job.predict_images({path: name for path, name in mine.items() if path not in videos})
         for path, name in videos.items():
@@ -98,6 +105,10 @@ def predict_files(
     finally:
         if shard == (1, 1) and not _holds_results(out, RESULTS):  # other shards may be about to write some
             (out / RECORD).unlink(missing_ok=True)
+        if areas.rows:
+            areas.write()
+            _write_legend(out, predictor)
+    summary.areas = areas.mean()
     summary.write_failed()
     return summary
 
@@ -110,6 +121,7 @@ class _Job:
     summary: "Summary"
     notices: "Notices"
     smooth: float | None
+    areas: "Areas"
     _written: list[Path] = field(default_factory=list)
     """Images whose results are written; threads append to it."""
 
@@ -159,29 +171,32 @@ class _Job:
                 for part in bands(len(tile.rows), len(tile.columns)):
                     found = most_probable(tile.probabilities[:, part.start : part.stop]).cpu().numpy()
                     labels.write(tile.rows[part.start : part.stop], tile.columns, found)
+            self.areas.add(_result(path, name), np.sum([count(labels.read(rows)) for rows in image.bands()], axis=0))
             deep = "overlay" in self.summary.results and image.rows(range(1)).is_floating_point()
             levels = display_levels(as_array(image.thinned())) if deep else None
             for result in self.summary.results:
                 parts: Iterator[NDArray[np.uint8]] = map(labels.read, image.bands())
-                if result == "colour":
-                    parts = (colorize(labels.read(rows), palette) for rows in image.bands())
-                elif result == "overlay":
+                colors = label_colors(palette) if result == "colour" else None
+                if result == "overlay":
                     pictures = (displayable(as_array(image.rows(rows)), levels) for rows in image.bands())
                     parts = (overlay(shown, some, palette) for shown, some in zip(pictures, parts, strict=True))
-                write_png(_place(self.summary.out, result, path, name), size, parts, _PNG_EFFORT)
+                write_png(_place(self.summary.out, result, path, name), size, parts, _PNG_EFFORT, colors)
         self._written.append(path)
 
     def predict_video(self, path: Path, name: Path) -> None:
         summary = self.summary
         if self._is_done(path, name):
             summary.skipped += 1
+            self._count_again(path, name)
             return
-        palette = self.predictor.config.palette
+        palette, counts = self.predictor.config.palette, np.zeros(256, np.int64)
         smoothing = None if self.smooth is None else video.Smoothing(self.predictor, self.smooth)
 
         def predict(frame: video.Frame) -> NDArray[np.uint8]:
             smoothed = partial(smoothing.predict, time=float(frame.time)) if smoothing else None
-            return self._predict(as_tensor(frame.image), smoothed)
+            labels = self._predict(as_tensor(frame.image), smoothed)
+            np.add(counts, count(labels), out=counts)
+            return labels
 
         try:
             video.predict_video(predict, path, summary.out, name, summary.results, palette)
@@ -191,15 +206,27 @@ class _Job:
             summary.fail(path, str(error).removeprefix(f"cannot read video {path}: "))
         else:
             summary.written += 1
+            self.areas.add(_result(path, name), counts)
 
     def _is_done(self, path: Path, name: Path) -> bool:
         places = (_place(self.summary.out, result, path, name) for result in self.summary.results)
         return all(is_done(place, self.since) for place in places)
 
+    def _count_again(self, path: Path, name: Path) -> None:
+        """Note the areas of a result that exists; of one by a process that was killed, from its label maps."""
+        if self.areas.note(_result(path, name)):
+            return
+        place = _place(self.summary.out, "labels", path, name)
+        maps = sorted(place.parent.glob("*.png")) if video.is_video(path) else [place]
+        with suppress(UserError, MemoryError):  # there are none, or they are larger than memory
+            if is_done(place, self.since):
+                self.areas.add(_result(path, name), np.sum([count(read_labels(file)) for file in maps], axis=0))
+
     def _read(self, item: tuple[Path, Path]) -> tuple[Path, Path, Any]:
         """Read an image. In its place: None if its results exist, the error if it cannot be read."""
         path, name = item
         if self._is_done(path, name):
+            self._count_again(path, name)
             return path, name, None
         try:
             if self.predictor.is_large(path):
@@ -247,12 +274,13 @@ class _Job:
                 if result == "labels":
                     write_labels(place, labels)
                 elif result == "colour":
-                    write_image(place, colorize(labels, palette), _PNG_EFFORT)
+                    write_labels(place, labels, label_colors(palette), _PNG_EFFORT)
                 else:
                     write_image(place, overlay(displayable(as_array(image)), labels, palette), _PNG_EFFORT)
         except BadName as error:
             self.summary.fail(path, str(error))
         else:
+            self.areas.add(_result(path, name), count(labels))
             self._written.append(path)
 
 
@@ -482,6 +510,89 @@ def _file_system_time(out: Path) -> float:
         raise cannot_write(out, error) from None
 
 
+# The legend, and the areas of the classes
+
+
+LEGEND, AREAS = "legend.svg", "areas.csv"
+
+
+def _write_legend(out: Path, predictor: Predictor) -> None:
+    """Write the colors of the classes, unless that is there already."""
+    picture = utf8(legend_picture(predictor.config.classes, predictor.config.palette))
+    if not (out / LEGEND).is_file() or (out / LEGEND).read_bytes() != picture:
+        atomic_write(out / LEGEND, picture)
+
+
+def count(labels: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """The number of pixels of every label 0..255."""
+    return np.bincount(labels.ravel(), minlength=256)
+
+
+class Areas:
+    """A table with the share of the pixels that each class has, a row for every result; several threads may add to it.
+
+    Rows of earlier commands are kept, those of another model are not.
+    """
+
+    def __init__(self, file: Path, classes: Sequence[str], since: float) -> None:
+        """`since`: time in seconds from which on the file is of this model."""
+        self.rows: dict[str, str] = {}
+        """The line of the file about a result, by the name of that."""
+        self._file, self._classes = file, classes
+        self._sum, self._noted, self._lock = np.zeros(len(classes)), 0, threading.Lock()
+        self._heading = ["file", *classes]
+        if is_done(file, since):
+            with file.open(encoding="utf-8", errors="surrogateescape", newline="") as text:
+                heading, *rows = [*csv.reader(text)] or [[]]
+            if heading == self._heading:
+                self.rows = {row[0]: _csv_line(row) for row in rows if len(row) == len(heading)}
+
+    def add(self, result: str, counts: NDArray[np.int64]) -> None:
+        """Add a result, or replace it; `counts`: of its pixels, by label."""
+        shares = counts[: len(self._classes)] / counts.sum()
+        with self._lock:
+            self.rows[result] = _csv_line([result, *(f"{share:.6g}" for share in shares.tolist())])
+            self._sum, self._noted = self._sum + shares, self._noted + 1
+
+    def note(self, result: str) -> bool:
+        """Let `mean` cover a result of an earlier command; returns whether it is in the table."""
+        if (line := self.rows.get(result)) is None:
+            return False
+        shares = np.array(next(csv.reader([line]))[1:], float)
+        with self._lock:
+            self._sum, self._noted = self._sum + shares, self._noted + 1
+        return True
+
+    def mean(self) -> dict[str, float]:
+        """The mean over the results that were added or noted; empty if there is none."""
+        if not self._noted:
+            return {}
+        return dict(zip(self._classes, (self._sum / self._noted).tolist(), strict=True))
+
+    def write(self) -> None:
+        """Write the table, sorted, unless it is there already.
+
+        Raises:
+            CannotWrite: it cannot be written.
+        """
+        lines = [_csv_line(self._heading), *(line for _, line in sorted(self.rows.items()))]
+        text = "".join(lines).encode("utf-8", "surrogateescape")
+        if not self._file.is_file() or self._file.read_bytes() != text:
+            atomic_write(self._file, text)
+
+
+def _csv_line(cells: Sequence[str]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(cells)
+    return line.getvalue()
+
+
+def _of_shard(out: Path, name: str, shard: tuple[int, int]) -> Path:
+    """A file in `out` that each of several shards has for its own: `failed.txt`, `failed-1-of-4.txt`."""
+    stem, suffix = name.split(".")
+    return out / (name if shard[1] == 1 else f"{stem}-{shard[0]}-of-{shard[1]}.{suffix}")
+
+
 # What is reported
 
 
@@ -503,12 +614,13 @@ class Summary:
     written: int = 0
     skipped: int = 0
     failed: list[tuple[Path, str]] = field(default_factory=list)
+    areas: dict[str, float] = field(default_factory=dict)
+    """Share of the pixels of each class: the mean over the files that were written or existed."""
 
     @property
     def listing(self) -> Path:
         """The file that lists the failures."""
-        i, n = self.shard
-        return self.out / ("failed.txt" if n == 1 else f"failed-{i}-of-{n}.txt")
+        return _of_shard(self.out, "failed.txt", self.shard)
 
     def fail(self, file: Path, reason: str) -> None:
         """Add a failure, and print it."""
@@ -533,7 +645,8 @@ class Summary:
     def to_mapping(self) -> dict[str, Any]:
         """Return the summary for JSON."""
         failed = [{"file": str(file), "reason": reason} for file, reason in self.failed]
-        return {"written": self.written, "skipped": self.skipped, "failed": failed, "out": str(self.out)}
+        numbers = {"written": self.written, "skipped": self.skipped, "failed": failed, "out": str(self.out)}
+        return {**numbers, "areas": self.areas}
 
     def print(self) -> None:
         """Print the numbers and the failures.
