@@ -27,7 +27,7 @@ from gffnet.reports import ablation as module
 from gffnet.reports.ablation import Ablation
 from gffnet.streets.write import write_streets
 from tests import tiny
-from tests.reports.scored import save_scores
+from tests.reports.scored import save_run, save_scores
 from tests.training.processes import Forked
 
 Captured = pytest.CaptureFixture[str]
@@ -156,6 +156,34 @@ def test_recipes_with_seeds_become_one_table(prepared: Path, tmp_path: Path, cap
         (source / "scores.json").write_text(json.dumps(mapping))
     assert main(words(tmp_path, "--split", "test")) == 0
     assert started(prepared) == [line for line in ALL if line.startswith("evaluate")]
+
+
+def test_a_cross_validation_has_means_over_its_folds(tmp_path: Path) -> None:
+    """A score of a seed is the mean over the folds; gains are paired by seed; a seed counts when all its folds do."""
+    mious = {(FIRST, 0): (50, 40), (FIRST, 1): (54, 46), (SECOND, 0): (53, 45), (SECOND, 1): (58, 46)}
+    found = of(tmp_path, folds=["0006R0", "0001TP"], seeds=[0, 1, 2])
+    for (name, seed), of_folds in mious.items():
+        for fold, miou in zip(found.folds, of_folds, strict=True):
+            splits = [f"data.train_split=without_{fold}", f"data.val_split=only_{fold}"]
+            folder = tmp_path / f"without_{fold}" / name / f"seed_{seed}"
+            save_run(folder, name, miou / 100, *splits, f"seed={seed}", split=f"only_{fold}")
+            (folder / "model").mkdir()
+            (folder / "model/config.json").write_text("{}")
+            os.utime(folder / "model/config.json", (0, 0))
+    assert [(run.name, run.seed, run.fold) for run in found.left()] == [
+        (name, 2, fold) for name in (FIRST, SECOND) for fold in ("0006R0", "0001TP")
+    ]
+    first, second = found.table().rows
+    assert first.ours["miou"].values == pytest.approx((45, 50))
+    assert second.ours["miou"].values == pytest.approx((49, 52))
+    assert second.ours_gain["miou"] == pytest.approx(3)
+    assert second.gain_error["miou"] == pytest.approx(statistics.stdev([4, 2]) / 2**0.5)
+    assert first.notes == ("not done: seed 2 without 0006R0, 2 without 0001TP",)
+    assert found.table().title == "Ablation on camvid only_0006R0, only_0001TP"
+    train = make_parser().parse_args(found.train_command(found.runs[1])[3:])
+    assert train.set == ["data.train_split=without_0001TP", "data.val_split=only_0001TP", "seed=0"]
+    evaluate = make_parser().parse_args(found.evaluate_command(found.runs[1])[3:])
+    assert evaluate.split == "only_0001TP"
 
 
 @pytest.mark.parametrize(
@@ -396,6 +424,12 @@ def test_processes_are_ended_where_there_are_neither_groups_nor_sigkill(
         ({"seeds": [1, 1]}, "seed 1 is there twice"),
         ({"overrides": ["seed=3"]}, "--seeds"),
         ({"overrides": ["training.lr=3"]}, "training.learning_rate"),
+        ({"folds": ["A", "A"]}, "fold A is there twice"),
+        ({"folds": ["A"], "split": "val"}, "--split: the splits of --folds are without_FOLD and only_FOLD"),
+        (
+            {"folds": ["A"], "overrides": ["data.train_split=test"]},
+            r"--set data\.train_split .*leave one of the two out",
+        ),
         ({"device": "cuda:1"}, "--device cuda:1"),
         ({"device": "cuda"}, "device 'cuda' cannot be used here: torch finds no GPU|built for CPUs"),
         ({"devices": 0}, "--devices 0: it must be the number"),

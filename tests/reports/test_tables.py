@@ -110,15 +110,22 @@ def test_scores_in_percent_from_where_they_are(tmp_path):
         {"name": name, "from": start, "to": end, "miou": miou, "objects": 1, "per_class": {}}
         for name, start, end, miou in (("small", 0, 1024, 0.25), ("large", 9216, None, 0.75))
     ]
-    details = {"boundary_f": {"3": {"mean": 0.5, "per_class": {}}}, "iou_by_size": sizes}
+    bands = [
+        {"from": start, "to": end, "miou": miou, "pixel_accuracy": 1, "pixels": 1, "per_class": {}}
+        for start, end, miou in ((0, 2, 0.3), (2, 32, 0.4), (32, None, 0.7))
+    ]
+    details = {"boundary_f": {"3": {"mean": 0.5, "per_class": {}}}, "iou_by_size": sizes, "iou_by_distance": bands}
     save_scores(tmp_path / "a", "camvid/gffnet_r18", 0.5, details)
     save_scores(tmp_path / "b", "camvid/gffnet_r18", 0.6, {**details, "pixel_accuracy": None})
-    found = samples(find_scores([tmp_path]))
+    found = samples([run.by_column() for run in find_scores([tmp_path])])
     assert {key: of.values for key, of in found.items()} == {
         "road": (50, 50),
         "miou": (50, 60),
         "boundary_f": (50, 50),
         "small": (25, 25),
+        "large": (75, 75),
+        "near": (30, 30),
+        "far": (70, 70),
     }
     assert found["miou"].mean == 55
     assert samples([]) == {}

@@ -42,6 +42,14 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--split", help="split to score (default: the one that the recipes validate on)")
     parser.add_argument(
+        "--folds",
+        nargs="+",
+        default=[],
+        metavar="FOLD",
+        help="cross-validate: train on the split without_FOLD and score on only_FOLD for each, such as CamVid's drives "
+        "0006R0 0001TP; the table has the means over the folds",
+    )
+    parser.add_argument(
         "--set",
         action="append",
         default=[],
@@ -69,6 +77,7 @@ def run(arguments: Namespace) -> None:
         arguments.out,
         arguments.seeds,
         split=arguments.split,
+        folds=arguments.folds,
         overrides=arguments.set,
         plugins=arguments.plugin,
         cache=arguments.cache,

@@ -1,8 +1,9 @@
 """Train and evaluate several recipes with several seeds, and make one table of them.
 
-    OUT/RECIPE/seed_S/            the run, with train.log and evaluate.log
-    OUT/RECIPE/seed_S/scores/     its evaluation
-    OUT/ablation.md, .json        the table, and all numbers
+    OUT/RECIPE/seed_S/                  the run, with train.log and evaluate.log
+    OUT/RECIPE/seed_S/scores/           its evaluation
+    OUT/without_FOLD/RECIPE/seed_S/     in place of both, in a cross-validation
+    OUT/ablation.md, .json              the table, and all numbers
 
 Every run is a `gffnet train` and a `gffnet evaluate` in processes of their own. The folders tell what is done: the same
 command started again keeps finished runs and evaluations, and resumes interrupted ones.
@@ -23,6 +24,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property, lru_cache
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,10 +43,12 @@ from gffnet.recipe import Recipe, load_recorded
 from gffnet.recipe.describe import method_name
 from gffnet.reports.cost import costs
 from gffnet.reports.tables import (
+    DETAIL_COLUMNS,
     SCORE_COLUMNS,
     THIN,
     Row,
     Table,
+    mean_of_runs,
     read_scored,
     records,
     samples,
@@ -69,7 +73,7 @@ POLL, LOCKED_SECONDS = 0.2, 120.0
 
 @dataclass(frozen=True)
 class Run:
-    """A recipe with a seed."""
+    """A recipe with a seed, and in a cross-validation a fold."""
 
     name: str
     """Of the recipe, and of the folder."""
@@ -81,10 +85,12 @@ class Run:
     """With its seed; `auto` values hold their defaults until the run has started, see `started`."""
     auto: bool = False
     """Whether the iterations are one of these."""
+    fold: str | None = None
+    """That it is validated on, and trained without."""
 
     @property
     def title(self) -> str:
-        return f"{self.name}, seed {self.seed}"
+        return f"{self.name}, seed {self.seed}" + (f", without {self.fold}" if self.fold else "")
 
     @property
     def scores(self) -> Path:
@@ -149,6 +155,9 @@ class Ablation:
     seeds: Sequence[int]
     split: str | None = None
     """To evaluate on; None: the split that the recipes validate on."""
+    folds: Sequence[str] = ()
+    """Cross-validation: every run is trained on the split `without_FOLD` and scored on `only_FOLD` for each of these.
+    A score of the table is then the mean over the folds."""
     overrides: Sequence[str] = ()
     """`section.key=value` changes of every recipe."""
     plugins: Sequence[str] = ()
@@ -167,30 +176,26 @@ class Ablation:
         """Every recipe with every seed.
 
         Raises:
-            UserError: a recipe or a seed twice, recipes of several data sets or splits, or a folder holds a run of
-                another recipe.
+            UserError: a recipe, seed or fold twice, recipes of several data sets or splits, splits beside folds, or a
+                folder holds a run of another recipe.
         """
         names = [_folder_name(recipe) for recipe in self.recipes]
-        for what, values in ("recipe", names), ("seed", self.seeds):
+        for what, values in ("recipe", names), ("seed", self.seeds), ("fold", self.folds):
             twice = [value for value, count in Counter(values).items() if count > 1]
             if twice:
                 raise UserError(f"{what} {twice[0]} is there twice: name every {what} once.")
-        if any(override.partition("=")[0].strip() == "seed" for override in self.overrides):
-            raise UserError("--set seed=...: the seeds of an ablation are those of --seeds.")
-        if self.device not in {"auto", "cpu", "cuda"}:
-            raise UserError(
-                f"--device {self.device}: an ablation takes auto, cpu or cuda, and divides all GPUs among its runs."
-            )
+        self._check_options()
         pick_device(self.device)
         launch = None if self.devices is None or self.device == "cpu" else find_launch(self.devices)
         runs = []
+        folds: Sequence[str | None] = self.folds or [None]
         for name, source in zip(names, self.recipes, strict=True):
-            for seed in self.seeds:
-                folder = self.out / name / f"seed_{seed}"
-                recipe, auto = read_recipe(source, [*self.overrides, f"seed={seed}"], resumed=folder)
-                runs.append(Run(name, source, seed, folder, recipe, "training.iterations" in auto))
-        first = runs[0]
+            for seed, fold in product(self.seeds, folds):
+                folder = self.out / (f"without_{fold}" if fold else "") / name / f"seed_{seed}"
+                recipe, auto = read_recipe(source, self._changes(seed, fold), resumed=folder)
+                runs.append(Run(name, source, seed, folder, recipe, "training.iterations" in auto, fold))
         for run in runs:
+            first = next(other for other in runs if other.fold == run.fold)
             if _data(run.recipe) != _data(first.recipe):
                 raise UserError(
                     f"recipe {run.source} is of {_data(run.recipe)}, and {first.source} of {_data(first.recipe)}: "
@@ -201,20 +206,41 @@ class Ablation:
                 launch.split(run.recipe.training.batch)
         return runs
 
+    def _check_options(self) -> None:
+        """Raise `UserError` for options that contradict each other."""
+        if any(override.partition("=")[0].strip() == "seed" for override in self.overrides):
+            raise UserError("--set seed=...: the seeds of an ablation are those of --seeds.")
+        splits = ("data.train_split", "data.val_split")
+        if self.folds and (self.split or any(each.partition("=")[0].strip() in splits for each in self.overrides)):
+            given = "--split" if self.split else "--set data.train_split or data.val_split"
+            raise UserError(f"{given}: the splits of --folds are without_FOLD and only_FOLD; leave one of the two out.")
+        if self.device not in {"auto", "cpu", "cuda"}:
+            raise UserError(
+                f"--device {self.device}: an ablation takes auto, cpu or cuda, and divides all GPUs among its runs."
+            )
+
     @property
-    def scored_split(self) -> str:
-        """The split to evaluate on."""
-        return self.split or self.runs[0].recipe.data.val_split
+    def scored_splits(self) -> list[str]:
+        """The split to evaluate on, or those of the folds."""
+        return list(dict.fromkeys(self._split(run) for run in self.runs))
+
+    def _split(self, run: Run) -> str:
+        return self.split or run.recipe.data.val_split
+
+    def _changes(self, seed: int, fold: str | None) -> list[str]:
+        """The overrides of a run."""
+        splits = [f"data.train_split=without_{fold}", f"data.val_split=only_{fold}"] if fold else []
+        return [*self.overrides, *splits, f"seed={seed}"]
 
     def train_command(self, run: Run) -> list[str]:
         """What trains a run, or resumes it."""
-        changes = [word for override in (*self.overrides, f"seed={run.seed}") for word in ("--set", override)]
+        changes = [word for override in self._changes(run.seed, run.fold) for word in ("--set", override)]
         out = ["--out", str(run.folder)]
         return [*PROGRAM, "train", run.source, *out, *self._data_options(), *changes, *self._device_options, "--resume"]
 
     def evaluate_command(self, run: Run) -> list[str]:
         """What scores a trained run, or resumes that; partial results of another protocol are removed by it."""
-        dataset = ["--dataset", run.recipe.data.name, "--split", self.scored_split]
+        dataset = ["--dataset", run.recipe.data.name, "--split", self._split(run)]
         how = ["--device", self.device, "--precision", self.precision]
         fits = all(self._fits(run, settings) for settings in saved_settings(run.scores))
         out = ["--out", str(run.scores), *["--resume"] * fits]
@@ -250,14 +276,15 @@ class Ablation:
     def _fits(self, run: Run, protocol: Mapping[str, Any]) -> bool:
         """Whether scores of this protocol are what the evaluation of a run would make."""
         recipe = run.started or run.recipe
-        wanted = {**plain(recipe.evaluation), "dataset": recipe.data.name, "split": self.scored_split}
+        wanted = {**plain(recipe.evaluation), "dataset": recipe.data.name, "split": self._split(run)}
         wanted |= {"precision": self.precision} if self.precision != "auto" else {}
         device = str(protocol.get("device")).partition(":")[0]
         return wanted == {key: protocol.get(key) for key in wanted} and self.device in {"auto", device}
 
     def left(self) -> list[Run]:
-        """The runs that are not trained or not evaluated."""
-        return [run for run in self.runs if not self.evaluated(run)]
+        """The runs that are not trained or not evaluated, seed after seed, so that whole seeds are done first."""
+        left = [run for run in self.runs if not self.evaluated(run)]
+        return sorted(left, key=lambda run: list(self.seeds).index(run.seed))
 
     def state(self, run: Run) -> str:
         """What is done of a run, in words."""
@@ -390,25 +417,28 @@ class Ablation:
         measured: tuple[str, ...] = ()
         for name, method in methods.items():
             of = [run for run in self.runs if run.name == name]
-            done = [run for run in of if self.evaluated(run)]
-            scored = [read_scored(run.scores / SCORES) for run in done]
-            measured = measured or (scored[0].measured if scored else ())
-            missing = [str(run.seed) for run in of if run not in done]
+            left = [run for run in of if not self.evaluated(run)]
+            seeds = [seed for seed in self.seeds if seed not in {run.seed for run in left}]
+            scored = {seed: [read_scored(run.scores / SCORES) for run in of if run.seed == seed] for seed in seeds}
+            if scored and not measured:
+                measured = next(iter(scored.values()))[0].measured
+                if self.folds:
+                    measured = (f"mean over {', '.join(self.scored_splits)}", *measured[1:])
+            missing = ", ".join(f"{run.seed}{f' without {run.fold}' if run.fold else ''}" for run in left)
             row = Row(
                 f"{method} ({name})" if method in repeated else method,
                 recipe=name,
-                protocol=", ".join(scored[0].measured) if scored else "",
-                ours=samples(scored),
-                seeds=tuple(run.seed for run in done),
-                notes=(f"not done: seed {', '.join(missing)}",) if missing else (),
+                protocol=", ".join(measured) if scored else "",
+                ours=samples([mean_of_runs(each) for each in scored.values()]),
+                seeds=tuple(seeds),
+                notes=(f"not done: seed {missing}",) if missing else (),
             )
             rows.append(with_gain(row, rows[0]) if rows else row)
-        columns = [*SCORE_COLUMNS, THIN]
+        columns = [*SCORE_COLUMNS, THIN, *DETAIL_COLUMNS]
         columns = [column for column in columns if any(column.key in row.ours for row in rows)]
-        data = self.runs[0].recipe.data
         return Table(
             "ablation",
-            f"{TITLE} on {data.name} {self.scored_split}",
+            f"{TITLE} on {self.runs[0].recipe.data.name} {', '.join(self.scored_splits)}",
             columns or [SCORE_COLUMNS[0]],
             rows,
             f"Protocol: {', '.join(measured)}." if measured else "",
@@ -437,6 +467,7 @@ class Ablation:
                 {
                     "recipe": run.name,
                     "seed": run.seed,
+                    **({"fold": run.fold} if run.fold else {}),
                     "folder": str(run.folder),
                     "done": done,
                     "failed": reasons.get(run.folder),
@@ -445,7 +476,7 @@ class Ablation:
                 }
             )
         return {
-            "split": self.scored_split,
+            "split": ", ".join(self.scored_splits),
             "overrides": list(self.overrides),
             "runs": runs,
             "scores": list(records([table])),

@@ -31,7 +31,7 @@ from gffnet.errors import UserError
 from gffnet.evaluation.paper import Match, PaperTable, PrintedRow, match, paper_rows, paper_tables
 from gffnet.evaluation.results import SCORES, TOLERANCE, escape_markdown, read_result
 from gffnet.files import atomic_write
-from gffnet.metrics.scores import Scores
+from gffnet.metrics.scores import BANDS, Scores
 from gffnet.recipe import Recipe, load_recipe, load_recorded, recipe_names
 from gffnet.recipe.describe import CONTEXTS, FUSIONS, PYRAMIDS, method_name
 from gffnet.reports.cost import costs
@@ -114,6 +114,9 @@ class ScoredRun:
             "pixel_accuracy": of.pixel_accuracy,
             "boundary_f": None if boundary is None else boundary.mean,
             "small": next((size.miou for size in of.iou_by_size if size.name == "small"), None),
+            "large": next((size.miou for size in of.iou_by_size if size.name == "large"), None),
+            "near": of.iou_by_distance[0].miou if of.iou_by_distance else None,
+            "far": of.iou_by_distance[-1].miou if of.iou_by_distance else None,
             "thin": fmean(thin) if thin and len(thin) == len(thin_classes(self.dataset)) else None,
         }
         return {key: None if value is None else 100 * value for key, value in values.items()}
@@ -262,9 +265,15 @@ def concerns_runs(table: Table) -> bool:
     return any(row.seeds or row.notes for row in table.rows)
 
 
-def samples(runs: Sequence[ScoredRun]) -> dict[str, Samples]:
-    """Scores of runs, by column; scores that a run lacks are left out."""
+def mean_of_runs(runs: Sequence[ScoredRun]) -> dict[str, float | None]:
+    """The scores of one run, by column, or their means over several; None where a run lacks the score."""
     found = [run.by_column() for run in runs]
+    known = {key: [value for of in found if (value := of.get(key)) is not None] for key in found[0]}
+    return {key: fmean(values) if len(values) == len(found) else None for key, values in known.items()}
+
+
+def samples(found: Sequence[Mapping[str, float | None]]) -> dict[str, Samples]:
+    """Scores by column of one or more runs, as `ScoredRun.by_column` has them; scores that one lacks are left out."""
     values = {key: [of.get(key) for of in found] for key in (found[0] if found else ())}
     return {key: Samples(tuple(each)) for key, each in values.items() if None not in each}  # type: ignore[arg-type]
 
@@ -400,7 +409,7 @@ def _paper_rows(printed: PrintedRow, runs: Sequence[ScoredRun]) -> list[Row]:
             base,
             method=printed.method + (f", {measured[2]}" if row.scales is None else ""),
             protocol=", ".join(measured),
-            ours=samples(of_protocol),
+            ours=samples([run.by_column() for run in of_protocol]),
             seeds=tuple(run.seed for run in of_protocol),
             notes=(*notes, *_seed_notes(of_protocol)),
         )
@@ -427,6 +436,11 @@ SCORE_COLUMNS = (
     Column("small", "mIoU, small objects", ours_only=True),
 )
 THIN = Column("thin", "mIoU, thin classes", ours_only=True)
+DETAIL_COLUMNS = (
+    Column("large", "mIoU, large objects", ours_only=True),
+    Column("near", f"mIoU up to {BANDS[0]} px from a boundary", ours_only=True),
+    Column("far", f"mIoU beyond {BANDS[-1]} px", ours_only=True),
+)
 
 
 class _Key(NamedTuple):
@@ -479,7 +493,7 @@ def _dataset_table(dataset: str, runs: Sequence[ScoredRun]) -> Table:
             ", ".join([names[key.recipe], *(part for part in key.protocol if part not in usual), *key.changes]),
             recipe=key.recipe,
             protocol=", ".join(key.protocol),
-            ours=samples(found),
+            ours=samples([run.by_column() for run in found]),
             seeds=tuple(run.seed for run in found),
             notes=_seed_notes(found),
         )
