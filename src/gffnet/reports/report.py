@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import matplotlib
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gffnet.console import memory_size, percent, screen, signed, track
@@ -119,6 +120,9 @@ class Chart:
     """Name and last value of every curve that has one."""
     description: str
     """The chart in words, for screen readers."""
+    values: Mapping[str, Any]
+    """What the page shows under the pointer: `x`, what the abscissa is; `top` and `bottom` of the axes; `lines`, each
+    with its `name` and `points` [x, y, left, top]. Places are fractions of the chart's width and height."""
 
 
 def line_chart(
@@ -163,6 +167,7 @@ def line_chart(
         axes.set_ylim(0, top)
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+        values = {"x": x_label, **_values(figure, axes, lines)}
     svg = text.getvalue()
     for pattern, replacement in _INLINE:
         svg = re.sub(pattern, replacement, svg, flags=re.DOTALL)
@@ -173,7 +178,21 @@ def line_chart(
         svg,
         [(line.name, f"{line.points[-1][1]:.3g}") for line in lines if line.last],
         f"{title} over {x_label}s, up to {lines[0].points[-1][0]:,g}: {changes}.",
+        values,
     )
+
+
+def _values(figure: Figure, axes: Axes, lines: Sequence[Line]) -> dict[str, Any]:
+    """Where the points of curves are in a figure that has been drawn, and between which heights its axes are."""
+    places = axes.transData + figure.transFigure.inverted()
+    bottom, top = axes.get_position().intervaly
+
+    def point(x: float, y: float) -> list[float]:
+        left, up = places.transform((x, y))
+        return [x, float(f"{y:.5g}"), round(left, 4), round(1 - up, 4)]
+
+    found = [{"name": line.name, "points": [point(*each) for each in line.points]} for line in lines]
+    return {"top": round(1 - top, 4), "bottom": round(1 - bottom, 4), "lines": found}
 
 
 def thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
