@@ -25,7 +25,9 @@ let opened = 0;
 // Arrays: base64 of a zlib stream of bytes
 
 async function unpack(text) {
-  const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  const raw = atob(text);
+  const bytes = new Uint8Array(raw.length);
+  for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
@@ -284,7 +286,7 @@ async function fuse() {
   if (busy) return;
   busy = true;
   while (pending && image) {
-    const preview = pending === "preview" && image.preview !== null;
+    const preview = pending === "preview";
     pending = null;
     const asked = image;
     const answer = await ask("fuse", { key: asked.key, edits: edits(), preview });
@@ -304,7 +306,7 @@ async function fuse() {
     if (!answer.preview) showStatus(percent(answer.changes.share) + " of the pixels changed; fused in " +
       answer.milliseconds + " ms");
     markShown(answer.preview ? "preview" : pending ? "stale" : "exact");
-    if (answer.preview && !pending) settle();
+    if (answer.preview && settleTimer && !pending) settle();
   }
   busy = false;
 }
@@ -315,9 +317,10 @@ function settle() {
 }
 
 function request(kind) {
-  if (kind === "exact") clearTimeout(settleTimer);
-  else settle();
-  pending = kind;
+  clearTimeout(settleTimer);
+  settleTimer = null;
+  pending = image.preview ? kind : "exact";
+  if (pending === "preview") settle();
   fuse();
 }
 
@@ -446,7 +449,7 @@ function gateCard(gate) {
     return element;
   };
   gate.slider.addEventListener("input", () => { set(gate.mode, Number(gate.slider.value)); update(gate, "preview"); });
-  gate.slider.addEventListener("change", () => request("exact"));
+  gate.slider.addEventListener("pointerup", () => settleTimer && request("exact"));
   gate.select.addEventListener("change", () => {
     set(gate.select.value, gate.select.value === "hold" ? Math.round(100 * gate.mean) / 100 : 1);
     update(gate, "exact");
