@@ -205,7 +205,7 @@ def test_a_video(model: Path, tmp_path: Path, capsys: Captured, monkeypatch: pyt
     assert json.loads((tmp_path / "smooth/predict.json").read_text())["smooth"] == 0.1
     capsys.readouterr()
     assert predict(film, model, tmp_path / "none", "--smooth", "much") == 2
-    assert capsys.readouterr().err == "error: --smooth 'much' must be a number of seconds above 0, such as 0.1.\n"
+    assert capsys.readouterr().err == "error: --smooth 'much' must be a number of seconds above 0, such as 0.2.\n"
     film.write_bytes(b"")
     assert predict(film, model, tmp_path / "out", "--overwrite") == 2
     assert capsys.readouterr().err.startswith(f"error: {film}: ")

@@ -9,20 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from gffnet.data.colors import colorize, overlay
 from gffnet.data.io import EXTENSIONS as IMAGES
-from gffnet.data.io import read_labels, write_image
+from gffnet.data.io import read_labels
 from gffnet.errors import CannotWrite, UserError
 from gffnet.files import atomic_folder
-from gffnet.inference.batch import predict_files, result_names
+from gffnet.inference.batch import result_names
 from gffnet.inference.predictor import Predictor
-from gffnet.inference.tiling import TiledWindow
 from gffnet.inference.video import (
     EXTENSIONS,
     Frame,
-    Smoothing,
     clip,
     frames,
     is_video,
@@ -270,79 +267,6 @@ def test_a_frame_that_fails(tmp_path: Path, predictor: Predictor, error: BaseExc
     assert files(tmp_path / "out") == set()
     predict_clip(predictor, path, tmp_path / "out")
     assert len(list((tmp_path / "out/labels/deep/film").glob("*.png"))) == 8
-
-
-# Smoothing
-
-TIMES = [0, 40, 55, 300, 340]
-SECONDS = 0.1
-WINDOWS = {"crop": [24, 32], "overlap": 0.25, "scales": [0.75, 1.0], "flip": True}
-
-
-@pytest.mark.parametrize("evaluation", [{}, WINDOWS], ids=["whole", "windows"])
-def test_smoothed_labels_are_those_of_the_averaged_probabilities(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evaluation: dict[str, object]
-) -> None:
-    """p_t = a q_t + (1 - a) p_{t-1}, a = 1 - exp(-Δ / τ), in float64; also in tiles within a limit on memory."""
-    predictor = tiny.predictor(tiny.recipe(evaluation=evaluation))
-    path = save_clip(tmp_path / "film.mkv", [tiny.picture(i) for i in range(5)], times=TIMES, codec="ffv1")
-    alone, expected, certain, average = [], [], [], np.zeros(())
-    for frame, time, before in zip(frames(path), TIMES, [-np.inf, *TIMES], strict=False):
-        probabilities = predictor.probabilities(frame.image).double().numpy()
-        weight = 1 - np.exp(-(time - before) / 1000 / SECONDS)
-        average = weight * probabilities + (1 - weight) * average
-        alone.append(probabilities.argmax(0))
-        second, first = np.sort(average, axis=0)[-2:]
-        expected.append(average.argmax(0))
-        certain.append(first - second > 1e-4)
-    if evaluation:
-        monkeypatch.setattr("gffnet.inference.predictor.peak_memory", lambda device: 10**9)
-        held = 2 * 4 * 11 * 40 * 56
-        predictor.memory = 10**9 + 16 * 40 * 56 + held + 420_000
-        window = predictor.window(size=(40, 56), held=held)
-        assert isinstance(window, TiledWindow)
-        assert len(window.layout(torch.zeros(3, 40, 56)).rows) > 1
-    summary = predict_files(predictor, [path], tmp_path / "out", results=["labels"], smooth=SECONDS)
-    assert summary.written == 1
-    found = [read_labels(tmp_path / f"out/labels/film/{i:06d}.png") for i in range(5)]
-    assert np.mean(certain) > 0.99
-    for labels, right, sure in zip(found, expected, certain, strict=True):
-        np.testing.assert_array_equal(labels[sure], right[sure])
-    changed = [(labels != single).mean() for labels, single in zip(found, alone, strict=True)]
-    assert changed[0] == 0
-    assert min(changed[1], changed[2], changed[4]) > 0.01  # the fourth comes long after the third
-
-
-@pytest.mark.parametrize(("size", "time"), [((3, 4), 0.5), ((4, 3), 0.6), ((3, 4), 0.4)])
-def test_smoothing_begins_anew(predictor: Predictor, size: tuple[int, int], time: float) -> None:
-    """Where time stands still or runs back, and where the size changes."""
-    smoothing = Smoothing(predictor, SECONDS)
-    smoothing.update(torch.rand(11, 3, 4), 0.5)
-    other = torch.rand(11, *size)
-    torch.testing.assert_close(smoothing.update(other, time), other, rtol=0, atol=0)
-
-
-def test_smoothing_needs_memory_for_two_frames(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gffnet.inference.predictor.peak_memory", lambda device: 10**9)
-    limited = tiny.predictor(tiny.recipe(evaluation=WINDOWS))
-    limited.memory = 10**9 + 16 * 40 * 56 + 420_000
-    limited.predict(tiny.picture(0))
-    with pytest.raises(UserError, match=r"too little for an image of 40x56 and 11 classes: give it .*MB or more"):
-        Smoothing(limited, SECONDS).predict(tiny.picture(0), 0.0)
-
-
-def test_smoothing_that_is_not_possible(tmp_path: Path, predictor: Predictor) -> None:
-    write_image(tmp_path / "a.png", tiny.picture(0))
-    with pytest.raises(UserError, match="none of the inputs is one"):
-        predict_files(predictor, [tmp_path / "a.png"], tmp_path / "out", smooth=SECONDS)
-    path = save_clip(tmp_path / "b.mp4", [tiny.picture(0)])
-    for wrong in (0.0, -1.0, float("nan"), float("inf")):
-        with pytest.raises(UserError, match="must be a number of seconds above 0"):
-            predict_files(predictor, [path], tmp_path / "out", smooth=wrong)
-    assert not (tmp_path / "out").exists()
-    predict_files(predictor, [path], tmp_path / "out")
-    with pytest.raises(UserError, match=r"smooth None there, 0\.1 now"):
-        predict_files(predictor, [path], tmp_path / "out", smooth=SECONDS)
 
 
 def test_what_a_killed_process_left_is_replaced(tmp_path: Path, predictor: Predictor) -> None:

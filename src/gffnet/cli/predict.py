@@ -56,7 +56,7 @@ def add_arguments(parser: Parser) -> None:
         "--smooth",
         type=seconds,
         metavar="SECONDS",
-        help="average class probabilities along the time of a video, with this time constant, such as 0.1, so that "
+        help="average class probabilities along the motion in a video, with this time constant, such as 0.2, so that "
         "labels flicker less (default: every frame by itself)",
     )
     parser.add_argument("--json", action="store_true", help="print what was written and what failed as JSON")
@@ -69,7 +69,7 @@ def seconds(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < inf:
-        raise UserError(f"--smooth {text!r} must be a number of seconds above 0, such as 0.1.")
+        raise UserError(f"--smooth {text!r} must be a number of seconds above 0, such as 0.2.")
     return value
 
 

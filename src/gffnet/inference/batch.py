@@ -40,6 +40,7 @@ from gffnet.files import atomic_write, cannot_write, say_once, utf8
 from gffnet.inference import video
 from gffnet.inference.predictor import Predictor
 from gffnet.inference.sliding_window import most_probable
+from gffnet.inference.smoothing import Smoothing
 from gffnet.models.ops import size_of
 from gffnet.parallel import background_writer, io_threads, prefetch
 
@@ -72,7 +73,7 @@ def predict_files(
         results: which of `RESULTS` to write.
         overwrite: predict everything again; otherwise files whose results all exist are skipped.
         smooth: average class probabilities along the time of a video, with this time constant in seconds (see
-            `gffnet.inference.video.Smoothing`); None: every frame by itself.
+            `gffnet.inference.smoothing.Smoothing`); None: every frame by itself.
 
     Returns:
         The numbers of written, skipped and failed files; the failed ones are also listed in `out/failed.txt`.
@@ -87,7 +88,7 @@ def predict_files(
     if videos:
         video.pyav()
     if smooth is not None:
-        video.Smoothing(predictor, smooth)  # a wrong value fails before the work begins
+        Smoothing(predictor, smooth)  # a wrong value fails before the work begins
         if not any(map(video.is_video, names)):
             raise UserError(
                 "--smooth averages over the frames of a video, and none of the inputs is one. Leave it out."
@@ -190,10 +191,10 @@ class _Job:
             self._count_again(path, name)
             return
         palette, counts = self.predictor.config.palette, np.zeros(256, np.int64)
-        smoothing = None if self.smooth is None else video.Smoothing(self.predictor, self.smooth)
+        smoothing = None if self.smooth is None else Smoothing(self.predictor, self.smooth)
 
         def predict(frame: video.Frame) -> NDArray[np.uint8]:
-            smoothed = partial(smoothing.predict, time=float(frame.time)) if smoothing else None
+            smoothed = partial(smoothing.predict, frame.image, float(frame.time)) if smoothing else None
             labels = self._predict(as_tensor(frame.image), smoothed)
             np.add(counts, count(labels), out=counts)
             return labels
@@ -238,11 +239,9 @@ class _Job:
             return path, name, UserError(f"it cannot be decoded ({type(error).__name__}: {error})")
 
     def _predict(
-        self,
-        image: Num[Tensor, "c h w"],
-        predict: Callable[[Num[Tensor, "c h w"]], NDArray[np.uint8]] | None = None,
+        self, image: Num[Tensor, "c h w"], predict: Callable[[], NDArray[np.uint8]] | None = None
     ) -> NDArray[np.uint8]:
-        """Return the label map of an image; `predict`: in place of the predictor's.
+        """Return the label map of an image: what `predict` returns, by default that of the predictor.
 
         Raises:
             UserError: the network cannot take the image.
@@ -250,7 +249,7 @@ class _Job:
         """
         self.notices.before(size_of(image))
         with self._network_errors(size_of(image)):
-            return (predict or self.predictor.predict)(image)
+            return predict() if predict else self.predictor.predict(image)
 
     @contextmanager
     def _network_errors(self, size: tuple[int, int]) -> Iterator[None]:

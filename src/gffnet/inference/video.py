@@ -5,7 +5,6 @@ A video is predicted from its first frame on by one process: neither shards nor 
 """
 
 import json
-import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from fractions import Fraction
@@ -15,19 +14,13 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from jaxtyping import Float
 from numpy.typing import NDArray
-from torch import Tensor
 
 from gffnet.console import track
 from gffnet.data.colors import Palette, colorize, overlay
 from gffnet.data.io import write_labels
 from gffnet.errors import UserError
 from gffnet.files import atomic_file, atomic_folder, atomic_write
-from gffnet.inference.predictor import ImageLike, Predictor
-from gffnet.inference.sliding_window import most_probable
-from gffnet.models.ops import size_of
 from gffnet.parallel import background_writer, prefetch
 
 EXTENSIONS = (
@@ -162,56 +155,6 @@ def _label_maps(folder: Path) -> Iterator[Write]:
 
         yield write
         atomic_write(filling / TIMES, json.dumps({"seconds": times}, indent=1).encode())
-
-
-# Smoothing
-
-
-class Smoothing:
-    """Label maps of consecutive frames that flicker less: class probabilities are averaged along time.
-
-        p_t = a q_t + (1 - a) p_{t-1},   a = 1 - exp(-Δ / τ),   p_0 = q_0
-
-    `q_t` are the class probabilities that a predictor has for frame t, with its windows, scales and flip, Δ the seconds
-    since frame t - 1, and τ the time constant. So an average reaches as far back at any frame rate, and frames that are
-    much longer apart than τ are not averaged. It begins anew where the size of the frames changes, and where time
-    stands still or runs backwards.
-    """
-
-    def __init__(self, predictor: Predictor, seconds: float) -> None:
-        """Begin with no frame; `seconds`: the time constant τ.
-
-        Raises:
-            UserError: it is not above 0.
-        """
-        if not 0 < seconds < math.inf:
-            raise UserError(f"smooth {seconds!r} must be a number of seconds above 0, such as 0.1.")
-        self._predictor, self._seconds = predictor, seconds
-        self._average: Tensor | None = None
-        self._time = 0.0
-
-    def predict(self, image: ImageLike, time: float) -> NDArray[np.uint8]:
-        """Return the label map (H, W) of the next frame, an image at a time in seconds.
-
-        Raises:
-            UserError: as `Predictor.predict`; or the probabilities of two frames do not fit into the limit on memory.
-        """
-        x = self._predictor.tensor(image)
-        size = size_of(x)
-        held = 2 * 4 * len(self._predictor.config.classes) * size[0] * size[1]  # the average and the frame's own
-        probabilities = self._predictor.window(size=size, held=held).probabilities(x)
-        labels: NDArray[np.uint8] = most_probable(self.update(probabilities, time)).cpu().numpy()
-        return labels
-
-    @torch.inference_mode()
-    def update(self, probabilities: Float[Tensor, "k h w"], time: float) -> Float[Tensor, "k h w"]:
-        """Return the average after a frame with these probabilities at a time in seconds; valid until the next call."""
-        elapsed, self._time = time - self._time, time
-        if self._average is None or self._average.shape != probabilities.shape or elapsed <= 0:
-            self._average = probabilities.clone()
-        else:
-            self._average.lerp_(probabilities, -math.expm1(-elapsed / self._seconds))
-        return self._average
 
 
 # Reading
