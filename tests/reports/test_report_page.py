@@ -20,7 +20,7 @@ from tests.reports.runs import HISTORY, RECORD
 CLASSES = ("road", "<b>&", 'say "x"')
 PALETTE = ((128, 64, 128), (0, 200, 0), (9, 9, 9))
 SIZE = (24, 40)
-VOID = {"meta", "img", "br", "hr", "link", "input"}
+VOID = {"meta", "img", "br", "hr", "link", "input", "wbr"}
 Render = Callable[[Report], str]
 
 
@@ -157,6 +157,7 @@ def test_its_numbers_are_the_scores(render: Render) -> None:
     confused = counted(1).counts["confusion"]
     share = confused[1, 0] / confused[1].sum()
     assert f"<b>& road {100 * share:.1f} {confused[1, 0]}" in page.words
+    assert "r0 1.00 2.00 1.50 r1 2.00 +100.0 2.00 0.0 1.50 −25.0" in page.words, "a baseline has no increase"
     for text in ("4.25", "16 x 24 pixels", "overlap 0.333", "scales 0.75, 1.0", "G 1 , mean 0.25", "mean IoU 90.0 %"):
         assert text in page.words
 
@@ -375,13 +376,15 @@ def test_pictures_fill_the_window(opened: Any) -> None:
     opened.get_by_role("button", name="Ground truth of scene").click()
     shown = opened.locator("dialog img")
     assert shown.get_attribute("src") == pictures.nth(1).get_attribute("src")
-    assert opened.locator("dialog figcaption").inner_text() == "ground truth (2 of 8: ← →)"
+    assert opened.locator("dialog figcaption").inner_text() == "ground truth (2 of 8)"
     box = shown.bounding_box()
     assert box["width"] == pytest.approx(390 - 32, abs=1)
     assert box["width"] / box["height"] == pytest.approx(SIZE[1] / SIZE[0], rel=0.01)
     for key, number in (("ArrowRight", 2), ("ArrowLeft", 1), ("ArrowLeft", 0), ("ArrowLeft", 7)):
         opened.keyboard.press(key)
         assert shown.get_attribute("src") == pictures.nth(number).get_attribute("src")
+    opened.get_by_role("button", name="Next picture").click()
+    assert shown.get_attribute("src") == pictures.nth(0).get_attribute("src")
     opened.keyboard.press("Escape")
     assert opened.locator("dialog").is_hidden()
     assert opened.evaluate("document.activeElement.querySelector('img').alt") == "Ground truth of scene <1>."
