@@ -71,22 +71,26 @@ class Results(Console):
         """
         columns = [*zip(headings, *(cells for _, cells in rows), strict=True)]
         # The first column and the headings of the others are wrapped at need, numbers never.
-        least = [max(_width(*cells), min(_width(*heading.split()), _LONG_WORD)) for heading, *cells in columns]
+        words = [_width(*cells, *heading.split()) for heading, *cells in columns]
+        least = [max(_width(*cells), min(word, _LONG_WORD)) for word, (_, *cells) in zip(words, columns, strict=True)]
         most = [_width(*column) for column in columns]
         most[0] = max(most[0], _width(*(group for group, _ in rows)))
         numbers, parts = least[1:], parts or [1] * (len(headings) - 1)
         widest = min(most[0], max(_NAMES, self.width * 2 // 5))
         firsts = range(widest, min(_NAMES, widest) - 1, -1)
         # The widest first column with which the pieces are fewest.
-        least[0] = min(firsts, key=lambda first: len(_pieces(numbers, parts, self.width - first - 4)))
+        least[0] = words[0] = min(firsts, key=lambda first: len(_pieces(numbers, parts, self.width - first - 4)))
         room = self.width - least[0] - 4
         for piece in _pieces(numbers, parts, room):
             shown = make_table([headings[i] for i in (0, *piece)], [])
             spare = room - sum(least[i] + 3 for i in piece)
-            for i, column in zip((0, *piece), shown.columns, strict=True):
-                more = max(0, min(most[i] - least[i], spare))
-                column.width, spare = least[i] + more, spare - more
-                column.overflow = "fold"
+            widths = {i: least[i] for i in (0, *piece)}
+            for wanted in (words, most):  # whole words first, then whole headings
+                for i in widths:
+                    more = max(0, min(wanted[i] - widths[i], spare))
+                    widths[i], spare = widths[i] + more, spare - more
+            for column, width in zip(shown.columns, widths.values(), strict=True):
+                column.width, column.overflow = width, "fold"
             for group, members in groupby(rows, key=lambda row: row[0]):
                 if group:
                     shown.add_section()

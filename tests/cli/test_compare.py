@@ -50,7 +50,7 @@ def test_images_may_follow_the_models_or_go_before(
         assert (tmp_path / "out/photo.png").is_file()
         (tmp_path / "out/photo.png").unlink()
     printed = " ".join(capsys.readouterr().out.split())
-    assert "Where tests/gff and tests/psp differ" in printed
+    assert "Where tests/psp and tests/gff differ" in printed
     assert "not known without labels" in printed
     assert "improved" not in printed  # nobody knows
 

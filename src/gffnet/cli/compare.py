@@ -114,7 +114,7 @@ def _print_table(numbers: dict[str, Any]) -> None:
     if known:
         title = f"{last} over {first}, in percent; the most improved image first"
     else:
-        title = f"Where {last} and {first} differ, in percent of the pixels; the most different image first"
+        title = f"Where {first} and {last} differ, in percent of the pixels; the most different image first"
     scores = [("mIoU", "miou"), ("pixel accuracy", "pixel_accuracy")] if known else []
     shares = ["refined", "lost", "changed"] if known else ["changed"]
     headings = ["image", *(f"{label}, {name}" for label, _ in scores for name in names)]

@@ -340,8 +340,10 @@ class Comparison:
                 if score.pixels:
                     caption += f"\nmIoU {score.miou:.1%}, pixels {score.correct / score.pixels:.1%}"
             panels.append(Panel(caption, colorize(answer, self.palette), True, f"model{number}"))
-        joint = "and" if labels is None else "over"
-        over = f"{self.models[-1].name} {joint} {self.models[0].name}" if len(predicted) > 2 else "difference"
+        over = "difference"
+        if len(self.models) > 2:
+            one, last = self.models[0].name, self.models[-1].name
+            over = f"{one} and {last}" if labels is None else f"{last} over {one}"
         panels.append(Panel(f"{over}\n{of.caption}", of.picture(picture), True, "difference"))
         shown = predicted if labels is None else [*predicted, labels]
         figure = comparison_figure(utf8(path.name).decode(), panels, insets, shown, self.classes, self.palette, of)
