@@ -64,22 +64,23 @@ def symbolic_sizes() -> Iterator[None]:
 
 @cache
 def traced() -> ExportedProgram:
-    """Return the GFFNet, traced once for both formats."""
+    """Return the GFFNet, traced once for all formats."""
     return trace(network(GFFNET), torch.float32)
 
 
 @cache
-def exported(to: str) -> tuple[bytes, Export]:
-    """Return the GFFNet as the content of a file, and its `Export`."""
+def exported(to: str) -> tuple[bytes, Export, list[bytes]]:
+    """Return the GFFNet as the content of a file, its `Export`, and the contents of all its files."""
     once = patch("gffnet.export.export.trace", lambda *_: traced())
     with tempfile.TemporaryDirectory() as folder, symbolic_sizes(), once:
-        out = Path(folder) / f"model{FORMATS[to].suffix}"
+        out = Path(folder) / f"model{FORMATS[to].suffixes[0]}"
         export = export_model(network(GFFNET), config(GFFNET), to, out)
-        return out.read_bytes(), export
+        contents = [out.with_suffix(suffix).read_bytes() for suffix in FORMATS[to].suffixes]
+        return contents[0], export, contents
 
 
 def exported_file(to: str, folder: Path) -> Path:
     """Write the GFFNet to a file in `folder`."""
-    path = folder / f"model{FORMATS[to].suffix}"
-    path.write_bytes(exported(to)[0])
-    return path
+    for suffix, content in zip(FORMATS[to].suffixes, exported(to)[2], strict=True):
+        (folder / f"model{suffix}").write_bytes(content)
+    return folder / f"model{FORMATS[to].suffixes[0]}"

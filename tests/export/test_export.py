@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+import openvino
 import pytest
 import torch
 
@@ -28,11 +29,9 @@ from gffnet.export.export import (
     Parity,
     check_request,
     compare,
-    describe_export,
     export_model,
     parity_sizes,
     smallest_side,
-    to_onnx,
     trace,
 )
 from gffnet.inference.exported import OUTPUTS, Exported
@@ -151,13 +150,17 @@ def test_torch_agrees_with_the_network() -> None:
     assert (found["labels"] == logits.max(1).indices).double().mean() >= 0.9999
 
 
-@pytest.mark.parametrize("to", ["onnx", "pt2"])
-def test_both_formats_hold_the_record(to: str) -> None:
+@pytest.mark.parametrize("to", list(FORMATS))
+def test_all_formats_hold_the_record(to: str) -> None:
     data = exported(to)[0]
     if to == "onnx":
         (entry,) = onnx.load_model_from_string(data).metadata_props
         assert entry.key == "gffnet"
         text = entry.value
+    elif to == "openvino":
+        _, _, (_, weights) = exported(to)
+        core = openvino.Core()
+        text = core.read_model(data, weights).get_rt_info(["gffnet", "record"]).astype(str)
     else:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             (name,) = (name for name in archive.namelist() if name.endswith("extra/gffnet.json"))
@@ -173,7 +176,7 @@ def test_both_formats_hold_the_record(to: str) -> None:
     assert record["config"]["evaluation"] == {"crop": None, "overlap": 1 / 3, "scales": [1.0], "flip": False}
 
 
-@pytest.mark.parametrize("to", ["onnx", "pt2"])
+@pytest.mark.parametrize("to", list(FORMATS))
 def test_files_hold_no_paths_of_this_machine(to: str) -> None:
     data = exported(to)[0]
     parts = [data]
@@ -183,26 +186,32 @@ def test_files_hold_no_paths_of_this_machine(to: str) -> None:
     assert not any(b"gffnet/models/" in part or b"site-packages" in part for part in parts)
 
 
-def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "onnxscript", None)
-    description = describe_export(network(GFFNET), config(GFFNET), "float32")
-    with (
-        symbolic_sizes(),
-        pytest.raises(UserError, match=r"--to onnx needs onnxscript: pip install 'gffnet\[export\]'"),
-    ):
-        to_onnx(None, description)  # type: ignore[arg-type]  # not looked at
+@pytest.mark.parametrize(
+    ("to", "int8", "package", "message"),
+    [
+        ("onnx", False, "onnxscript", r"--to onnx needs onnxscript: pip install 'gffnet\[export\]'"),
+        ("openvino", False, "openvino", r"--to openvino needs openvino: pip install 'gffnet\[openvino\]'"),
+        ("onnx", True, "nncf", r"--int8 needs nncf: pip install 'gffnet\[openvino\]'"),
+    ],
+)
+def test_a_missing_package_is_named(
+    to: str, int8: bool, package: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=message):
+        check_request(to, Path(f"a{FORMATS[to].suffixes[0]}"), "float32", Path("images") if int8 else None)
 
 
 SMALL = ModelRecipe(context="none")
 
 
-@pytest.mark.parametrize("to", ["onnx", "pt2"])
+@pytest.mark.parametrize("to", list(FORMATS))
 def test_the_parity_is_reported(to: str) -> None:
-    data, export = exported(to)
+    _, export, contents = exported(to)
     report = json.loads(json.dumps(export.to_mapping()))
     assert (report["format"], report["bytes"], report["precision"], report["smallest"]) == (
         to,
-        len(data),
+        sum(map(len, contents)),
         "float32",
         16,
     )
@@ -242,10 +251,10 @@ def test_labels_and_probabilities_are_compared_at_each_size() -> None:
 def quick(monkeypatch: pytest.MonkeyPatch) -> list[Parity]:
     """Trace nothing; the test sets the parity."""
     parity: list[Parity] = []
-    fake = Format(".pt2", ("float32",), write=lambda *_: b"new", read=Path.read_bytes)  # type: ignore[arg-type]
+    fake = Format((".pt2",), ("float32",), write=lambda *_: [b"new"], read=Path.read_bytes)  # type: ignore[arg-type]
     monkeypatch.setattr(module, "trace", lambda *_: None)
     monkeypatch.setitem(FORMATS, "pt2", fake)
-    monkeypatch.setattr(module, "compare", lambda exported, _: iter(parity if exported == b"new" else []))
+    monkeypatch.setattr(module, "compare", lambda exported, *_: iter(parity if exported == b"new" else []))
     return parity
 
 

@@ -12,12 +12,14 @@ from unittest.mock import patch
 
 import numpy as np
 import onnx
+import openvino
 import pytest
 import tifffile
 import torch
 from onnx import TensorProto, helper
 
 from gffnet.errors import UserError
+from gffnet.export import export as module
 from gffnet.export.export import export_model, trace
 from gffnet.inference.exported import ExportRecord, OnnxFile, read_record, silenced
 from gffnet.inference.precision import Precision
@@ -27,7 +29,8 @@ from gffnet.recipe import EvaluationRecipe, ModelRecipe
 from tests import tiny
 from tests.export.networks import GFFNET, config, exported_file, network, symbolic_sizes
 
-FORMATS = ["onnx", "pt2"]
+FORMATS = ["onnx", "openvino", "pt2"]
+SUFFIX = {to: form.suffixes[0] for to, form in module.FORMATS.items()}
 PROTOCOLS = [EvaluationRecipe(), EvaluationRecipe((48, 64), 0.25, (0.75, 1.0, 1.5), True), EvaluationRecipe((96, 160))]
 """The whole image; windows of scaled images, whose pixels lie between grey levels; windows that are padded."""
 
@@ -77,7 +80,7 @@ def test_files_of_four_bands_of_12_bits_predict_what_the_model_predicts(tmp_path
         program = trace(of, torch.float32, torch.float32)
         for to in FORMATS:
             with patch("gffnet.export.export.trace", lambda *_: program):
-                exported = export_model(of, config(recipe), to, tmp_path / f"model.{to}")
+                exported = export_model(of, config(recipe), to, tmp_path / f"model{SUFFIX[to]}")
             shape = (
                 "float32 (batch, 4, height, width), 4 channels in 0..255 (255 / 4095 of the samples that files store)"
             )
@@ -131,26 +134,30 @@ def test_damaged(damage: Any, path: Path) -> None:
 
 @pytest.mark.parametrize("to", FORMATS)
 def test_missing(to: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=rf"model .*/none\.{to} cannot be read: No such file"):
-        load(tmp_path / f"none.{to}")
+    with pytest.raises(UserError, match=rf"model .*/none{SUFFIX[to]} cannot be read: No such file"):
+        load(tmp_path / f"none{SUFFIX[to]}")
 
 
-def foreign(to: str) -> bytes:
-    """A sound file of another program."""
+def foreign(to: str, path: Path) -> None:
+    """Write a sound file of another program."""
     if to == "pt2":
         file = io.BytesIO()
         torch.export.save(torch.export.export(torch.nn.ReLU(), (torch.zeros(2),)), file)
-        return file.getvalue()
+        path.write_bytes(file.getvalue())
+        return
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
     node = helper.make_node("Relu", ["x"], ["y"])
     data: bytes = helper.make_model(helper.make_graph([node], "g", values[:1], values[1:])).SerializeToString()
-    return data
+    if to == "openvino":
+        openvino.save_model(openvino.Core().read_model(data), path)
+    else:
+        path.write_bytes(data)
 
 
 @pytest.mark.parametrize("to", FORMATS)
 def test_of_another_program(to: str, tmp_path: Path) -> None:
-    path = tmp_path / f"other.{to}"
-    path.write_bytes(foreign(to))
+    path = tmp_path / f"other{SUFFIX[to]}"
+    foreign(to, path)
     with pytest.raises(UserError, match=r"other\.\w+ has no description: give a file that `gffnet export` wrote"):
         load(path)
 
@@ -160,6 +167,18 @@ def test_a_missing_package_is_named(package: str, tmp_path: Path, monkeypatch: p
     path = exported_file("onnx", tmp_path)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError, match=rf"model .*\.onnx needs {package}: pip install 'gffnet\[export\]'"):
+        load(path)
+
+
+def test_an_xml_file_beside_the_weights_of_another(tmp_path: Path) -> None:
+    path = exported_file("openvino", tmp_path)
+    weights = path.with_suffix(".bin")
+    data = weights.read_bytes()
+    weights.write_bytes(data[:-4] + b"\0\0\0\0")
+    with pytest.raises(UserError, match=r"model .*model\.xml: .*model\.bin is not the file of its weights"):
+        load(path)
+    weights.unlink()
+    with pytest.raises(UserError, match=r"model .*model\.bin cannot be read: No such file"):
         load(path)
 
 
@@ -189,7 +208,10 @@ def test_it_comes_back_whole() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"precision": "int8"}, r"model\.onnx: precision: must be 'float32', 'bfloat16' or 'float16', got 'int8'"),
+        (
+            {"precision": "int4"},
+            r"precision: must be 'float32', 'bfloat16', 'float16' or 'int8', got 'int4'",
+        ),
         ({"smalest": 16}, r"model\.onnx: smalest is unknown\. Did you mean smallest\?"),
         ({"config": {"classes": []}}, r"model\.onnx: config\.model is missing"),
     ],

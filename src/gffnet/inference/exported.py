@@ -1,15 +1,16 @@
-"""Exported files, opened for prediction in ONNX Runtime or PyTorch, without the network's code.
+"""Exported files, opened for prediction in ONNX Runtime, OpenVINO or PyTorch, without the network's code.
 
     labels (B, H, W), probabilities (B, K, H, W) = file(image (B, C, H, W))
 
-A file describes itself in one JSON text: in an `.onnx` file the property `gffnet`, in a `.pt2` file the extra file
-`gffnet.json`. It takes uint8, unless the model takes deeper images. Windows of scaled images have values between grey
-levels, and rounding them would change the result. Since either graph begins with a conversion to float, it can be
-opened to take floats as well.
+A file describes itself in one JSON text: in an `.onnx` file the property `gffnet`, in an `.xml` file of OpenVINO the
+entry `gffnet` of `rt_info`, in a `.pt2` file the extra file `gffnet.json`. It takes uint8, unless the model takes
+deeper images. Windows of scaled images have values between grey levels, and rounding them would change the result.
+Since every graph begins with a conversion to float, it can be opened to take floats as well.
 """
 
 import contextlib
 import dataclasses
+import hashlib
 import io
 import json
 import logging
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, Num
 from torch import Tensor
@@ -34,6 +36,22 @@ OUTPUTS = ("labels", "probabilities")
 
 
 @validated
+class Quantization:
+    """How the convolutions of a file in int8 were quantized, and how it compares with the network in float32."""
+
+    calibration: int
+    """Number of images that the ranges were measured on."""
+    checked: int
+    """Number of these that the labels were compared on."""
+    agreement: float
+    """Fraction of their pixels with the label that the network in float32 gives."""
+    miou: float
+    """Mean IoU of the labels, with those of the network as the truth."""
+    in_float: tuple[str, ...] = ()
+    """Blocks that stay in float32, besides the gates."""
+
+
+@validated
 class ExportRecord:
     """The description of an exported file: model, protocol, origin, input and outputs."""
 
@@ -41,8 +59,8 @@ class ExportRecord:
     """Version of gffnet that wrote it."""
     weights: str
     """SHA-256 of the exported weights, as in `Predictor.weights`."""
-    precision: Literal["float32", "bfloat16", "float16"]
-    """Dtype that it computes in."""
+    precision: Literal["float32", "bfloat16", "float16", "int8"]
+    """Dtype that it computes in; int8: that of the convolutions."""
     smallest: int
     """Minimal height and width of an image, in pixels."""
     image: str
@@ -53,6 +71,8 @@ class ExportRecord:
     """Description of the second output."""
     config: ModelConfig
     """As in `config.json` of a model folder."""
+    quantization: Quantization | None = None
+    """Of a file in int8."""
 
     def to_text(self) -> str:
         """Return the record as JSON."""
@@ -136,6 +156,63 @@ class OnnxFile(Exported):
         return [torch.from_numpy(value) for value in found]
 
 
+class OpenVinoFile(Exported):
+    """An `.xml` file, with its weights in the `.bin` file beside it, in OpenVINO on the CPU; threads as `OnnxFile`."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, path: Path, floats: bool = False, weights: Path | None = None) -> None:
+        """Open the file; with `floats`, it takes float32 in 0..255 instead of uint8.
+
+        Args:
+            path: the `.xml` file.
+            floats: see above.
+            weights: the `.bin` file, if it has another name than the `.xml` file.
+
+        Raises:
+            UserError: OpenVINO is not installed; a file is missing, damaged, or not of gffnet.
+        """
+        try:
+            import openvino
+        except ImportError as error:
+            raise UserError(f"model {path} needs {error.name}: pip install 'gffnet[openvino]'.") from None
+        weights = weights or path.with_suffix(".bin")
+        _opened(path, bytes)
+        data = _opened(weights, bytes)
+        core = openvino.Core()
+        model = _opened(path, lambda text: core.read_model(text, openvino.Tensor(np.frombuffer(data, np.uint8))))
+        entry, own = ([PROPERTY, name] for name in ("record", "weights"))
+        self.path = path
+        self.record = read_record(model.get_rt_info(entry).astype(str) if model.has_rt_info(entry) else None, path)
+        # Of the weights, OpenVINO reads what it looks for, in whatever file.
+        if model.get_rt_info(own).astype(str) != hashlib.sha256(data).hexdigest():
+            raise UserError(f"model {path}: {weights} is not the file of its weights. Export it again, or copy both.")
+        if floats:
+            model.get_parameters()[0].set_element_type(openvino.Type.f32)
+            model.validate_nodes_and_infer_types()
+        self._core, self._model, self._data = core, model, data
+        self._compiled: dict[tuple[str, ...], Any] = {}
+
+    def __call__(self, image: Num[Tensor, "b c h w"], wanted: Sequence[str] = OUTPUTS) -> list[Tensor]:
+        """Return the `wanted` outputs."""
+        found = self._computing(tuple(wanted))({"image": image.contiguous().numpy()})
+        return [torch.from_numpy(found[name].copy()) for name in wanted]
+
+    def _computing(self, wanted: tuple[str, ...]) -> Any:
+        """Return the model compiled for no other outputs than these: OpenVINO computes all that a model has."""
+        import openvino
+
+        if wanted not in self._compiled:
+            part = openvino.Model([self._model.output(name) for name in wanted], self._model.get_parameters())
+            self._compiled[wanted] = self._core.compile_model(part, "CPU", openvino_options(torch.get_num_threads()))
+        return self._compiled[wanted]
+
+
+def openvino_options(threads: int) -> dict[str, Any]:
+    """Return the options to compile a model for the CPU with: so many threads, and no precision but the file's own."""
+    return {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+
+
 class ProgramFile(Exported):
     """A `.pt2` file as a PyTorch module, on any device."""
 
@@ -173,7 +250,7 @@ def open_for_windows(path: Path, device: str, precision: str, compiled: bool) ->
     if path.suffix == ".pt2":
         exported: Exported = ProgramFile(path, pick_device(device), floats=True)
     elif device in ("auto", "cpu"):
-        exported = OnnxFile(path, floats=True)
+        exported = (OpenVinoFile if path.suffix == ".xml" else OnnxFile)(path, floats=True)
     else:
         raise UserError(f"--device {device}: model {path} runs on the CPU. Give --device cpu, or a .pt2 file or run.")
     own = exported.record.precision

@@ -61,7 +61,7 @@ LICENSE = "LICENSE"
 SHIPPED = Path(gffnet.__file__).with_name("pretrained") / "camvid_gffnet_r18"
 """The model folder that ships with the package, with a card and a licence of its own."""
 
-_EXPORTED = (".onnx", ".pt2")
+_EXPORTED = (".onnx", ".xml", ".pt2")
 _EMA = "average.network."
 """Prefix of the EMA weights in a checkpoint; that of the trained ones is `network.`."""
 
@@ -344,7 +344,7 @@ PATIENCE = 5.0
 _CLIENT: dict[str, Any] = {"library_name": "gffnet", "library_version": gffnet.__version__}
 _WORD = r"[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?"
 _NAME = re.compile(rf"({_WORD}/{_WORD})(?:@([\w./-]+))?", re.ASCII)
-_FILE_ENDINGS = (".ckpt", ".json", ".onnx", ".pt", ".pt2", ".pth", ".safetensors", ".yaml")
+_FILE_ENDINGS = (".ckpt", ".json", ".onnx", ".pt", ".pt2", ".pth", ".safetensors", ".xml", ".yaml")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
