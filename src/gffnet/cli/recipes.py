@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 SUMMARY = "the recipes that ship; of one, every key with its value, default, meaning and range"
 
-COMMENTS, NARROW, WIDEST = 34, 60, 120
-"""The column in which comments begin, the width below which they stand above their keys, and the longest line."""
+COMMENTS, NARROW = 34, 60
+"""The column in which comments begin, and the width below which they stand above their keys."""
 
 
 def add_arguments(parser: Parser) -> None:
@@ -129,7 +129,7 @@ def _aligned(rows: list[_Row], full: bool) -> list[str]:
 
 
 def _show(name: str | None, recipe: "Recipe", auto: list[str], prefix: str, as_json: bool) -> None:
-    from gffnet.console import Results
+    from gffnet.console import WIDEST, Results
     from gffnet.recipe.describe import Key, Section, recipe_keys, value_of
     from gffnet.recipe.hints import key_hint
     from gffnet.recipe.schema import dotted_keys
