@@ -16,6 +16,7 @@ from functools import cache, lru_cache
 from typing import Annotated, Any
 
 import numpy as np
+from jaxtyping import Num
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
@@ -77,7 +78,8 @@ class Explorer:
         self._max_side = max_side
         self._sessions = SessionCache()
         width = max(max_side, MIN_SIZE[1])
-        self._scene = lru_cache(len(SCENES))(lambda seed: render_street(seed, (width // 2, width)).image)
+        self._scene = lru_cache(len(SCENES))(lambda number: render_street(SCENES[number], (width // 2, width)).image)
+        self._scene_session = lru_cache(1)(lambda model, number: self._encode(model, self._scene(number)))
 
     def page(self) -> Answer:
         """Return what the page needs before an image is opened."""
@@ -92,9 +94,9 @@ class Explorer:
         }
 
     def warm_up(self) -> None:
-        """Render the scene that the page opens at once, and run the first model on it."""
-        with suppress(RuntimeError, MemoryError, UserError):  # the page will say it
-            open_session(self._predictors[0], self._scene(SCENES[0]))
+        """Prepare what the page opens at once: the first scene with the first model."""
+        with suppress(RuntimeError, MemoryError, UserError):  # the page asks again, and says it
+            self._scene_session(0, 0)
 
     def open(self, request: OpenRequest) -> Answer:
         """Encode an image; returns it with its prediction, its gates and the key of its session.
@@ -108,11 +110,12 @@ class Explorer:
         predictor = self._predictors[request.model]
         if request.file is not None:
             original = read_upload(request.file, self._max_side, predictor.config.model)
+            session = self._encode(request.model, original)
         elif request.scene is not None:
-            original = self._scene(SCENES[request.scene])
+            original = self._scene(request.scene)
+            session = self._scene_session(request.model, request.scene)
         else:
             raise UserError("there is nothing to open: send a file or the number of a scene.")
-        session = open_session(predictor, reduce_image(original, self._max_side))
         self._sessions.drop(request.replaces)
         return {
             "key": self._sessions.put(session),
@@ -128,6 +131,9 @@ class Explorer:
             "prediction": pack(*session.learned),
             "milliseconds": _milliseconds_since(started),
         }
+
+    def _encode(self, model: int, original: Num[np.ndarray, "h w c"]) -> Session:
+        return open_session(self._predictors[model], reduce_image(original, self._max_side))
 
     def fuse(self, request: FuseRequest) -> Answer:
         """Predict with edited gates; returns the prediction and the fractions of pixels that changed.

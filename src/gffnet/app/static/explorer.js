@@ -373,7 +373,7 @@ async function load(from, kept) {
   image = await receive(answer, image && image.gates.length === answer.gates.length ? kept : {});
   source = from;
   root.dataset.image = "yes";
-  pictures.style.setProperty("--ratio", image.width / image.height);
+  root.style.setProperty("--ratio", image.width / image.height);
   look(1, 0, 0);
   part("gate-cards").replaceChildren(...image.gates.map(gateCard));
   makeLegend();
@@ -395,7 +395,7 @@ async function load(from, kept) {
     (reduced ? ", reduced from " + width + " x " + height + " (--max-side " + page.max_side + ")" : "") +
     (inputHeight !== image.height ? "; the model was trained on smaller images and gets it at " + inputWidth + " x " +
       inputHeight : "") +
-    "; encoded in " + answer.milliseconds + " ms");
+    "; opened in " + answer.milliseconds + " ms");
   markShown(image.gates.some(isEdited) ? "loading" : "exact");
   return true;
 }
@@ -407,7 +407,7 @@ async function open(from) {
 
 function openFile(file) {
   if (!file) return;
-  if (file.size > page.max_bytes) return showError("this file has " + (file.size / 2 ** 20).toFixed(0) +
+  if (file.size > page.max_bytes) return showError(file.name + ": this file has " + (file.size / 2 ** 20).toFixed(0) +
     " MiB, and at most " + page.max_bytes / 2 ** 20 + " are allowed: scale the image down, or save it as JPEG.");
   const reader = new FileReader();
   reader.onload = () => open({ file: reader.result.slice(reader.result.indexOf(",") + 1), name: file.name });
