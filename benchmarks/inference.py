@@ -2,6 +2,7 @@
 
     python benchmarks/inference.py [--backbones r18 r101 lite0] [--sizes 360x480 512x512 1024x2048] [--kernels 1 3]
                                    [--only VARIANT ...] [--runs 5] [--device cpu] [--out FILE]
+    python benchmarks/inference.py --model MODEL --calibrate DIR [--sizes 360x480] ...
 
 Variants run interleaved in one process, so that a slow moment affects all of them. Before and after every sample two
 matrices are multiplied; a sample beside a product slower than 0.8 of the best is discarded and repeated.
@@ -11,12 +12,13 @@ matrices are multiplied; a sample beside a product slower than 0.8 of the best i
   picks on this machine by measuring.
 - `PSPNet (smp)`, `FPN (smp)`, ..., `DeepLabV3 (torchvision)`: other networks on the same backbone, channels-last,
   float32, in inference mode; in brackets `, bf16`: under autocast, as their documentation says.
-- `ONNX Runtime`, `OpenVINO`: the file that `gffnet export --to onnx` writes, float32, with default settings and the
-  same number of threads. OpenVINO takes part where it is installed.
+- `ONNX Runtime`, `OpenVINO`: the files that `gffnet export` writes, with default settings and the same number of
+  threads; `, int8`: with convolutions in int8, and the blocks that cost most in float32 where a model is given.
 
-Weights are random, 19 classes. GMAC is what a variant's convolutions and products count (of the file's: those of
-`float32`); GFLOP/s is twice that over the median, and the share of the peak is that of the matrix product's in the same
-precision. Memory is the peak of a process that runs the variant alone.
+Weights are random, 19 classes, and all blocks are in int8, unless a trained model and images to calibrate with are
+given. GMAC is what a variant's convolutions and products count (of a file's: those of `float32`); GFLOP/s is twice that
+over the median, and the share of the peak is that of the matrix product's in the same precision. Memory is the peak of
+a process that runs the variant alone.
 """
 
 import argparse
@@ -26,7 +28,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,11 +39,13 @@ from torch import Tensor, nn
 
 from gffnet.cli.arguments import size
 from gffnet.data.datasets import dataset_classes
-from gffnet.export.export import export_model
+from gffnet.export.export import FORMATS, describe_export, export_model, random_images, to_graph, trace
+from gffnet.export.quantize import to_int8
+from gffnet.inference.exported import openvino_options
 from gffnet.inference.precision import keep_pages, pick_precision
 from gffnet.inference.predictor import Predictor
 from gffnet.inference.tiling import peak_memory
-from gffnet.models.gffnet import SegmentationModel, build_network
+from gffnet.models.gffnet import SegmentationModel, build_network, load_model
 from gffnet.models.model_io import ModelConfig
 from gffnet.models.ops import use_reference
 from gffnet.recipe import EvaluationRecipe, ModelRecipe, load_recipe
@@ -59,7 +62,7 @@ PEERS = {
     f"{name} (smp)": getattr(smp, name) for name in ("PSPNet", "FPN", "Unet", "UPerNet", "DeepLabV3Plus", "Segformer")
 }
 DEEPLAB = "DeepLabV3 (torchvision)"
-ENGINES = ("ONNX Runtime", "OpenVINO")
+ENGINES = ("ONNX Runtime", "OpenVINO", "ONNX Runtime, int8", "OpenVINO, int8")
 VARIANTS = (*OURS, *(f"{name}{kind}" for name in (*PEERS, DEEPLAB) for kind in ("", ", bf16")), *ENGINES)
 STALLED = 0.8
 """Share of the best matrix product below which a sample is thrown away."""
@@ -73,8 +76,15 @@ class Case(NamedTuple):
     kernel: int
     """Of the dense pyramid."""
     device: str
-    exported: Path
-    """The network as an ONNX file."""
+    folder: Path
+    """Of the exported files."""
+    trained: str | None = None
+    """A model, in place of random weights."""
+
+    def exported(self, engine: str) -> Path:
+        """The file that an engine runs."""
+        suffix = ".xml" if engine.startswith("OpenVINO") else ".onnx"
+        return self.folder / f"{self.backbone}-{self.kernel}{'-int8' if engine.endswith('int8') else ''}{suffix}"
 
 
 def main() -> None:
@@ -87,19 +97,46 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--model", help="a trained model, measured without peers")
+    parser.add_argument("--calibrate", type=Path, help="images for its files in int8")
     arguments = parser.parse_args()
+    if arguments.model is not None:
+        arguments.backbones, arguments.kernels = arguments.backbones[:1], [1]
+        arguments.only = [name for name in arguments.only if not is_peer(name)]
     keep_pages()  # as the command line does
-    lines = [f"{machine('segmentation_models_pytorch', 'torchvision', 'onnxruntime')}, {arguments.device}"]
+    packages = ("segmentation_models_pytorch", "torchvision", "onnxruntime", "openvino", "nncf")
+    lines = [f"{machine(*packages)}, {arguments.device}"]
     with tempfile.TemporaryDirectory() as folder:
         for backbone in arguments.backbones:
             for kernel in arguments.kernels:
-                case = Case(backbone, kernel, arguments.device, Path(folder) / f"{backbone}-{kernel}.onnx")
+                case = Case(backbone, kernel, arguments.device, Path(folder), arguments.model)
                 wanted = [name for name in arguments.only if not is_peer(name) or kernel == arguments.kernels[0]]
-                if set(wanted) & set(ENGINES):
-                    export_model(gffnet(case), config(case), "onnx", case.exported)
+                export(case, [name for name in wanted if name in ENGINES], arguments.calibrate)
                 for height_width in arguments.sizes:
                     lines += measure(case, wanted, height_width, arguments.runs)
                     report(lines, arguments.out)
+
+
+def export(case: Case, engines: list[str], images: Path | None) -> None:
+    """Write the files that the engines run."""
+    if not engines:
+        return
+    network, about = gffnet(case), config(case)
+    formats = {name: FORMATS["openvino" if name.startswith("OpenVINO") else "onnx"] for name in engines}
+    if images is not None:
+        for name, form in formats.items():
+            (to,) = (key for key, other in FORMATS.items() if other is form)
+            export_model(network, about, to, case.exported(name), calibrate=images if name.endswith("int8") else None)
+        return
+    record = describe_export(network, about, "float32")
+    graph = to_graph(trace(network, torch.float32))
+    noise = [random_images(seed, (1, 3, 256, 256)) for seed in range(4)]
+    int8 = to_int8(graph, noise) if any(name.endswith("int8") for name in engines) else None
+    for name, form in formats.items():
+        first = case.exported(name)
+        contents = form.write(int8 if name.endswith("int8") else graph, record)
+        for suffix, content in zip(form.suffixes, contents, strict=True):
+            first.with_suffix(suffix).write_bytes(content)
 
 
 def is_peer(name: str) -> bool:
@@ -221,19 +258,25 @@ def labels_of(network: nn.Module, dtype: torch.dtype, image: Tensor) -> Tensor:
 
 
 def gffnet(case: Case) -> SegmentationModel:
-    """The network, with random weights."""
+    """The network, trained or with random weights."""
+    if case.trained is not None:
+        return load_model(case.trained)[0].eval()
     torch.manual_seed(0)
     return build_network(model(case), len(dataset_classes("cityscapes").names)).eval()
 
 
 def model(case: Case) -> ModelRecipe:
     """What it is."""
+    if case.trained is not None:
+        return config(case).model
     of = load_recipe(f"cityscapes/gffnet_{case.backbone}").model.without_weights()
     return of.__class__(**{**vars(of), "pyramid_kernel": case.kernel})
 
 
 def config(case: Case) -> ModelConfig:
     """Its config."""
+    if case.trained is not None:
+        return load_model(case.trained)[1]
     classes = dataset_classes("cityscapes")
     return ModelConfig(model(case), classes.names, classes.palette, "cityscapes", f"cityscapes/gffnet_{case.backbone}")
 
@@ -249,23 +292,25 @@ def peer(name: str, backbone: str) -> nn.Module | None:
     return torchvision.models.segmentation.deeplabv3_resnet101(weights=None, weights_backbone=None, num_classes=19)
 
 
-def engine(name: str, case: Case) -> Label | None:
-    """The exported network in an engine; None where that is not installed."""
-    if name == "OpenVINO" and find_spec("openvino") is None:
-        return None
-    if name == "OpenVINO":
+def engine(name: str, case: Case) -> Label:
+    """The exported network in an engine."""
+    path = case.exported(name)
+    if name.startswith("OpenVINO"):
         import openvino
 
         core = openvino.Core()
-        core.set_property("CPU", {"INFERENCE_NUM_THREADS": torch.get_num_threads()})
-        compiled = core.compile_model(core.read_model(case.exported), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        read = core.read_model(path)
+        labels = openvino.Model([read.output("labels")], read.get_parameters())
+        compiled = core.compile_model(labels, "CPU", openvino_options(torch.get_num_threads()))
         return lambda image: compiled({"image": image[None].numpy()})["labels"]
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(str(case.exported), options, providers=["CPUExecutionProvider"])
-    return lambda image: session.run(["labels"], {"image": image[None].numpy()})[0]
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    only = onnxruntime.RunOptions()
+    only.only_execute_path_to_fetches = True  # no probabilities
+    return lambda image: session.run(["labels"], {"image": image[None].numpy()}, only)[0]
 
 
 def work(name: str, case: Case, size: tuple[int, int]) -> int:

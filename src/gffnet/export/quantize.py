@@ -151,7 +151,7 @@ def quantize(
         opened: writes a graph as a file in a folder and opens it.
         advance: called after every step: `steps(model)` times.
     """
-    int8 = _quantized(model, images)
+    int8 = to_int8(model, images)
     advance()
     checked = images[:: -(-len(images) // CHECKED)]
     truth = [_labels_of(network, image) for image in checked]
@@ -228,8 +228,8 @@ def steps(model: Any) -> int:
 # The graph
 
 
-def _quantized(model: Any, images: Sequence[Tensor]) -> Any:
-    """Return the graph with every convolution but the gates' in int8."""
+def to_int8(model: Any, images: Sequence[Num[Tensor, "1 c h w"]]) -> Any:
+    """Return the graph with every convolution but the gates' in int8, by the ranges of values on images."""
     nncf = require_nncf()
     others = {node.op_type for node in model.graph.node} - {QUANTIZED, "Relu", "Clip", "MaxPool"}
     with silenced():
