@@ -14,13 +14,15 @@ H.264 compresses it (crf 30).
 
 - *flicker*: share of pixels whose predicted class differs from that of the frame before.
 - *still*: the same of the pixels whose true class is known and equal in both frames.
-- *in place*: with the optical flow set to 0, as an exponential average of each pixel would be.
+- *in place*: with the optical flow set to 0.
+- *plain*: the exponential average of each pixel, without flow, fit and cuts.
 - *cuts*: frames of CamVid, 1000 random pairs and those that follow each other, taken for a cut.
 
 Every part takes `--out FILE`.
 """
 
 import argparse
+import math
 import os
 import shutil
 import tempfile
@@ -168,6 +170,17 @@ class InPlace(Smoothing):
         return np.zeros((*grey.shape, 2), np.float32)
 
 
+class Plain(Smoothing):
+    """The exponential average of every pixel."""
+
+    def update(self, image: Picture, probabilities: Tensor, time: float) -> Tensor:
+        """Return the average."""
+        before, elapsed, self._time = self._average, time - self._time, time
+        weight = math.exp(-elapsed / self._seconds)
+        self._average = probabilities if before is None else torch.lerp(probabilities, before, weight)
+        return self._average
+
+
 class Tally:
     """What is measured of the label maps of videos."""
 
@@ -207,7 +220,7 @@ def table(predictor: Predictor, videos: dict[str, list[list[Seen]]], seconds: li
     lines = ["", "| frames/s | `--smooth` | flicker | still | mIoU |", "|---|---|---|---|---|"]
     for name, some in videos.items():
         lines.append(f"| {name} | none | {Tally(len(predictor.config.classes)).add(some, None).row()}")
-        for kind, title in ((Smoothing, ""), (InPlace, ", in place")):
+        for kind, title in ((Smoothing, ""), (InPlace, ", in place"), (Plain, ", plain")):
             for tau in seconds:
                 tally = Tally(len(predictor.config.classes)).add(some, partial(kind, predictor, tau))
                 lines.append(f"| {name} | {tau:g}{title} | {tally.row()}")

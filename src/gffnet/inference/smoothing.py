@@ -8,8 +8,8 @@
 - `d_t`: absolute difference in grey levels of frame t and of frame t - 1 moved by `u_t`, mean of 5x5 pixels.
 
 `w_t` is 0 where the flow leads out of the image, and falls where the moved frame does not fit: what comes from behind
-an object or follows a cut has no past. Without the flow, labels would lag behind things that move, which on a drive at
-15 frames a second costs more than it gains (benchmarks/README.md).
+an object or follows a cut has no past. Without them, labels lag behind things that move: on a drive at 15 frames a
+second with τ = 0.2, mIoU falls from 72.6 to 64.8 %, and with them it rises to 73.1 (benchmarks/README.md).
 """
 
 import math
