@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from gffnet.cli.main import main
@@ -90,6 +90,35 @@ def test_with_every_block_in_float_it_is_the_network() -> None:
     one = in_float(int8(), graph(), blocks["fusion.refinements.0.0"])
     onnx.checker.check_model(one)
     assert set(blocks) - set(blocks_of(one)) == {"fusion.refinements.0.0"}
+
+
+def test_the_input_of_a_depthwise_convolution_has_one_scale() -> None:
+    """ONNX Runtime refuses one per channel where it runs the convolution in int8."""
+    value = helper.make_tensor_value_info
+    rng = np.random.default_rng(0)
+    weights = {"pointwise": rng.normal(size=(4, 3, 1, 1)), "depthwise": rng.normal(size=(4, 1, 3, 3))}
+    nodes = [
+        helper.make_node("Cast", ["image"], ["x"], "cast", to=TensorProto.FLOAT),
+        helper.make_node("Conv", ["x", "pointwise"], ["y"], "pointwise/Conv"),
+        helper.make_node("Relu", ["y"], ["z"], "relu"),
+        helper.make_node("Conv", ["z", "depthwise"], ["w"], "depthwise/Conv", group=4),
+        helper.make_node("Relu", ["w"], ["v"], "relu_2"),
+        helper.make_node("Conv", ["v", "last"], ["probabilities"], "last/Conv"),
+    ]
+    weights["last"] = rng.normal(size=(2, 4, 1, 1))
+    values = [numpy_helper.from_array(weight.astype(np.float32), name) for name, weight in weights.items()]
+    shapes = ["batch", 3, "height", "width"], ["batch", 2, None, None]
+    inputs, outputs = [value("image", TensorProto.UINT8, shapes[0])], [value("probabilities", 1, shapes[1])]
+    opset = [helper.make_opsetid("", 20)]
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", inputs, outputs, values), opset_imports=opset, ir_version=10
+    )
+    images = photographs(2)
+    int8 = to_int8(model, images)
+    dims = {each.name: list(each.dims) for each in int8.graph.initializer}
+    assert [dims[node.input[1]] for node in int8.graph.node if node.op_type == "QuantizeLinear"] == [[], [], []]
+    quantized, exact = (probabilities(each, images[0]) for each in (int8, model))
+    assert np.abs(quantized - exact).max() < 0.1 * np.abs(exact).max()
 
 
 def test_multiplications() -> None:

@@ -231,6 +231,8 @@ def steps(model: Any) -> int:
 def to_int8(model: Any, images: Sequence[Num[Tensor, "1 c h w"]]) -> Any:
     """Return the graph with every convolution but the gates' in int8, by the ranges of values on images."""
     nncf = require_nncf()
+    from nncf.quantization.advanced_parameters import QuantizationParameters
+
     others = {node.op_type for node in model.graph.node} - {QUANTIZED, "Relu", "Clip", "MaxPool"}
     with silenced():
         return nncf.quantize(
@@ -240,7 +242,11 @@ def to_int8(model: Any, images: Sequence[Num[Tensor, "1 c h w"]]) -> Any:
             preset=nncf.QuantizationPreset.MIXED,
             target_device=nncf.TargetDevice.CPU,
             ignored_scope=nncf.IgnoredScope(types=sorted(others), patterns=[IN_FLOAT], validate=False),
-            advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                overflow_fix=nncf.OverflowFix.ENABLE,
+                # Of depthwise convolutions, NNCF would give every channel a scale, which ONNX Runtime refuses to run.
+                activations_quantization_params=QuantizationParameters(per_channel=False),
+            ),
         )
 
 
