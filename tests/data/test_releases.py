@@ -5,6 +5,7 @@ import dataclasses
 import shlex
 import shutil
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -332,6 +333,28 @@ def test_a_damaged_list(tmp_path: Path, line: str) -> None:
     (root / "train.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match=r"train\.txt is not UTF-8 text \(line 1\)\. Save it as UTF-8\."):
         CamVid(root, "train")
+
+
+def test_camvid_folds_by_drive(tmp_path: Path) -> None:
+    """Of train and val, by the names that CamVid's frames have; frames of other names are of no drive."""
+    root = camvid_tree(tmp_path, val=2)
+    assert CamVid.layout.folds(root) == []
+    names = {"train": ["0001TP_006690", "0006R0_f00930", "0016E5_00390"], "val": ["0016E5_07959", "0016E5_07961"]}
+    for split, frames in names.items():
+        (root / f"{split}.txt").write_text("".join(f"/x/{frame}.png /x/{frame}.png\n" for frame in frames))
+        for frame, folder in product(frames, (split, f"{split}annot")):
+            shutil.copy(root / folder / f"{split}_000.png", root / folder / f"{frame}.png")
+    drives = ("0001TP", "0006R0", "0016E5")
+    assert CamVid.layout.folds(root) == [f"{kind}_{drive}" for drive in drives for kind in ("only", "without")]
+    found = {drive: [each.stem for each, _ in CamVid(root, f"only_{drive}").files] for drive in drives}
+    assert found == {
+        "0001TP": names["train"][:1],
+        "0006R0": names["train"][1:2],
+        "0016E5": names["train"][2:] + names["val"],
+    }
+    without = [image.stem for image, _ in CamVid(root, "without_0006R0").files]
+    assert without == [*names["train"][:1], *names["train"][2:], *names["val"]]
+    assert "(there are: " in refused("camvid", root, "only_Seq05VD")
 
 
 def test_camvid_as_released() -> None:

@@ -40,14 +40,16 @@ def _splits(root: Path) -> list[str]:
     return [name for name in names if name and (root / name).is_dir()]
 
 
-def _drive(image: Path) -> str:
-    """The drive that a frame is of: `0006R0` of `0006R0_f00930.png`."""
-    return image.name.partition("_")[0]
+def _drive(image: Path) -> str | None:
+    """The drive that a frame is of: `0006R0` of `0006R0_f00930.png`; None if its name is not one of CamVid's."""
+    found = re.fullmatch(r"(\w+)_f?\d{5,6}", image.stem)
+    return found[1] if found else None
 
 
 def _folds(root: Path) -> list[str]:
     """`only_D` and `without_D` for every drive D in train and val, if these are of more than one."""
-    drives = sorted({_drive(image) for split in _FOLDED for image, _ in _pairs(root, split)})
+    found = {_drive(image) for split in _FOLDED for image, _ in _pairs(root, split)}
+    drives = sorted(drive for drive in found if drive)
     return [f"{kind}_{drive}" for drive in drives for kind in ("only", "without")] if len(drives) > 1 else []
 
 
