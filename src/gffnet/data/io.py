@@ -845,21 +845,6 @@ def write_image(path: Path, rgb: NDArray[np.uint8], effort: int = 6) -> None:
     atomic_write(path, _encoded(Image.fromarray(rgb), kind, quality=95, compress_level=effort))
 
 
-def write_colored_labels(
-    path: Path, labels: NDArray[np.uint8], colors: UInt8[np.ndarray, "256 3"], effort: int = 6
-) -> None:
-    """Write ids `(H, W)` as a PNG with a palette, atomically: viewers show the colors, the ids are the pixels.
-
-    `colors`: of every id; `effort`: 1..9, of compressing.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
-    image = Image.fromarray(labels)
-    image.putpalette(colors.tobytes())
-    atomic_write(path, _encoded(image, "PNG", compress_level=effort))
-
-
 def write_labels(
     path: Path, labels: NDArray[Any], colors: UInt8[np.ndarray, "256 3"] | None = None, effort: int = 6
 ) -> None:
