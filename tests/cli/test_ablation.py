@@ -76,6 +76,7 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program.write_text(PROGRAM)
     monkeypatch.setattr(module, "PROGRAM", (sys.executable, "-S", str(program), str(folder)))
     monkeypatch.setattr(module, "POLL", 0.02)
+    monkeypatch.setattr(module, "open_dataset", lambda *_: None)
     return folder
 
 
@@ -442,6 +443,15 @@ def test_mistakes_are_refused_before_anything_starts(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match=said):
         _ = of(tmp_path, **options).runs
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("options", [("--plan",), (), ("--folds", "0006R0")])
+def test_data_that_are_not_there_are_refused_before_anything_starts(
+    options: tuple[str, ...], tmp_path: Path, capsys: Captured
+) -> None:
+    assert main(words(tmp_path, "--root", str(tmp_path / "missing"), *options)) == 2
+    assert f"data set 'camvid' at {tmp_path / 'missing'}" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -85,6 +85,8 @@ def run(arguments: Namespace) -> None:
         device=arguments.device,
         precision=arguments.precision,
     )
+    if ablation.left():
+        ablation.check_data()
     if arguments.plan:
         _print_plan(ablation, arguments.jobs, arguments.json)
         return

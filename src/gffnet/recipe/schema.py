@@ -208,7 +208,7 @@ class ModelRecipe:
     refinement: NonNegativeInt = 2
     """3x3 convolutions that refine each fused map."""
     separable: Flag = False
-    """Make each of these a depthwise 3x3 and a 1x1 convolution: at 128 channels an eighth of their cost."""
+    """Make each refinement a depthwise 3x3 and a 1x1 convolution: at 128 channels an eighth of the cost."""
     mean: Annotated[tuple[Number, ...], _OfChannels("mean", IMAGENET_MEAN)] = Field(default=None, validate_default=True)
     """Mean of each input channel, in 0..255. null: of RGB images of 8 bits, that of the ImageNet weights; of others,
     that of the training images."""

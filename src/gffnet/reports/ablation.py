@@ -32,6 +32,7 @@ import torch
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from gffnet.console import screen
+from gffnet.data.datasets import open_dataset
 from gffnet.errors import RunFailed, Stopped, UserError
 from gffnet.evaluation.evaluate import plain, saved_settings
 from gffnet.evaluation.results import SCORES, read_result
@@ -205,6 +206,19 @@ class Ablation:
             if launch is not None:
                 launch.split(run.recipe.training.batch)
         return runs
+
+    def check_data(self) -> None:
+        """Open every split once, so that a mistake is said before anything starts.
+
+        Raises:
+            UserError: as `open_dataset`.
+        """
+        for name, split in dict.fromkeys(
+            (run.recipe.data.name, split)
+            for run in self.runs
+            for split in (run.recipe.data.train_split, run.recipe.data.val_split, self._split(run))
+        ):
+            open_dataset(name, self.root, split, self.cache)
 
     def _check_options(self) -> None:
         """Raise `UserError` for options that contradict each other."""
