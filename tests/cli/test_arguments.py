@@ -182,8 +182,8 @@ def test_how_it_is_run(model: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--overlap 1", "protocol: overlap: must be less than 1, got 1.0"),
-        ("--overlap x", "argument --overlap: invalid float value: 'x'"),
+        ("--overlap 1", "--overlap '1' must be a number from 0 to below 1, such as 0.5"),
+        ("--overlap x", "--overlap 'x' must be a number from 0"),
         ("--crop 8x8", r"protocol: crop\[0\]: must be greater than or equal to 16, got 8"),
         ("--crop 512", "size '512' must read HxW"),
         ("--scales 0", "scale '0' must be a number above 0"),

@@ -50,7 +50,7 @@ def test_a_data_set_with_an_error(tmp_path: Path, capsys: Captured, json_too: li
         (["camvit", "--root", "."], "Did you mean 'camvid'?"),
         (["camvid", "--root", "nowhere"], "nowhere: there is no such folder"),
         (["camvid"], "--root"),
-        (["camvid", "--root", ".", "--workers", "0"], "--workers is 0: it must be 1 or more"),
+        (["camvid", "--root", ".", "--workers", "0"], "--workers '0' must be a whole number, 1 or more"),
     ],
 )
 def test_mistakes(words: list[str], said: str, capsys: Captured) -> None:

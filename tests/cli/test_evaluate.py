@@ -113,8 +113,8 @@ def test_the_protocol_is_the_recipes_unless_told_otherwise(
     [
         (["--crop", "8x8"], "greater than or equal to 16"),
         (["--crop", "whole"], "HxW"),
-        (["--overlap", "1"], "must be less than 1"),
-        (["--overlap", "much"], "invalid float value"),
+        (["--overlap", "1"], "from 0 to below 1"),
+        (["--overlap", "much"], "from 0 to below 1"),
         (["--resume"], "--out DIR"),
     ],
 )

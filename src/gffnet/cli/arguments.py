@@ -142,6 +142,17 @@ def scale(text: str) -> float:
     return factor
 
 
+def overlap(text: str) -> float:
+    """A fraction of a window, such as `0.5`."""
+    try:
+        fraction = float(text)
+    except ValueError:
+        fraction = -1.0
+    if not 0 <= fraction < 1:
+        raise UserError(f"--overlap {text!r} must be a number from 0 to below 1, such as 0.5.")
+    return fraction
+
+
 def levels(text: str) -> list[int]:
     """`1,2` → [1, 2]."""
     parts = str(text).split(",")
@@ -255,7 +266,7 @@ def add_protocol(parser: Parser) -> None:
         metavar="HxW",
         help="sliding window; none: the whole image (default: the recipe's)",
     )
-    parser.add_argument("--overlap", type=float, help="of windows, as a fraction of one (default: the recipe's)")
+    parser.add_argument("--overlap", type=overlap, help="of windows, as a fraction of one (default: the recipe's)")
 
 
 def _protocol(arguments: Namespace) -> dict[str, Any]:
@@ -305,7 +316,7 @@ def whole_number(option: str, least: int, most: int | None = None) -> Callable[[
     allowed = f", {least} or more" if most is None else f" from {least} to {most}"
 
     def parse(text: str) -> int:
-        if not (re.fullmatch(r"[0-9]{1,6}", text) and least <= int(text) <= (most or 10**6)):
+        if not (re.fullmatch(r"[0-9]{1,12}", text) and least <= int(text) <= (most or 10**6)):
             raise UserError(f"{option} {text!r} must be a whole number{allowed}.")
         return int(text)
 

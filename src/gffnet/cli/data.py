@@ -3,7 +3,7 @@
 from argparse import Namespace
 from collections.abc import Callable
 
-from gffnet.cli.arguments import Parser, add_root, path, print_json, size
+from gffnet.cli.arguments import Parser, add_root, path, print_json, size, whole_number
 from gffnet.errors import RunFailed, UserError
 
 SUMMARY = "data sets: check, cache, streets"
@@ -26,7 +26,8 @@ def run(arguments: Namespace) -> None:
 def _add_check(parser: Parser) -> None:
     _add_dataset(parser)
     parser.add_argument("--split", default=None, help="check this split only (default: all that are there)")
-    parser.add_argument("--workers", type=int, default=None, metavar="N", help="processes (default: one per processor)")
+    workers = whole_number("--workers", 1)
+    parser.add_argument("--workers", type=workers, metavar="N", help="processes (default: one per processor)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON instead of text")
 
 
@@ -109,10 +110,12 @@ def _cache(arguments: Namespace) -> None:
 
 def _add_streets(parser: Parser) -> None:
     parser.add_argument("--out", type=path, required=True, help="folder to write into")
-    parser.add_argument("--train", type=int, required=True, metavar="N", help="number of training scenes")
-    parser.add_argument("--val", type=int, required=True, metavar="N", help="number of validation scenes")
+    for split, name in ("train", "training"), ("val", "validation"):
+        count = whole_number(f"--{split}", 0)
+        parser.add_argument(f"--{split}", type=count, required=True, metavar="N", help=f"number of {name} scenes")
     parser.add_argument("--size", type=size, default=(512, 1024), metavar="HxW", help="image size (default: 512x1024)")
-    parser.add_argument("--seed", type=int, default=0, help="another seed gives other scenes (default: 0)")
+    seed = whole_number("--seed", 0, 2**31 - 1)
+    parser.add_argument("--seed", type=seed, default=0, help="another seed gives other scenes (default: 0)")
 
 
 def _streets(arguments: Namespace) -> None:

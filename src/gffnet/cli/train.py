@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gffnet.cli.arguments import Parser, add_cache, add_root, path, print_json
+from gffnet.cli.arguments import Parser, add_cache, add_root, path, print_json, whole_number
 from gffnet.errors import UserError
 from gffnet.parallel import device_count
 
@@ -46,7 +46,7 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument(
         "--extend",
-        type=int,
+        type=whole_number("--extend", 1),
         metavar="N",
         help="with --resume: train N iterations further than the run was to; the schedule becomes that of all",
     )
@@ -60,8 +60,7 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument(
         "--overfit",
-        type=int,
-        default=None,
+        type=whole_number("--overfit", 1),
         metavar="N",
         help="overfit N training images, to check that data, labels and recipe fit each other",
     )
