@@ -1,12 +1,15 @@
 # make demo: set up, then run the main job end to end (demo/report.html)
 # make test: set up, then run the checks and the tests
 # make docs: set up, then write the documentation as a site (build/site/index.html)
+# make model CAMVID=data/camvid: train the model that ships as it was trained, and pack it into build/camvid_gffnet_lite0
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
+CAMVID ?= data/camvid
+MODEL := camvid/long/gffnet_lite0
 INSTALL := $(RUN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test docs lint slow clean
+.PHONY: demo test docs model lint slow clean
 
 demo: $(VENV)/.installed
 	$(RUN)/gffnet demo --out demo
@@ -17,6 +20,11 @@ test: lint
 docs: $(VENV)/.installed-dev
 	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build
 	@echo "open build/site/index.html"
+
+model: $(VENV)/.installed
+	$(RUN)/gffnet train $(MODEL) --root $(CAMVID) --out runs/$(MODEL) --resume
+	$(RUN)/gffnet evaluate --model runs/$(MODEL) --dataset camvid --root $(CAMVID) --out runs/$(MODEL)/scores
+	$(RUN)/gffnet publish runs/$(MODEL) --out build/camvid_gffnet_lite0 --weights float16 --license cc-by-nc-4.0
 
 lint: $(VENV)/.installed-dev
 	$(RUN)/ruff check
