@@ -288,20 +288,27 @@ def load_predictor(arguments: Namespace, device: str | None = None, recorded: st
 
     `device` overrides `--device`; `recorded` is what `--precision auto` was when that which is resumed began.
     """
-    from gffnet.inference.precision import keep_pages, resumed_precision
+    from gffnet.inference.precision import keep_pages
     from gffnet.inference.predictor import load
 
     if arguments.memory is None:  # pages that are kept may be more than the memory that is asked for
         keep_pages()
-    return load(
-        arguments.model,
-        device or arguments.device,
-        resumed_precision(arguments.precision, recorded),
-        protocol=_protocol(arguments),
-        batch=arguments.batch,
-        memory=arguments.memory,
-        compiled=arguments.compile,
-    )
+    return load(**predictor_options(arguments, device, recorded))
+
+
+def predictor_options(arguments: Namespace, device: str | None = None, recorded: str | None = None) -> dict[str, Any]:
+    """The arguments of `gffnet.load` that `load_predictor` gives it."""
+    from gffnet.inference.precision import resumed_precision
+
+    return {
+        "model": arguments.model,
+        "device": device or arguments.device,
+        "precision": resumed_precision(arguments.precision, recorded),
+        "protocol": _protocol(arguments),
+        "batch": arguments.batch,
+        "memory": arguments.memory,
+        "compiled": arguments.compile,
+    }
 
 
 def memory(text: str) -> int:

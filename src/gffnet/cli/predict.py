@@ -12,6 +12,7 @@ from gffnet.cli.arguments import (
     add_speed,
     load_predictor,
     path,
+    predictor_options,
     print_json,
     shard,
 )
@@ -59,6 +60,13 @@ def add_arguments(parser: Parser) -> None:
         help="average class probabilities along the motion in a video, with this time constant, such as 0.2, so that "
         "labels flicker less (default: every frame by itself)",
     )
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const="",
+        metavar="HOST:PORT",
+        help="predict with all of a Ray cluster (default: that of RAY_ADDRESS or of this machine, else a new one here)",
+    )
     parser.add_argument("--json", action="store_true", help="print what was written and what failed as JSON")
 
 
@@ -77,20 +85,23 @@ def run(arguments: Namespace) -> None:
     """Predict every file, print the areas of the classes and the summary."""
     from gffnet.inference.batch import precision_of_folder, predict_files
 
-    predictor = load_predictor(arguments, recorded=None if arguments.overwrite else precision_of_folder(arguments.out))
-    summary = predict_files(
-        predictor,
-        arguments.inputs,
-        arguments.out,
-        arguments.shard,
-        arguments.write,
-        arguments.overwrite,
-        arguments.smooth,
-    )
+    recorded = None if arguments.overwrite else precision_of_folder(arguments.out)
+    what = arguments.write, arguments.overwrite, arguments.smooth
+    if arguments.ray is None:
+        predictor = load_predictor(arguments, recorded=recorded)
+        summary = predict_files(predictor, arguments.inputs, arguments.out, arguments.shard, *what)
+    else:
+        from gffnet.inference.cluster import predict_on_ray
+
+        if arguments.shard != (1, 1):
+            raise UserError("--ray divides the files itself, and --shard is for processes without Ray: leave one out.")
+        options = predictor_options(arguments, recorded=recorded)
+        cluster = {"address": arguments.ray or None, "plugins": arguments.plugin}
+        summary = predict_on_ray(options, arguments.inputs, arguments.out, *what, **cluster)
     if arguments.json:
         print_json(summary.to_mapping())
     elif summary.areas:
-        _print_areas(summary.areas, summary.written + summary.skipped, predictor.config.palette)
+        _print_areas(summary.areas, summary.written + summary.skipped, summary.palette)
     summary.print()
 
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gffnet.console import screen, track
-from gffnet.data.colors import display_levels, displayable, label_colors, legend_picture, overlay
+from gffnet.data.colors import Palette, display_levels, displayable, label_colors, legend_picture, overlay
 from gffnet.data.io import EXTENSIONS, as_array, as_tensor, image_files, read_labels, write_image, write_labels
 from gffnet.data.large import LabelFile, bands, write_png
 from gffnet.errors import BadName, CannotWrite, RunFailed, UserError
@@ -40,7 +40,8 @@ from gffnet.files import atomic_write, cannot_write, say_once, utf8
 from gffnet.inference import video
 from gffnet.inference.predictor import Predictor
 from gffnet.inference.sliding_window import most_probable
-from gffnet.inference.smoothing import Smoothing
+from gffnet.inference.smoothing import Smoothing, check_seconds
+from gffnet.models.model_io import ModelConfig
 from gffnet.models.ops import size_of
 from gffnet.parallel import background_writer, io_threads, prefetch
 
@@ -87,42 +88,78 @@ def predict_files(
     videos = {path: name for path, name in mine.items() if video.is_video(path)}
     if videos:
         video.pyav()
-    if smooth is not None:
-        Smoothing(predictor, smooth)  # a wrong value fails before the work begins
-        if not any(map(video.is_video, names)):
-            raise UserError(
-                "--smooth averages over the frames of a video, and none of the inputs is one. Leave it out."
-            )
-    since = open_folder(out, predictor, RESULTS, overwrite, names, smooth)
-    wanted = tuple(result for result in RESULTS if result in results)
-    summary = Summary(out, wanted, shard, single=len(names) == 1, noun="file" if videos else "image")
-    notices = Notices(predictor, "--scales 1 keeps their size, --crop predicts them in windows")
-    areas = Areas(_of_shard(out, AREAS, shard), predictor.config.classes, since)
-    job = _Job(predictor, math.inf if overwrite else since, summary, notices, smooth, areas)
-    try:
+    check_smoothing(smooth, any(map(video.is_video, names)))
+    config, made = predictor.config, describe_prediction(predictor)
+    with open_results(out, config, made, names, shard, results, overwrite, smooth) as (summary, areas, since):
+        summary.single, summary.noun = len(names) == 1, "file" if videos else "image"
+        notices = Notices(predictor, "--scales 1 keeps their size, --crop predicts them in windows")
+        job = Job(predictor, math.inf if overwrite else since, summary, notices, smooth, areas)
         job.predict_images({path: name for path, name in mine.items() if path not in videos})
         for path, name in videos.items():
             job.predict_video(path, name)
+    return summary
+
+
+def check_smoothing(smooth: float | None, any_video: bool) -> None:
+    """Raise `UserError` for a time constant that is not valid, or with which there is no video to smooth."""
+    if smooth is None:
+        return
+    check_seconds(smooth)  # a wrong value fails before the work begins
+    if not any_video:
+        raise UserError("--smooth averages over the frames of a video, and none of the inputs is one. Leave it out.")
+
+
+@contextmanager
+def open_results(
+    out: Path,
+    config: ModelConfig,
+    made: Mapping[str, Any],
+    names: Mapping[Path, Path],
+    shard: tuple[int, int] = (1, 1),
+    results: Sequence[str] = RESULTS,
+    overwrite: bool = False,
+    smooth: float | None = None,
+) -> "Iterator[tuple[Summary, Areas, float]]":
+    """Open `out` for predictions; afterwards write the areas, the legend and the list of failures.
+
+    Args:
+        config: of the model.
+        made: what `describe_prediction` says of it.
+        names: the files to predict, with the names of their results.
+        out, shard, results, overwrite, smooth: as for `predict_files`.
+
+    Yields:
+        Where to count the files, and their areas, and the time that `open_folder` returns.
+
+    Raises:
+        As `open_folder`.
+    """
+    since = open_folder(out, made, RESULTS, overwrite, names, smooth)
+    summary = Summary(out, tuple(each for each in RESULTS if each in results), shard, palette=config.palette)
+    areas = Areas(_of_shard(out, AREAS, shard), config.classes, since)
+    try:
+        yield summary, areas, since
     finally:
         if shard == (1, 1) and not _holds_results(out, RESULTS):  # other shards may be about to write some
             (out / RECORD).unlink(missing_ok=True)
         if areas.rows:
             areas.write()
-            _write_legend(out, predictor)
+            _write_legend(out, config)
     summary.areas = areas.mean()
     summary.write_failed()
-    return summary
 
 
 @dataclass
-class _Job:
+class Job:
+    """The prediction of files by one process."""
+
     predictor: Predictor
     since: float
     """Results that are older do not count as done."""
     summary: "Summary"
     notices: "Notices"
     smooth: float | None
-    areas: "Areas"
+    areas: "Counting"
     _written: list[Path] = field(default_factory=list)
     """Images whose results are written; threads append to it."""
 
@@ -172,7 +209,9 @@ class _Job:
                 for part in bands(len(tile.rows), len(tile.columns)):
                     found = most_probable(tile.probabilities[:, part.start : part.stop]).cpu().numpy()
                     labels.write(tile.rows[part.start : part.stop], tile.columns, found)
-            self.areas.add(_result(path, name), np.sum([count(labels.read(rows)) for rows in image.bands()], axis=0))
+            self.areas.add(
+                result_name(path, name), np.sum([count(labels.read(rows)) for rows in image.bands()], axis=0)
+            )
             deep = "overlay" in self.summary.results and image.rows(range(1)).is_floating_point()
             levels = display_levels(as_array(image.thinned())) if deep else None
             for result in self.summary.results:
@@ -186,7 +225,7 @@ class _Job:
 
     def predict_video(self, path: Path, name: Path) -> None:
         summary = self.summary
-        if self._is_done(path, name):
+        if self.is_done(path, name):
             summary.skipped += 1
             self._count_again(path, name)
             return
@@ -207,26 +246,27 @@ class _Job:
             summary.fail(path, str(error).removeprefix(f"cannot read video {path}: "))
         else:
             summary.written += 1
-            self.areas.add(_result(path, name), counts)
+            self.areas.add(result_name(path, name), counts)
 
-    def _is_done(self, path: Path, name: Path) -> bool:
+    def is_done(self, path: Path, name: Path, since: float | None = None) -> bool:
+        """Return whether all results of a file exist and are not older than `since` (None: than that of the job)."""
         places = (_place(self.summary.out, result, path, name) for result in self.summary.results)
-        return all(is_done(place, self.since) for place in places)
+        return all(is_done(place, self.since if since is None else since) for place in places)
 
     def _count_again(self, path: Path, name: Path) -> None:
         """Note the areas of a result that exists; of one by a process that was killed, from its label maps."""
-        if self.areas.note(_result(path, name)):
+        if self.areas.note(result_name(path, name)):
             return
         place = _place(self.summary.out, "labels", path, name)
         maps = sorted(place.parent.glob("*.png")) if video.is_video(path) else [place]
         with suppress(UserError, MemoryError):  # there are none, or they are larger than memory
             if is_done(place, self.since):
-                self.areas.add(_result(path, name), np.sum([count(read_labels(file)) for file in maps], axis=0))
+                self.areas.add(result_name(path, name), np.sum([count(read_labels(file)) for file in maps], axis=0))
 
     def _read(self, item: tuple[Path, Path]) -> tuple[Path, Path, Any]:
         """Read an image. In its place: None if its results exist, the error if it cannot be read."""
         path, name = item
-        if self._is_done(path, name):
+        if self.is_done(path, name):
             self._count_again(path, name)
             return path, name, None
         try:
@@ -279,7 +319,7 @@ class _Job:
         except BadName as error:
             self.summary.fail(path, str(error))
         else:
-            self.areas.add(_result(path, name), count(labels))
+            self.areas.add(result_name(path, name), count(labels))
             self._written.append(path)
 
 
@@ -359,17 +399,17 @@ _SOURCES = "sources"
 
 def open_folder(
     out: Path,
-    predictor: Predictor,
+    made: Mapping[str, Any],
     results: tuple[str, ...],
     overwrite: bool,
     names: Mapping[Path, Path] = MappingProxyType({}),
     smooth: float | None = None,
 ) -> float:
-    """Make `out` a folder for the predictions of `predictor`. Several processes may do so at once.
+    """Make `out` a folder for the predictions of a model. Several processes may do so at once.
 
     Args:
         out: a new folder, or one with predictions.
-        predictor: the model.
+        made: what `describe_prediction` says of the model.
         results: names of the folders of predictions in it.
         overwrite: replace the predictions of another model, or of other files.
         names: the files to predict, with the names of their results.
@@ -384,14 +424,14 @@ def open_folder(
         CannotWrite: it cannot be written to.
     """
     used = _holds_results(out, results)  # looked for first: others write the record first
-    there, now = _read_record(out), {**describe_prediction(predictor), "smooth": smooth}
+    there, now = _read_record(out), {**made, "smooth": smooth}
     remedy = "Choose another --out, or predict everything again with --overwrite."
     if there is None and used and not overwrite:
         raise UserError(f"folder {out} holds {used}/, but no {RECORD} that says of which model. {remedy}")
-    sources = {_result(path, name): _source(path) for path, name in names.items()}
+    sources = {result_name(path, name): _source(path) for path, name in names.items()}
     others = _others(out, there or {}, names)
     if there is None or (overwrite and (others or _differences(there, now))):
-        since = _file_system_time(out) if used else 0.0
+        since = file_system_time(out) if used else 0.0
         kept = {} if there is None or _differences(there, now) else there.get(_SOURCES, {})
         _write_record(out, {**now, _SINCE: since, _SOURCES: {**kept, **sources}})
         there, others = _read_record(out) or now, []  # another process may have written it, too
@@ -415,7 +455,7 @@ def _holds_results(out: Path, results: Sequence[str]) -> str | None:
     return next((name for name in results if any(path.is_file() for path in (out / name).rglob("*"))), None)
 
 
-def _result(path: Path, name: Path) -> str:
+def result_name(path: Path, name: Path) -> str:
     """What the result of a file is called in the record."""
     return name.as_posix() + (".mp4" if video.is_video(path) else ".png")
 
@@ -433,7 +473,7 @@ def _others(out: Path, record: Mapping[str, Any], names: Mapping[Path, Path]) ->
     known, since = record.get(_SOURCES, {}), record.get(_SINCE, 0.0)
     found = []
     for path, name in names.items():
-        there, now = known.get(_result(path, name)), _source(path)
+        there, now = known.get(result_name(path, name)), _source(path)
         if there not in (None, now) and any(is_done(_place(out, each, path, name), since) for each in RESULTS):
             found.append(f"{name} of {there}, which is not {path}" + now.removeprefix(path.name))
     return found
@@ -500,7 +540,7 @@ def _read_record(out: Path) -> dict[str, Any] | None:
     return record
 
 
-def _file_system_time(out: Path) -> float:
+def file_system_time(out: Path) -> float:
     """Return the current time by the clock that dates files in `out`: on a network drive, the server's."""
     try:
         os.utime(out)
@@ -515,9 +555,9 @@ def _file_system_time(out: Path) -> float:
 LEGEND, AREAS = "legend.svg", "areas.csv"
 
 
-def _write_legend(out: Path, predictor: Predictor) -> None:
+def _write_legend(out: Path, config: ModelConfig) -> None:
     """Write the colors of the classes, unless that is there already."""
-    picture = utf8(legend_picture(predictor.config.classes, predictor.config.palette))
+    picture = utf8(legend_picture(config.classes, config.palette))
     if not (out / LEGEND).is_file() or (out / LEGEND).read_bytes() != picture:
         atomic_write(out / LEGEND, picture)
 
@@ -525,6 +565,14 @@ def _write_legend(out: Path, predictor: Predictor) -> None:
 def count(labels: NDArray[np.uint8]) -> NDArray[np.int64]:
     """The number of pixels of every label 0..255."""
     return np.bincount(labels.ravel(), minlength=256)
+
+
+class Counting(Protocol):
+    """Takes the pixels of results, by label; see `Areas`."""
+
+    def add(self, result: str, counts: NDArray[np.int64]) -> None: ...
+
+    def note(self, result: str) -> bool: ...
 
 
 class Areas:
@@ -615,6 +663,8 @@ class Summary:
     failed: list[tuple[Path, str]] = field(default_factory=list)
     areas: dict[str, float] = field(default_factory=dict)
     """Share of the pixels of each class: the mean over the files that were written or existed."""
+    palette: Palette = ()
+    """The colors of the classes."""
 
     @property
     def listing(self) -> Path:

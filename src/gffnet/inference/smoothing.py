@@ -35,6 +35,12 @@ _SMALLEST = 64
 """Sides that images are padded to for the optical flow, which OpenCV does not compute for some smaller ones."""
 
 
+def check_seconds(seconds: float) -> None:
+    """Raise `UserError` for a time constant that is not above 0."""
+    if not 0 < seconds < math.inf:
+        raise UserError(f"smooth {seconds!r} must be a number of seconds above 0, such as 0.2.")
+
+
 class Smoothing:
     """Label maps of consecutive frames, from class probabilities that are averaged along time.
 
@@ -48,8 +54,7 @@ class Smoothing:
         Raises:
             UserError: it is not above 0.
         """
-        if not 0 < seconds < math.inf:
-            raise UserError(f"smooth {seconds!r} must be a number of seconds above 0, such as 0.2.")
+        check_seconds(seconds)
         self._predictor, self._seconds = predictor, seconds
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._average: Tensor | None = None

@@ -1,0 +1,118 @@
+"""Prediction on Ray: the callable class in a pipeline, and the command on a cluster of which an actor is killed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gffnet.cli.main import main
+from gffnet.errors import UserError
+from gffnet.inference.batch import predict_files
+from gffnet.inference.cluster import BatchPredictor
+from gffnet.inference.predictor import load
+from gffnet.models.gffnet import save_model
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    recipe = tiny.recipe()
+    folder = tmp_path_factory.mktemp("model") / "model"
+    save_model(folder, tiny.network(recipe), tiny.config(recipe))
+    return folder
+
+
+def test_batches_get_a_column_of_label_maps(model: Path, tmp_path: Path) -> None:
+    predictor = BatchPredictor(model, image="photo", labels="ids", device="cpu", precision="float32")
+    wanted = load(model, "cpu", "float32")
+    images = [tiny.picture(i) for i in range(3)]
+    found = predictor({"photo": np.stack(images), "id": np.arange(3)})
+    assert found.keys() == {"photo", "id", "ids"}
+    np.testing.assert_array_equal(found["ids"], np.stack([wanted.predict(image) for image in images]))
+    images[1] = tiny.picture(1, 30, 50)
+    Image.fromarray(images[2]).save(tmp_path / "a.png")
+    various = np.empty(3, object)
+    various[:] = [*images[:2], str(tmp_path / "a.png")]
+    for image, labels in zip(images, predictor({"photo": various})["ids"], strict=True):
+        np.testing.assert_array_equal(labels, wanted.predict(image))
+    with pytest.raises(UserError, match="no column 'photo', but image"):
+        predictor({"image": various})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--ray", "photos"], "--ray photos: the address of a cluster is HOST:PORT"),
+        (["--ray", "--shard", "1/2"], "--ray divides the files itself"),
+    ],
+)
+def test_options_that_make_no_sense(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'gffnet[ray]'")
+    Image.fromarray(tiny.picture(0)).save(tmp_path / "a.png")
+    assert main(["predict", str(tmp_path / "a.png"), "--out", str(tmp_path / "out"), *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_without_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    Image.fromarray(tiny.picture(0)).save(tmp_path / "a.png")
+    assert main(["predict", str(tmp_path / "a.png"), "--out", str(tmp_path / "out"), "--ray"]) == 2
+    assert "pip install 'gffnet[ray]'" in capsys.readouterr().err
+
+
+KILLER = """
+import os, signal
+from gffnet.inference import batch
+
+real, calls = batch.write_labels, []
+
+def write_labels(*arguments, **options):
+    real(*arguments, **options)
+    calls.append(1)
+    if len(calls) == 50 and os.environ.get("RAY_JOB_ID"):
+        try:
+            open({flag!r}, "x").close()
+        except FileExistsError:
+            return
+        os.kill(os.getpid(), signal.SIGKILL)
+
+batch.write_labels = write_labels
+"""
+
+
+@pytest.mark.slow
+def test_a_cluster_of_which_an_actor_is_killed(model: Path, tmp_path: Path) -> None:
+    """Every good image is written once, as without Ray; bad ones are listed; the second run has nothing to do."""
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'gffnet[ray]'")
+    photos, flag = tmp_path / "in", tmp_path / "killed"
+    for i in range(150):
+        path = photos / f"{i % 3}" / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(tiny.picture(i, 24 + i % 2, 32)).save(path)
+    bad = {str(photos / f"{i % 3}" / f"{i}.png") for i in (7, 70, 77)}
+    for path in map(Path, bad):
+        path.write_bytes(b"no image")
+    (tmp_path / "killer.py").write_text(KILLER.format(flag=str(flag)))
+    command = [sys.executable, "-m", "gffnet", "predict", str(photos), "--model", str(model), "--precision", "float32"]
+    command += ["--ray", "local", "--json", "--out", str(tmp_path / "out"), "--plugin", str(tmp_path / "killer.py")]
+    first, again = (subprocess.run(command, capture_output=True, text=True, check=False) for _ in range(2))
+    assert flag.exists(), first.stderr
+    for run, written, skipped in ((first, 147, 0), (again, 0, 147)):
+        assert run.returncode == 1, run.stderr
+        found = json.loads(run.stdout)
+        assert (found["written"], found["skipped"]) == (written, skipped)
+        assert {each["file"] for each in found["failed"]} == bad
+        assert "Traceback" not in run.stderr
+    predict_files(load(model, "cpu", "float32"), [photos], tmp_path / "plain")
+
+    def files(out: str) -> dict[str, bytes]:
+        kept = (path for path in (tmp_path / out).rglob("*") if path.is_file())
+        return {path.relative_to(tmp_path / out).as_posix(): path.read_bytes() for path in kept}
+
+    assert files("out") == files("plain")
