@@ -15,7 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
+from gffnet import remote
 from gffnet.errors import BadName, CannotWrite, UserError
+from gffnet.remote import is_remote
 
 log = logging.getLogger("gffnet")
 
@@ -36,7 +38,10 @@ def utf8(text: str) -> bytes:
 
 
 def atomic_write(path: Path, data: bytes | str, durable: bool = False) -> None:
-    """Write `data`, text as `utf8` encodes it, to the file `path`, as `atomic_file` does."""
+    """Write `data`, text as `utf8` encodes it, to the file or object `path`, as `atomic_file` does."""
+    if is_remote(path):
+        remote.write({path: data if isinstance(data, bytes) else utf8(data)})
+        return
     with atomic_file(path, durable) as file:
         file.write(data if isinstance(data, bytes) else utf8(data))
 

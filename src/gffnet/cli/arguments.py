@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from gffnet.errors import UserError, nearest
+from gffnet.remote import is_url
 
 if TYPE_CHECKING:
     from gffnet.data.dataset import Truth
@@ -98,7 +99,7 @@ def expand_pattern(path: Word) -> list[Word]:
         UserError: nothing matches.
     """
     text = str(path)
-    if not glob.has_magic(text) or os.path.lexists(text):
+    if not glob.has_magic(text) or os.path.lexists(text) or is_url(text):
         return [path]
     found = sorted(glob.glob(text, recursive=True))  # noqa: PTH207  # patterns may be absolute
     if not found:  # brackets may belong to the name of a folder

@@ -17,6 +17,7 @@ from gffnet.cli.arguments import (
     shard,
 )
 from gffnet.errors import UserError
+from gffnet.remote import is_url, open_url
 
 if TYPE_CHECKING:
     from gffnet.data.colors import Palette
@@ -33,13 +34,13 @@ def add_arguments(parser: Parser) -> None:
         type=path,
         action=Paths,
         metavar="INPUT",
-        help="images and videos, or folders, searched to any depth",
+        help="images and videos, or folders, searched to any depth; or one URL, such as s3://bucket/photos",
     )
     parser.add_argument(
         "--out",
         type=path,
         required=True,
-        help="folder to write labels/, colour/, overlay/, a legend and the areas of the classes into",
+        help="folder, or its URL, to write labels/, colour/, overlay/, a legend and the areas of the classes into",
     )
     add_model(parser)
     add_protocol(parser)
@@ -84,12 +85,19 @@ def seconds(text: str) -> float:
 def run(arguments: Namespace) -> None:
     """Predict every file, print the areas of the classes and the summary."""
     from gffnet.inference.batch import precision_of_folder, predict_files
+    from gffnet.inference.stream import predict_stream
 
-    recorded = None if arguments.overwrite else precision_of_folder(arguments.out)
+    recorded = (
+        None
+        if arguments.overwrite
+        else precision_of_folder(open_url(arguments.out) if is_url(arguments.out) else arguments.out)
+    )
     what = arguments.write, arguments.overwrite, arguments.smooth
     if arguments.ray is None:
         predictor = load_predictor(arguments, recorded=recorded)
-        summary = predict_files(predictor, arguments.inputs, arguments.out, arguments.shard, *what)
+        stored = any(map(is_url, [*arguments.inputs, arguments.out]))
+        predict = predict_stream if stored else predict_files
+        summary = predict(predictor, arguments.inputs, arguments.out, arguments.shard, *what)
     else:
         from gffnet.inference.cluster import predict_on_ray
 

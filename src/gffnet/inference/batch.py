@@ -31,6 +31,7 @@ from jaxtyping import Num
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gffnet import remote
 from gffnet.console import screen, track
 from gffnet.data.colors import Palette, display_levels, displayable, label_colors, legend_picture, overlay
 from gffnet.data.io import EXTENSIONS, as_array, as_tensor, image_files, read_labels, write_image, write_labels
@@ -44,6 +45,7 @@ from gffnet.inference.smoothing import Smoothing, check_seconds
 from gffnet.models.model_io import ModelConfig
 from gffnet.models.ops import size_of
 from gffnet.parallel import background_writer, io_threads, prefetch
+from gffnet.remote import is_remote
 
 RESULTS = ("labels", "colour", "overlay")
 """What can be written, and the folders that it is written into."""
@@ -160,6 +162,8 @@ class Job:
     notices: "Notices"
     smooth: float | None
     areas: "Counting"
+    shown: bool = True
+    """Whether there is a progress bar."""
     _written: list[Path] = field(default_factory=list)
     """Images whose results are written; threads append to it."""
 
@@ -172,7 +176,7 @@ class Job:
             background_writer(writers) as write_later,
             closing(prefetch(self._read, names.items(), readers)) as read,
         ):
-            for path, name, image in track(read, "predicting", len(names)):
+            for path, name, image in track(read, "predicting", len(names)) if self.shown else read:
                 if image is None:
                     summary.skipped += 1
                     continue
@@ -220,7 +224,7 @@ class Job:
                 if result == "overlay":
                     pictures = (displayable(as_array(image.rows(rows)), levels) for rows in image.bands())
                     parts = (overlay(shown, some, palette) for shown, some in zip(pictures, parts, strict=True))
-                write_png(_place(self.summary.out, result, path, name), size, parts, _PNG_EFFORT, colors)
+                write_png(place_of(self.summary.out, result, path, name), size, parts, _PNG_EFFORT, colors)
         self._written.append(path)
 
     def predict_video(self, path: Path, name: Path) -> None:
@@ -250,14 +254,14 @@ class Job:
 
     def is_done(self, path: Path, name: Path, since: float | None = None) -> bool:
         """Return whether all results of a file exist and are not older than `since` (None: than that of the job)."""
-        places = (_place(self.summary.out, result, path, name) for result in self.summary.results)
+        places = (place_of(self.summary.out, result, path, name) for result in self.summary.results)
         return all(is_done(place, self.since if since is None else since) for place in places)
 
     def _count_again(self, path: Path, name: Path) -> None:
         """Note the areas of a result that exists; of one by a process that was killed, from its label maps."""
         if self.areas.note(result_name(path, name)):
             return
-        place = _place(self.summary.out, "labels", path, name)
+        place = place_of(self.summary.out, "labels", path, name)
         maps = sorted(place.parent.glob("*.png")) if video.is_video(path) else [place]
         with suppress(UserError, MemoryError):  # there are none, or they are larger than memory
             if is_done(place, self.since):
@@ -309,7 +313,7 @@ class Job:
         palette = self.predictor.config.palette
         try:
             for result in self.summary.results:
-                place = _place(self.summary.out, result, path, name)
+                place = place_of(self.summary.out, result, path, name)
                 if result == "labels":
                     write_labels(place, labels)
                 elif result == "colour":
@@ -327,7 +331,7 @@ _LARGE = object()
 """In place of an image that does not fit into memory."""
 
 
-def _place(out: Path, result: str, path: Path, name: Path) -> Path:
+def place_of(out: Path, result: str, path: Path, name: Path) -> Path:
     """The file of a result of the image or video at `path`."""
     if video.is_video(path):
         return video.video_result(out, name, result)
@@ -452,6 +456,8 @@ def _write_record(out: Path, record: Mapping[str, Any]) -> None:
 
 def _holds_results(out: Path, results: Sequence[str]) -> str | None:
     """The first of the folders of results in `out` that holds a file."""
+    if is_remote(out):
+        return next((name for name in results if remote.holds_any(out / name)), None)
     return next((name for name in results if any(path.is_file() for path in (out / name).rglob("*"))), None)
 
 
@@ -474,7 +480,7 @@ def _others(out: Path, record: Mapping[str, Any], names: Mapping[Path, Path]) ->
     found = []
     for path, name in names.items():
         there, now = known.get(result_name(path, name)), _source(path)
-        if there not in (None, now) and any(is_done(_place(out, each, path, name), since) for each in RESULTS):
+        if there not in (None, now) and any(is_done(place_of(out, each, path, name), since) for each in RESULTS):
             found.append(f"{name} of {there}, which is not {path}" + now.removeprefix(path.name))
     return found
 
@@ -482,7 +488,7 @@ def _others(out: Path, record: Mapping[str, Any], names: Mapping[Path, Path]) ->
 def is_done(file: Path, since: float) -> bool:
     """Return whether a result exists and is not older than `since`. Results are written atomically."""
     try:
-        return file.stat().st_mtime >= since
+        return (remote.modified(file) if is_remote(file) else file.stat().st_mtime) >= since
     except OSError:
         return False
 
@@ -542,6 +548,8 @@ def _read_record(out: Path) -> dict[str, Any] | None:
 
 def file_system_time(out: Path) -> float:
     """Return the current time by the clock that dates files in `out`: on a network drive, the server's."""
+    if is_remote(out):
+        return remote.server_time(out)
     try:
         os.utime(out)
         return out.stat().st_mtime

@@ -5,14 +5,13 @@ are those of `predict_files`: each is written atomically, and what exists is ski
 """
 
 import logging
-import math
 import os
+import pickle
 import re
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,26 +19,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gffnet.console import track
-from gffnet.data.io import EXTENSIONS
 from gffnet.errors import RunFailed, UserError
-from gffnet.inference import video
-from gffnet.inference.batch import (
-    RESULTS,
-    Job,
-    Notices,
-    Summary,
-    check_smoothing,
-    describe_prediction,
-    file_system_time,
-    open_results,
-    result_name,
-    result_names,
-)
+from gffnet.inference.batch import RESULTS, Summary, describe_prediction
 from gffnet.inference.precision import keep_pages
 from gffnet.inference.predictor import load
+from gffnet.inference.stream import FilePredictor, Item, Items, Listing, Row, Work, collect, find_items
 from gffnet.models.model_io import ModelConfig, is_exported, shipped_model
 from gffnet.registry import load_plugins
+from gffnet.remote import is_url, open_url
 
 BATCH = 32
 """Files that an actor gets at once."""
@@ -111,7 +98,7 @@ def predict_on_ray(
     """Predict images, videos and folders of them as `predict_files` does, by the actors of a Ray cluster.
 
     An actor takes one GPU where the cluster has some and the device is not the CPU, else one core. All nodes must see
-    the model, the inputs and `out`.
+    the model, the inputs and `out`, which may be URLs as for `predict_stream`.
 
     Args:
         options: arguments of `gffnet.load`: `model`, `device`, `precision`, ...
@@ -127,34 +114,18 @@ def predict_on_ray(
         UserError: as `predict_files`; Ray is not installed, or there is no cluster at `address`.
         RunFailed: actors died again and again.
     """
-    names = result_names(inputs, (*EXTENSIONS, *video.EXTENSIONS), out)
-    videos = any(map(video.is_video, names))
-    check_smoothing(smooth, videos)
+    out = open_url(out) if is_url(out) else out
+    items = find_items(inputs, out, (1, 1))
     with connected(address), _ray_errors():
         resources = actor_resources(str(options.get("device", "auto")))
         config, made = _describe(options, plugins, resources)
         if options.get("precision", "auto") == "auto" and not is_exported(options.get("model") or shipped_model()):
             options = {**options, "precision": made["precision"]}  # that of one actor, so that all have the same
-        with open_results(out, config, made, names, (1, 1), results, overwrite, smooth) as (summary, areas, since):
-            summary.single, summary.noun = len(names) == 1, "file" if videos else "image"
-            since, began = math.inf if overwrite else since, file_system_time(out)
-            work = _Work(options, tuple(plugins), out, summary.results, smooth, since, began)
-            items = (_Item(path, name, result_name(path, name) in areas.rows) for path, name in names.items())
-            for row in track(_rows(items, work, resources), "predicting", len(names)):
-                result = result_name(row.path, row.name)
-                if row.outcome == _STOP:
-                    raise UserError(row.reason)
-                if row.outcome == _FAILED:
-                    summary.failed.append((row.path, row.reason))
-                    continue
-                summary.written += row.outcome == _WRITTEN
-                summary.skipped += row.outcome == _SKIPPED
-                if row.counts is None:
-                    areas.note(result)
-                else:
-                    areas.add(result, row.counts)
-            summary.failed.sort()
-    return summary
+
+        def rows(items: Items, work: Work) -> Iterator[Row]:
+            return _rows(items, work, options, plugins, resources)
+
+        return collect(items, config, made, out, (1, 1), results, overwrite, smooth, rows)
 
 
 # The cluster
@@ -257,123 +228,71 @@ def _describe(
     return found
 
 
-# The work of an actor
-
-_WRITTEN, _SKIPPED, _FAILED, _STOP = "written", "skipped", "failed", "stop"
+# The work of an actor. A row of Ray Data is a batch of files, pickled, so that every batch is a block of its own.
 
 
-class _Item(NamedTuple):
-    """A file, the name of its results, and whether their areas are known."""
+class _Actor:
+    """What Ray calls with a batch of files; returns what became of each."""
 
-    path: Path
-    name: Path
-    known: bool
-
-
-class _Row(NamedTuple):
-    """What became of a file; `counts`: pixels of its result by label, None where they are known."""
-
-    path: Path
-    name: Path
-    outcome: str
-    reason: str
-    counts: NDArray[np.int64] | None
-
-
-@dataclass
-class _Work:
-    options: Mapping[str, Any]
-    plugins: tuple[str, ...]
-    out: Path
-    results: tuple[str, ...]
-    smooth: float | None
-    since: float
-    """Results that are older do not count as done."""
-    began: float
-    """Results that are not older are of this command: an actor that died has written them."""
-
-
-class _FilePredictor:
-    """What an actor does: a batch of files → what became of each. Ray calls it."""
-
-    def __init__(self, work: _Work) -> None:
-        load_plugins(work.plugins)
-        if work.options.get("memory") is None:
+    def __init__(self, options: Mapping[str, Any], plugins: Sequence[str], work: Work) -> None:
+        load_plugins(plugins)
+        if options.get("memory") is None:
             keep_pages()
-        self._work, self._predictor = work, load(**work.options)
-        self._notices = Notices(self._predictor)
+        self._predictor = FilePredictor(load(**options), work)
 
     def __call__(self, batch: Batch) -> Batch:
-        items = [
-            _Item(Path(os.fsdecode(path)), Path(os.fsdecode(name)), bool(known))
-            for path, name, known in zip(batch["path"], batch["name"], batch["known"], strict=True)
-        ]
-        rows = self._predict(items)
-        return {
-            "path": _column([os.fsencode(row.path) for row in rows]),
-            "name": _column([os.fsencode(row.name) for row in rows]),
-            "outcome": _column([row.outcome for row in rows]),
-            "reason": _column([row.reason.encode("utf-8", "surrogateescape") for row in rows]),
-            "counts": np.stack([np.full(256, -1) if row.counts is None else row.counts for row in rows]),
-        }
-
-    def _predict(self, items: Sequence[_Item]) -> list[_Row]:
-        work, names = self._work, {item.path: item.name for item in items}
-        summary = Summary(work.out, work.results, single=True)  # nothing is printed here
-        counts = _Counts({result_name(item.path, item.name) for item in items if item.known})
-        job = Job(self._predictor, work.since, summary, self._notices, work.smooth, counts)
-        try:
-            job.predict_images({path: name for path, name in names.items() if not video.is_video(path)})
-            for path, name in names.items():
-                if video.is_video(path):
-                    job.predict_video(path, name)
-        except (UserError, RunFailed) as error:  # such as a full disk
-            return [_Row(*items[0][:2], _STOP, str(error), None)]
-        failed = dict(summary.failed)
-        rows = []
-        for path, name in names.items():
-            outcome = _FAILED if path in failed else _WRITTEN if job.is_done(path, name, work.began) else _SKIPPED
-            rows.append(_Row(path, name, outcome, failed.get(path, ""), counts.found.get(result_name(path, name))))
-        return rows
+        return {"rows": [pickle.dumps([*self._predictor.rows(pickle.loads(items))]) for items in batch["items"]]}
 
 
-class _Counts:
-    """Collects the pixels of results by label, in place of `Areas`."""
-
-    def __init__(self, known: set[str]) -> None:
-        self.found: dict[str, NDArray[np.int64]] = {}
-        self._known = known
-
-    def add(self, result: str, counts: NDArray[np.int64]) -> None:
-        self.found[result] = counts
-
-    def note(self, result: str) -> bool:
-        return result in self._known
-
-
-def _rows(items: Iterable[_Item], work: _Work, resources: Resources) -> Iterator[_Row]:
-    """Yield what became of every file, in the order in which they are finished."""
+def _blocks(items: Iterable[Item]) -> Iterator[Any]:
+    """Yield tables of one row each: a pickled batch of items."""
     import pyarrow
+
+    waiting = iter(items)
+    for some in iter(lambda: [*islice(waiting, BATCH)], []):
+        yield pyarrow.table({"items": [pickle.dumps(some)]})
+
+
+def _dataset(items: Items) -> Any:
+    """The batches as a data set of Ray: what is local from here, a listing of a store as a task lists it."""
+    import ray.data
+    from ray.data.block import BlockMetadata
+    from ray.data.datasource import Datasource, ReadTask
+
+    if not isinstance(items, Listing):
+        return ray.data.from_arrow([*_blocks(items)])
+
+    class Stored(Datasource):
+        def get_name(self) -> str:
+            return "Listing"
+
+        def estimate_inmemory_data_size(self) -> None:
+            return None
+
+        def get_read_tasks(self, *_: Any, **__: Any) -> list[ReadTask]:
+            return [ReadTask(lambda: _blocks(items), BlockMetadata(None, None, None, None))]
+
+    return ray.data.read_datasource(
+        Stored(),  # type: ignore[no-untyped-call]
+        override_num_blocks=1,
+        num_cpus=0.1,
+    )
+
+
+def _rows(
+    items: Items, work: Work, options: Mapping[str, Any], plugins: Sequence[str], resources: Resources
+) -> Iterator[Row]:
+    """Yield what became of every file, in the order in which they are finished."""
     import ray.data
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
+    context.target_max_block_size = 1024  # so that a listing is no block, but its batches are
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    waiting = iter(items)
-    batches = [
-        pyarrow.table(
-            {
-                "path": [os.fsencode(item.path) for item in some],
-                "name": [os.fsencode(item.name) for item in some],
-                "known": [item.known for item in some],
-            }
-        )
-        for some in iter(lambda: [*islice(waiting, BATCH)], [])
-    ]
-    warnings.filterwarnings("ignore", message="`ray_remote_args_fn` is deprecated")  # nothing else bounds the retries
-    done = ray.data.from_arrow(batches).map_batches(
-        _FilePredictor,
-        fn_constructor_args=(work,),
+    warnings.filterwarnings("ignore", message="`ray_remote_args")  # nothing else bounds the retries
+    done = _dataset(items).map_batches(
+        _Actor,
+        fn_constructor_args=(options, plugins, work),
         batch_size=None,
         compute=ray.data.ActorPoolStrategy(min_size=1),
         num_cpus=resources.num_cpus,
@@ -381,7 +300,5 @@ def _rows(items: Iterable[_Item], work: _Work, resources: Resources) -> Iterator
         ray_remote_args_fn=lambda: {"max_task_retries": _RETRIES},
     )
     for batch in done.iter_batches(batch_size=None, batch_format="numpy"):
-        for path, name, outcome, reason, counts in zip(*(batch[column] for column in _Row._fields), strict=True):
-            known = int(counts[0]) < 0
-            text = bytes(reason).decode("utf-8", "surrogateescape")
-            yield _Row(Path(os.fsdecode(path)), Path(os.fsdecode(name)), str(outcome), text, None if known else counts)
+        for rows in batch["rows"]:
+            yield from pickle.loads(rows)
