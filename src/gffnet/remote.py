@@ -4,11 +4,15 @@ A URL may travel as a `Path`, which drops one of its slashes; `open_url` takes b
 a `Path` (universal_pathlib), as far as gffnet uses them. fsspec is imported when there is a URL, and not before.
 """
 
+import hashlib
+import json
+import os
 import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar, cast
 
@@ -182,13 +186,18 @@ def list_files(folder: Path, extensions: Sequence[str]) -> Iterator[Path]:
 
 def _keys(folder: Path) -> Iterator[str]:
     """Yield the keys under a prefix, or the key that it is."""
+    return (key for key, _, _ in _entries(folder))
+
+
+def _entries(folder: Path) -> Iterator[tuple[str, int, float]]:
+    """Yield key, size in bytes and time of change of the objects under a prefix, or of the object that it is."""
     fs, top = _fs(folder), _key(folder).rstrip("/")
     if again(lambda: fs.isfile(top), f"a look at {folder}"):
-        yield top
+        yield _entry(top, fs.info(top))
         return
     if "s3" not in fs.protocol:
-        for at, _, files in fs.walk(top):
-            yield from sorted(f"{at.rstrip('/')}/{name}" for name in files)
+        for at, _, files in fs.walk(top, detail=True):
+            yield from (_entry(f"{at.rstrip('/')}/{name}", files[name]) for name in sorted(files))
         return
     bucket, _, prefix = top.partition("/")
     more: dict[str, str] = {}
@@ -198,10 +207,16 @@ def _keys(folder: Path) -> Iterator[str]:
             lambda: fs.call_s3("list_objects_v2", Bucket=bucket, Prefix=within, **more),  # noqa: B023
             f"listing {folder}",
         )
-        yield from (f"{bucket}/{each['Key']}" for each in page.get("Contents", []) if not each["Key"].endswith("/"))
+        found = page.get("Contents", [])
+        yield from (_entry(f"{bucket}/{each['Key']}", each) for each in found if not each["Key"].endswith("/"))
         if not page.get("IsTruncated"):
             return
         more = {"ContinuationToken": page["NextContinuationToken"]}
+
+
+def _entry(key: str, info: Mapping[str, Any]) -> tuple[str, int, float]:
+    time = next((info[name] for name in ("LastModified", "mtime", "last_modified", "created") if info.get(name)), 0.0)
+    return key, int(info.get("size", info.get("Size", 0)) or 0), getattr(time, "timestamp", lambda: float(time or 0))()
 
 
 def relative(file: Path, folder: Path) -> Path:
@@ -216,3 +231,166 @@ def _fs(file: Path) -> Any:
 
 def _key(file: Path) -> str:
     return str(cast(Any, file).path)
+
+
+# Copies of objects, in a cache of bounded size
+
+
+SIZE = "GFFNET_CACHE_SIZE"
+"""The environment variable with the bytes that copies of objects may take, such as 50GB."""
+_DEFAULT_SIZE = "20GB"
+_EMPTY = 8
+"""Bytes at the start of a file that are all 0 where its content is not here: no format that is read begins so."""
+_RECORD = "url.json"
+_SMALL = 10**6
+"""Bytes up to which a file stays that is fetched at once, such as a list or a config."""
+
+
+def cache_folder() -> Path:
+    """Return the folder of what is kept between processes: `gffnet` in $XDG_CACHE_HOME, or in ~/.cache."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gffnet"
+    except RuntimeError:  # a user without a home
+        return Path(os.devnull) / "gffnet"  # which cannot be written
+
+
+def _copies() -> Path:
+    return Path(os.path.realpath(cache_folder() / "objects"))
+
+
+def local_folder(url: object, later: Sequence[str] = ()) -> Path:
+    """Return a local folder, or file, with the objects under a URL.
+
+    Files with one of the suffixes `later` have name, size and time of their objects, but no content until `fetch` is
+    called. All others are fetched now.
+
+    Raises:
+        UserError: there is nothing at the URL, it may not be read, or the cache cannot be written.
+        RunFailed: the store cannot be reached.
+    """
+    opened = open_url(url)
+    if not is_remote(opened):
+        return opened
+    at = _copies() / hashlib.blake2b(as_url(url).encode(), digest_size=8).hexdigest()
+    root, top, seen = at / (opened.name or "root"), _key(opened).rstrip("/"), set[Path]()
+    try:
+        at.mkdir(parents=True, exist_ok=True)
+        (at / _RECORD).write_text(json.dumps([as_url(opened), *later]), encoding="utf-8")
+        for key, size, changed in _entries(opened):
+            file = root / key[len(top) + 1 :] if key != top else root
+            seen.add(file)
+            if not _is_copy(file, size, changed):
+                file.parent.mkdir(parents=True, exist_ok=True)
+                _replace(file, size, changed)
+            if file.suffix.lower() not in later:
+                fetch(file)
+        for file in [file for file in root.rglob("*") if file.is_file() and file not in seen]:
+            file.unlink(missing_ok=True)
+    except (FileNotFoundError, PermissionError) as error:
+        raise UserError(f"{opened} cannot be read: {error}. Check the name, and that you may read it.") from None
+    except OSError as error:
+        raise UserError(f"cannot write {at}: {error.strerror}. Set XDG_CACHE_HOME to a folder with room.") from None
+    if not seen:
+        raise UserError(f"{opened} does not exist: give the URL of a folder that holds something.")
+    return root
+
+
+def fetch(file: Path) -> bool:
+    """Fetch the content of a file of `local_folder`, if it is not here.
+
+    What was read longest ago is removed where all copies together would take more than the cache may.
+
+    Returns:
+        Whether it was fetched; False of any other file.
+
+    Raises:
+        RunFailed: the store cannot be reached.
+        OSError: the object is gone, or the copy cannot be written.
+    """
+    copies = _copies()
+    if not file.is_relative_to(copies) or not is_empty(file):
+        return False
+    at = copies / file.relative_to(copies).parts[0]
+    opened, inside = open_url(_record(at)[0]), file.relative_to(at).parts[1:]
+    temporary, changed = file.with_name(f".{secrets.token_hex(4)}.part"), file.stat().st_mtime
+    try:
+        download(opened.joinpath(*inside) if inside else opened, temporary)
+        _room.make(temporary.stat().st_size, copies)
+        os.utime(temporary, (time.time(), changed))
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
+
+
+def _record(at: Path) -> list[str]:
+    """The URL of a folder of copies, and the suffixes of those that are made later."""
+    found: list[str] = json.loads((at / _RECORD).read_text(encoding="utf-8"))
+    return found
+
+
+def is_empty(file: Path) -> bool:
+    """Return whether a file has no content yet."""
+    with file.open("rb") as opened:
+        start = opened.read(_EMPTY)
+    return bool(start) and not any(start)
+
+
+def _is_copy(file: Path, size: int, changed: float) -> bool:
+    try:
+        status = file.stat()
+    except OSError:
+        return False
+    return (status.st_size, int(status.st_mtime)) == (size, int(changed))
+
+
+def _replace(file: Path, size: int, changed: float) -> None:
+    """Put a file of zeros, which takes no room, in place of a copy."""
+    temporary = file.with_name(f".{secrets.token_hex(4)}.part")
+    try:
+        with temporary.open("xb") as opened:
+            opened.truncate(size)
+        os.utime(temporary, (0, changed))
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class _Room:
+    """Keeps the copies within the limit. They are counted each time that this process has fetched a fiftieth of it."""
+
+    def __init__(self) -> None:
+        self._left = 0
+
+    def make(self, size: int, copies: Path) -> None:
+        """Remove copies until there is room for another of `size`."""
+        self._left -= size
+        if self._left > 0:
+            return
+        limit = _limit()
+        self._left = limit // 50
+        kept = []
+        for record in copies.glob(f"*/{_RECORD}"):
+            later = _record(record.parent)[1:]
+            for file in (file for file in record.parent.glob("*/**/*") if file.suffix != ".part" and file.is_file()):
+                status = file.stat()
+                if status.st_blocks and (file.suffix.lower() in later or status.st_size > _SMALL):
+                    kept.append((status.st_atime, status, file))
+        used = size + sum(status.st_size for _, status, _ in kept)
+        for _, status, file in sorted(kept, key=lambda each: each[0]):
+            if used <= limit * 0.9:
+                return
+            with suppress(OSError):
+                _replace(file, status.st_size, status.st_mtime)
+                used -= status.st_size
+
+
+_room = _Room()
+
+
+def _limit() -> int:
+    text = os.environ.get(SIZE) or _DEFAULT_SIZE
+    parts = re.fullmatch(r"([0-9.]+) *(MB|GB|TB)", text)
+    if parts is None or not float(parts[1]):
+        raise UserError(f"{SIZE}={text} must be a size, such as 500MB, 50GB or 2TB.")
+    return int(float(parts[1]) * {"MB": 10**6, "GB": 10**9, "TB": 10**12}[parts[2]])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gffnet.cli.arguments import Parser, add_cache, add_root, path, print_json, whole_number
 from gffnet.errors import UserError
 from gffnet.parallel import device_count
+from gffnet.remote import is_url
 
 if TYPE_CHECKING:
     from gffnet.training.dry_run import DryRun
@@ -199,7 +200,7 @@ def resume(run: Path, arguments: Namespace) -> None:
 def recorded_folder(run: Path, key: str, recorded: dict[str, Any]) -> Path:
     """A folder that a run used. Raises `UserError` if it is gone."""
     folder = Path(recorded[key])
-    if not folder.is_dir():
+    if not folder.is_dir() and not is_url(folder):
         raise UserError(f"--resume {run}: its --{key} was {folder}, which is gone. Say where it is now: --{key} DIR.")
     return folder
 

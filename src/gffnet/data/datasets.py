@@ -1,5 +1,6 @@
 """The data sets by name: importing this module registers those that the package provides."""
 
+from functools import cache
 from pathlib import Path
 
 import gffnet.data.ade20k
@@ -10,7 +11,9 @@ import gffnet.data.folder
 import gffnet.data.pascal_context  # noqa: F401  # registers itself, as those above do
 from gffnet.data.cache import with_cache
 from gffnet.data.dataset import DATASETS, Classes, Dataset, usual_split
+from gffnet.data.io import READ_LATER
 from gffnet.errors import UserError
+from gffnet.remote import as_url, is_url, local_folder
 
 __all__ = ["DATASETS", "cached_splits", "class_count", "dataset_classes", "open_dataset", "open_files", "thin_classes"]
 
@@ -23,7 +26,7 @@ def open_dataset(name: str, root: Path | None, split: str, cache: Path | None = 
 
     Args:
         name: such as `camvid`.
-        root: its folder, in the layout of its release.
+        root: its folder, or the URL of one, in the layout of its release.
         split: one of its splits, or several joined by `+`, such as `train+val`.
         cache: the folder of its cache; None: `gffnet_cache` in the root, if it exists.
 
@@ -39,7 +42,15 @@ def open_files(name: str, root: Path | None, split: str) -> Dataset:
     dataset = DATASETS[name]
     if root is None:
         raise UserError(f"data set {name!r}: its folder is not given. Pass --root DIR, the folder of the release.")
+    if is_url(root):
+        root = _local_root(as_url(root))
     return dataset(root, split)
+
+
+@cache
+def _local_root(url: str) -> Path:
+    """The local folder of the data set at a URL, which is listed once a process."""
+    return local_folder(url, later=READ_LATER)
 
 
 def dataset_classes(name: str) -> Classes:

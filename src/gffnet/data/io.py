@@ -30,6 +30,7 @@ from torch.utils.data import get_worker_info
 from gffnet.data.unread import RAW, unread_kind, unread_suffix
 from gffnet.errors import UserError
 from gffnet.files import atomic_write, files_in, leads_nowhere, say_once
+from gffnet.remote import fetch
 
 log = logging.getLogger("gffnet")
 
@@ -88,6 +89,9 @@ EXTENSIONS = (
     *(".tif", ".tiff", ".webp"),
 )
 """Suffixes of images in folders; a file that is given by name may have any."""
+
+READ_LATER = (*EXTENSIONS, ".mat")
+"""Suffixes of the files in object stores of which copies are made when they are read (`gffnet.remote.fetch`)."""
 
 READ = "JPEG, PNG, TIFF, WebP, AVIF, JPEG 2000, GIF, BMP, TGA, PNM and arrays in .npy"
 """The formats that are read, for errors."""
@@ -168,6 +172,8 @@ def read_header(path: Path) -> Header | None:
     try:
         with path.open("rb") as file:
             start = file.read(len(_NPY))
+        if start == bytes(len(_NPY)) and fetch(path):
+            return read_header(path)
         if start == _NPY:
             array = map_array(path)
             height, width, bands = channels_last(array, None).shape
@@ -940,9 +946,21 @@ def _describe_unread(files: Sequence[Path]) -> str:
     return f"{files[0]} ({kind.what}){more}; gffnet reads {READ}. {remedy}."
 
 
+def _whole(path: Path) -> bytes:
+    """The bytes of a file, fetched first if it is a copy of an object that is not here yet."""
+    content = path.read_bytes()
+    while content.startswith(bytes(_START)) and fetch(path):  # again if it is removed meanwhile
+        content = path.read_bytes()
+    return content
+
+
+_START = 8
+"""Bytes that are 0 at the start of a copy without content, and in no format that is read."""
+
+
 def _content(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
+        content = _whole(path)
     except OSError as error:
         cause = (error.strerror or str(error)).lower()
         if leads_nowhere(path):
@@ -1057,7 +1075,7 @@ def read_mat(path: Path, ids: str, texts: str | None = None) -> tuple[NDArray[An
     try:
         if path.stat().st_size > MAX_MAT_BYTES:
             raise _MatError(f"it is larger than {MAX_MAT_BYTES:,} bytes, so it is no label map")
-        data = path.read_bytes()
+        data = _whole(path)
         is_hdf5 = data[_TEXT_HEADER:].startswith(_HDF5) or data.startswith((_HDF5, b"MATLAB 7.3"))
         found = (_read_hdf5 if is_hdf5 else _read_level_5)(data, names)
         return _integers(ids, found[ids]), _texts(texts, found[texts]) if texts else ()

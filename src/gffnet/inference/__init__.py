@@ -1,5 +1,5 @@
 """Prediction with a trained model.
 
 `predictor` (image → labels), `sliding_window`, `tiling` (within a memory limit), `batch` (files and folders), `video`,
-`cluster` (Ray), `exported` (ONNX and pt2 files), `precision` (device and dtype).
+`stream` (object stores), `cluster` (Ray), `exported` (ONNX and pt2 files), `precision` (device and dtype).
 """

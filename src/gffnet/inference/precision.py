@@ -26,6 +26,7 @@ from torch import Tensor
 from gffnet.errors import CannotWrite, UserError
 from gffnet.files import atomic_write
 from gffnet.models.gffnet import SegmentationModel
+from gffnet.remote import cache_folder
 
 try:
     import fcntl
@@ -283,14 +284,6 @@ def cached_seconds(network: SegmentationModel, device: torch.device, training: b
                         atomic_write(path, (json.dumps(kept, indent=1) + "\n").encode())
             _known[key] = found[key]
     return _known[key]
-
-
-def cache_folder() -> Path:
-    """Return the folder of what is kept between processes: `gffnet` in $XDG_CACHE_HOME, or in ~/.cache."""
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gffnet"
-    except RuntimeError:  # a user without a home
-        return Path(os.devnull) / "gffnet"  # which cannot be written
 
 
 def cache_key(network: SegmentationModel, device: torch.device, training: bool) -> str:

@@ -34,6 +34,7 @@ from gffnet.models.model_io import ModelConfig, hash_weights, is_exported, shipp
 from gffnet.models.ops import resize, size_of
 from gffnet.parallel import available_cores, limit_threads
 from gffnet.recipe import EvaluationRecipe, from_mapping
+from gffnet.remote import is_url, local_folder
 
 ImageLike: TypeAlias = str | Path | PIL.Image.Image | NDArray[Any] | Tensor
 """A path, a PIL image (not of modes F and I), a uint8 array (H, W, C) or (H, W), or a uint8 tensor (C, H, W) or (H, W).
@@ -599,7 +600,7 @@ def load(
     The predictor's network is folded and frozen; `gffnet.load_model` returns one that can be trained.
 
     Args:
-        model: path, or OWNER/NAME or OWNER/NAME@REVISION on the hub; a network with a `config`, such as
+        model: path, URL, or OWNER/NAME or OWNER/NAME@REVISION on the hub; a network with a `config`, such as
             `gffnet.GFFNet`, of which a copy predicts; None: the model that ships with the package.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
         precision: `float32`, `bfloat16`, or `auto`: the faster of them here, which is measured once and then read from
@@ -615,6 +616,8 @@ def load(
         UserError: there is no such model or device, the protocol is not valid, or an exported file cannot be run so.
     """
     model = shipped_model() if model is None else model
+    if isinstance(model, str | Path) and is_url(model):
+        model = local_folder(model)
     limit_threads(available_cores())
     network: SegmentationModel | Exported
     if isinstance(model, SegmentationModel):

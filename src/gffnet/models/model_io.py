@@ -49,6 +49,7 @@ from gffnet.models.weights import reachable
 from gffnet.palette import voc_colors
 from gffnet.recipe import EvaluationRecipe, ModelRecipe, from_mapping, recipe_names, validated
 from gffnet.registry import plugin_of
+from gffnet.remote import is_url, local_folder
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -132,6 +133,7 @@ def read_model(model: str | Path) -> tuple[ModelConfig, State, Path]:
     Raises:
         UserError: there is no such model, or its files are missing, damaged, or of different models.
     """
+    model = local_folder(model) if is_url(model) else model
     path = as_path(model)
     if path.suffix == ".ckpt" and path.is_file():
         return *_read_checkpoint(path), path

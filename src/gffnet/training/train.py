@@ -63,6 +63,7 @@ from gffnet.recipe import (
     with_inputs,
 )
 from gffnet.registry import plugin_of
+from gffnet.remote import as_url, is_url
 from gffnet.training.callbacks import (
     CheckLoss,
     DataWait,
@@ -250,7 +251,11 @@ def given_path(path: str | Path | None) -> Path | None:
 def given_arguments(**arguments: Path | int | None) -> dict[str, str | int]:
     """The arguments that were given, as the record of a run has them, paths absolute."""
     given = {key: value for key, value in arguments.items() if value is not None}
-    return {key: str(value.absolute()) if isinstance(value, Path) else value for key, value in given.items()}
+    return {key: _recorded(value) if isinstance(value, Path) else value for key, value in given.items()}
+
+
+def _recorded(path: Path) -> str:
+    return as_url(path) if is_url(path) else str(path.absolute())
 
 
 def default_out(name: str, overfit: int | None = None) -> Path:

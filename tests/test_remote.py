@@ -1,0 +1,103 @@
+"""Copies of objects: data sets and models at a URL, and the limit of the cache."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from gffnet import remote
+from gffnet.data.datasets import _local_root, open_dataset
+from gffnet.data.io import READ_LATER, read_header, read_image
+from gffnet.errors import UserError
+from gffnet.inference.predictor import load
+from gffnet.models.gffnet import save_model
+from gffnet.training.train import train
+from tests import tiny
+from tests.data.trees import camvid_tree
+
+pytest.importorskip("upath", reason="pip install universal-pathlib")
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of a store in memory, and a cache of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(remote, "_room", remote._Room())
+    _local_root.cache_clear()
+    folder = remote.open_url("memory://bucket")
+    yield folder
+    folder.fs.store.clear()  # type: ignore[attr-defined]
+
+
+def put(local: Path, to: Path) -> None:
+    remote.write(
+        {to / file.relative_to(local).as_posix(): file.read_bytes() for file in local.rglob("*") if file.is_file()}
+    )
+
+
+def taken(folder: Path) -> int:
+    return sum(512 * file.stat().st_blocks for file in folder.rglob("*") if file.is_file())
+
+
+def test_copies_are_made_when_they_are_read_and_stay_within_the_limit(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (100, 200 + i, 3), np.uint8) for i in range(30)]  # 60 KB each, as PNG
+    for i, image in enumerate(images):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        Image.fromarray(image).save(tmp_path / f"in/{i:02d}.png")
+    (tmp_path / "in/classes.yaml").write_text("names: [a]")
+    put(tmp_path / "in", store / "data")
+    monkeypatch.setenv(remote.SIZE, "1MB")
+    root = remote.local_folder("memory://bucket/data", later=READ_LATER)
+    files = sorted(root.glob("*.png"))
+    assert [file.stat().st_size for file in files] == [(tmp_path / "in" / file.name).stat().st_size for file in files]
+    assert taken(root) < 20_000, "only what is no image is here"
+    assert (root / "classes.yaml").read_text() == "names: [a]"
+    header = read_header(files[7])
+    assert header is not None
+    assert header.size == (100, 207)
+    for _ in range(2):
+        for file, image in zip(files, images, strict=True):
+            np.testing.assert_array_equal(read_image(file).permute(1, 2, 0), image)
+            assert taken(root) < 1_100_000
+    assert not list(root.rglob("*.part"))
+    (store / "data/03.png").unlink()
+    (store / "data/04.png").write_bytes((tmp_path / "in/05.png").read_bytes())
+    root = remote.local_folder("memory://bucket/data", later=READ_LATER)
+    assert not (root / "03.png").exists()
+    np.testing.assert_array_equal(read_image(root / "04.png").permute(1, 2, 0), images[5])
+    monkeypatch.setenv(remote.SIZE, "plenty")
+    with pytest.raises(UserError, match="GFFNET_CACHE_SIZE=plenty must be a size"):
+        remote._limit()
+
+
+def test_a_data_set_at_a_url_trains_the_same(store: Path, tmp_path: Path) -> None:
+    root = camvid_tree(tmp_path / "CamVid")
+    put(root, store / "CamVid")
+    recipe = tiny.recipe(iterations=2, validate_every=2)
+    runs = [
+        train(recipe, place, tmp_path / out, progress=False)
+        for place, out in ((root, "local"), (Path("memory://bucket/CamVid"), "stored"))
+    ]
+    one, other = (load_file(run / "model/model.safetensors") for run in runs)
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert '"root": "memory://bucket/CamVid"' in (runs[1] / "run.json").read_text()
+    assert len(open_dataset("camvid", Path("memory://bucket/CamVid"), "val")) == len(
+        open_dataset("camvid", root, "val")
+    )
+
+
+def test_a_model_at_a_url(store: Path, tmp_path: Path) -> None:
+    recipe = tiny.recipe()
+    save_model(tmp_path / "model", tiny.network(recipe), tiny.config(recipe))
+    put(tmp_path / "model", store / "runs/mine/model")
+    found, wanted = load("memory://bucket/runs/mine", "cpu", "float32"), load(tmp_path / "model", "cpu", "float32")
+    assert found.weights == wanted.weights
+    with pytest.raises(UserError, match="memory://bucket/none"):
+        load("memory://bucket/none")
