@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from gffnet.errors import RunFailed, UserError
@@ -161,23 +161,22 @@ def download(file: Path, to: Path) -> None:
     again(lambda: _fs(file).get_file(_key(file), str(to)), f"reading {file}")
 
 
-def list_files(folder: Path, extensions: Sequence[str]) -> Iterator[Path]:
-    """Yield the files under a URL, or the one that it names, whose suffix is one of `extensions`, as they are listed.
+def list_files(folder: Path, extensions: Sequence[str]) -> Iterator[str]:
+    """Yield the files under a URL whose suffix is one of `extensions`, relative to it, as they are listed.
 
-    On S3, a page of a thousand keys is held at a time; elsewhere, the files of one folder. Hidden ones are left out.
+    If the URL is that of a file, "" is yielded. On S3, a page of a thousand keys is held at a time; elsewhere, the
+    files of one folder. Hidden files are left out.
 
     Raises:
         UserError: there is nothing, or it may not be listed.
         RunFailed: the store cannot be reached.
     """
-    top, empty = _key(folder).rstrip("/"), True
+    start, empty, endings = len(_key(folder).rstrip("/")) + 1, True, tuple(extensions)
     try:
         for key in _keys(folder):
-            empty = False
-            inside = PurePosixPath(key[len(top) + 1 :] if len(key) > len(top) else key.rpartition("/")[2])
-            hidden = any(part.startswith(".") for part in inside.parts)
-            if not hidden and (key == top or inside.suffix.lower() in extensions):
-                yield folder / str(inside) if key != top else folder
+            inside, empty = key[start:], False
+            if not inside or (inside.lower().endswith(endings) and "/." not in f"/{inside}"):
+                yield inside
     except (FileNotFoundError, PermissionError) as error:
         raise UserError(f"{folder} cannot be listed: {error}. Check the name, and that you may read it.") from None
     if empty:
@@ -217,12 +216,6 @@ def _entries(folder: Path) -> Iterator[tuple[str, int, float]]:
 def _entry(key: str, info: Mapping[str, Any]) -> tuple[str, int, float]:
     time = next((info[name] for name in ("LastModified", "mtime", "last_modified", "created") if info.get(name)), 0.0)
     return key, int(info.get("size", info.get("Size", 0)) or 0), getattr(time, "timestamp", lambda: float(time or 0))()
-
-
-def relative(file: Path, folder: Path) -> Path:
-    """Return the path of an object within a folder; of the folder's own, if it is an object, its name."""
-    inside = _key(file)[len(_key(folder).rstrip("/")) + 1 :]
-    return Path(inside or file.name)
 
 
 def _fs(file: Path) -> Any:

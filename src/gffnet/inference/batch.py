@@ -45,7 +45,7 @@ from gffnet.inference.smoothing import Smoothing, check_seconds
 from gffnet.models.model_io import ModelConfig
 from gffnet.models.ops import size_of
 from gffnet.parallel import background_writer, io_threads, prefetch
-from gffnet.remote import is_remote
+from gffnet.remote import as_url, is_remote
 
 RESULTS = ("labels", "colour", "overlay")
 """What can be written, and the folders that it is written into."""
@@ -695,13 +695,15 @@ class Summary:
         if not self.failed:
             self.listing.unlink(missing_ok=True)
             return
-        lines = "".join(f"{file}: {reason}\n" for file, reason in self.failed).encode("utf-8", "surrogateescape")
+        lines = "".join(f"{as_url(file)}: {reason}\n" for file, reason in self.failed).encode(
+            "utf-8", "surrogateescape"
+        )
         if not self.listing.exists() or self.listing.read_bytes() != lines:
             atomic_write(self.listing, lines)
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the summary for JSON."""
-        failed = [{"file": str(file), "reason": reason} for file, reason in self.failed]
+        failed = [{"file": as_url(file), "reason": reason} for file, reason in self.failed]
         numbers = {"written": self.written, "skipped": self.skipped, "failed": failed, "out": str(self.out)}
         return {**numbers, "areas": self.areas}
 
@@ -713,9 +715,9 @@ class Summary:
             RunFailed: some files failed.
         """
         if self.single and self.failed:
-            raise UserError(": ".join(map(str, self.failed[0])))
+            raise UserError(": ".join(map(as_url, self.failed[0])))
         for file, reason in self.failed[:LISTED]:
-            screen.print(f"failed: {file}: {reason}")
+            screen.print(f"failed: {as_url(file)}: {reason}")
         if len(self.failed) > LISTED:
             screen.print(f"and {len(self.failed) - LISTED} more")
         files = f"{self.written} {self.noun}{'' if self.written == 1 else 's'}"

@@ -41,7 +41,7 @@ from gffnet.inference.batch import (
 from gffnet.inference.predictor import Predictor
 from gffnet.models.model_io import ModelConfig
 from gffnet.parallel import prefetch
-from gffnet.remote import is_remote, is_url, open_url
+from gffnet.remote import as_url, is_remote, is_url, open_url
 
 _AT_ONCE = 8
 """Files that are fetched and written together."""
@@ -85,10 +85,11 @@ class Listing:
     shard: tuple[int, int] = (1, 1)
 
     def __iter__(self) -> Iterator[Item]:
-        own = tuple(f"{self.out / result}/" for result in RESULTS)
-        files = (file for file in remote.list_files(self.folder, _READ) if not str(file).startswith(own))
+        url, out = str(self.folder).rstrip("/"), f"{self.out}/"
+        own = tuple(f"{out}{result}/".removeprefix(f"{url}/") for result in RESULTS)
+        files = (file for file in remote.list_files(self.folder, _READ) if not file.startswith(own))
         for file in islice(files, self.shard[0] - 1, None, self.shard[1]):
-            yield Item(file, remote.relative(file, self.folder))
+            yield Item(Path(f"{url}/{file}"), Path(file or self.folder.name))  # a Path is made faster than opened
 
 
 Items = Listing | Sequence[Item]
@@ -106,7 +107,7 @@ def find_items(inputs: Sequence[Path], out: Path, shard: tuple[int, int]) -> Ite
         return [Item(path, name) for path, name in list(named.items())[shard[0] - 1 :: shard[1]]]
     if len(inputs) > 1:
         raise UserError(
-            f"{remote.as_url(urls[0])}: a URL is predicted by itself. Give the one folder that holds all images, or "
+            f"{as_url(urls[0])}: a URL is predicted by itself. Give the one folder that holds all images, or "
             "predict each input into an --out of its own."
         )
     folder = open_url(urls[0])
@@ -253,7 +254,7 @@ class FilePredictor:
     def _done(self, item: Item) -> Row | None:
         """What became of a file whose results exist; None as well if file and results are local: the job looks."""
         work = self._work
-        if not is_remote(work.out) and not is_remote(item.path):
+        if not is_remote(work.out) and not is_url(item.path):
             return None
         places = [place_of(work.out, result, item.path, item.name) for result in work.results]
         if not all(is_done(place, work.since) for place in places):
@@ -278,11 +279,11 @@ class FilePredictor:
 
     def _local(self, item: Item, folder: Path) -> Path | Row:
         """The local file of an item, or why there is none."""
-        if not is_remote(item.path):
+        if not is_url(item.path):
             return item.path
         file = folder.joinpath(*item.name.parts[:-1], item.path.name)
         try:
-            remote.download(item.path, file)
+            remote.download(open_url(item.path), file)
         except (FileNotFoundError, PermissionError) as error:
             return Row(item.path, item.name, FAILED, f"it cannot be fetched ({str(error) or type(error).__name__})")
         return file
@@ -309,7 +310,7 @@ class FilePredictor:
             began = -math.inf if is_remote(work.out) else work.began
             outcome = FAILED if path in failed else WRITTEN if job.is_done(path, item.name, began) else SKIPPED
             found = counts.found.get(result_name(item.path, item.name))
-            reason = failed.get(path, "").replace(str(path), str(item.path))
+            reason = failed.get(path, "").replace(str(path), as_url(item.path))
             stage.rows.append(Row(item.path, item.name, outcome, reason, found))
         return stage
 
