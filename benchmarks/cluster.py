@@ -67,9 +67,9 @@ def make_images(folder: Path, number: int, bad: int, size: tuple[int, int]) -> N
 
 def make_model(folder: Path) -> Path:
     """A network of 0.4 million parameters with random weights."""
-    from gffnet.models.gffnet import PSPNet, save_model
+    from gffnet import PSPNet
 
-    save_model(folder, PSPNet("test_resnet", num_classes=11, channels=32))
+    PSPNet("test_resnet", num_classes=11, channels=32).save_pretrained(folder)
     return folder
 
 

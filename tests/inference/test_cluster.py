@@ -16,6 +16,7 @@ from gffnet.inference.cluster import BatchPredictor
 from gffnet.inference.predictor import load
 from gffnet.models.gffnet import save_model
 from tests import tiny
+from tests.data.trees import camvid_tree
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +117,19 @@ def test_a_cluster_of_which_an_actor_is_killed(model: Path, tmp_path: Path) -> N
         return {path.relative_to(tmp_path / out).as_posix(): path.read_bytes() for path in kept}
 
     assert files("out") == files("plain")
+
+
+@pytest.mark.slow
+def test_evaluation_adds_up(model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Every score but the speed is that of one process; 40 images are two batches."""
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'gffnet[ray]'")
+    root = camvid_tree(tmp_path / "CamVid", val=40)
+    words = ["evaluate", "--model", str(model), "--dataset", "camvid", "--root", str(root), "--split", "val"]
+    words += ["--precision", "float32", "--json"]
+    found = []
+    for more in ([], ["--ray", "local"]):
+        assert main([*words, *more, "--out", str(tmp_path / f"out{len(more)}")]) == 0
+        found.append(json.loads(capfd.readouterr().out))
+        found[-1].pop("images_per_second")
+    assert found[0] == found[1]
+    assert (tmp_path / "out0/images.csv").read_bytes() == (tmp_path / "out2/images.csv").read_bytes()

@@ -312,6 +312,17 @@ def predictor_options(arguments: Namespace, device: str | None = None, recorded:
     }
 
 
+def add_ray(parser: Parser, verb: str) -> None:
+    """`--ray`."""
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const="",
+        metavar="HOST:PORT",
+        help=f"{verb} with all of a Ray cluster (default: that of RAY_ADDRESS or of this machine, else a new one here)",
+    )
+
+
 def memory(text: str) -> int:
     """`8GB` → 8,000,000,000."""
     from gffnet.console import size_in_bytes

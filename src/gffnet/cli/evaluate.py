@@ -12,12 +12,14 @@ from gffnet.cli.arguments import (
     add_dataset,
     add_model,
     add_protocol,
+    add_ray,
     add_speed,
     load_predictor,
     path,
+    predictor_options,
     print_json,
 )
-from gffnet.errors import Stopped
+from gffnet.errors import Stopped, UserError
 
 if TYPE_CHECKING:
     from gffnet.metrics.scores import Scores
@@ -40,11 +42,15 @@ def add_arguments(parser: Parser) -> None:
         help="folder for scores.json, scores.md, scores.html, images.csv and confusion.csv",
     )
     parser.add_argument("--resume", action="store_true", help="resume an interrupted evaluation into --out")
+    add_ray(parser, "evaluate")
     parser.add_argument("--json", action="store_true", help="print the scores as JSON instead of a table")
 
 
 def run(arguments: Namespace) -> None:
     """Score, write and print."""
+    if arguments.ray is not None:
+        _show(_run_on_ray(arguments), arguments.json)
+        return
     from gffnet.evaluation.evaluate import evaluate, precision_of_partial
     from gffnet.parallel import device_of_rank, process_group, rank_and_world_size
     from gffnet.recipe import validated_split
@@ -63,10 +69,34 @@ def run(arguments: Namespace) -> None:
         )
         if rank_and_world_size()[0] != 0:
             return
-    if arguments.json:
-        print_json(result.scores.to_json())
+    _show(result.scores, arguments.json)
+
+
+def _run_on_ray(arguments: Namespace) -> "Scores":
+    from gffnet.evaluation.on_ray import evaluate_on_ray
+    from gffnet.recipe import validated_split
+
+    if arguments.resume:
+        raise UserError("--resume reads partial results, which --ray does not write: Ray itself repeats what is lost.")
+    result = evaluate_on_ray(
+        predictor_options(arguments),
+        arguments.dataset,
+        arguments.root,
+        arguments.split or validated_split(arguments.model, arguments.dataset) or "val",
+        cache=arguments.cache,
+        details=arguments.details,
+        out=arguments.out,
+        address=arguments.ray or None,
+        plugins=arguments.plugin,
+    )
+    return result.scores
+
+
+def _show(scores: "Scores", as_json: bool) -> None:
+    if as_json:
+        print_json(scores.to_json())
     else:
-        _print_tables(result.scores)
+        _print_tables(scores)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from gffnet.cli.arguments import (
     Paths,
     add_model,
     add_protocol,
+    add_ray,
     add_speed,
     load_predictor,
     path,
@@ -61,13 +62,7 @@ def add_arguments(parser: Parser) -> None:
         help="average class probabilities along the motion in a video, with this time constant, such as 0.2, so that "
         "labels flicker less (default: every frame by itself)",
     )
-    parser.add_argument(
-        "--ray",
-        nargs="?",
-        const="",
-        metavar="HOST:PORT",
-        help="predict with all of a Ray cluster (default: that of RAY_ADDRESS or of this machine, else a new one here)",
-    )
+    add_ray(parser, "predict")
     parser.add_argument("--json", action="store_true", help="print what was written and what failed as JSON")
 
 

@@ -10,7 +10,7 @@ import pickle
 import re
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from itertools import islice
 from pathlib import Path
@@ -116,14 +116,13 @@ def predict_on_ray(
     """
     out = open_url(out) if is_url(out) else out
     items = find_items(inputs, out, (1, 1))
-    with connected(address), _ray_errors():
+    with connected(address), ray_errors():
         resources = actor_resources(str(options.get("device", "auto")))
-        config, made = _describe(options, plugins, resources)
-        if options.get("precision", "auto") == "auto" and not is_exported(options.get("model") or shipped_model()):
-            options = {**options, "precision": made["precision"]}  # that of one actor, so that all have the same
+        options, config, made = describe_actor(options, plugins, resources)
 
         def rows(items: Items, work: Work) -> Iterator[Row]:
-            return _rows(items, work, options, plugins, resources)
+            for rows in on_actors(items, _Actor, (options, plugins, work), resources):
+                yield from rows
 
         return collect(items, config, made, out, (1, 1), results, overwrite, smooth, rows)
 
@@ -176,7 +175,7 @@ def _start(address: str | None) -> None:
 
 
 @contextmanager
-def _ray_errors() -> Iterator[None]:
+def ray_errors() -> Iterator[None]:
     """Raise the error of an actor as that of this process."""
     from ray.exceptions import RayActorError, RayTaskError, TaskUnschedulableError
 
@@ -213,10 +212,15 @@ def actor_resources(device: str) -> Resources:
     return Resources(1, float(device != "cpu" and "GPU" in there))
 
 
-def _describe(
+def describe_actor(
     options: Mapping[str, Any], plugins: Sequence[str], resources: Resources
-) -> tuple[ModelConfig, dict[str, Any]]:
-    """Return the config of the model, and what `describe_prediction` says of it on a node that has the resources."""
+) -> tuple[Mapping[str, Any], ModelConfig, dict[str, Any]]:
+    """Load the model on a node that has the resources of an actor.
+
+    Returns:
+        The options, with the precision that was found there in place of `auto`, so that all actors have the same; the
+        config of the model; and what `describe_prediction` says of it.
+    """
     import ray
 
     def describe() -> tuple[ModelConfig, dict[str, Any]]:
@@ -224,15 +228,17 @@ def _describe(
         predictor = load(**options)
         return predictor.config, describe_prediction(predictor)
 
-    found: tuple[ModelConfig, dict[str, Any]] = ray.get(ray.remote(**resources._asdict())(describe).remote())
-    return found
+    config, made = ray.get(ray.remote(**resources._asdict())(describe).remote())
+    if options.get("precision", "auto") == "auto" and not is_exported(options.get("model") or shipped_model()):
+        options = {**options, "precision": made["precision"]}
+    return options, config, made
 
 
 # The work of an actor. A row of Ray Data is a batch of files, pickled, so that every batch is a block of its own.
 
 
 class _Actor:
-    """What Ray calls with a batch of files; returns what became of each."""
+    """Predicts a batch of files; returns what became of each."""
 
     def __init__(self, options: Mapping[str, Any], plugins: Sequence[str], work: Work) -> None:
         load_plugins(plugins)
@@ -240,11 +246,21 @@ class _Actor:
             keep_pages()
         self._predictor = FilePredictor(load(**options), work)
 
+    def __call__(self, items: Sequence[Item]) -> list[Row]:
+        return [*self._predictor.rows(items)]
+
+
+class _Pickled:
+    """An actor, as Ray Data calls it."""
+
+    def __init__(self, actor: Callable[..., Callable[[Any], Any]], *arguments: Any) -> None:
+        self._actor = actor(*arguments)
+
     def __call__(self, batch: Batch) -> Batch:
-        return {"rows": [pickle.dumps([*self._predictor.rows(pickle.loads(items))]) for items in batch["items"]]}
+        return {"found": [pickle.dumps(self._actor(pickle.loads(items))) for items in batch["items"]]}
 
 
-def _blocks(items: Iterable[Item]) -> Iterator[Any]:
+def _blocks(items: Iterable[Any]) -> Iterator[Any]:
     """Yield tables of one row each: a pickled batch of items."""
     import pyarrow
 
@@ -253,7 +269,7 @@ def _blocks(items: Iterable[Item]) -> Iterator[Any]:
         yield pyarrow.table({"items": [pickle.dumps(some)]})
 
 
-def _dataset(items: Items) -> Any:
+def _dataset(items: Listing | Sequence[Any]) -> Any:
     """The batches as a data set of Ray: what is local from here, a listing of a store as a task lists it."""
     import ray.data
     from ray.data.block import BlockMetadata
@@ -279,10 +295,20 @@ def _dataset(items: Items) -> Any:
     )
 
 
-def _rows(
-    items: Items, work: Work, options: Mapping[str, Any], plugins: Sequence[str], resources: Resources
-) -> Iterator[Row]:
-    """Yield what became of every file, in the order in which they are finished."""
+def on_actors(
+    items: Listing | Sequence[Any],
+    actor: Callable[..., Callable[[Any], Any]],
+    arguments: tuple[Any, ...],
+    resources: Resources,
+) -> Iterator[Any]:
+    """Yield what actors return for batches of items, in the order in which they are finished.
+
+    Args:
+        items: picklable; given out 32 at a time.
+        actor: called once by every actor, with `arguments`; what it returns is called with every batch.
+        arguments: picklable.
+        resources: of an actor.
+    """
     import ray.data
 
     context = ray.data.DataContext.get_current()
@@ -291,8 +317,8 @@ def _rows(
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="`ray_remote_args")  # nothing else bounds the retries
     done = _dataset(items).map_batches(
-        _Actor,
-        fn_constructor_args=(options, plugins, work),
+        _Pickled,
+        fn_constructor_args=(actor, *arguments),
         batch_size=None,
         compute=ray.data.ActorPoolStrategy(min_size=1),
         num_cpus=resources.num_cpus,
@@ -300,5 +326,4 @@ def _rows(
         ray_remote_args_fn=lambda: {"max_task_retries": _RETRIES},
     )
     for batch in done.iter_batches(batch_size=None, batch_format="numpy"):
-        for rows in batch["rows"]:
-            yield from pickle.loads(rows)
+        yield from map(pickle.loads, batch["found"])
