@@ -21,6 +21,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -29,6 +30,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 from PIL import Image
 
+from gffnet.parallel import available_cores
 from harness import machine, report
 
 KILLER = """
@@ -107,11 +109,21 @@ def on_ray(arguments: argparse.Namespace) -> list[str]:
         common = [folder / "in", "--model", model, "--device", "cpu"]
         _, plain = predict(*common, "--out", folder / "plain")
         _, whole = predict(*common, "--out", folder / "ray", "--ray", "local")
-        ratio = rate(folder / "ray") / rate(folder / "plain")
-        lines.append(
-            f"plain predict {rate(folder / 'plain'):.1f} images/s ({plain:.0f} s in all); Ray, an actor a core "
-            f"{rate(folder / 'ray'):.1f} images/s ({whole:.0f} s in all): {ratio:.2f} of plain"
-        )
+        cores, start = available_cores(), time.perf_counter()
+        with ThreadPoolExecutor(cores) as pool:
+            out, one = folder / "shards", {"OMP_NUM_THREADS": "1"}
+            shards = [f"{i + 1}/{cores}" for i in range(cores)]
+            jobs = [pool.submit(predict, *common, "--out", out, "--shard", shard, **one) for shard in shards]
+            _ = [job.result() for job in jobs]
+        sharded, speed = time.perf_counter() - start, {name: rate(folder / name) for name in ("plain", "shards", "ray")}
+        lines += [
+            f"plain predict: {speed['plain']:.1f} images/s, {plain:.0f} s in all",
+            f"{cores} shards at once, a thread each: {speed['shards']:.1f} images/s, {sharded:.0f} s in all",
+            f"Ray, an actor a core: {speed['ray']:.1f} images/s, {whole:.0f} s in all: "
+            f"{speed['ray'] / speed['plain']:.2f} of plain, {speed['ray'] / speed['shards']:.2f} of the shards",
+        ]
+        if not arguments.bad:
+            return lines
         (folder / "killer.py").write_text(KILLER.format(flag=str(folder / "killed"), after=arguments.images // 8))
         found, _ = predict(*common, "--out", folder / "killed_out", "--ray", "local", "--plugin", folder / "killer.py")
         same = labels(folder / "killed_out") == labels(folder / "plain")

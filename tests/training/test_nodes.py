@@ -3,6 +3,8 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 import yaml
 
 from tests import tiny
+from tests.test_readme import ROOT, blocks
 from tests.training.processes import Forked
 from tests.training.test_resume import before_step, saved_iteration
 from tests.training.test_train import SLURM, same_run
@@ -20,13 +23,16 @@ KILLED, STOPPED = 3, 5
 """The iterations in which a node is killed, and gets SIGTERM."""
 
 
-def job(folder: Path, root: Path, out: str, number: int = 0, at: int = 0) -> list[tuple[int | None, str]]:
-    """Run `srun gffnet train ... --resume` on two nodes; the second gets the signal `number` in iteration `at`."""
+def free_port() -> str:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
-        port = str(found.getsockname()[1])
+        return str(found.getsockname()[1])
+
+
+def job(folder: Path, root: Path, out: str, number: int = 0, at: int = 0) -> list[tuple[int | None, str]]:
+    """Run `srun gffnet train ... --resume` on two nodes; the second gets the signal `number` in iteration `at`."""
     place = {**SLURM, "SLURM_NTASKS_PER_NODE": "1", "SLURM_NNODES": "2", "SLURM_LOCALID": "0"}
-    place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     words = ["train", str(folder / "recipe.yaml"), "--root", str(root), "--out", str(folder / out), "--resume"]
 
     def prepare(rank: int) -> None:
@@ -65,3 +71,49 @@ def test_a_job_that_is_requeued_ends_like_an_unbroken_one(tmp_path: Path, camvid
     assert saved_iteration(tmp_path / "broken") >= STOPPED
     assert [code for code, _ in job(tmp_path, camvid, "broken")] == [0, 0]
     same_run(tmp_path / "whole", tmp_path / "broken")
+
+
+STAND_INS = {
+    "srun": """
+        for rank in 0 1; do SLURM_PROCID=$rank SLURM_NODEID=$rank SLURM_LOCALID=0 "$@" & pids+=($!); done
+        echo "${pids[@]}" > $STATE/pids
+        for pid in "${pids[@]}"; do wait $pid || code=$?; done
+        exit ${code:-0}""",
+    "scancel": "test $2 = 17.0 && kill -TERM $(cut -d' ' -f2 $STATE/pids)",  # one of the nodes
+    "scontrol": 'echo "$@" >> $STATE/requeued',
+    "gffnet": f'exec {sys.executable} -m gffnet "$@"',
+}
+
+
+def test_the_job_of_the_page(tmp_path: Path, camvid: Path) -> None:
+    """It is stopped by SLURM's signal, asks to be queued again, and the second time it finishes."""
+    script = next(block for block in blocks(ROOT / "docs/cluster.md", "bash") if "#SBATCH" in block)
+    recipe = tiny.recipe(tiny.GFFNET, iterations=150, validate_every=150, checkpoint_every=2)
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe.to_mapping()))
+    for old, new in (
+        ("cityscapes/gffnet_r101", tmp_path / "recipe.yaml"),
+        ("/data/cityscapes", camvid),
+        ("/runs/gff", tmp_path / "run"),
+    ):
+        assert old in script
+        script = script.replace(old, str(new))
+    (tmp_path / "bin").mkdir()
+    for name, text in STAND_INS.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    place = {**SLURM, "SLURM_NTASKS_PER_NODE": "1", "SLURM_NNODES": "2", "MASTER_ADDR": "127.0.0.1"}
+    path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, **place, "STATE": str(tmp_path), "PATH": path, "OMP_NUM_THREADS": "1"}
+    last = tmp_path / "run/checkpoints/last.ckpt"
+    for attempt in range(2):
+        environment["MASTER_PORT"] = free_port()
+        job = subprocess.Popen(["bash", "-c", script], env=environment, stderr=subprocess.PIPE, text=True)
+        while attempt == 0 and not last.is_file():
+            assert job.poll() is None
+            time.sleep(0.05)
+        if attempt == 0:
+            job.send_signal(signal.SIGUSR1)
+        _, said = job.communicate(timeout=120)
+        assert ("stopped by SIGTERM after iteration" in said) == (attempt == 0), said
+        assert (saved_iteration(tmp_path / "run") == 150) == (attempt == 1)
+    assert (tmp_path / "requeued").read_text() == "requeue 17\n"
