@@ -114,6 +114,13 @@ def test_urls_that_make_no_sense(
     assert message in capsys.readouterr().err
 
 
+def test_urls_where_there_can_be_none(predictor: Predictor, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "--dataset", "camvid", "--root", ".", "--out", "s3://bucket/out"]) == 2
+    assert "s3://bucket/out is a URL, and this has to be a path of this machine" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"use gffnet\.inference\.stream\.predict_stream"):
+        predict_files(predictor, [Path("s3://bucket/in")], Path("out"))
+
+
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "upath", None)
     with pytest.raises(UserError, match=r"s3://bucket/a: .* missing: pip install 'gffnet\[s3\]'"):

@@ -110,7 +110,17 @@ def expand_pattern(path: Word) -> list[Word]:
 
 
 def path(text: str) -> Path:
-    """A path; not the empty text that an unset variable of the shell gives, which would mean the current folder."""
+    """A path of this machine."""
+    if is_url(text):
+        raise UserError(
+            f"{text} is a URL, and this has to be a path of this machine. URLs are read and written by gffnet predict; "
+            "--root and --model may be one as well."
+        )
+    return location(text)
+
+
+def location(text: str) -> Path:
+    """A path or a URL; not the empty text that an unset variable of the shell gives, which would mean this folder."""
     if not text:
         raise UserError("a path is empty: name the file or folder, or . for the current one.")
     return Path(text)
@@ -118,7 +128,7 @@ def path(text: str) -> Path:
 
 def folder(text: str) -> Path:
     """A folder, also as a pattern that one folder alone matches."""
-    found = expand_pattern(str(path(text)))
+    found = expand_pattern(str(location(text)))
     if len(found) > 1:
         raise UserError(f"{text} matches {len(found)} folders and files, {found[0]}, {found[1]}, ...: name one.")
     return Path(found[0])

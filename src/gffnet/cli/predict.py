@@ -12,7 +12,7 @@ from gffnet.cli.arguments import (
     add_ray,
     add_speed,
     load_predictor,
-    path,
+    location,
     predictor_options,
     print_json,
     shard,
@@ -32,14 +32,14 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "inputs",
         nargs="+",
-        type=path,
+        type=location,
         action=Paths,
         metavar="INPUT",
         help="images and videos, or folders, searched to any depth; or one URL, such as s3://bucket/photos",
     )
     parser.add_argument(
         "--out",
-        type=path,
+        type=location,
         required=True,
         help="folder, or its URL, to write labels/, colour/, overlay/, a legend and the areas of the classes into",
     )

@@ -45,7 +45,7 @@ from gffnet.inference.smoothing import Smoothing, check_seconds
 from gffnet.models.model_io import ModelConfig
 from gffnet.models.ops import size_of
 from gffnet.parallel import background_writer, io_threads, prefetch
-from gffnet.remote import as_url, is_remote
+from gffnet.remote import as_url, is_remote, is_url
 
 RESULTS = ("labels", "colour", "overlay")
 """What can be written, and the folders that it is written into."""
@@ -85,6 +85,8 @@ def predict_files(
         UserError: an input does not exist, `out` holds predictions of another model, or there is no video to smooth.
         CannotWrite: a result cannot be written, whatever its name.
     """
+    if urls := [each for each in (*inputs, out) if is_url(each)]:
+        raise UserError(f"{as_url(urls[0])} is a URL: use gffnet.inference.stream.predict_stream.")
     names = result_names(inputs, (*EXTENSIONS, *video.EXTENSIONS), out)
     mine = dict(list(names.items())[shard[0] - 1 :: shard[1]])
     videos = {path: name for path, name in mine.items() if video.is_video(path)}
