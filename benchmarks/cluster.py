@@ -225,7 +225,8 @@ def on_s3(arguments: argparse.Namespace) -> list[str]:
             words = ["s3://bucket/in", "--out", out, "--model", model, "--device", "cpu", *more]
             found, seconds = predict(*words, **access(proxy.port))
             again, once_more = predict(*words, **access(port))
-            stored = store.cat(f"bucket/{len(more)}/labels/", recursive=True)
+            store.invalidate_cache()
+            stored = store.cat(store.find(f"bucket/{len(more)}/labels"))
             keys = {name.split("/", 2)[2].removesuffix(".jpg.png"): data for name, data in stored.items()}
             lines.append(
                 f"{title}: {found}, {seconds:.0f} s, {proxy.broken} connections broken; label maps equal plain's: "
@@ -359,7 +360,7 @@ def main() -> None:
         command.add_argument("--bad", type=int, default=40)
         command.add_argument("--size", type=lambda text: tuple(map(int, text.split("x"))), default=(64, 96))
         command.add_argument("--model")
-        command.add_argument("--break-at", type=int, default=20, help="connections after which all break")
+        command.add_argument("--break-at", type=int, default=3000, help="connections after which all break")
         command.set_defaults(run=run)
     command = commands.add_parser("listing")
     command.add_argument("--keys", type=int, default=1_000_000)

@@ -77,6 +77,7 @@ def again(work: Callable[[], T], what: str) -> T:
 
     Raises:
         FileNotFoundError, PermissionError: at once.
+        UserError: there are no credentials.
         RunFailed: it failed every time.
     """
     for wait in (0.5, 2.0, 8.0, None):
@@ -85,8 +86,10 @@ def again(work: Callable[[], T], what: str) -> T:
         except (FileNotFoundError, PermissionError):
             raise
         except Exception as error:  # of aiohttp, botocore, ...
+            reason = " ".join(str(error).split()) or type(error).__name__
+            if "Credential" in type(error).__name__:
+                raise UserError(f"{what} needs credentials ({reason}): set those of its store.") from None
             if wait is None:
-                reason = " ".join(str(error).split()) or type(error).__name__
                 raise RunFailed(
                     f"{what} failed {_TRIES} times ({reason}). What is written is kept: run the same command again."
                 ) from None
@@ -118,7 +121,8 @@ def server_time(folder: Path) -> float:
     try:
         return modified(probe)
     finally:
-        probe.unlink(missing_ok=True)
+        with suppress(OSError):  # whoever may write need not be allowed to remove
+            probe.unlink(missing_ok=True)
 
 
 def write(contents: Mapping[Path, bytes]) -> None:
@@ -264,21 +268,25 @@ def local_folder(url: object, later: Sequence[str] = ()) -> Path:
     opened = open_url(url)
     if not is_remote(opened):
         return opened
+    from filelock import FileLock
+
     at = _copies() / hashlib.blake2b(as_url(url).encode(), digest_size=8).hexdigest()
     root, top, seen = at / (opened.name or "root"), _key(opened).rstrip("/"), set[Path]()
     try:
         at.mkdir(parents=True, exist_ok=True)
-        (at / _RECORD).write_text(json.dumps([as_url(opened), *later]), encoding="utf-8")
-        for key, size, changed in _entries(opened):
-            file = root / key[len(top) + 1 :] if key != top else root
-            seen.add(file)
-            if not _is_copy(file, size, changed):
-                file.parent.mkdir(parents=True, exist_ok=True)
-                _replace(file, size, changed)
-            if file.suffix.lower() not in later:
-                fetch(file)
-        for file in [file for file in root.rglob("*") if file.is_file() and file not in seen]:
-            file.unlink(missing_ok=True)
+        with FileLock(at / ".lock"):  # of several processes, one makes the files
+            (at / _RECORD).write_text(json.dumps([as_url(opened), *later]), encoding="utf-8")
+            for key, size, changed in _entries(opened):
+                file = root / key[len(top) + 1 :] if key != top else root
+                seen.add(file)
+                if not _is_copy(file, size, changed):
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    _replace(file, size, changed)
+                if file.suffix.lower() not in later:
+                    fetch(file)
+            for file in root.rglob("*"):
+                if file.suffix != ".part" and file not in seen and file.is_file():
+                    file.unlink(missing_ok=True)
     except (FileNotFoundError, PermissionError) as error:
         raise UserError(f"{opened} cannot be read: {error}. Check the name, and that you may read it.") from None
     except OSError as error:

@@ -39,6 +39,7 @@ def store() -> Iterator[Path]:
     (folder / "bad.jpg").write_bytes(b"no image")
     (folder / "notes.txt").write_bytes(b"no image")
     (folder / ".hidden.png").write_bytes(b"no image")
+    (folder.parent / "text/a.txt").write_bytes(b"no image")
     yield folder.parent
     folder.parent.fs.store.clear()
 
@@ -103,6 +104,7 @@ def test_from_a_folder_to_a_store(predictor: Predictor, store: Path, tmp_path: P
     ("inputs", "message"),
     [
         (["memory://bucket/none"], "memory://bucket/none"),
+        (["memory://bucket/text"], "memory://bucket/text holds no image"),
         (["memory://bucket/in", "memory://bucket/out"], "a URL is predicted by itself"),
         (["nothing://bucket"], "Known are s3://"),
     ],

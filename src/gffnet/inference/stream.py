@@ -161,6 +161,8 @@ def collect(
     """Open `out`, let `rows` predict the items, and collect what became of them. Arguments as for `open_results`."""
     listed = [] if isinstance(items, Listing) else items
     videos = any(video.is_video(item.path) for item in listed)
+    if videos:
+        video.pyav()
     check_smoothing(smooth, videos or isinstance(items, Listing))
     names, total = {item.path: item.name for item in listed}, None if isinstance(items, Listing) else len(items)
     with open_results(out, config, made, names, shard, results, overwrite, smooth) as (summary, areas, since):
@@ -185,6 +187,8 @@ def collect(
             if row.counts is not None:
                 areas.add(result_name(row.path, row.name), row.counts)
         summary.failed.sort(key=lambda each: str(each[0]))
+    if isinstance(items, Listing) and shard[1] == 1 and not (summary.written or summary.skipped or summary.failed):
+        raise UserError(f"{items.folder} holds no image or video of a format that is read: check the URL.")
     return summary
 
 
