@@ -151,8 +151,8 @@ class Breaking:
             self._opened += 1
             if self._opened == self._after:
                 for each in [client, *self._pairs]:
+                    self.broken += each.fileno() >= 0
                     each.close()
-                    self.broken += 1
                 time.sleep(2)
                 continue
             upstream = socket.create_connection(("127.0.0.1", self._port))

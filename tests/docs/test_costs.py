@@ -62,3 +62,15 @@ def test_prediction(row: list[str]) -> None:
     flops = int(passes) * forward_flops(recipe, protocol.crop or (height, width))
     assert operations == f"{flops / 1e12:.2f}"
     assert hours == f"{1e6 * flops / SUSTAINED / 3600:.1f}"
+
+
+def test_the_cost_of_a_million_images() -> None:
+    """By the formula and the figures of the page: r = 3 images a second, L = 1500, 30 seconds, 1 an hour."""
+    rows = table("cluster.md", "actors")
+    assert [row[0] for row in rows] == ["1", "3", "10", "30", "100", "300", "1000"]
+    for actors, an_hour, hours, actor_hours, cost, bound in rows:
+        seconds = 30 + 1e6 / min(3 * int(actors), 1500)
+        assert an_hour == f"{3600e6 / seconds:,.0f}"
+        assert hours == f"{seconds / 3600:.2f}"
+        assert actor_hours.replace(",", "") == cost.replace(",", "") == f"{int(actors) * seconds / 3600:.0f}"
+        assert bound == ("the network" if 3 * int(actors) < 1500 else "listing and driver")
