@@ -2,7 +2,7 @@
 
     python benchmarks/inference.py [--backbones r18 r101 lite0] [--sizes 360x480 512x512 1024x2048] [--kernels 1 3]
                                    [--only VARIANT ...] [--runs 5] [--device cpu] [--out FILE]
-    python benchmarks/inference.py --model MODEL --calibrate DIR [--sizes 360x480] ...
+    python benchmarks/inference.py --model MODEL [MODEL ...] --calibrate DIR [--sizes 360x480] ...
 
 Variants run interleaved in one process, so that a slow moment affects all of them. Before and after every sample two
 matrices are multiplied; a sample beside a product slower than 0.8 of the best is discarded and repeated.
@@ -28,6 +28,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,24 +98,23 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--model", help="a trained model, measured without peers")
-    parser.add_argument("--calibrate", type=Path, help="images for its files in int8")
+    parser.add_argument("--model", nargs="+", default=[], help="trained models, measured without peers")
+    parser.add_argument("--calibrate", type=Path, help="images for their files in int8")
     arguments = parser.parse_args()
-    if arguments.model is not None:
-        arguments.backbones, arguments.kernels = arguments.backbones[:1], [1]
-        arguments.only = [name for name in arguments.only if not is_peer(name)]
+    if arguments.model:
+        arguments.kernels, arguments.only = [1], [name for name in arguments.only if not is_peer(name)]
     keep_pages()  # as the command line does
     packages = ("segmentation_models_pytorch", "torchvision", "onnxruntime", "openvino", "nncf")
     lines = [f"{machine(*packages)}, {arguments.device}"]
     with tempfile.TemporaryDirectory() as folder:
-        for backbone in arguments.backbones:
-            for kernel in arguments.kernels:
-                case = Case(backbone, kernel, arguments.device, Path(folder), arguments.model)
-                wanted = [name for name in arguments.only if not is_peer(name) or kernel == arguments.kernels[0]]
-                export(case, [name for name in wanted if name in ENGINES], arguments.calibrate)
-                for height_width in arguments.sizes:
-                    lines += measure(case, wanted, height_width, arguments.runs)
-                    report(lines, arguments.out)
+        options = arguments.device, Path(folder)
+        cases = [Case(f"model {n}", 1, *options, trained) for n, trained in enumerate(arguments.model)]
+        for case in cases or [Case(*each, *options) for each in product(arguments.backbones, arguments.kernels)]:
+            wanted = [name for name in arguments.only if not is_peer(name) or case.kernel == arguments.kernels[0]]
+            export(case, [name for name in wanted if name in ENGINES], arguments.calibrate)
+            for height_width in arguments.sizes:
+                lines += measure(case, wanted, height_width, arguments.runs)
+                report(lines, arguments.out)
 
 
 def export(case: Case, engines: list[str], images: Path | None) -> None:
@@ -149,13 +149,13 @@ def measure(case: Case, wanted: list[str], size: tuple[int, int], runs: int) -> 
     torch.compiler.reset()
     image = torch.randint(0, 256, (3, *size), dtype=torch.uint8)
     calls = {name: call for name in wanted if (call := variant(name, case)) is not None}
-    samples, product = steady(calls, image, runs, case.device)
+    samples, reached = steady(calls, image, runs, case.device)
     base = next(iter(samples))
     lines = [
         "",
         f"**GFFNet, {model(case).backbone.name}, pyramid of {case.kernel}x{case.kernel}, {size[0]}x{size[1]}**, "
-        f"{runs} runs; the matrix product reaches {product['float32']:.0f} GFLOP/s in float32 and "
-        f"{product['bfloat16']:.0f} in bfloat16",
+        f"{runs} runs; the matrix product reaches {reached['float32']:.0f} GFLOP/s in float32 and "
+        f"{reached['bfloat16']:.0f} in bfloat16",
         "",
         f"| variant | ms | images/s | times as fast as {base} | GMAC | GFLOP/s | of peak | memory |",
         "|---|---|---|---|---|---|---|---|",
@@ -163,7 +163,7 @@ def measure(case: Case, wanted: list[str], size: tuple[int, int], runs: int) -> 
     for name, seconds in samples.items():
         t, macs = timing(seconds), work(name, case, size)
         memory, rate = alone(name, case, size), 2 * macs / t.median / 1e9
-        peak_rate = product["bfloat16" if name == "bfloat16" or name.endswith("bf16") else "float32"]
+        peak_rate = reached["bfloat16" if name == "bfloat16" or name.endswith("bf16") else "float32"]
         share = "—" if name == "compiled" else f"{rate / peak_rate:.0%}"
         lines.append(
             f"| {name} | {spread(timing([1e3 * s for s in seconds]), 0)} | {1 / t.median:.2f} "
@@ -181,17 +181,17 @@ def steady(
         for _ in range(2):
             call(image)
     formats = {name: getattr(torch, name) for name in ("float32", "bfloat16")}
-    best = {name: max(product(device, dtype) for _ in range(5)) for name, dtype in formats.items()}
+    best = {name: max(matrix_product(device, dtype) for _ in range(5)) for name, dtype in formats.items()}
     samples: dict[str, list[float]] = {name: [] for name in calls}
     tries = 0
     while min(map(len, samples.values())) < runs and tries < 4 * runs:
         tries += 1
         for name, call in calls.items():
-            before = product(device, torch.float32)
+            before = matrix_product(device, torch.float32)
             start = time.perf_counter()
             call(image)
             seconds = time.perf_counter() - start
-            after = product(device, torch.float32)
+            after = matrix_product(device, torch.float32)
             best["float32"] = max(best["float32"], before, after)
             if min(before, after) >= STALLED * best["float32"] and len(samples[name]) < runs:
                 samples[name].append(seconds)
@@ -201,7 +201,7 @@ def steady(
     return {name: seconds[:kept] for name, seconds in samples.items()}, best
 
 
-def product(device: str, dtype: torch.dtype, side: int = 1536) -> float:
+def matrix_product(device: str, dtype: torch.dtype, side: int = 1536) -> float:
     """GFLOP/s of a matrix product, the better of two: the first one finds caches and threads as others left them.
 
     It is written as a convolution of 1x1, which on a CPU the same library computes as those of a network.

@@ -59,7 +59,7 @@ CARD = "README.md"
 LICENSE = "LICENSE"
 """File of a model folder with the text of its licence, if it has one of its own."""
 
-SHIPPED = Path(gffnet.__file__).with_name("pretrained") / "camvid_gffnet_r18"
+SHIPPED = Path(gffnet.__file__).with_name("pretrained") / "camvid_gffnet_lite0"
 """The model folder that ships with the package, with a card and a licence of its own."""
 
 _EXPORTED = (".onnx", ".xml", ".pt2")
