@@ -315,11 +315,10 @@ def engine(name: str, case: Case) -> Label:
 
 def work(name: str, case: Case, size: tuple[int, int]) -> int:
     """Multiply-accumulates of one image."""
-    with torch.device("meta"):
-        other = peer(name.removesuffix(", bf16"), BACKBONES[case.backbone]) if is_peer(name) else None
-        network = (other or gffnet(case)).eval()
-        sides = size if other is None else [-(-side // 32) * 32 for side in size]
-        image = torch.empty(1, 3, *sides)
+    other = peer(name.removesuffix(", bf16"), BACKBONES[case.backbone]) if is_peer(name) else None
+    network = (other or gffnet(case)).eval().to("meta")
+    sides = size if other is None else [-(-side // 32) * 32 for side in size]
+    image = torch.empty(1, 3, *sides, device="meta")
     use_reference(network, name == "reference")
     return count_macs(network, image)
 
