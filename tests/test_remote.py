@@ -72,9 +72,10 @@ def test_copies_are_made_when_they_are_read_and_stay_within_the_limit(
     root = remote.local_folder("memory://bucket/data", later=READ_LATER)
     assert not (root / "03.png").exists()
     np.testing.assert_array_equal(read_image(root / "04.png").permute(1, 2, 0), images[5])
-    monkeypatch.setenv(remote.SIZE, "plenty")
-    with pytest.raises(UserError, match="GFFNET_CACHE_SIZE=plenty must be a size"):
-        remote._limit()
+    for size in ("plenty", "1.2.3GB", ".GB"):
+        monkeypatch.setenv(remote.SIZE, size)
+        with pytest.raises(UserError, match=f"GFFNET_CACHE_SIZE={size} must be a size"):
+            remote._limit()
 
 
 def test_a_data_set_at_a_url_trains_the_same(store: Path, tmp_path: Path) -> None:

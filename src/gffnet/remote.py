@@ -121,7 +121,7 @@ def server_time(folder: Path) -> float:
     try:
         return modified(probe)
     finally:
-        with suppress(OSError):  # whoever may write need not be allowed to remove
+        with suppress(OSError):  # write permission does not imply delete permission
             probe.unlink(missing_ok=True)
 
 
@@ -391,7 +391,7 @@ _room = _Room()
 
 def _limit() -> int:
     text = os.environ.get(SIZE) or _DEFAULT_SIZE
-    parts = re.fullmatch(r"([0-9.]+) *(MB|GB|TB)", text)
+    parts = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *(MB|GB|TB)", text)
     if parts is None or not float(parts[1]):
         raise UserError(f"{SIZE}={text} must be a size, such as 500MB, 50GB or 2TB.")
     return int(float(parts[1]) * {"MB": 10**6, "GB": 10**9, "TB": 10**12}[parts[2]])
