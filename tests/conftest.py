@@ -1,7 +1,8 @@
 """What every test runs under: shapes in signatures are checked, one thread, float32, repeatable random examples.
 
-Shapes are checked in the packages that are about them; in all, at a quarter more time, with CHECK_SHAPES=all, as by
-`make slow`. The hook must be installed before `gffnet` is first imported, so nothing here imports it.
+Shapes are checked by the tests of the packages that are about them; in all code and by all tests, in nearly twice the time,
+with CHECK_SHAPES=all, as by `make slow`. The hook must be installed before `gffnet` is first imported, so nothing here
+imports it.
 """
 
 import gc
@@ -12,7 +13,8 @@ os.environ["GFFNET_PRECISION"] = "float32"  # what `auto` is, here and in proces
 import jaxtyping
 
 gc.disable()  # until all tests are collected: what is imported stays, and looking through it takes seconds
-CHECKED = "gffnet" if os.environ.get("CHECK_SHAPES") == "all" else ["gffnet.models", "gffnet.metrics"]
+CHECK_ALL = os.environ.get("CHECK_SHAPES") == "all"
+CHECKED = "gffnet" if CHECK_ALL else ["gffnet.models", "gffnet.metrics"]
 jaxtyping.install_import_hook(CHECKED, "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
 import shutil  # noqa: E402
@@ -49,15 +51,32 @@ torch_random = TorchRandom()
 register_random(torch_random)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Training comes first: a long test at the end would leave the other processes without work."""
-    items.sort(key=lambda item: not item.nodeid.startswith("tests/training/"))
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """A process runs all tests of a file, of the browser or of the graph that is exported: each is started once.
+
+    Long files come first: one at the end would leave the other processes without work.
+    """
+    files = [item.nodeid.partition("::")[0] for item in items]
+    groups = {
+        file: "export" if file.startswith(("tests/export/", "tests/docs/test_export")) else file for file in files
+    }
+    groups |= {file: "browser" for item, file in zip(items, files, strict=True) if "browser" in item.fixturenames}
+    for item, file in zip(items, files, strict=True):
+        item.add_marker(pytest.mark.xdist_group(groups[file]))
+    first = ("tests/export/", "tests/app/", "tests/reports/", "tests/training/")
+    items.sort(key=lambda item: not item.nodeid.startswith(first))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop() -> None:
     gc.freeze()
     gc.enable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    checks = CHECK_ALL or item.nodeid.startswith(("tests/models/", "tests/metrics/"))
+    jaxtyping.config.update("jaxtyping_disable", not checks)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -130,6 +130,7 @@ def test_own_loss_augmentation_and_optimiser(folder: Path, capfd: pytest.Capture
     assert printed(capfd, "own_training.py")[-1].startswith("True [")
 
 
+@pytest.mark.slow  # tests/export and tests/docs export and run files, too
 def test_save_load_export_and_run_with_onnx_runtime(
     folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,6 +160,7 @@ def test_logs_resume_and_best_checkpoint(folder: Path, capfd: pytest.CaptureFixt
     assert lines[2] == "(64, 64)"
 
 
+@pytest.mark.slow  # of another library
 @pytest.mark.parametrize("script", sorted(path.name for path in (HERE / "smp").glob("*.py")))
 def test_the_same_with_segmentation_models_pytorch_runs(
     folder: Path, capfd: pytest.CaptureFixture[str], script: str

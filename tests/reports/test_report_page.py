@@ -14,6 +14,7 @@ from gffnet.errors import UserError
 from gffnet.evaluation.results import ImageScore, Result
 from gffnet.gates.edit import Closing, GateResult
 from gffnet.metrics.scores import ScoreAccumulator, Scores
+from gffnet.reports import report as reporting
 from gffnet.reports.report import LONG, Command, Example, Report, write_report
 from tests.reports.runs import HISTORY, RECORD
 
@@ -123,6 +124,23 @@ FULL = Report(
     commands=[Command("Trained by", "gffnet train '<&>'")],
     recipe="model: <none>\n",
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _drawn_once() -> Iterator[None]:
+    """Nearly all of a page's time is that of its charts, which hardly differ between tests."""
+    drawn: dict[str, Any] = {}
+    draw = reporting.line_chart
+
+    def line_chart(*arguments: Any, **options: Any) -> Any:
+        key = repr((arguments, options))
+        if key not in drawn:
+            drawn[key] = draw(*arguments, **options)
+        return drawn[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reporting, "line_chart", line_chart)
+        yield
 
 
 @pytest.fixture

@@ -547,6 +547,7 @@ def check(folder: Path, one: Path, images: int) -> None:
         assert torch.equal(counted.sum(1), wanted)
 
 
+@pytest.mark.slow  # that of SLURM is nearly the same
 def test_two_processes_learn_what_one_does(tmp_path: Path, start: str, one_process: OneProcess) -> None:
     """Started by the first of them; five images to validate on, which two do not divide."""
     root, one = one_process(5)
