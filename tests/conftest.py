@@ -1,6 +1,6 @@
 """What every test runs under: shapes in signatures are checked, one thread, float32, repeatable random examples.
 
-Shapes are checked by the tests of the packages that are about them; in all code and by all tests, in nearly twice the time,
+Shapes are checked by the tests of the packages that are about them; in all code by all tests, in nearly twice the time,
 with CHECK_SHAPES=all, as by `make slow`. The hook must be installed before `gffnet` is first imported, so nothing here
 imports it.
 """
