@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gffnet import parallel
 from gffnet.errors import RunFailed, UserError
 from gffnet.parallel import (
     available_cores,
     background_writer,
+    batches,
     device_count,
     in_processes,
     io_threads,
@@ -298,3 +301,20 @@ def test_submitted_work_is_done_even_after_an_error() -> None:
         later(slow, 1)
         raise KeyboardInterrupt
     assert done == [0, 1]
+
+
+@given(st.lists(st.sampled_from("abcdef")), st.integers(1, 4))
+def test_batches_hold_items_of_one_key_and_few_wait(keys: list[str], most: int) -> None:
+    taken: list[int] = []
+    items = (taken.append(i) or (i, key) for i, key in enumerate(keys))  # type: ignore[func-returns-value]
+    found: list[tuple[int, str]] = []
+    for batch in batches(items, lambda item: item[1], lambda item: most):
+        assert len({key for _, key in batch}) == 1
+        assert 1 <= len(batch) <= most
+        found += batch
+        assert len(taken) - len(found) < 4 * most
+    assert sorted(found) == [*enumerate(keys)]
+    for each in set(keys):
+        assert [i for i, key in found if key == each] == [i for i, key in enumerate(keys) if key == each]
+    if most == 1:
+        assert found == [*enumerate(keys)]

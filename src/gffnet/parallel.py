@@ -188,6 +188,25 @@ def prefetch(work: Callable[[Item], Result], items: Iterable[Item], threads: int
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def batches(items: Iterable[Item], key: Callable[[Item], Any], size: Callable[[Item], int]) -> Iterator[list[Item]]:
+    """Yield the items in batches of equal `key`, which may be completed out of order.
+
+    Args:
+        items: fewer than `4 * size` of them wait for others of their key.
+        key: what the items of a batch have in common; hashable.
+        size: the largest batch with an item.
+    """
+    waiting: dict[Any, list[Item]] = {}
+    for item in items:
+        batch, most = waiting.setdefault(key(item), []), size(item)
+        batch.append(item)
+        if len(batch) >= most:
+            yield waiting.pop(key(item))
+        elif sum(map(len, waiting.values())) >= 4 * most:
+            yield waiting.pop(next(iter(waiting)))
+    yield from waiting.values()
+
+
 @contextmanager
 def background_writer(threads: int) -> Iterator[Callable[..., None]]:
     """Yield a function `later(work, *arguments)` that calls `work(*arguments)` in a thread.

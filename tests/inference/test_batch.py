@@ -493,10 +493,10 @@ def test_an_image_too_large(
 ) -> None:
     predict = predictor.predict
 
-    def limited(image: torch.Tensor) -> np.ndarray:
-        if image.shape[1] > 30:
+    def limited(images: list[torch.Tensor]) -> list[np.ndarray]:
+        if images[0].shape[1] > 30:
             raise error
-        return predict(image)
+        return predict(images)
 
     monkeypatch.setattr(predictor, "predict", limited)
     for i in range(3):
@@ -507,10 +507,31 @@ def test_an_image_too_large(
     assert written(tmp_path / "out") == {"1.png", "2.png"}
 
 
+def test_images_that_do_not_fit_together_are_predicted_one_by_one(
+    tmp_path: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes, score = list[int](), predictor.score
+
+    def limited(windows: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(windows))
+        if len(windows) > 1:
+            raise torch.OutOfMemoryError("no room")
+        return score(windows)
+
+    monkeypatch.setattr(predictor, "batch", 2)
+    monkeypatch.setattr(predictor, "score", limited)
+    for i in range(5):
+        photo(tmp_path / f"in/{i}.png", height=40 if i == 2 else 24)
+    summary = predict_files(predictor, [tmp_path / "in"], tmp_path / "out")
+    assert (summary.written, summary.failed) == (5, [])
+    assert written(tmp_path / "out") == {f"{i}.png" for i in range(5)}
+    assert sizes == [2, 1, 1, 2, 1, 1, 1]
+
+
 def test_a_device_that_fails_stops_the_run(
     tmp_path: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(image: torch.Tensor) -> np.ndarray:
+    def failing(images: list[torch.Tensor]) -> list[np.ndarray]:
         raise torch.AcceleratorError("CUDA error: unspecified launch failure\nmore")
 
     monkeypatch.setattr(predictor, "predict", failing)

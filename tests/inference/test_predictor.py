@@ -112,6 +112,21 @@ def test_lists_of_images_of_any_kind_and_size(gffnet: Predictor, tmp_path: Path)
     assert gffnet.predict([]) == []
 
 
+def test_images_of_one_size_are_predicted_together(gffnet: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor, passes = copy.copy(gffnet), list[tuple[int, ...]]()
+    predictor.batch = 3
+    score = predictor.score
+    monkeypatch.setattr(predictor, "score", lambda x: passes.append(tuple(x.shape)) or score(x))
+    large, small = (tiny.picture(0, *size) for size in ((48, 64), (40, 56)))
+    pictures = [*map(np.ascontiguousarray, (large, small, large[::-1], small[::-1], large[:, ::-1], large))]
+    found = predictor.predict(pictures)
+    assert passes == [(3, 3, 48, 64), (2, 3, 40, 56), (1, 3, 48, 64)]
+    for labels, picture in zip(found, pictures, strict=True):
+        assert labels.shape == picture.shape[:2]
+        assert (labels == gffnet.predict(picture)).mean() > 0.999
+    assert predictor.images_at_once((20_000, 20_000)) == 1
+
+
 def test_a_batch_in_one_array_or_tensor(gffnet: Predictor) -> None:
     pictures = np.stack([tiny.picture(seed) for seed in range(3)])
     expected = np.stack(gffnet.predict(list(pictures)))

@@ -144,10 +144,10 @@ def test_any_windows(size: tuple[int, int], crop: tuple[int, int], overlap: floa
     [
         ((16, 24), 0.5, False, 1, [(1, 3, 16, 24)]),  # the image is one window
         ((33, 20), 0.5, False, 1, [(1, 3, 16, 24)] * 4),  # at rows 0, 8, 16, 17
-        ((20, 100), 0.0, True, 3, [(6, 3, 16, 24), (4, 3, 16, 24)] * 2),  # five windows in each of two rows
+        ((20, 100), 0.0, True, 3, [(6, 3, 16, 24)] * 3 + [(2, 3, 16, 24)]),  # five windows in each of two rows
     ],
 )
-def test_windows_of_a_row_and_their_flips_are_scored_at_once(
+def test_windows_and_their_flips_are_scored_at_once(
     size: tuple[int, int], overlap: float, flip: bool, batch: int, shapes: list[tuple[int, ...]]
 ) -> None:
     calls = []
@@ -155,6 +155,27 @@ def test_windows_of_a_row_and_their_flips_are_scored_at_once(
     window = SlidingWindow(lambda x: calls.append(tuple(x.shape)) or x, 3, protocol, batch=batch)
     window.labels(torch.zeros(3, *size, dtype=torch.uint8))
     assert calls == shapes
+
+
+@pytest.mark.parametrize(
+    ("crop", "scales", "passes"),
+    [
+        (None, (1.0,), [4, 2]),  # two images and their flips, then the third
+        (None, (0.5, 1.5), [4, 2, 4, 2]),
+        ((16, 24), (1.0,), [4] * 6),  # rows 0 and 4, columns 0 and 7 of each
+    ],
+)
+def test_images_of_one_size_are_scored_together(
+    crop: tuple[int, int] | None, scales: tuple[float, ...], passes: list[int]
+) -> None:
+    protocol, seen = EvaluationRecipe(crop, 0.5, scales, flip=True), []
+    image = picture(20, 31)
+    images = np.stack([image, image[:, ::-1], image[:, :, ::-1]])
+    window = SlidingWindow(lambda x: seen.append(len(x)) or scorer()(x), CLASSES, protocol, MEAN, batch=2)
+    found = window.labels_of_batch(torch.from_numpy(images))
+    assert seen == passes
+    for labels, each in zip(found, images, strict=True):
+        assert (labels.numpy() == naive(scorer(), each, protocol).argmax(0)).mean() > 0.99
 
 
 def test_the_image_is_not_modified() -> None:

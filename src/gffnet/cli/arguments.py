@@ -260,7 +260,9 @@ def add_speed(parser: Parser) -> None:
 def add_batch_and_memory(parser: Parser, effect: str) -> None:
     """`--batch` and `--memory`; `effect`: what a limit on memory does."""
     parser.add_argument(
-        "--batch", type=whole_number("--batch", 1), help="windows predicted at once (default: 4 on a GPU, else 1)"
+        "--batch",
+        type=whole_number("--batch", 1),
+        help="windows predicted at once, of one image or of several of one size (default: 4 on a GPU, else 1)",
     )
     parser.add_argument("--memory", type=memory, metavar="SIZE", help=f"such as 8GB: {effect}")
 

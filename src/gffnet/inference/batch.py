@@ -17,13 +17,13 @@ import os
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -44,13 +44,15 @@ from gffnet.inference.sliding_window import most_probable
 from gffnet.inference.smoothing import Smoothing, check_seconds
 from gffnet.models.model_io import ModelConfig
 from gffnet.models.ops import size_of
-from gffnet.parallel import background_writer, io_threads, prefetch
+from gffnet.parallel import background_writer, batches, io_threads, prefetch
 from gffnet.remote import as_url, is_remote, is_url
 
 RESULTS = ("labels", "colour", "overlay")
 """What can be written, and the folders that it is written into."""
 
 _PNG_EFFORT = 3
+
+Found = TypeVar("Found")
 
 log = logging.getLogger("gffnet")
 
@@ -178,20 +180,9 @@ class Job:
             background_writer(writers) as write_later,
             closing(prefetch(self._read, names.items(), readers)) as read,
         ):
-            for path, name, image in track(read, "predicting", len(names)) if self.shown else read:
-                if image is None:
-                    summary.skipped += 1
-                    continue
-                if image is _LARGE:
-                    large[path] = name
-                    continue
-                try:
-                    if isinstance(image, UserError):
-                        raise image
-                    labels = self._predict(image)
-                except UserError as error:
-                    summary.fail(path, _reason(path, error))
-                else:
+            shown = track(read, "predicting", len(names)) if self.shown else read
+            for some in batches(self._readable(shown, large), self._size, self._at_once):
+                for (path, name, image), labels in self._predict_images(some):
                     write_later(self._write, image, labels, path, name)
         for path, name in large.items():
             try:
@@ -201,6 +192,38 @@ class Job:
                     raise
                 summary.fail(path, _reason(path, error))
         summary.written = len(self._written)
+
+    def _readable(self, read: "Iterable[_Read]", large: dict[Path, Path]) -> "Iterator[_Read]":
+        """Yield the images that are to be predicted, count the others, and note those that do not fit into memory."""
+        for path, name, image in read:
+            if image is None:
+                self.summary.skipped += 1
+            elif image is _LARGE:
+                large[path] = name
+            elif isinstance(image, UserError):
+                self.summary.fail(path, _reason(path, image))
+            else:
+                yield path, name, image
+
+    def _size(self, read: "_Read") -> tuple[torch.Size, torch.dtype]:
+        return read[2].shape, read[2].dtype
+
+    def _at_once(self, read: "_Read") -> int:
+        return self.predictor.images_at_once(size_of(read[2]))
+
+    def _predict_images(self, some: "Sequence[_Read]") -> "Iterator[tuple[_Read, NDArray[np.uint8]]]":
+        """Yield images of one size with their label maps; the others fail."""
+        images = [image for _, _, image in some]
+        try:
+            found = self._predict(size_of(images[0]), partial(self.predictor.predict, images))
+        except UserError as error:
+            if len(some) > 1:  # one by one they may fit
+                for each in some:
+                    yield from self._predict_images([each])
+            else:
+                self.summary.fail(some[0][0], _reason(some[0][0], error))
+        else:
+            yield from zip(some, found, strict=True)
 
     def _predict_large(self, path: Path, name: Path) -> None:
         """Predict an image tile by tile into a file of labels, of which the results are made a few rows at a time."""
@@ -239,8 +262,10 @@ class Job:
         smoothing = None if self.smooth is None else Smoothing(self.predictor, self.smooth)
 
         def predict(frame: video.Frame) -> NDArray[np.uint8]:
+            image = as_tensor(frame.image)
+            alone: Callable[[], NDArray[np.uint8]] = partial(self.predictor.predict, image)
             smoothed = partial(smoothing.predict, frame.image, float(frame.time)) if smoothing else None
-            labels = self._predict(as_tensor(frame.image), smoothed)
+            labels = self._predict(size_of(image), smoothed or alone)
             np.add(counts, count(labels), out=counts)
             return labels
 
@@ -269,7 +294,7 @@ class Job:
             if is_done(place, self.since):
                 self.areas.add(result_name(path, name), np.sum([count(read_labels(file)) for file in maps], axis=0))
 
-    def _read(self, item: tuple[Path, Path]) -> tuple[Path, Path, Any]:
+    def _read(self, item: tuple[Path, Path]) -> "_Read":
         """Read an image. In its place: None if its results exist, the error if it cannot be read."""
         path, name = item
         if self.is_done(path, name):
@@ -284,18 +309,16 @@ class Job:
         except Exception as error:  # such as an image of 10 gigapixels: it must not stop the others
             return path, name, UserError(f"it cannot be decoded ({type(error).__name__}: {error})")
 
-    def _predict(
-        self, image: Num[Tensor, "c h w"], predict: Callable[[], NDArray[np.uint8]] | None = None
-    ) -> NDArray[np.uint8]:
-        """Return the label map of an image: what `predict` returns, by default that of the predictor.
+    def _predict(self, size: tuple[int, int], predict: Callable[[], Found]) -> Found:
+        """Call `predict` for images of a height and width.
 
         Raises:
-            UserError: the network cannot take the image.
+            UserError: the network cannot take them.
             RunFailed: the device failed.
         """
-        self.notices.before(size_of(image))
-        with self._network_errors(size_of(image)):
-            return predict() if predict else self.predictor.predict(image)
+        self.notices.before(size)
+        with self._network_errors(size):
+            return predict()
 
     @contextmanager
     def _network_errors(self, size: tuple[int, int]) -> Iterator[None]:
@@ -329,6 +352,8 @@ class Job:
             self._written.append(path)
 
 
+_Read = tuple[Path, Path, Any]
+"""The path of an image, the name of its results, and what `Job._read` says of it."""
 _LARGE = object()
 """In place of an image that does not fit into memory."""
 

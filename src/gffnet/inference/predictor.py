@@ -32,7 +32,7 @@ from gffnet.models.layers import Encoded, Gates
 from gffnet.models.model_card import describe
 from gffnet.models.model_io import ModelConfig, hash_weights, is_exported, shipped_model
 from gffnet.models.ops import resize, size_of
-from gffnet.parallel import available_cores, limit_threads
+from gffnet.parallel import available_cores, batches, limit_threads
 from gffnet.recipe import EvaluationRecipe, from_mapping
 from gffnet.remote import is_url, local_folder
 
@@ -85,7 +85,7 @@ class Predictor:
     device: torch.device
     precision: Precision
     batch: int
-    """Number of windows that are scored at once."""
+    """Number of windows that are scored at once, of one image or of several of one size."""
     memory: int | None
     """Limit in bytes; None: no limit."""
 
@@ -104,6 +104,7 @@ class Predictor:
         """Prepare a copy of `network`, which itself keeps its device, dtype and mode. The rest is as for `load`."""
         self.config, self.device, self.precision = config, device, precision
         self.batch, self.memory = batch or (4 if device.type == "cuda" else 1), memory
+        self._compiled = compiled
         self.protocol, self._downscales = config.evaluation, True
         self.protocol, self._downscales = self.resolve_protocol(protocol, {})
         self._tried: set[tuple[tuple[int, int], bool]] = set()
@@ -232,9 +233,9 @@ class Predictor:
         """
         changes: Changes = {"scales": scales, "flip": flip, "crop": crop, "overlap": overlap}
 
-        def ask(x: Num[Tensor, "c h w"], window: SlidingWindow) -> NDArray[np.uint8]:
-            labels: NDArray[np.uint8] = window.labels(x).cpu().numpy()
-            return labels
+        def ask(images: Sequence[Tensor], window: SlidingWindow) -> list[NDArray[np.uint8]]:
+            found = window.labels_of_batch(torch.stack([*images])) if len(images) > 1 else [window.labels(images[0])]
+            return [labels.cpu().numpy() for labels in found]
 
         return self._for_each(image, protocol, changes, ask, np.stack)
 
@@ -261,7 +262,9 @@ class Predictor:
         Arguments and errors are as for `predict`: a list gives a list, a batch (B, K, H, W).
         """
         changes: Changes = {"scales": scales, "flip": flip, "crop": crop, "overlap": overlap}
-        return self._for_each(image, protocol, changes, lambda x, window: window.probabilities(x), torch.stack)
+        return self._for_each(
+            image, protocol, changes, lambda images, window: [*map(window.probabilities, images)], torch.stack
+        )
 
     @overload
     def logits(self, image: ImageLike, protocol: Protocol | None = None, **changes: Unpack[Changes]) -> Tensor: ...
@@ -285,30 +288,49 @@ class Predictor:
         (B, K, H, W).
         """
         changes: Changes = {"scales": scales, "flip": flip, "crop": crop, "overlap": overlap}
-        return self._for_each(image, protocol, changes, lambda x, window: window.logits(x), torch.stack)
+        return self._for_each(
+            image, protocol, changes, lambda images, window: [*map(window.logits, images)], torch.stack
+        )
 
     def _for_each(
         self,
         image: Any,
         protocol: Protocol | None,
         changes: Changes,
-        ask: Callable[[Tensor, SlidingWindow], Any],
+        ask: Callable[[Sequence[Tensor], SlidingWindow], list[Any]],
         stack: Callable[[list[Any]], Any],
     ) -> Any:
-        """Call `ask` with an image and its sliding window: once, for each of a list, or for each of a batch."""
+        """Call `ask` with images of one size and their sliding window, until all images are done."""
         resolved, downscales = self.resolve_protocol(protocol, changes)
 
-        def one(image: Any) -> Any:
+        def tensor(image: Any) -> Num[Tensor, "c h w"]:
             if self.memory is not None:
                 self._reserved(resolved)  # measured before there is an image
-            x = self.tensor(image)
-            return ask(x, self.window(self._at_scale(size_of(x), resolved, downscales), size_of(x)))
+            return self.tensor(image)
 
-        if isinstance(image, list | tuple):
-            return [one(each) for each in image]
-        if isinstance(image, np.ndarray | Tensor) and image.ndim == 4 and len(image):
-            return stack([one(each) for each in image])
-        return one(image)
+        several = isinstance(image, list | tuple)
+        is_batch = isinstance(image, np.ndarray | Tensor) and image.ndim == 4 and len(image) > 0
+        found: dict[int, Any] = {}
+        for some in batches(
+            enumerate(map(tensor, image if several or is_batch else [image])),
+            lambda each: (each[1].shape, each[1].dtype),
+            lambda each: self.images_at_once(size_of(each[1])),
+        ):
+            size = size_of(some[0][1])
+            window = self.window(self._at_scale(size, resolved, downscales), size)
+            found.update(zip((index for index, _ in some), ask([x for _, x in some], window), strict=True))
+        results = [found[index] for index in range(len(found))]
+        return results if several else stack(results) if is_batch else results[0]
+
+    def images_at_once(self, size: tuple[int, int]) -> int:
+        """Return how many images of a height and width `predict` scores together: up to `batch`.
+
+        Their probabilities take at most a gigabyte; with a limit on memory it is one image, and so it is if the network
+        is compiled, which would be repeated for every number of images.
+        """
+        if self.memory is not None or self._compiled:
+            return 1
+        return max(1, min(self.batch, 2**30 // (4 * len(self.config.classes) * size[0] * size[1])))
 
     def overlay(
         self, image: ImageLike, labels: NDArray[Any] | Tensor | None = None, opacity: float = 0.5
@@ -607,7 +629,7 @@ def load(
             a cache. An exported file has its own.
         protocol: to predict by instead of the model's own, or the keys that differ from it. Where it gives scales,
             large images are not downscaled.
-        batch: windows that are scored at once; None: 4 on a GPU, else 1.
+        batch: windows that are scored at once, of one image or of several of one size; None: 4 on a GPU, else 1.
         memory: bytes that the process may take, of the GPU's memory or the machine's: images whose class probabilities
             do not fit are predicted in tiles. None: no limit.
         compiled: compile the network for the size of its windows, which takes about a minute at the first window.

@@ -15,6 +15,7 @@ limit.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -54,15 +55,22 @@ class SlidingWindow:
         return most_probable(self.probabilities(image))
 
     @torch.inference_mode()
+    def labels_of_batch(self, images: Num[Tensor, "b c h w"]) -> list[UInt8[Tensor, "h w"]]:
+        """Return the labels of several images, whose windows are scored together."""
+        return [most_probable(each) for each in self._probabilities(images)]
+
+    @torch.inference_mode()
     def probabilities(self, image: Num[Tensor, "c h w"]) -> Float[Tensor, "k h w"]:
         """Return the probabilities of all classes at every pixel, in float32 (float64 if the network's are)."""
-        size, scales = size_of(image), self.protocol.scales
-        total: Tensor | None = None
+        return self._probabilities(image[None])[0]
+
+    def _probabilities(self, images: Num[Tensor, "b c h w"]) -> list[Float[Tensor, "k h w"]]:
+        size, scales = size_of(images), self.protocol.scales
+        totals: list[Tensor] = []
         for scaled in (scaled_size(size, scale) for scale in scales):
-            resized = resize_region(self._average_windows(image, scaled), scaled, size)
-            total = resized if total is None else total.add_(resized)
-        assert total is not None
-        return total.div_(len(scales)) if len(scales) > 1 else total
+            resized = [resize_region(each, scaled, size) for each in self._average_windows(images, scaled)]
+            totals = [total.add_(each) for total, each in zip(totals, resized, strict=True)] if totals else resized
+        return [total.div_(len(scales)) for total in totals] if len(scales) > 1 else totals
 
     @torch.inference_mode()
     def logits(self, image: Num[Tensor, "c h w"]) -> Float[Tensor, "k h w"]:
@@ -81,19 +89,23 @@ class SlidingWindow:
         shown = logits[:, as_slice(rows.shown(top), top), as_slice(columns.shown(left), left)]
         return shown.to(torch.promote_types(logits.dtype, torch.float32), copy=True)
 
-    def _average_windows(self, image: Num[Tensor, "c _h _w"], size: tuple[int, int]) -> Float[Tensor, "k _h2 _w2"]:
-        """Resize the image to `size` and average the probabilities of all windows that cover a pixel."""
+    def _average_windows(
+        self, images: Num[Tensor, "b c _h _w"], size: tuple[int, int]
+    ) -> list[Float[Tensor, "k _h2 _w2"]]:
+        """Resize each image to `size` and average the probabilities of all windows that cover a pixel."""
         rows, columns = axes(size, self.protocol)
-        total: Tensor | None = None
-        for top in rows.starts:
-            for first in range(0, len(columns.starts), self.batch):
-                lefts = columns.starts[first : first + self.batch]
-                for left, window in zip(lefts, self.score_windows(image, size, top, lefts), strict=True):
-                    total = window.new_zeros(self.classes, *size) if total is None else total
-                    tall, wide = rows.shown(top), columns.shown(left)
-                    total[:, as_slice(tall), as_slice(wide)] += window[:, as_slice(tall, top), as_slice(wide, left)]
-        assert total is not None
-        return total.div_((rows.cover()[:, None] * columns.cover()).to(total))
+        windows = [*product(rows.starts, columns.starts, range(len(images)))]
+        totals: list[Tensor] = []
+        for first in range(0, len(windows), self.batch):
+            some = windows[first : first + self.batch]
+            crops = torch.stack([self._crop(images[index], size, top, left) for top, left, index in some])
+            for (top, left, index), window in zip(some, self._score_crops(crops), strict=True):
+                totals = totals or [window.new_zeros(self.classes, *size) for _ in images]
+                tall, wide = rows.shown(top), columns.shown(left)
+                shown = window[:, as_slice(tall, top), as_slice(wide, left)]
+                totals[index][:, as_slice(tall), as_slice(wide)] += shown
+        cover = (rows.cover()[:, None] * columns.cover()).to(totals[0])
+        return [total.div_(cover) for total in totals]
 
     def score_windows(
         self, image: Num[Tensor, "c _h _w"] | LargeImage, size: tuple[int, int], top: int, lefts: Sequence[int]
@@ -106,7 +118,9 @@ class SlidingWindow:
             top: first row of the windows; negative in an image that is padded.
             lefts: first column of each.
         """
-        crops = torch.stack([self._crop(image, size, top, left) for left in lefts])
+        return self._score_crops(torch.stack([self._crop(image, size, top, left) for left in lefts]))
+
+    def _score_crops(self, crops: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k h w"]:
         logits = self.score(torch.cat([crops, crops.flip(-1)]) if self.protocol.flip else crops)
         probabilities = logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(1)
         if self.protocol.flip:
