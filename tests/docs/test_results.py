@@ -90,6 +90,23 @@ def test_the_model_that_ships_is_shown_with_the_scores_on_left_out_drives(drive:
         assert f"{drive} | **{100 * scores['miou']:.1f}** | {cells} |\n" in page
 
 
+def test_the_gates_of_left_out_drives_are_those_of_the_records() -> None:
+    def rows(drive: str) -> dict[str, list[list[str]]]:
+        found: dict[str, list[list[str]]] = {}
+        for line in (RECORDS / f"gates/{drive}.md").read_text(encoding="utf-8").splitlines():
+            name, *cells = [cell.strip() for cell in line.strip("| ").split("|")]
+            found.setdefault(name, []).append(cells)
+        return found
+
+    page = (ROOT / "docs/gates.md").read_text(encoding="utf-8")
+    for name in ("as learned", "G1", "G2", "G3", "G4"):
+        cells = [name]
+        for of in map(rows, DRIVES):
+            closed = of[name][0]
+            cells += [closed[0], closed[4], ""] if name == "as learned" else [closed[1], closed[5], of[name][1][-1]]
+        assert f"| {' | '.join(cells)} |".replace("|  |", "| |") in page
+
+
 @pytest.mark.parametrize("run", sorted(RECORDS.rglob("run.json")), ids=lambda path: path.parent.name)
 def test_records_name_no_folder_of_the_machine(run: Path) -> None:
     assert "/tmp" not in run.read_text(encoding="utf-8")
