@@ -1,14 +1,18 @@
 """docs/results.md and benchmarks/camvid/README.md show what the records in benchmarks/camvid say."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
 
 from gffnet.data.datasets import thin_classes
 from gffnet.models.model_io import shipped_model
+from gffnet.recipe import load_recipe
+from gffnet.recipe.describe import method_name
 from gffnet.reports.tables import find_scores, make_dataset_tables, to_markdown
 
 ROOT = Path(__file__).parents[2]
@@ -88,6 +92,49 @@ def test_the_model_that_ships_is_shown_with_the_scores_on_left_out_drives(drive:
     cells = " | ".join(f"{100 * iou:.1f}" for iou in scores["per_class"].values())
     for page in (PAGE, ModelCard.load(shipped_model() / "README.md").text):
         assert f"{drive} | **{100 * scores['miou']:.1f}** | {cells} |\n" in page
+
+
+ABLATION = [
+    f"camvid/{name}"
+    for name in (
+        *("pspnet_lite0", "pspnet_lite0_concat", "pspnet_lite0_addition", "pspnet_lite0_fpn", "pspnet_lite0_gated_fpn"),
+        *("pspnet_lite0_gff", "gffnet_lite0", "gffnet_lite0_literal"),
+    )
+]
+THIN = thin_classes("camvid")
+
+
+def ablation_from_imagenet() -> list[str]:
+    """The rows of the page: for every method, means over the seeds of each drive, then over the drives."""
+
+    def scored(values: Mapping[str, Any]) -> list[float]:
+        thin, bands = fmean(values["per_class"][name] for name in THIN), values["iou_by_distance"]
+        near, far = (bands[end]["pixel_accuracy"] for end in (0, -1))
+        return [values["miou"], thin, values["boundary_f"]["3"]["mean"], values["iou_by_size"][0]["miou"], near, far]
+
+    rows = []
+    for recipe in ABLATION:
+        drives, seeds = [], set[str]()
+        for drive in DRIVES:
+            files = sorted((RECORDS / f"ablation/without_{drive}" / recipe).glob("seed_*/scores/scores.json"))
+            drives.append(
+                [fmean(each) for each in zip(*(scored(json.loads(f.read_text())) for f in files), strict=True)]
+            )
+            seeds.add(" ".join(f.parts[-3].removeprefix("seed_") for f in files))
+        if not all(drives):
+            continue
+        cells = [drive[0] for drive in drives] + [fmean(each) for each in zip(*drives, strict=True)]
+        (seed,) = seeds
+        rows.append(
+            f"| {method_name(load_recipe(recipe).model)} | {' | '.join(f'{100 * x:.1f}' for x in cells)} | {seed} |"
+        )
+    return rows
+
+
+def test_the_ablation_from_imagenet_is_that_of_the_records() -> None:
+    rows = ablation_from_imagenet()
+    assert len(rows) > 2
+    assert "\n".join(rows) in PAGE
 
 
 def test_the_gates_of_left_out_drives_are_those_of_the_records() -> None:
