@@ -127,7 +127,9 @@ def test_the_ablation_from_imagenet_is_that_of_the_records() -> None:
     assert "\n".join(rows) in PAGE
     first = [[cell.strip(" *") for cell in line.split("|")] for line in PAGE.splitlines() if line.startswith("|")][2:5]
     of = {cells[1]: cells for cells in ([cell.strip() for cell in row.split("|")] for row in rows)}
-    methods = [of[name] for name in ("PSPNet", "PSPNet + Addition", "PSPNet + GFF", "PSPNet + GFF + DFP")]
+    methods = [
+        of[name] for name in ("PSPNet", "PSPNet + Concat", "PSPNet + Addition", "PSPNet + GFF", "PSPNet + GFF + DFP")
+    ]
     for line, column in zip(first, (4, 5, 6), strict=True):  # mIoU, thin classes, boundary F
         assert line[2:-1] == [method[column] for method in methods]
 
