@@ -161,7 +161,7 @@ def table(arguments: argparse.Namespace) -> None:
                 continue
             run = file.parent if "network" in scores.protocol else file.parent.parent
             recipe = load_recipe(arguments.recipe) if run is file.parent else load_recorded(run / RECIPE)
-            name = scores.protocol.get("network") or method_name(recipe)
+            name = scores.protocol.get("network") or method_name(recipe.model)
             entry = found.setdefault(name, {"peer": run is file.parent, "recipe": recipe, "scores": []})
             entry["scores"].append(scores)
     calls, image = {}, torch.randint(0, 256, (3, *SIZE), dtype=torch.uint8)
