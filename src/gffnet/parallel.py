@@ -198,10 +198,10 @@ def batches(items: Iterable[Item], key: Callable[[Item], Any], size: Callable[[I
     """
     waiting: dict[Any, list[Item]] = {}
     for item in items:
-        batch, most = waiting.setdefault(key(item), []), size(item)
-        batch.append(item)
-        if len(batch) >= most:
-            yield waiting.pop(key(item))
+        common, most = key(item), size(item)
+        waiting.setdefault(common, []).append(item)
+        if len(waiting[common]) >= most:
+            yield waiting.pop(common)
         elif sum(map(len, waiting.values())) >= 4 * most:
             yield waiting.pop(next(iter(waiting)))
     yield from waiting.values()

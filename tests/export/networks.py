@@ -55,11 +55,8 @@ def config(recipe: ModelRecipe) -> ModelConfig:
 @contextmanager
 def symbolic_sizes() -> Iterator[None]:
     """Disable checks of annotations: while a graph is traced, sizes are symbols and not `int`."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    try:
+    with patch.object(jaxtyping.config, "jaxtyping_disable", True):
         yield
-    finally:
-        jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @cache

@@ -172,7 +172,7 @@ def test_images_of_one_size_are_scored_together(
     image = picture(20, 31)
     images = np.stack([image, image[:, ::-1], image[:, :, ::-1]])
     window = SlidingWindow(lambda x: seen.append(len(x)) or scorer()(x), CLASSES, protocol, MEAN, batch=2)
-    found = window.labels_of_batch(torch.from_numpy(images))
+    found = window.labels_of_batch([*torch.from_numpy(images)])
     assert seen == passes
     for labels, each in zip(found, images, strict=True):
         assert (labels.numpy() == naive(scorer(), each, protocol).argmax(0)).mean() > 0.99

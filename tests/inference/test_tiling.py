@@ -106,10 +106,10 @@ class Held(TorchDispatchMode):
 
 def test_tiles_take_no_more_memory_than_planned() -> None:
     """Counted by what torch holds."""
-    size, protocol = (200, 300), EvaluationRecipe((40, 40), scales=(0.75, 1.0, 1.5))
+    size, protocol = (300, 500), EvaluationRecipe((40, 40), scales=(0.75, 1.0, 1.5))
     image = random_image(*size)
     flat = torch.rand(1, 50, 40, 40)
-    for memory in (10_000_000, 20_000_000):
+    for memory in (20_000_000, 40_000_000):
         window = TiledWindow(lambda x: flat, 50, protocol, MEAN, memory=memory)
         layout = window.layout(image)
         with Held() as held:
@@ -192,7 +192,7 @@ import torch
 from gffnet.inference.tiling import most_resident, peak_memory
 
 before = peak_memory(torch.device("cpu"))
-held = b"1" * before
+held = b"1" * 2 * before
 print(before, most_resident())
 """
 
@@ -202,5 +202,5 @@ print(before, most_resident())
 def test_peak_memory_grows_and_is_that_of_this_process_alone() -> None:
     done = subprocess.run([sys.executable, "-c", PARENT, CHILD], capture_output=True, text=True, timeout=60, check=True)
     before, after = map(int, done.stdout.split())
-    assert 50e6 < before < 6.5e8
-    assert before < after <= 2.2 * before
+    assert 50e6 < before < 1.2e9
+    assert 2 * before <= after <= 3.2 * before

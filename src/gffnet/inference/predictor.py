@@ -234,8 +234,7 @@ class Predictor:
         changes: Changes = {"scales": scales, "flip": flip, "crop": crop, "overlap": overlap}
 
         def ask(images: Sequence[Tensor], window: SlidingWindow) -> list[NDArray[np.uint8]]:
-            found = window.labels_of_batch(torch.stack([*images])) if len(images) > 1 else [window.labels(images[0])]
-            return [labels.cpu().numpy() for labels in found]
+            return [labels.cpu().numpy() for labels in window.labels_of_batch(images)]
 
         return self._for_each(image, protocol, changes, ask, np.stack)
 

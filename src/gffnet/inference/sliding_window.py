@@ -55,17 +55,17 @@ class SlidingWindow:
         return most_probable(self.probabilities(image))
 
     @torch.inference_mode()
-    def labels_of_batch(self, images: Num[Tensor, "b c h w"]) -> list[UInt8[Tensor, "h w"]]:
-        """Return the labels of several images, whose windows are scored together."""
+    def labels_of_batch(self, images: Sequence[Num[Tensor, "c h w"]]) -> list[UInt8[Tensor, "h w"]]:
+        """Return the labels of images of one size, whose windows are scored together."""
         return [most_probable(each) for each in self._probabilities(images)]
 
     @torch.inference_mode()
     def probabilities(self, image: Num[Tensor, "c h w"]) -> Float[Tensor, "k h w"]:
         """Return the probabilities of all classes at every pixel, in float32 (float64 if the network's are)."""
-        return self._probabilities(image[None])[0]
+        return self._probabilities([image])[0]
 
-    def _probabilities(self, images: Num[Tensor, "b c h w"]) -> list[Float[Tensor, "k h w"]]:
-        size, scales = size_of(images), self.protocol.scales
+    def _probabilities(self, images: Sequence[Num[Tensor, "c h w"]]) -> list[Float[Tensor, "k h w"]]:
+        size, scales = size_of(images[0]), self.protocol.scales
         totals: list[Tensor] = []
         for scaled in (scaled_size(size, scale) for scale in scales):
             resized = [resize_region(each, scaled, size) for each in self._average_windows(images, scaled)]
@@ -90,7 +90,7 @@ class SlidingWindow:
         return shown.to(torch.promote_types(logits.dtype, torch.float32), copy=True)
 
     def _average_windows(
-        self, images: Num[Tensor, "b c _h _w"], size: tuple[int, int]
+        self, images: Sequence[Num[Tensor, "c _h _w"]], size: tuple[int, int]
     ) -> list[Float[Tensor, "k _h2 _w2"]]:
         """Resize each image to `size` and average the probabilities of all windows that cover a pixel."""
         rows, columns = axes(size, self.protocol)

@@ -75,6 +75,10 @@ class TiledWindow(SlidingWindow):
             labels[as_slice(rows), as_slice(columns)] = most_probable(tile)
         return labels
 
+    def labels_of_batch(self, images: Sequence[Num[Tensor, "c h w"]]) -> list[UInt8[Tensor, "h w"]]:
+        """Return the labels of images, one after the other."""
+        return [*map(self.labels, images)]
+
     @torch.inference_mode()
     def logits(self, image: Num[Tensor, "c h w"]) -> Float[Tensor, "k h w"]:
         """Return logits whose softmax is `probabilities`. Neither is the result itself within the limit."""
