@@ -2,7 +2,7 @@
 
     python benchmarks/inference.py [--backbones r18 r101 lite0] [--sizes 360x480 512x512 1024x2048] [--kernels 1 3]
                                    [--only VARIANT ...] [--runs 5] [--device cpu] [--out FILE]
-    python benchmarks/inference.py --model MODEL [MODEL ...] --calibrate DIR [--sizes 360x480] ...
+    python benchmarks/inference.py --model MODEL [MODEL ...] --calibrate DIR [--exports DIR] [--sizes 360x480] ...
 
 Variants run interleaved in one process, so that a slow moment affects all of them. Before and after every sample two
 matrices are multiplied; a sample beside a product slower than 0.8 of the best is discarded and repeated.
@@ -16,9 +16,9 @@ matrices are multiplied; a sample beside a product slower than 0.8 of the best i
   threads; `, int8`: with convolutions in int8, and the blocks that cost most in float32 where a model is given.
 
 Weights are random, 19 classes, and all blocks are in int8, unless a trained model and images to calibrate with are
-given. GMAC is what a variant's convolutions and products count (of a file's: those of `float32`); GFLOP/s is twice that
-over the median, and the share of the peak is that of the matrix product's in the same precision. Memory is the peak of
-a process that runs the variant alone.
+given; files that `--exports` holds already are used as they are. GMAC is what a variant's convolutions and products
+count (of a file's: those of `float32`); GFLOP/s is twice that over the median, and the share of the peak is that of the
+matrix product's in the same precision. Memory is the peak of a process that runs the variant alone.
 """
 
 import argparse
@@ -100,6 +100,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--model", nargs="+", default=[], help="trained models, measured without peers")
     parser.add_argument("--calibrate", type=Path, help="images for their files in int8")
+    parser.add_argument("--exports", type=Path, help="folder that keeps the exported files (default: a temporary one)")
     arguments = parser.parse_args()
     if arguments.model:
         arguments.kernels, arguments.only = [1], [name for name in arguments.only if not is_peer(name)]
@@ -107,8 +108,8 @@ def main() -> None:
     packages = ("segmentation_models_pytorch", "torchvision", "onnxruntime", "openvino", "nncf")
     lines = [f"{machine(*packages)}, {arguments.device}"]
     with tempfile.TemporaryDirectory() as folder:
-        options = arguments.device, Path(folder)
-        cases = [Case(f"model {n}", 1, *options, trained) for n, trained in enumerate(arguments.model)]
+        options = arguments.device, arguments.exports or Path(folder)
+        cases = [Case(Path(trained).name, 1, *options, trained) for trained in arguments.model]
         for case in cases or [Case(*each, *options) for each in product(arguments.backbones, arguments.kernels)]:
             wanted = [name for name in arguments.only if not is_peer(name) or case.kernel == arguments.kernels[0]]
             export(case, [name for name in wanted if name in ENGINES], arguments.calibrate)
@@ -118,7 +119,8 @@ def main() -> None:
 
 
 def export(case: Case, engines: list[str], images: Path | None) -> None:
-    """Write the files that the engines run."""
+    """Write the files that the engines run, unless they are there."""
+    engines = [name for name in engines if not case.exported(name).is_file()]
     if not engines:
         return
     network, about = gffnet(case), config(case)

@@ -367,6 +367,22 @@ def test_protocols_and_settings_are_never_mixed(tmp_path):
     assert "camvid val, whole images, single scale, without flip" in found.remark
 
 
+def test_every_split_has_a_table_and_settings_of_all_runs_are_said_once(tmp_path):
+    for split, miou in (("only_a", 0.5), ("only_b", 0.3)):
+        changes = ("training.iterations=500", f"data.train_split=without_{split[-1]}")
+        for name, gain in (("pspnet_r18", 0), ("gffnet_r18", 0.1)):
+            folder = tmp_path / split / name
+            save_run(folder, f"camvid/{name}", miou + gain, *changes, split=split, weights_sha256=f"{split} {name}")
+    one, other = dataset_tables(tmp_path)
+    assert [table.name for table in (one, other)] == ["camvid_only_a", "camvid_only_b"]
+    assert [table.title for table in (one, other)] == [f"camvid, only_{name}: not in the paper" for name in "ab"]
+    for table, miou in ((one, 50), (other, 30)):
+        scored = {line.method: (line.ours["miou"].mean, line.ours_gain) for line in table.rows if line.ours}
+        assert scored["PSPNet"] == (pytest.approx(miou), {})
+        assert scored["PSPNet + GFF + DFP"][1]["miou"] == pytest.approx(10)
+    assert "All runs have data.train_split without_a, training.iterations 500." in one.remark
+
+
 def test_what_stands_in_the_paper_is_not_told_again(tmp_path):
     save_scores(tmp_path / "a", "cityscapes/gffnet_r101", 0.8)
     assert dataset_tables(tmp_path) == []

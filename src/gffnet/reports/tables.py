@@ -86,6 +86,10 @@ class ScoredRun:
         return str(self.scores.protocol.get("dataset"))
 
     @property
+    def split(self) -> str:
+        return str(self.scores.protocol.get("split"))
+
+    @property
     def match(self) -> Match:
         """The row of the paper with its recipe and protocol, or the reason why there is none."""
         return match(self.scores.protocol)
@@ -102,7 +106,7 @@ class ScoredRun:
         crop, scales = get("crop"), " ".join(f"{scale:g}" for scale in get("scales") or [1.0])
         window = f"window {crop[0]}x{crop[1]}, overlap {get('overlap'):.2g}" if crop else "whole images"
         scale = "single scale" if scales == "1" else f"scales {scales}"
-        return f"{self.dataset} {get('split')}", window, scale, "with flip" if get("flip") else "without flip"
+        return f"{self.dataset} {self.split}", window, scale, "with flip" if get("flip") else "without flip"
 
     def by_column(self) -> dict[str, float | None]:
         """All scores that tables show, by the keys of their columns, in percent."""
@@ -452,22 +456,26 @@ class _Key(NamedTuple):
 
 
 def make_dataset_tables(runs: Sequence[ScoredRun]) -> list[Table]:
-    """Two tables for every data set with scores that stand in no row of the paper: all scores, and IoU by class.
+    """Two tables for every data set and split with scores that stand in no row of the paper: all scores, IoU by class.
 
     Rows are compared with the PSPNet of the same backbone, protocol and settings. The second table is there only where
     the classes of the data set are known.
     """
     left = [run for run in runs if not run.in_paper]
+    splits = dict.fromkeys((run.dataset, run.split) for run in left)
+    names = Counter(dataset for dataset, _ in splits)
     found = []
-    for name in dict.fromkeys(run.dataset for run in left):
-        table = _dataset_table(name, [run for run in left if run.dataset == name])
-        found += [table, *_class_table(table)]
+    for dataset, split in splits:
+        of_split = [run for run in left if (run.dataset, run.split) == (dataset, split)]
+        name = dataset if names[dataset] == 1 else f"{dataset}_{split}"
+        table = _dataset_table(name, dataset, of_split)
+        found += [table, *_class_table(table, dataset)]
     return found
 
 
-def _dataset_table(dataset: str, runs: Sequence[ScoredRun]) -> Table:
+def _dataset_table(name: str, dataset: str, runs: Sequence[ScoredRun]) -> Table:
     """The rows that were scored, and, if the paper lacks the data set, the shipped recipes of their backbones that were
-    not."""
+    not. What all runs share is said below the table, not in every row."""
     by_key: dict[_Key, list[ScoredRun]] = {}
     for run in runs:
         by_key.setdefault(_Key(run.name, run.measured, run.changes), []).append(run)
@@ -487,10 +495,17 @@ def _dataset_table(dataset: str, runs: Sequence[ScoredRun]) -> Table:
     recipes |= missing
     protocols = [key.protocol for key in by_key]
     usual = max(dict.fromkeys(protocols), key=protocols.count)
+    shared = [change for change in runs[0].changes if all(change in run.changes for run in runs)]
     names = _row_names([*recipes, *(key.recipe for key in by_key)], recipes, with_recipe=in_paper)
     rows = {
         key: Row(
-            ", ".join([names[key.recipe], *(part for part in key.protocol if part not in usual), *key.changes]),
+            ", ".join(
+                [
+                    names[key.recipe],
+                    *(part for part in key.protocol if part not in usual),
+                    *(change for change in key.changes if change not in shared),
+                ]
+            ),
             recipe=key.recipe,
             protocol=", ".join(key.protocol),
             ours=samples([run.by_column() for run in found]),
@@ -501,14 +516,16 @@ def _dataset_table(dataset: str, runs: Sequence[ScoredRun]) -> Table:
     }
     rows |= {_Key(name, usual, ()): Row(names[name], recipe=name) for name in missing}
     thin = thin_classes(dataset)
+    title = f"{dataset}, {runs[0].split}" if name != dataset else dataset
     return Table(
-        dataset,
-        f"{dataset}: what stands in no row of the paper" if in_paper else f"{dataset}: not in the paper",
+        name,
+        f"{title}: what stands in no row of the paper" if in_paper else f"{title}: not in the paper",
         (*SCORE_COLUMNS, *[THIN] * bool(thin)),
         [_over_pspnet(key, rows, recipes) for key in sorted(rows, key=lambda key: _order(key, recipes, usual))],
-        f"Protocol: {', '.join(usual)}, unless a row says otherwise. In brackets: the difference to the PSPNet of "
-        "the same backbone, protocol and settings, ± its standard error, paired where the seeds are the same."
-        + (f" Thin classes: {', '.join(thin)}." if thin else ""),
+        f"Protocol: {', '.join(usual)}, unless a row says otherwise. "
+        + (f"All runs have {', '.join(shared)}. " if shared else "")
+        + "In brackets: the difference to the PSPNet of the same backbone, protocol and settings, ± its standard "
+        "error, paired where the seeds are the same." + (f" Thin classes: {', '.join(thin)}." if thin else ""),
     )
 
 
@@ -559,15 +576,16 @@ def _order(key: _Key, recipes: Mapping[str, Recipe], usual: Protocol) -> tuple[o
     return (0, f"{model.backbone.name} {model.backbone.output_stride}", *places, *last)
 
 
-def _class_table(table: Table) -> list[Table]:
+def _class_table(table: Table, dataset: str) -> list[Table]:
     """The IoU of every class, of the rows that have been run; no table where the classes are not known."""
     try:
-        names = dataset_classes(table.name).names
+        names = dataset_classes(dataset).names
     except UserError:  # the user's own data set
         return []
     rows = [row for row in table.rows if row.ours.keys() >= set(names)]
     columns = [Column(name, name, ours_only=True) for name in names]
-    return [Table(f"{table.name}_classes", f"{table.name}: IoU by class", columns, rows, by_class=True)] if rows else []
+    title = table.title.partition(":")[0]
+    return [Table(f"{table.name}_classes", f"{title}: IoU by class", columns, rows, by_class=True)] if rows else []
 
 
 # ----------------------------------------------------------------------------------------------------------------------
