@@ -266,6 +266,7 @@ def main() -> None:
 
 def run_all(arguments: argparse.Namespace) -> None:
     """Train and score what is left, seed after seed."""
+    keep_pages()  # as `gffnet train` does
     for seed in arguments.seeds:
         for name in arguments.networks:
             train(name, seed, arguments)

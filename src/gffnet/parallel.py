@@ -2,6 +2,8 @@
 
 import os
 import re
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
@@ -16,6 +18,18 @@ from gffnet.errors import RunFailed, UserError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+@contextmanager
+def restored_signals() -> Iterator[dict[int, Any]]:
+    """Give SIGTERM and SIGINT their handlers back afterwards; yields these, none in a thread, which may set none."""
+    numbers = (signal.SIGTERM, signal.SIGINT) if threading.current_thread() is threading.main_thread() else ()
+    before: dict[int, Any] = {number: signal.getsignal(number) or signal.SIG_DFL for number in numbers}
+    try:
+        yield before
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")

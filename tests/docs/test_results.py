@@ -1,14 +1,14 @@
 """docs/results.md and benchmarks/camvid/README.md show what the records in benchmarks/camvid say."""
 
 import json
-from collections.abc import Mapping
+from math import sqrt
 from pathlib import Path
-from statistics import fmean
-from typing import Any
+from statistics import fmean, stdev
 
 import pytest
 from huggingface_hub import ModelCard
 
+from gffnet.console import signed
 from gffnet.data.datasets import thin_classes
 from gffnet.models.model_io import shipped_model
 from gffnet.recipe import load_recipe
@@ -91,40 +91,62 @@ ABLATION = [
         *("pspnet_lite0_gff", "gffnet_lite0", "gffnet_lite0_literal"),
     )
 ]
+METHODS = {method_name(load_recipe(recipe).model): recipe for recipe in ABLATION}
+COMPARED = [
+    *(("PSPNet + GFF", other) for other in ("PSPNet + Addition", "PSPNet + Concat", "PSPNet + FPN")),
+    ("PSPNet + Gated FPN", "PSPNet + FPN"),
+    ("PSPNet + GFF + DFP", "PSPNet + GFF"),
+    ("PSPNet + GFF + literal DFP", "PSPNet + GFF"),
+]
 THIN = thin_classes("camvid")
 
 
-def ablation_from_imagenet() -> list[str]:
-    """The rows of the page: for every method, means over the seeds of each drive, then over the drives."""
-
-    def scored(values: Mapping[str, Any]) -> list[float]:
-        thin, bands = fmean(values["per_class"][name] for name in THIN), values["iou_by_distance"]
+def scores_from_imagenet(recipe: str) -> dict[tuple[str, str], list[float]]:
+    """Scores of a method in percent, as the page's columns have them, by drive and seed."""
+    found = {}
+    for file in sorted((RECORDS / "ablation").glob(f"without_*/{recipe}/seed_*/scores/scores.json")):
+        of = json.loads(file.read_text(encoding="utf-8"))
+        thin, bands = fmean(of["per_class"][name] for name in THIN), of["iou_by_distance"]
         near, far = (bands[end]["pixel_accuracy"] for end in (0, -1))
-        return [values["miou"], thin, values["boundary_f"]["3"]["mean"], values["iou_by_size"][0]["miou"], near, far]
+        values = [of["miou"], thin, of["boundary_f"]["3"]["mean"], of["iou_by_size"][0]["miou"], near, far]
+        drive, seed = of["protocol"]["split"].removeprefix("only_"), file.parts[-3].removeprefix("seed_")
+        found[drive, seed] = [100 * value for value in values]
+    return found
 
+
+def ablation_from_imagenet() -> list[str]:
+    """The rows of the page: means over the seeds of each drive, then over the drives; ± deviation over the seeds."""
     rows = []
-    for recipe in ABLATION:
-        drives, seeds = [], set[str]()
-        for drive in DRIVES:
-            files = sorted((RECORDS / f"ablation/without_{drive}" / recipe).glob("seed_*/scores/scores.json"))
-            drives.append(
-                [fmean(each) for each in zip(*(scored(json.loads(f.read_text())) for f in files), strict=True)]
-            )
-            seeds.add(" ".join(f.parts[-3].removeprefix("seed_") for f in files))
-        if not all(drives):
-            continue
-        cells = [drive[0] for drive in drives] + [fmean(each) for each in zip(*drives, strict=True)]
-        (seed,) = seeds
-        rows.append(
-            f"| {method_name(load_recipe(recipe).model)} | {' | '.join(f'{100 * x:.1f}' for x in cells)} | {seed} |"
-        )
+    for method, recipe in METHODS.items():
+        found = scores_from_imagenet(recipe)
+        seeds = sorted({seed for _, seed in found})
+        drives = [[fmean(each) for each in zip(*(found[d, seed] for seed in seeds), strict=True)] for d in DRIVES]
+        cells = [
+            f"{x:.1f}" for x in [drive[0] for drive in drives] + [fmean(each) for each in zip(*drives, strict=True)]
+        ]
+        if len(seeds) > 1:
+            cells[2] += f" ± {stdev(fmean(found[drive, seed][0] for drive in DRIVES) for seed in seeds):.1f}"
+        rows.append(f"| {method} | {' | '.join(cells)} | {', '.join(seeds)} |")
+    return rows
+
+
+def differences_from_imagenet() -> list[str]:
+    """The rows of the page: mean of the differences between runs of one drive and seed ± its standard error."""
+    rows = []
+    for one, other in COMPARED:
+        ours, theirs = scores_from_imagenet(METHODS[one]), scores_from_imagenet(METHODS[other])
+        pairs = sorted(ours.keys() & theirs.keys())
+        columns = zip(*([x - y for x, y in zip(ours[p], theirs[p], strict=True)] for p in pairs), strict=True)
+        cells = [f"{signed(fmean(each), 1)} ± {stdev(each) / sqrt(len(pairs)):.1f}" for each in columns]
+        first, second = (name.removeprefix("PSPNet + ") for name in (one, other))
+        rows.append(f"| {first} less {second} | {' | '.join(cells)} | {len(pairs)} |")
     return rows
 
 
 def test_the_ablation_from_imagenet_is_that_of_the_records() -> None:
     rows = ablation_from_imagenet()
-    assert len(rows) > 2
     assert "\n".join(rows) in PAGE
+    assert "\n".join(differences_from_imagenet()) in PAGE
     first = [[cell.strip(" *") for cell in line.split("|")] for line in PAGE.splitlines() if line.startswith("|")][2:5]
     of = {cells[1]: cells for cells in ([cell.strip() for cell in row.split("|")] for row in rows)}
     methods = [

@@ -102,12 +102,12 @@ def test_pages_load_nothing_from_elsewhere(site: Path) -> None:
 
 def test_files_that_pages_link_to_are_shown(site: Path) -> None:
     """A link to a file of the repository opens a page with its content."""
-    training = Links((site / "training.html").read_text(encoding="utf-8"))
-    assert "source/src/gffnet/recipe/schema.py.html" in training.links
-    shown = (site / "source/src/gffnet/recipe/schema.py.html").read_text(encoding="utf-8")
+    equations = Links((site / "equations.html").read_text(encoding="utf-8"))
+    assert "source/src/gffnet/models/fusion.py.html" in equations.links
+    shown = (site / "source/src/gffnet/models/fusion.py.html").read_text(encoding="utf-8")
     text = re.sub(r"<[^>]+>", "", shown)
-    assert "class TrainingRecipe:" in text
-    assert "Iterations between validations." in text
+    assert "class GatedFullyFusion(" in text
+    assert "def mix(" in text
 
 
 def test_the_reference_has_every_public_name(site: Path) -> None:

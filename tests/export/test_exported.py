@@ -119,6 +119,13 @@ def test_onnx_is_computed_on_the_cpu(tmp_path: Path) -> None:
         load(exported_file("onnx", tmp_path), "cuda")
 
 
+def test_an_image_that_onnx_runtime_cannot_take_is_an_error_of_the_network(tmp_path: Path) -> None:
+    """Of the class that callers know, for an image in a folder to be left out; those of ONNX Runtime are others."""
+    network = OnnxFile(exported_file("onnx", tmp_path))
+    with pytest.raises(RuntimeError, match=r"[Ii]nvalid"):
+        network(torch.zeros(1, 3, 64, dtype=torch.uint8))
+
+
 # Invalid files
 
 

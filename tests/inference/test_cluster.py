@@ -123,6 +123,9 @@ def test_a_cluster_of_which_an_actor_is_killed(model: Path, tmp_path: Path) -> N
 def test_evaluation_adds_up(model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Every score but the speed is that of one process; 40 images are two batches."""
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'gffnet[ray]'")
+    from ray.data import DataContext
+
+    settings = repr(DataContext.get_current())
     root = camvid_tree(tmp_path / "CamVid", val=40)
     words = ["evaluate", "--model", str(model), "--dataset", "camvid", "--root", str(root), "--split", "val"]
     words += ["--precision", "float32", "--json"]
@@ -133,3 +136,4 @@ def test_evaluation_adds_up(model: Path, tmp_path: Path, capfd: pytest.CaptureFi
         found[-1].pop("images_per_second")
     assert found[0] == found[1]
     assert (tmp_path / "out0/images.csv").read_bytes() == (tmp_path / "out2/images.csv").read_bytes()
+    assert repr(DataContext.get_current()) == settings  # for pipelines of the user's own in this process

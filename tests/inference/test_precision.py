@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gffnet.errors import UserError
 from gffnet.inference import precision
-from gffnet.inference.precision import pick_device, pick_precision
+from gffnet.inference.precision import pick_device, pick_precision, resumed_precision
 from gffnet.models.gffnet import SegmentationModel
 from tests import tiny
 
@@ -276,6 +276,18 @@ def test_what_is_asked_for_is_taken(name: str, device: torch.device, network: Se
     picked = pick_precision(name, device, network)
     assert picked == (getattr(torch, name), "as asked")
     assert picked.describe(device) == f"{name} on {device}: as asked"
+
+
+def test_an_unknown_precision_is_refused_by_its_name(network: SegmentationModel) -> None:
+    with pytest.raises(UserError, match=r"precision 'fp16' is unknown\..*Allowed: auto, bfloat16, float16, float32"):
+        pick_precision("fp16", CPU, network)
+
+
+def test_the_precision_of_what_is_resumed() -> None:
+    assert resumed_precision("auto", "bfloat16") == (torch.bfloat16, "as recorded")
+    assert resumed_precision("float32", "bfloat16") == "float32"
+    assert resumed_precision("auto", None) == "auto"
+    assert resumed_precision("auto", "int8") == "auto"  # of an exported file, which no network computes in
 
 
 @pytest.mark.parametrize(("available", "device"), [(True, "cuda"), (False, "cpu")])

@@ -6,6 +6,7 @@ import resource
 import threading
 from fractions import Fraction
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -81,12 +82,19 @@ def test_every_suffix_is_that_of_a_video(tmp_path: Path, suffix: str) -> None:
     assert abs(read[0].image.mean() - 90) < 5
 
 
-def test_a_program_in_typescript_is_no_video(tmp_path: Path) -> None:
+def unreadable(*_: object) -> NoReturn:
+    raise PermissionError
+
+
+def test_a_program_in_typescript_is_no_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a.ts", "b.mts"):
         (tmp_path / name).write_text("export const width: number = 128;\n" * 20)
         assert not is_video(tmp_path / name)
     save_clip(tmp_path / "c.ts", SMOOTH, codec="mpeg2video")
     (tmp_path / "d.png").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", unreadable)
+        assert is_video(tmp_path / "c.ts")  # whose prediction fails, by its name
     assert sorted(path.name for path in result_names([tmp_path], (*IMAGES, *EXTENSIONS))) == ["c.ts", "d.png"]
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import random
 import shutil
 import signal
@@ -368,12 +367,12 @@ def test_a_run_resumes_by_its_folder_alone(
 
 
 def send(*numbers: int) -> Any:
-    return lambda: [os.kill(os.getpid(), number) for number in numbers]
+    return lambda: [signal.raise_signal(number) for number in numbers]  # in this thread: one after the other
 
 
 @pytest.mark.parametrize(
     ("number", "error", "received", "saved"),
-    [(signal.SIGTERM, Stopped, 1, 1), (signal.SIGINT, KeyboardInterrupt, 2, 3)],
+    [(signal.SIGTERM, Stopped, 1, 1), (signal.SIGINT, KeyboardInterrupt, 2, 2)],
 )
 def test_the_iteration_is_finished_and_saved(
     number: int,
@@ -384,7 +383,7 @@ def test_the_iteration_is_finished_and_saved(
     camvid: Path,
     whole: Path,
 ) -> None:
-    """Where a validation follows the iteration (2), the next one is the last."""
+    """Where a validation follows the iteration (2), that is finished, too."""
     before = {name: signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGINT)}
     with pytest.MonkeyPatch.context() as patch, pytest.raises(error, match=r"--resume"):  # noqa: PT012
         before_step(patch, "training_step", received - 1, None, send(number))
@@ -392,6 +391,14 @@ def test_the_iteration_is_finished_and_saved(
     assert {name: signal.getsignal(name) for name in before} == before
     assert saved_iteration(tmp_path) == saved
     assert_same(run(tmp_path, camvid, resume=True), whole)
+
+
+def test_a_signal_stops_a_run_that_validates_after_every_iteration(tmp_path: Path, camvid: Path) -> None:
+    recipe = tiny.recipe(validate_every=1)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped, match="after iteration 2"):  # noqa: PT012
+        before_step(patch, "training_step", 1, None, send(signal.SIGTERM))
+        run(tmp_path, camvid, recipe)
+    assert saved_iteration(tmp_path) == 2
 
 
 def test_a_second_interrupt_stops_at_once(tmp_path: Path, camvid: Path, monkeypatch: pytest.MonkeyPatch) -> None:

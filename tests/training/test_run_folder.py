@@ -73,6 +73,15 @@ def test_a_damaged_checkpoint(broken: Path, camvid: Path, damage: Callable[[byte
     assert (run(broken, camvid, resume=True) / "model").is_dir()
 
 
+def test_a_checkpoint_of_a_gpu_resumes_without_one(broken: Path) -> None:
+    path = broken / "checkpoints/last.ckpt"
+    state = torch.load(path, weights_only=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.serialization, "location_tag", lambda _: "cuda:0")
+        torch.save(state, path)
+    assert resume_point(broken, tiny.recipe(), resume=True).iteration == 2
+
+
 @pytest.mark.parametrize("content", [None, b"", b"- a\n", b"a: [", b"\xff\xfe"])
 def test_a_damaged_recipe_file(broken: Path, camvid: Path, content: bytes | None) -> None:
     path = broken / "recipe.yaml"
@@ -148,8 +157,11 @@ def test_partial_files_of_a_killed_process_are_removed(broken: Path, camvid: Pat
     left = [broken / name for name in ("checkpoints/.0123abcd.part", "best/.4567abcd.part")]
     for path in left:
         path.write_bytes(b"half")
+    video = broken / "predicted/.89abcdef.part"  # a folder: that of its next prediction
+    video.mkdir(parents=True)
     run(broken, camvid, resume=True)
     assert not any(path.exists() for path in left)
+    assert video.is_dir()
 
 
 def test_where_a_run_resumes(tmp_path: Path, broken: Path) -> None:

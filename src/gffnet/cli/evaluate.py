@@ -1,7 +1,6 @@
 """`gffnet evaluate`: score a model on a split of a data set."""
 
 import signal
-import threading
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from gffnet.cli.arguments import (
     print_json,
 )
 from gffnet.errors import Stopped, UserError
+from gffnet.parallel import restored_signals
 
 if TYPE_CHECKING:
     from gffnet.metrics.scores import Scores
@@ -82,7 +82,7 @@ def _run_on_ray(arguments: Namespace) -> "Scores":
         predictor_options(arguments),
         arguments.dataset,
         arguments.root,
-        arguments.split or validated_split(arguments.model, arguments.dataset) or "val",
+        arguments.split or validated_split(arguments.model, arguments.dataset),
         cache=arguments.cache,
         details=arguments.details,
         out=arguments.out,
@@ -110,16 +110,10 @@ def stop_on_sigterm() -> Iterator[None]:
             raise KeyboardInterrupt
         raise Stopped("stopped by SIGTERM.")
 
-    in_main_thread = threading.current_thread() is threading.main_thread()  # no other may set handlers
-    numbers = (signal.SIGTERM, signal.SIGINT) if in_main_thread else ()
-    before = {number: signal.getsignal(number) or signal.SIG_DFL for number in numbers}
-    try:
+    with restored_signals() as before:
         for number in before:
             signal.signal(number, stop)
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _print_tables(scores: "Scores") -> None:

@@ -3,6 +3,7 @@
 import webbrowser
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -62,10 +63,9 @@ def run(arguments: Namespace) -> None:
         screen.print("Only this machine can open the page. Press Ctrl-C to stop.")
         if arguments.open and not webbrowser.open(address):
             screen.print("No browser was found: open the address yourself.")
-        try:
+        with suppress(KeyboardInterrupt):  # which uvicorn may keep to itself
             serve(app, listener)
-        except KeyboardInterrupt:
-            screen.print("stopped")
+        screen.print("stopped")
 
 
 def _names(models: Sequence[str]) -> list[str]:

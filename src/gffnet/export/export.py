@@ -54,6 +54,7 @@ from gffnet.inference.exported import (
     OnnxFile,
     OpenVinoFile,
     ProgramFile,
+    image_dtype,
     silenced,
 )
 from gffnet.models.gffnet import SegmentationModel
@@ -160,11 +161,6 @@ class ImageToLabels(nn.Module):
 def smallest_side(network: SegmentationModel) -> int:
     """Return the minimal height and width of an image in pixels: two positions of the coarsest map."""
     return 2 * max(network.backbone.strides)
-
-
-def image_dtype(config: ModelConfig) -> torch.dtype:
-    """Return the dtype of the images that an exported file takes."""
-    return torch.uint8 if config.model.white_level is None else torch.float32
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from gffnet.data.io import images_in
 from gffnet.errors import RunFailed, UserError
-from gffnet.inference.exported import Exported, ExportRecord, Quantization, silenced
+from gffnet.inference.exported import Exported, ExportRecord, Quantization, image_dtype, onnx_session, silenced
 from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import Predictor
 from gffnet.metrics.confusion import ConfusionMatrix
@@ -104,7 +104,7 @@ def calibration_images(
     files = images_in(folder)
     chosen = [files[i * len(files) // count] for i in range(count)] if len(files) > count else files
     predictor = Predictor(recorder := _Recorder(record), record.config, torch.device("cpu"), _FLOAT32)
-    dtype = torch.uint8 if record.config.model.white_level is None else torch.float32
+    dtype = image_dtype(record.config)
     images = []
     for i, file in enumerate(chosen):
         recorder.windows.clear()
@@ -316,18 +316,12 @@ def remove_unused(graph: Any) -> None:
 
 def multiplications(model: Any, image: Tensor) -> dict[str, int]:
     """Return the number of multiplications of every convolution of a graph for an image, by the name of the node."""
-    import onnxruntime
-
     measured = type(model)()
     measured.CopyFrom(model)
     nodes = [node for node in model.graph.node if node.op_type == QUANTIZED]
     for node in nodes:
         measured.graph.output.add().name = node.output[0]
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(measured.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    outputs = session.run([node.output[0] for node in nodes], {"image": image.numpy()})
+    outputs = onnx_session(measured).run([node.output[0] for node in nodes], {"image": image.numpy()})
     weights = {value.name: value.dims for value in model.graph.initializer}
     return {
         node.name: output.size * int(np.prod(weights[node.input[1]][1:]))

@@ -67,12 +67,8 @@ class BatchPredictor:
         """Return the batch with label maps. Raises as `Predictor.predict`."""
         if self._image not in batch:
             raise UserError(f"a batch has no column {self._image!r}, but {', '.join(batch)}: say which with image=.")
-        found = self.predictor.predict([_image(each) for each in batch[self._image]])
+        found = self.predictor.predict([*batch[self._image]])
         return {**batch, self._labels: _column(found)}
-
-
-def _image(value: Any) -> Any:
-    return str(value) if isinstance(value, str) else value
 
 
 def _column(values: Sequence[Any]) -> NDArray[Any]:
@@ -311,19 +307,23 @@ def on_actors(
     """
     import ray.data
 
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.target_max_block_size = 1024  # so that a listing is no block, but its batches are
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="`ray_remote_args")  # nothing else bounds the retries
-    done = _dataset(items).map_batches(
-        _Pickled,
-        fn_constructor_args=(actor, *arguments),
-        batch_size=None,
-        compute=ray.data.ActorPoolStrategy(min_size=1),
-        num_cpus=resources.num_cpus,
-        num_gpus=resources.num_gpus,
-        ray_remote_args_fn=lambda: {"max_task_retries": _RETRIES},
-    )
+    context = ray.data.DataContext.get_current()
+    before = context.enable_progress_bars, context.target_max_block_size
+    context.enable_progress_bars = False
+    context.target_max_block_size = 1024  # so that a listing is no block, but its batches are
+    try:
+        done = _dataset(items).map_batches(
+            _Pickled,
+            fn_constructor_args=(actor, *arguments),
+            batch_size=None,
+            compute=ray.data.ActorPoolStrategy(min_size=1),
+            num_cpus=resources.num_cpus,
+            num_gpus=resources.num_gpus,
+            ray_remote_args_fn=lambda: {"max_task_retries": _RETRIES},
+        )
+    finally:  # a data set keeps the settings that it was made with
+        context.enable_progress_bars, context.target_max_block_size = before
     for batch in done.iter_batches(batch_size=None, batch_format="numpy"):
         yield from map(pickle.loads, batch["found"])

@@ -142,18 +142,32 @@ class OnnxFile(Exported):
         self.path, self.record = path, read_record(texts.get(PROPERTY), path)
         if floats:
             model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3
-        providers = ["CPUExecutionProvider"]
-        self._session = _opened(path, lambda _: runtime.InferenceSession(model.SerializeToString(), options, providers))
+        self._session = _opened(path, lambda _: onnx_session(model))
         self._run_options = runtime.RunOptions()
         self._run_options.only_execute_path_to_fetches = True  # compute only the wanted outputs
 
     def __call__(self, image: Num[Tensor, "b c h w"], wanted: Sequence[str] = OUTPUTS) -> list[Tensor]:
         """Return the `wanted` outputs."""
-        found = self._session.run(list(wanted), {"image": image.numpy()}, self._run_options)
+        try:
+            found = self._session.run(list(wanted), {"image": image.numpy()}, self._run_options)
+        except Exception as error:  # of classes that are no RuntimeErrors, as torch's and OpenVINO's are
+            raise RuntimeError(str(error)) from None
         return [torch.from_numpy(value) for value in found]
+
+
+def image_dtype(config: ModelConfig) -> torch.dtype:
+    """Return the dtype of the images that an exported file takes."""
+    return torch.uint8 if config.model.white_level is None else torch.float32
+
+
+def onnx_session(model: Any) -> Any:
+    """Open an `onnx.ModelProto` in ONNX Runtime, on the CPU, with torch's number of threads."""
+    import onnxruntime as runtime
+
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    return runtime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
 
 
 class OpenVinoFile(Exported):

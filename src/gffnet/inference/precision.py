@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from gffnet.errors import CannotWrite, UserError
+from gffnet.errors import CannotWrite, UserError, unknown
 from gffnet.files import atomic_write
 from gffnet.models.gffnet import SegmentationModel
 from gffnet.remote import cache_folder
@@ -53,8 +53,10 @@ class Precision(NamedTuple):
 
 
 def resumed_precision(name: str, recorded: str | None) -> str | Precision:
-    """Return the precision `name`; for `auto`, that in which what is resumed began, if one is recorded."""
-    return name if name != "auto" or recorded is None else Precision(getattr(torch, recorded), "as recorded")
+    """Return the precision `name`; for `auto`, that in which what is resumed began, if a network can compute in it."""
+    if name != "auto" or recorded not in PRECISIONS:  # int8 is that of an exported file
+        return name
+    return Precision(getattr(torch, recorded), "as recorded")
 
 
 def pick_device(device: str = "auto") -> torch.device:
@@ -116,6 +118,8 @@ def _no_device(name: str) -> str:
 # Precision
 
 
+PRECISIONS = ("float32", "bfloat16", "float16")
+"""That a network may compute in."""
 AUTO_PRECISION = "GFFNET_PRECISION"
 """Environment variable: what `auto` is, in place of what is measured."""
 
@@ -136,11 +140,14 @@ def pick_precision(
         training: time forward and backward pass under autocast, instead of prediction.
 
     Raises:
-        UserError: the environment variable GFFNET_PRECISION is neither float32 nor bfloat16.
+        UserError: there is no such precision; the environment variable GFFNET_PRECISION is neither float32 nor
+            bfloat16.
     """
     if isinstance(name, Precision):
         return name
     if name != "auto":
+        if name not in PRECISIONS:
+            raise unknown("precision", name, ("auto", *PRECISIONS))
         return Precision(getattr(torch, name), "as asked")
     if (given := os.environ.get(AUTO_PRECISION, "auto")) != "auto":
         if given not in ("float32", "bfloat16"):

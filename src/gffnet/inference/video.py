@@ -63,8 +63,11 @@ def is_video(path: Path) -> bool:
     suffix = path.suffix.lower()
     if suffix not in _TYPESCRIPT or not path.is_file():
         return suffix in EXTENSIONS
-    with path.open("rb") as file:
-        start = file.read(2 * _PACKET)
+    try:
+        with path.open("rb") as file:
+            start = file.read(2 * _PACKET)
+    except OSError:  # its prediction fails, by its name
+        return True
     return start[:1] + start[_PACKET : _PACKET + 1] == 2 * _SYNC or start[4:5] + start[_PACKET + 8 :][:1] == 2 * _SYNC
 
 

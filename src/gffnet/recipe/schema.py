@@ -338,7 +338,7 @@ class TrainingRecipe:
     flip: Flag = True
     """Random horizontal flip."""
     class_balance: Fraction = 0.0
-    """Part of the crops that are centred on a class sampled uniformly, however rare; 0 in the paper."""
+    """Fraction of the crops that show a class sampled uniformly, however rare; 0 in the paper."""
     optimizer: OptimizerName = "sgd"
     """The optimiser: SGD as in the paper; AdamW learns faster in short runs from random weights."""
     learning_rate: Positive = 1e-2

@@ -16,7 +16,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,7 +38,7 @@ from gffnet.evaluation.results import SCORES, read_result
 from gffnet.files import atomic_write, cannot_write, utf8
 from gffnet.inference.precision import pick_device
 from gffnet.models.model_io import CONFIG
-from gffnet.parallel import available_cores
+from gffnet.parallel import available_cores, restored_signals
 from gffnet.recipe import Recipe, load_recorded
 from gffnet.recipe.describe import method_name
 from gffnet.reports.cost import costs
@@ -59,7 +58,7 @@ from gffnet.reports.tables import (
 from gffnet.training.callbacks import HISTORY
 from gffnet.training.dry_run import free_memory
 from gffnet.training.run_folder import RECIPE, is_locked, resume_point
-from gffnet.training.train import find_launch, read_recipe
+from gffnet.training.train import find_launch, read_recipe, recipe_folder
 
 TITLE = "Ablation"
 LEGEND = (
@@ -180,7 +179,7 @@ class Ablation:
             UserError: a recipe, seed or fold twice, recipes of several data sets or splits, splits beside folds, or a
                 folder holds a run of another recipe.
         """
-        names = [_folder_name(recipe) for recipe in self.recipes]
+        names = [recipe_folder(recipe) for recipe in self.recipes]
         for what, values in ("recipe", names), ("seed", self.seeds), ("fold", self.folds):
             twice = [value for value, count in Counter(values).items() if count > 1]
             if twice:
@@ -401,7 +400,7 @@ class Ablation:
             CannotWrite: a folder cannot be written to.
         """
         left = self.left()
-        with stop_signals() as received, _Shown(len(self.runs), self.runs) as shown:
+        with stop_signals() as received, _Shown(self.runs) as shown:
             _wait_for_locks(left, received)
             scheduler = _Scheduler(self, left, slots, shown)
             try:
@@ -497,11 +496,6 @@ class Ablation:
         }
 
 
-def _folder_name(recipe: str) -> str:
-    path = Path(recipe)
-    return path.stem if path.suffix in {".yaml", ".yml"} else recipe
-
-
 def _data(recipe: Recipe) -> str:
     data = recipe.data
     return f"{data.name} (train: {data.train_split}, validation: {data.val_split})"
@@ -588,11 +582,11 @@ class _Scheduler:
             if not self.signals:
                 failure = Failure(each.run, _reason(each.stage, code, each.log))
                 self.failures.append(failure)
-                self.shown.print(f"failed: {each.run.title}: {failure.reason}")
+                screen.print(f"failed: {each.run.title}: {failure.reason}")
             return
         took = timedelta(seconds=round(seconds))
         if each.stage == "train" and not self.signals:
-            self.shown.print(f"trained in {took}: {each.run.title}")
+            screen.print(f"trained in {took}: {each.run.title}")
             self._start(each.run, each.slot, "evaluate")
             return
         self.slots.append(each.slot)
@@ -600,7 +594,7 @@ class _Scheduler:
             with suppress(UserError):
                 miou = read_scored(each.run.scores / SCORES).scores.miou
                 score = "" if miou is None else f", mIoU {100 * miou:.1f}"
-                self.shown.print(f"evaluated in {took}: {each.run.title}{score}")
+                screen.print(f"evaluated in {took}: {each.run.title}{score}")
 
     def kill(self) -> None:
         """End what is running after an error."""
@@ -636,16 +630,10 @@ _PREEXEC = _end_with_parent if _libc is not None else None
 def stop_signals() -> Iterator[list[int]]:
     """Collect SIGTERM and SIGINT in a list instead of being ended by them."""
     received: list[int] = []
-    in_main_thread = threading.current_thread() is threading.main_thread()  # no other may set handlers
-    numbers = (signal.SIGTERM, signal.SIGINT) if in_main_thread else ()
-    before: dict[int, Any] = {number: signal.getsignal(number) or signal.SIG_DFL for number in numbers}
-    try:
+    with restored_signals() as before:
         for number in before:
             signal.signal(number, lambda number, _: received.append(number))
         yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _wait_for_locks(runs: Sequence[Run], received: Sequence[int]) -> None:
@@ -679,8 +667,7 @@ def _last_error(text: str) -> str:
 class _Shown:
     """Progress on standard error: a bar of all iterations, one of each run that is processed, and lines above them."""
 
-    def __init__(self, count: int, runs: Sequence[Run]) -> None:
-        self.count = count
+    def __init__(self, runs: Sequence[Run]) -> None:
         self.runs = runs
         columns = TextColumn("{task.description}", markup=False), BarColumn(24), TextColumn("{task.fields[state]}")
         self.bars = Progress(
@@ -698,10 +685,6 @@ class _Shown:
     def __exit__(self, *_: object) -> None:
         self.bars.stop()
 
-    def print(self, line: str) -> None:
-        """Print a line above the bars."""
-        screen.print(line)
-
     def update(self, active: Sequence[_Process]) -> None:
         """Show what is processed."""
         if not screen.is_terminal:
@@ -717,7 +700,7 @@ class _Shown:
             self.bars.update(self.tasks[title], completed=iteration, total=total, state=state)
         trained = sum(run.trained for run in self.runs)
         done, whole = self.progress()
-        self.bars.update(self.whole, completed=done, total=whole, state=f"{trained}/{self.count} trained")
+        self.bars.update(self.whole, completed=done, total=whole, state=f"{trained}/{len(self.runs)} trained")
 
     def progress(self) -> tuple[float, float | None]:
         """Iterations that are done, and those of all runs: one that is not known counts as the mean of the others."""

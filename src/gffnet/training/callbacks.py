@@ -27,6 +27,7 @@ from typing import Any
 
 import torch
 from lightning import Callback, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
@@ -583,6 +584,15 @@ class StopOnSignal(Callback):
         may_stop = trainer.global_step % self.last.validate_every
         if not (may_stop and trainer.strategy.reduce_boolean_decision(bool(self.received), all=False)):
             return
+        self._stop(trainer, task)
+
+    def on_validation_end(self, trainer: Trainer, task: Any) -> None:
+        """Stop all ranks after a validation during training."""
+        training = trainer.state.fn == TrainerFn.FITTING
+        if training and trainer.strategy.reduce_boolean_decision(bool(self.received), all=False):
+            self._stop(trainer, task)
+
+    def _stop(self, trainer: Trainer, task: Any) -> None:
         self.last.save(trainer, task)
         if self.received == signal.SIGINT:
             raise KeyboardInterrupt

@@ -19,10 +19,8 @@ import os
 import platform
 import re
 import shlex
-import signal
 import subprocess
 import sys
-import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -42,7 +40,7 @@ from gffnet.errors import CannotWrite, RunFailed, Stopped, UserError
 from gffnet.files import NO_ROOM, atomic_write, cannot_write
 from gffnet.inference.precision import Precision
 from gffnet.models.model_io import CONFIG
-from gffnet.parallel import available_cores
+from gffnet.parallel import available_cores, restored_signals
 from gffnet.recipe import Recipe, recipe_from_mapping
 from gffnet.training.callbacks import History
 
@@ -123,7 +121,7 @@ def resume_point(out: Path, recipe: Recipe, resume: bool, extend: bool = False) 
             )
         return ResumePoint(recipe.training.iterations if finished else 0, finished=finished)
     try:
-        stored = torch.load(last, weights_only=True, mmap=True)
+        stored = torch.load(last, map_location="cpu", weights_only=True, mmap=True)
         start = ResumePoint(int(stored["global_step"]), last, tuple(json.loads(stored["config"])["classes"]))
     except Exception as error:  # a damaged file makes its parser raise anything
         if finished and not extend:
@@ -291,7 +289,8 @@ def lock(out: Path) -> Iterator[None]:
             file.truncate(0)
             file.write(str(os.getpid()).encode())
         for part in out.rglob(".*.part"):
-            part.unlink(missing_ok=True)
+            if not part.is_dir():  # a video's frames, which its next prediction replaces
+                part.unlink(missing_ok=True)
         try:
             yield
         finally:
@@ -589,9 +588,9 @@ def explain_failures(out: Path, recipe: Recipe, images: int, workers: int) -> It
         RunFailed: memory or disk is full, or a process that loads data died.
         KeyboardInterrupt: the user pressed Ctrl-C.
     """
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        with restored_signals():  # Lightning leaves its own handlers, which ignore interrupts
+            yield
     except SystemExit:  # Lightning's answer to an interrupt
         raise KeyboardInterrupt(f"resume it with gffnet train --resume {out}") from None
     except (CannotWrite, RuntimeError, MemoryError, OSError, EOFError) as error:
@@ -615,10 +614,6 @@ def explain_failures(out: Path, recipe: Recipe, images: int, workers: int) -> It
         else:
             raise
         raise RunFailed(reason) from None
-    finally:  # Lightning leaves its own handlers, which ignore interrupts
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

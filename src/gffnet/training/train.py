@@ -258,10 +258,15 @@ def _recorded(path: Path) -> str:
     return as_url(path) if is_url(path) else str(path.absolute())
 
 
+def recipe_folder(recipe: str) -> str:
+    """The folder that the runs of a recipe have by default: its name; of a file of one's own, the file's."""
+    path = Path(recipe)
+    return path.stem if path.suffix in {".yaml", ".yml"} else recipe
+
+
 def default_out(name: str, overfit: int | None = None) -> Path:
-    """The run folder of a recipe, `runs/NAME`; the file name is the name of a recipe of one's own."""
-    path = Path(name)
-    out = Path("runs") / (path.stem if path.suffix in {".yaml", ".yml"} else path)
+    """The run folder of a recipe, `runs/NAME`."""
+    out = Path("runs") / recipe_folder(name)
     return out if overfit is None else out.with_name(f"{out.name}_overfit_{overfit}")
 
 
@@ -430,19 +435,17 @@ def check_losses(loss: Any, recipe: Recipe, num_classes: int) -> None:
     Raises:
         UserError: as `check_loss`.
     """
-    terms = [name for name in recipe.training.loss.terms if plugin_of("loss", name)] if loss is None else []
-    for own in [loss, *(build_loss(name) for name in terms)]:
+    terms = [name for name in recipe.training.loss.terms if plugin_of("loss", name)]
+    for own in [loss] if loss is not None else map(build_loss, terms):
         check_loss(own, num_classes)
 
 
 def check_loss(loss: Any, num_classes: int) -> None:
-    """Try a loss on two tiny images of these classes with ignored labels; None: there is nothing to try.
+    """Try a loss on two tiny images of these classes with ignored labels.
 
     Raises:
         UserError: it cannot be called, or does not return a finite scalar with a gradient.
     """
-    if loss is None:
-        return
     name, example = describe(loss), "such as torch.nn.CrossEntropyLoss(ignore_index=255)"
     if not callable(loss) or isinstance(loss, type):
         raise UserError(f"loss {loss!r} is no function and no module: give one, {example}.")
