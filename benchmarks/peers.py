@@ -100,13 +100,13 @@ def optimize(network: nn.Module, recipe: Recipe, train_set: Dataset, val_set: Da
     training = recipe.training
     balance, weights = class_statistics(recipe, train_set)
     criterion: Any = make_loss(training.loss, weights)
-    encoder = {*network.network.encoder.parameters()}
+    inside = [name.startswith("network.encoder.") for name, _ in network.named_parameters()]
     groups = [
-        {"params": [*encoder], "lr": training.learning_rate * training.backbone_multiplier},
-        {
-            "params": [p for p in network.parameters() if p not in encoder],
-            "lr": training.learning_rate * training.new_layers_multiplier,
-        },
+        {"params": [p for p, each in zip(network.parameters(), inside, strict=True) if each is of_encoder], "lr": rate}
+        for of_encoder, rate in (
+            (True, training.learning_rate * training.backbone_multiplier),
+            (False, training.learning_rate * training.new_layers_multiplier),
+        )
     ]
     optimizer = torch.optim.AdamW(groups, weight_decay=training.weight_decay, fused=True)
     schedule, first = Schedule(optimizer, training), 0
