@@ -1,7 +1,9 @@
 """Copies of objects: data sets and models at a URL, and the limit of the cache."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from safetensors.torch import load_file
 from gffnet import remote
 from gffnet.data.datasets import _local_root, open_dataset
 from gffnet.data.io import READ_LATER, read_header, read_image
-from gffnet.errors import UserError
+from gffnet.errors import RunFailed, UserError
 from gffnet.inference.predictor import load
 from gffnet.models.gffnet import save_model
 from gffnet.training.train import train
@@ -102,3 +104,77 @@ def test_a_model_at_a_url(store: Path, tmp_path: Path) -> None:
     assert found.weights == wanted.weights
     with pytest.raises(UserError, match="memory://bucket/none"):
         load("memory://bucket/none")
+
+
+def fail(monkeypatch: pytest.MonkeyPatch, store: Path, method: str, within: str, errors: list[Exception]) -> None:
+    """Let calls of a method of the store with paths that contain `within` raise `errors`, one after the other."""
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    fs: Any = type(store.fs)  # type: ignore[attr-defined]
+    real = getattr(fs, method)
+
+    def failing(self: Any, *arguments: Any, **options: Any) -> Any:
+        if errors and any(within in each for each in arguments if isinstance(each, str)):
+            raise errors.pop()
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(fs, method, failing)
+
+
+def test_a_listing_that_fails_leaves_nothing_out(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is tried again; where it fails every time, that is an error, and copies stay."""
+    data, errors = store / "data", list[Exception]()
+    remote.write({data / name: b"1" for name in ("b.png", "deep/c.png", "a.png")})
+    root = remote.local_folder("memory://bucket/data")
+    fail(monkeypatch, store, "ls", "/deep", errors)
+    errors += [ConnectionResetError("connection reset by peer")]
+    assert [*remote.list_files(data, [".png"])] == ["a.png", "b.png", "deep/c.png"]
+    errors += [ConnectionResetError("connection reset by peer")] * 9
+    with pytest.raises(RunFailed, match=r"listing .*/deep failed 4 times"):
+        [*remote.list_files(data, [".png"])]
+    with pytest.raises(RunFailed, match=r"listing .*/deep failed 4 times"):
+        remote.local_folder("memory://bucket/data")
+    assert (root / "deep/c.png").read_bytes() == b"1"
+    for call in (remote.holds_any, lambda folder: [*remote.list_files(folder, [".png"])]):
+        errors[:] = [PermissionError("no")]
+        with pytest.raises(UserError, match="deep cannot be listed: no"):
+            call(data / "deep")
+
+
+def test_a_look_that_fails_is_made_again(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    remote.write({store / "a.png": b"1"})
+    fail(monkeypatch, store, "info", "a.png", [ConnectionResetError("connection reset by peer")] * 3)
+    assert [*remote.list_files(store / "a.png", [".png"])] == [""]
+
+
+def test_copies_of_single_objects_stay_within_the_limit(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(remote.SIZE, "4MB")
+    remote.write({store / f"{i}.ckpt": bytes([i + 1]) * 1_500_000 for i in range(4)})
+    for i in (0, 1, 2, 3, 0):
+        assert remote.local_folder(f"memory://bucket/{i}.ckpt").read_bytes() == bytes([i + 1]) * 1_500_000
+        assert taken(remote._copies()) < 4_000_000
+
+
+def test_who_reads_the_url_of_copies_reads_all_of_it(store: Path) -> None:
+    remote.write({store / "data/a.png": b"1"})
+    record = remote.local_folder("memory://bucket/data", later=[".png"]).parent / "url.json"
+    written = record.stat().st_mtime_ns
+    with record.open() as opened:
+        remote.local_folder("memory://bucket/data", later=[".png"])
+        assert record.stat().st_mtime_ns == written
+        remote.local_folder("memory://bucket/data")
+        assert json.load(opened) == ["memory://bucket/data", ".png"], "it was replaced, not rewritten"
+    assert json.loads(record.read_text()) == ["memory://bucket/data"]
+
+
+@pytest.mark.parametrize("size", [10, 1000])
+def test_a_store_that_may_not_be_written_to(
+    size: int, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small files are written at once, large ones by parts."""
+    monkeypatch.setattr(remote, "_WHOLE", 100)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/a.png").write_bytes(bytes(size))
+    for method in ("pipe_file", "put_file"):
+        fail(monkeypatch, store, method, "a.png", [PermissionError("no")])
+    with pytest.raises(UserError, match=r"cannot write .*a\.png: no\. Check the bucket, and that you may write to it"):
+        remote.upload(tmp_path / "out", store)

@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -106,12 +106,19 @@ def modified(file: Path) -> float:
     return at
 
 
+def key_size(file: Path) -> int:
+    """Return the number of bytes of an object's key, without the bucket."""
+    return len(_key(file).partition("/")[2].encode("utf-8", "surrogateescape"))
+
+
 def holds_any(folder: Path) -> bool:
-    """Return whether there is an object under a prefix."""
+    """Return whether there is an object under a prefix. Raises `RunFailed`, `UserError`."""
     try:
         return next(_keys(folder), None) is not None
     except FileNotFoundError:
         return False
+    except PermissionError as error:
+        raise _cannot_list(folder, error) from None
 
 
 def server_time(folder: Path) -> float:
@@ -122,21 +129,25 @@ def server_time(folder: Path) -> float:
         return modified(probe)
     finally:
         with suppress(OSError):  # write permission does not imply delete permission
-            probe.unlink(missing_ok=True)
+            remove(probe)
 
 
 def write(contents: Mapping[Path, bytes]) -> None:
     """Write several objects at once, each atomically. Raises `RunFailed`, `UserError`."""
 
     def put(file: Path) -> None:
-        try:
-            again(lambda: _fs(file).pipe_file(_key(file), contents[file]), f"writing {file}")
-        except (FileNotFoundError, PermissionError) as error:
-            raise UserError(f"cannot write {file}: {error}. Check the bucket, and that you may write to it.") from None
+        _put(file, lambda: _fs(file).pipe_file(_key(file), contents[file]))
 
     with ThreadPoolExecutor(16) as pool:
         for _ in pool.map(put, contents):
             pass
+
+
+def _put(file: Path, put: Callable[[], object]) -> None:
+    try:
+        again(put, f"writing {file}")
+    except (FileNotFoundError, PermissionError) as error:
+        raise UserError(f"cannot write {file}: {error}. Check the bucket, and that you may write to it.") from None
 
 
 def upload(folder: Path, to: Path) -> None:
@@ -149,7 +160,7 @@ def upload(folder: Path, to: Path) -> None:
             write(waiting)
             waiting = {}
         if file.stat().st_size > _WHOLE:
-            again(lambda: _fs(place).put_file(str(file), _key(place)), f"writing {place}")  # noqa: B023
+            _put(place, lambda: _fs(place).put_file(str(file), _key(place)))  # noqa: B023
         else:
             waiting[place] = file.read_bytes()
     write(waiting)
@@ -157,6 +168,18 @@ def upload(folder: Path, to: Path) -> None:
 
 _WHOLE = 2**25
 """Files up to this size are held in memory while they are written."""
+
+
+def remove(file: Path) -> None:
+    """Remove an object, if it is there. Raises `PermissionError`, `RunFailed`, `UserError`."""
+    with suppress(FileNotFoundError):
+        modified(file)  # a store may refuse to remove what is not there
+        again(lambda: _fs(file).rm_file(_key(file)), f"removing {file}")
+
+
+def read(file: Path) -> bytes:
+    """Return the content of an object. Raises `FileNotFoundError`, `PermissionError`, `RunFailed`, `UserError`."""
+    return again(file.read_bytes, f"reading {file}")
 
 
 def download(file: Path, to: Path) -> None:
@@ -182,9 +205,13 @@ def list_files(folder: Path, extensions: Sequence[str]) -> Iterator[str]:
             if not inside or (inside.lower().endswith(endings) and "/." not in f"/{inside}"):
                 yield inside
     except (FileNotFoundError, PermissionError) as error:
-        raise UserError(f"{folder} cannot be listed: {error}. Check the name, and that you may read it.") from None
+        raise _cannot_list(folder, error) from None
     if empty:
         raise UserError(f"{folder} does not exist: give the URL of an image, or of a folder of images.")
+
+
+def _cannot_list(folder: Path, error: OSError) -> UserError:
+    return UserError(f"{folder} cannot be listed: {error}. Check the name, and that you may read it.")
 
 
 def _keys(folder: Path) -> Iterator[str]:
@@ -193,14 +220,26 @@ def _keys(folder: Path) -> Iterator[str]:
 
 
 def _entries(folder: Path) -> Iterator[tuple[str, int, float]]:
-    """Yield key, size in bytes and time of change of the objects under a prefix, or of the object that it is."""
+    """Yield key, size in bytes and time of change of the objects under a prefix, or of the object that it is.
+
+    Raises:
+        FileNotFoundError, PermissionError: it cannot be listed; what is missing may also yield nothing.
+        RunFailed, UserError: as `again`.
+    """
     fs, top = _fs(folder), _key(folder).rstrip("/")
-    if again(lambda: fs.isfile(top), f"a look at {folder}"):
-        yield _entry(top, fs.info(top))
+
+    def look() -> Mapping[str, Any] | None:
+        with suppress(FileNotFoundError, PermissionError):  # it may be allowed to list, but not to look
+            found: Mapping[str, Any] = fs.info(top)
+            return found
+        return None
+
+    there = again(look, f"a look at {folder}")
+    if there is not None and there["type"] == "file":
+        yield _entry(top, there)
         return
     if "s3" not in fs.protocol:
-        for at, _, files in fs.walk(top, detail=True):
-            yield from (_entry(f"{at.rstrip('/')}/{name}", files[name]) for name in sorted(files))
+        yield from _walk(fs, top)
         return
     bucket, _, prefix = top.partition("/")
     more: dict[str, str] = {}
@@ -215,6 +254,23 @@ def _entries(folder: Path) -> Iterator[tuple[str, int, float]]:
         if not page.get("IsTruncated"):
             return
         more = {"ContinuationToken": page["NextContinuationToken"]}
+
+
+def _walk(fs: Any, at: str) -> Iterator[tuple[str, int, float]]:
+    """Yield the entries of the files in a folder, by name, and then those in its subfolders.
+
+    `fs.walk` does not raise the errors of subfolders, whose files would be missing.
+    """
+    try:
+        listed = again(lambda: fs.ls(at, detail=True), f"listing {at}")
+    except FileNotFoundError:  # it was removed meanwhile
+        return
+    found = [(info["name"].rstrip("/"), info) for info in listed]
+    files = [each for each in found if each[1]["type"] != "directory" and each[0] != at]  # `at/` may be an object, too
+    yield from (_entry(key, info) for key, info in sorted(files, key=lambda each: each[0]))
+    for key, info in found:
+        if info["type"] == "directory" and key != at:
+            yield from _walk(fs, key)
 
 
 def _entry(key: str, info: Mapping[str, Any]) -> tuple[str, int, float]:
@@ -275,7 +331,7 @@ def local_folder(url: object, later: Sequence[str] = ()) -> Path:
     try:
         at.mkdir(parents=True, exist_ok=True)
         with FileLock(at / ".lock"):  # of several processes, one makes the files
-            (at / _RECORD).write_text(json.dumps([as_url(opened), *later]), encoding="utf-8")
+            _write_record(at, json.dumps([as_url(opened), *later]))
             for key, size, changed in _entries(opened):
                 file = root / key[len(top) + 1 :] if key != top else root
                 seen.add(file)
@@ -313,14 +369,11 @@ def fetch(file: Path) -> bool:
         return False
     at = copies / file.relative_to(copies).parts[0]
     opened, inside = open_url(_record(at)[0]), file.relative_to(at).parts[1:]
-    temporary, changed = file.with_name(f".{secrets.token_hex(4)}.part"), file.stat().st_mtime
-    try:
+    changed = file.stat().st_mtime
+    with _in_place_of(file) as temporary:
         download(opened.joinpath(*inside) if inside else opened, temporary)
         _room.make(temporary.stat().st_size, copies)
         os.utime(temporary, (time.time(), changed))
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
     return True
 
 
@@ -328,6 +381,14 @@ def _record(at: Path) -> list[str]:
     """The URL of a folder of copies, and the suffixes of those that are made later."""
     found: list[str] = json.loads((at / _RECORD).read_text(encoding="utf-8"))
     return found
+
+
+def _write_record(at: Path, text: str) -> None:
+    """Write it, unless it is there: other processes read it meanwhile, without the lock."""
+    record = at / _RECORD
+    if not record.is_file() or record.read_bytes() != text.encode():
+        with _in_place_of(record) as temporary:
+            temporary.write_bytes(text.encode())
 
 
 def is_empty(file: Path) -> bool:
@@ -347,11 +408,18 @@ def _is_copy(file: Path, size: int, changed: float) -> bool:
 
 def _replace(file: Path, size: int, changed: float) -> None:
     """Put a file of zeros, which takes no room, in place of a copy."""
-    temporary = file.with_name(f".{secrets.token_hex(4)}.part")
-    try:
+    with _in_place_of(file) as temporary:
         with temporary.open("xb") as opened:
             opened.truncate(size)
         os.utime(temporary, (0, changed))
+
+
+@contextmanager
+def _in_place_of(file: Path) -> Iterator[Path]:
+    """Yield the name of a temporary file that becomes `file` at the end, unless an error is raised."""
+    temporary = file.with_name(f".{secrets.token_hex(4)}.part")
+    try:
+        yield temporary
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
@@ -373,7 +441,9 @@ class _Room:
         kept = []
         for record in copies.glob(f"*/{_RECORD}"):
             later = _record(record.parent)[1:]
-            for file in (file for file in record.parent.glob("*/**/*") if file.suffix != ".part" and file.is_file()):
+            for file in record.parent.rglob("*"):  # the object of a URL lies beside its record
+                if file == record or file.suffix == ".part" or not file.is_file():
+                    continue
                 status = file.stat()
                 if status.st_blocks and (file.suffix.lower() in later or status.st_size > _SMALL):
                     kept.append((status.st_atime, status, file))

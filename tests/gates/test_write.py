@@ -3,6 +3,7 @@ import logging
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from gffnet.data.dataset import Truth
@@ -140,6 +141,23 @@ def test_unreadable_images_are_left_out_and_told(predictor, files, tmp_path, cap
     assert (tmp_path / "out" / "street" / "stats.json").exists()
     assert json.loads((tmp_path / "out/stats.json").read_text())["images"] == 1
     assert "broken.png" in capsys.readouterr().err.replace("\n", "")
+
+
+def test_an_image_too_large_is_left_out(predictor, files, tmp_path, monkeypatch, capsys):
+    decode = predictor.network.decode
+
+    def limited(encoded, gates):
+        if encoded.size == (40, 80):
+            raise torch.OutOfMemoryError("no room\nat all")
+        return decode(encoded, gates)
+
+    monkeypatch.setattr(predictor.network, "decode", limited)
+    write_image(files[0], tiny.image(0, (40, 80)))
+    with pytest.raises(RunFailed, match="1 of 2 images were left out"):
+        write_gates(predictor, files, tmp_path / "out", [[1]])
+    assert json.loads((tmp_path / "out/stats.json").read_text())["images"] == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "a/street.png: the network cannot take its 40x80 pixels (no room)." in said
 
 
 def test_a_place_that_cannot_be_written_to(predictor, files, tmp_path):

@@ -413,7 +413,7 @@ def test_replacing_results_of_other_files_goes_on_after_an_interrupt(tmp_path: P
             os.utime(out / result / f"{name}.png", (time.time() - 1,) * 2)
     others = [photo(tmp_path / f"{name}.jpg") for name in "ab"]
     names = {path: Path(path.stem) for path in others}
-    assert open_folder(out, describe_prediction(predictor), FOLDERS, overwrite=True, names=names) > 0
+    assert open_folder(out, describe_prediction(predictor), overwrite=True, names=names) > 0
     assert predict_files(predictor, others, out).written == 2
 
 
@@ -584,6 +584,21 @@ def test_an_image_larger_than_memory_has_the_same_results(
         assert (one != two).mean() < 1e-3, "labels differ where two classes are equally probable"
     assert not [path for path in tmp_path.rglob("*") if path.name.startswith((".", "tmp"))]
     assert predict_files(windowed, [tmp_path / "in"], tmp_path / "out").skipped == 2
+
+
+def test_a_large_image_that_cannot_be_written_is_not_counted(
+    windowed: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "ab":
+        path = tmp_path / f"in/{name}.tif"
+        path.parent.mkdir(exist_ok=True)
+        tifffile.imwrite(path, tiny.picture(1, 400, 64), photometric="rgb", tile=(32, 32), compression="deflate")
+    monkeypatch.setattr("gffnet.inference.predictor._WRITING_BYTES", 0)
+    monkeypatch.setattr(windowed, "memory", windowed._reserved(windowed.protocol) + 300_000)
+    (tmp_path / "out/overlay/b.png").mkdir(parents=True)
+    summary = predict_files(windowed, [tmp_path / "in"], tmp_path / "out")
+    assert ([path.name for path, _ in summary.failed], summary.written) == (["b.tif"], 1)
+    assert rows_of(tmp_path / "out/areas.csv").keys() == {"a.png"}
 
 
 def spy(write: Any, calls: list[Any]) -> Any:
@@ -794,23 +809,23 @@ def test_every_notice_is_logged_once(caplog: pytest.LogCaptureFixture, remedy: s
 def test_a_link_that_leads_in_a_circle(tmp_path: Path, predictor: Predictor) -> None:
     (tmp_path / "out").symlink_to("out")
     with pytest.raises(UserError, match=r"^cannot read .*predict\.json: Too many levels .*\. Choose another --out\.$"):
-        open_folder(tmp_path / "out", describe_prediction(predictor), FOLDERS, overwrite=False)
+        open_folder(tmp_path / "out", describe_prediction(predictor), overwrite=False)
 
 
 def refused(out: Path, predictor: Predictor) -> str:
     before = (out / RECORD).read_bytes() if (out / RECORD).exists() else None
     with pytest.raises(UserError, match=r"Choose another --out, or") as error:
-        open_folder(out, describe_prediction(predictor), FOLDERS, overwrite=False)
+        open_folder(out, describe_prediction(predictor), overwrite=False)
     assert before == ((out / RECORD).read_bytes() if (out / RECORD).exists() else None)
     return str(error.value)
 
 
 def test_a_new_folder_and_the_same_again(tmp_path: Path, predictor: Predictor) -> None:
     out = tmp_path / "deep/out"
-    assert open_folder(out, describe_prediction(predictor), FOLDERS, overwrite=False) == 0
+    assert open_folder(out, describe_prediction(predictor), overwrite=False) == 0
     before = (out / RECORD).stat().st_mtime_ns
     for overwrite in (False, True):
-        assert open_folder(out, describe_prediction(tiny.predictor()), FOLDERS, overwrite) == 0
+        assert open_folder(out, describe_prediction(tiny.predictor()), overwrite) == 0
     assert (out / RECORD).stat().st_mtime_ns == before
     record = json.loads((out / RECORD).read_text())
     assert (record["recipe"], record["weights"]) == ("tests/tiny", predictor.weights)
@@ -824,7 +839,7 @@ def changed(**changes: Any) -> Predictor:
 
 
 def test_what_differs_is_named(tmp_path: Path, predictor: Predictor) -> None:
-    open_folder(tmp_path, describe_prediction(predictor), FOLDERS, overwrite=False)
+    open_folder(tmp_path, describe_prediction(predictor), overwrite=False)
     windows, other = EvaluationRecipe(crop=(32, 48), scales=(0.75, 1.0)), tiny.predictor(seed=1)
     own = "(crop None, overlap 0.3333333333333333, scales 1.0, flip False)"
     for made, difference in {
@@ -846,22 +861,22 @@ def test_predictions_without_a_record(tmp_path: Path, predictor: Predictor) -> N
     (tmp_path / "overlay").mkdir()
     (tmp_path / "overlay/a.png").touch()
     assert "holds overlay/, but no predict.json that says of which model" in refused(tmp_path, predictor)
-    assert open_folder(tmp_path, describe_prediction(predictor), FOLDERS, overwrite=True) > 0
+    assert open_folder(tmp_path, describe_prediction(predictor), overwrite=True) > 0
 
 
 def test_overwriting_makes_old_results_count_no_more(tmp_path: Path, predictor: Predictor) -> None:
     old, new = tmp_path / "labels/old.png", tmp_path / "labels/new.png"
-    open_folder(tmp_path, describe_prediction(tiny.predictor(seed=1)), FOLDERS, overwrite=False)
+    open_folder(tmp_path, describe_prediction(tiny.predictor(seed=1)), overwrite=False)
     old.parent.mkdir()
     old.touch()
     os.utime(old, (time.time() - 1,) * 2)
-    since = open_folder(tmp_path, describe_prediction(predictor), FOLDERS, overwrite=True)
+    since = open_folder(tmp_path, describe_prediction(predictor), overwrite=True)
     new.touch()
     assert not is_done(old, since)
     assert is_done(new, since)
     assert not is_done(tmp_path / "labels/none.png", since)
     for overwrite in (True, False):  # a second process of the same run, and a later one
-        assert open_folder(tmp_path, describe_prediction(predictor), FOLDERS, overwrite) == since
+        assert open_folder(tmp_path, describe_prediction(predictor), overwrite) == since
 
 
 def test_another_process_writes_the_record_first(
@@ -870,4 +885,4 @@ def test_another_process_writes_the_record_first(
     theirs = json.dumps({**describe_prediction(tiny.predictor(seed=1)), "since": 0.0})
     monkeypatch.setattr(module, "atomic_write", lambda path, data: path.write_text(theirs))
     with pytest.raises(UserError, match="made differently: weights"):
-        open_folder(tmp_path, describe_prediction(predictor), FOLDERS, overwrite=False)
+        open_folder(tmp_path, describe_prediction(predictor), overwrite=False)

@@ -46,11 +46,12 @@ def test_from_and_to_s3(more: list[str], server: str, tmp_path: Path) -> None:
     store.pipe({f"{bucket}/in/{i}.png": (tmp_path / f"{i}.png").read_bytes() for i in range(4)})
     store.pipe({f"{bucket}/in/a/notes-{i:04d}.txt": b"." for i in range(1200)})
     store.pipe({f"{bucket}/in/z/bad.png": b"no image"})
+    store.pipe({f"{bucket}/in/0.png/1.png": (tmp_path / "1.png").read_bytes()})  # its prefix is a key, too
     store.put(str(tmp_path / "model"), f"{bucket}/model", recursive=True)
     command = [sys.executable, "-m", "gffnet", "predict", f"s3://{bucket}/in", "--out", f"s3://{bucket}/out", "--json"]
     command += ["--model", f"s3://{bucket}/model", "--precision", "float32", *more]
     environment = {**os.environ, **access, "AWS_ENDPOINT_URL": server, "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    for written, skipped in ((4, 0), (0, 4)):
+    for written, skipped in ((5, 0), (0, 5)):
         run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert run.returncode == 1, run.stderr
         found = json.loads(run.stdout)
@@ -58,5 +59,8 @@ def test_from_and_to_s3(more: list[str], server: str, tmp_path: Path) -> None:
         assert [each["file"] for each in found["failed"]] == [f"s3://{bucket}/in/z/bad.png"]
     store.invalidate_cache()
     keys = {key.removeprefix(f"{bucket}/out/") for key in store.find(f"{bucket}/out")}
-    assert {key for key in keys if key.startswith("labels/")} == {f"labels/{i}.png.png" for i in range(4)}
+    assert {key for key in keys if key.startswith("labels/")} == {
+        *(f"labels/{i}.png.png" for i in range(4)),
+        "labels/0.png/1.png.png",
+    }
     assert {key for key in keys if "/" not in key} == {"areas.csv", "failed.txt", "legend.svg", "predict.json"}

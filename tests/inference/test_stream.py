@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from gffnet.inference.batch import predict_files
 from gffnet.inference.predictor import Predictor
 from gffnet.inference.stream import predict_stream
 from tests import tiny
+from tests.inference.clips import save_clip
 
 upath = pytest.importorskip("upath", reason="pip install universal-pathlib")
 
@@ -151,3 +152,107 @@ def test_a_connection_that_breaks(store: Path, predictor: Predictor, monkeypatch
     summary = predict_stream(predictor, [Path("memory://bucket/in")], Path("memory://bucket/out"))
     assert summary.written + summary.skipped == 3
     assert json.loads((store / "out/predict.json").read_bytes())["classes"]
+
+
+def test_shards_of_local_files_are_judged_by_all(predictor: Predictor, store: Path, tmp_path: Path) -> None:
+    """As `predict_files` does: the video is in another shard, and so is the second file."""
+    save_clip(tmp_path / "a.mp4", [tiny.picture(0, 32, 32)] * 2)
+    Image.fromarray(tiny.picture(0)).save(tmp_path / "b.png")
+    summary = predict_stream(predictor, [tmp_path], Path("memory://bucket/out"), shard=(2, 2), smooth=0.2)
+    assert (summary.written, summary.single, summary.noun) == (1, False, "file")
+    assert json.loads((store / "out/predict.json").read_bytes())["sources"].keys() == {"a.mp4", "b.png"}
+    assert not (store / "out/labels/a").exists()
+
+
+def test_areas_that_cannot_be_counted_again_stop_the_run(
+    store: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs, out = [Path("memory://bucket/in")], Path("memory://bucket/out")
+    predict_stream(predictor, inputs, out, results=["labels"])
+    (store / "out/areas.csv").unlink()
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    break_once(monkeypatch, store, lambda method, path: method == "get_file" and "/labels/" in path, times=99)
+    with pytest.raises(RunFailed, match=r"reading .*labels.* failed 4 times"):
+        predict_stream(predictor, inputs, out, results=["labels"])
+
+
+def break_once(
+    monkeypatch: pytest.MonkeyPatch, store: Path, which: Callable[[str, str], bool], times: int = 1
+) -> dict[tuple[str, str], int]:
+    """Let requests of the store fail at first; returns how often each failed, by method and path."""
+    fs: Any = type(store.fs)  # type: ignore[attr-defined]
+    failed: dict[tuple[str, str], int] = {}
+
+    def breaking(name: str, real: Any) -> Any:
+        def request(self: Any, path: str, *arguments: Any, **options: Any) -> Any:
+            if which(name, path) and failed.get((name, path), 0) < times:
+                failed[name, path] = failed.get((name, path), 0) + 1
+                raise ConnectionResetError("connection reset by peer")
+            return real(self, path, *arguments, **options)
+
+        return request
+
+    for name in ("_open", "pipe_file", "get_file", "modified", "rm_file"):
+        monkeypatch.setattr(fs, name, breaking(name, getattr(fs, name)))
+    return failed
+
+
+def test_requests_for_the_files_beside_the_results_are_made_again(
+    store: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs, out = [Path("memory://bucket/in")], Path("memory://bucket/out")
+    predict_stream(predictor, inputs, out)
+    names = ("predict.json", "areas.csv", "legend.svg", "failed.txt")
+    before = {name: (store / "out" / name).read_bytes() for name in names}
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    failed = break_once(monkeypatch, store, lambda method, path: path.endswith(names))
+    assert predict_stream(predictor, inputs, out).skipped == 3
+    assert {path.rpartition("/")[2] for _, path in failed} == set(names)
+    assert {name: (store / "out" / name).read_bytes() for name in names} == before
+    (store / "in/bad.jpg").unlink()
+    failed.clear()
+    assert predict_stream(predictor, inputs, out).failed == []
+    assert ("rm_file", "/bucket/out/failed.txt") in failed
+    assert not (store / "out/failed.txt").exists()
+    (store / "in").fs.rm("/bucket/in", recursive=True)  # type: ignore[attr-defined]
+    (store / "in/bad.jpg").write_bytes(b"no image")
+    failed.clear()
+    predict_stream(predictor, inputs, Path("memory://bucket/none"))
+    assert ("rm_file", "/bucket/none/predict.json") in failed
+    assert not (store / "none/predict.json").exists()
+
+
+class NoCredentialsError(Exception):
+    """As botocore calls it."""
+
+
+def test_without_credentials(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refusing(self: Any, path: str, *_: Any, **__: Any) -> Any:
+        raise NoCredentialsError("Unable to locate credentials")
+
+    for name in ("_open", "info", "ls", "modified", "pipe_file"):
+        monkeypatch.setattr(type(store.fs), name, refusing)  # type: ignore[attr-defined]
+    Image.fromarray(tiny.picture(0)).save(tmp_path / "a.png")
+    assert main(["predict", str(tmp_path / "a.png"), "--out", "memory://bucket/out"]) == 2
+    assert "predict.json needs credentials (Unable to locate credentials)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_keys_too_long_for_file_names(stored: bool, store: Path, predictor: Predictor, tmp_path: Path) -> None:
+    """They do not stop the others; those whose results cannot be written are listed."""
+    photo = (store / "in/a.png").read_bytes()
+    tall = "/".join(["d" * 200] * 5) + "/a.png"  # below 1024 bytes, but not with labels/ and .png
+    names = ["街" * 80 + ".png", "k" * 300 + ".png", "k" * 250 + ".png", *([tall] if stored else [])]
+    remote.write({store / "in" / name: photo for name in names})
+    out = Path("memory://bucket/" + "o" * 20) if stored else tmp_path / "out"
+    for written in (4, 0):
+        summary = predict_stream(predictor, [Path("memory://bucket/in")], out)
+        assert (summary.written, summary.skipped) == (written, 4 - written)
+        failed = {remote.as_url(path).removeprefix("memory://bucket/in/"): reason for path, reason in summary.failed}
+        assert failed.keys() == {"bad.jpg", *names[1:]}
+        assert all("File name too long" in failed[name] for name in names[1:3])
+        assert all(f"cannot write {remote.as_url(out)}/labels/k" in failed[name] for name in names[1:3])
+    if stored:
+        assert "bytes, and stores take up to 1024" in failed[tall]

@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -190,6 +191,25 @@ def test_unreadable_images_are_left_out_and_told(contenders, images, tmp_path, c
         write_comparison(contenders, [broken, images[0]], NOTHING, tmp_path / "out")
     assert len(json.loads((tmp_path / "out/compare.json").read_text())["images"]) == 1
     assert "broken.png" in capsys.readouterr().err
+
+
+def test_an_image_too_large_is_left_out(contenders, images, tmp_path, monkeypatch, capsys):
+    predictor = contenders[1].predictor
+    predict = predictor.predict
+
+    def limited(image):
+        if image.shape[0] == 40:
+            raise torch.OutOfMemoryError("no room\nat all")
+        return predict(image)
+
+    monkeypatch.setattr(predictor, "predict", limited)
+    large = save(tmp_path / "large.png", picture(0, (40, 80)))
+    with pytest.raises(RunFailed, match="1 of 2 images were left out"):
+        write_comparison(contenders, [large, images[0]], NOTHING, tmp_path / "out")
+    assert len(json.loads((tmp_path / "out/compare.json").read_text())["images"]) == 1
+    assert "large.png: the network cannot take its 40x80 pixels (no room)." in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(UserError, match=r"image .*large\.png: the network cannot take"):
+        write_comparison(contenders, [large], NOTHING, tmp_path / "other")
 
 
 LABELS = np.array([[0, 0, 1, 1, 255, 2]], np.uint8)

@@ -121,10 +121,10 @@ def open_results(
     config: ModelConfig,
     made: Mapping[str, Any],
     names: Mapping[Path, Path],
-    shard: tuple[int, int] = (1, 1),
-    results: Sequence[str] = RESULTS,
-    overwrite: bool = False,
-    smooth: float | None = None,
+    shard: tuple[int, int],
+    results: Sequence[str],
+    overwrite: bool,
+    smooth: float | None,
 ) -> "Iterator[tuple[Summary, Areas, float]]":
     """Open `out` for predictions; afterwards write the areas, the legend and the list of failures.
 
@@ -140,14 +140,15 @@ def open_results(
     Raises:
         As `open_folder`.
     """
-    since = open_folder(out, made, RESULTS, overwrite, names, smooth)
+    since = open_folder(out, made, overwrite, names, smooth)
     summary = Summary(out, tuple(each for each in RESULTS if each in results), shard, palette=config.palette)
     areas = Areas(_of_shard(out, AREAS, shard), config.classes, since)
     try:
         yield summary, areas, since
     finally:
-        if shard == (1, 1) and not _holds_results(out, RESULTS):  # other shards may be about to write some
-            (out / RECORD).unlink(missing_ok=True)
+        if shard == (1, 1) and not _holds_results(out):  # other shards may be about to write some
+            with suppress(CannotWrite):  # what was raised before says more
+                _remove(out / RECORD)
         if areas.rows:
             areas.write()
             _write_legend(out, config)
@@ -175,6 +176,9 @@ class Job:
         summary = self.summary
         large: dict[Path, Path] = {}
         beside = len(names) if self.predictor.memory is None or self.predictor.device.type != "cpu" else 1
+        if names and self.predictor.memory is not None and self.predictor.device.type != "cpu":
+            with suppress(RuntimeError):  # each image says so
+                self.predictor.window()  # measures what the network takes, which threads would count more than once
         with (
             io_threads(self.predictor.device.type, beside) as (readers, writers),
             background_writer(writers) as write_later,
@@ -232,15 +236,13 @@ class Job:
         self.notices.before(size)
         out, palette = self.summary.out, self.predictor.config.palette
         layout = window.layout(image)
-        with LabelFile(out, size[1]) as labels, self._network_errors(size):
+        with LabelFile(out, size[1]) as labels, _network_errors(self.predictor.device, size):
             for tile in track(window.tiles(image), path.name, len(layout.rows) * len(layout.columns)):
                 # The indices of a whole tile would take 8 bytes a pixel.
                 for part in bands(len(tile.rows), len(tile.columns)):
                     found = most_probable(tile.probabilities[:, part.start : part.stop]).cpu().numpy()
                     labels.write(tile.rows[part.start : part.stop], tile.columns, found)
-            self.areas.add(
-                result_name(path, name), np.sum([count(labels.read(rows)) for rows in image.bands()], axis=0)
-            )
+            counts = np.sum([count(labels.read(rows)) for rows in image.bands()], axis=0)
             deep = "overlay" in self.summary.results and image.rows(range(1)).is_floating_point()
             levels = display_levels(as_array(image.thinned())) if deep else None
             for result in self.summary.results:
@@ -250,6 +252,7 @@ class Job:
                     pictures = (displayable(as_array(image.rows(rows)), levels) for rows in image.bands())
                     parts = (overlay(shown, some, palette) for shown, some in zip(pictures, parts, strict=True))
                 write_png(place_of(self.summary.out, result, path, name), size, parts, _PNG_EFFORT, colors)
+        self.areas.add(result_name(path, name), counts)
         self._written.append(path)
 
     def predict_video(self, path: Path, name: Path) -> None:
@@ -313,26 +316,11 @@ class Job:
         """Call `predict` for images of a height and width.
 
         Raises:
-            UserError: the network cannot take them.
-            RunFailed: the device failed.
+            As `_network_errors`.
         """
         self.notices.before(size)
-        with self._network_errors(size):
+        with _network_errors(self.predictor.device, size):
             return predict()
-
-    @contextmanager
-    def _network_errors(self, size: tuple[int, int]) -> Iterator[None]:
-        """Turn the errors of the network and its device into those of `_predict`."""
-        try:
-            yield
-            return
-        except torch.AcceleratorError as error:  # no further image can be predicted
-            raise RunFailed(f"the device failed: {str(error).splitlines()[0]}. Run the same command again.") from None
-        except (RuntimeError, MemoryError) as error:
-            reason = (str(error) or "no memory").splitlines()[0]
-        if self.predictor.device.type == "cuda":
-            torch.cuda.empty_cache()  # leave the memory of this image to the next
-        raise UserError(f"the network cannot take its {size[0]}x{size[1]} pixels ({reason}).")
 
     def _write(self, image: Num[Tensor, "c h w"], labels: NDArray[np.uint8], path: Path, name: Path) -> None:
         palette = self.predictor.config.palette
@@ -350,6 +338,30 @@ class Job:
         else:
             self.areas.add(result_name(path, name), count(labels))
             self._written.append(path)
+
+
+class _TooLarge(UserError):
+    """The network cannot take an image of this size; it can take others."""
+
+
+@contextmanager
+def _network_errors(device: torch.device, size: tuple[int, int]) -> Iterator[None]:
+    """Turn the errors of a network and its device, at an image of a height and width, into those of gffnet.
+
+    Raises:
+        _TooLarge: the network cannot take it.
+        RunFailed: the device failed.
+    """
+    try:
+        yield
+        return
+    except torch.AcceleratorError as error:  # no further image can be predicted
+        raise RunFailed(f"the device failed: {str(error).splitlines()[0]}. Run the same command again.") from None
+    except (RuntimeError, MemoryError) as error:
+        reason = (str(error) or "no memory").splitlines()[0]
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # leave the memory of this image to the next
+    raise _TooLarge(f"the network cannot take its {size[0]}x{size[1]} pixels ({reason}).")
 
 
 _Read = tuple[Path, Path, Any]
@@ -431,7 +443,6 @@ _SOURCES = "sources"
 def open_folder(
     out: Path,
     made: Mapping[str, Any],
-    results: tuple[str, ...],
     overwrite: bool,
     names: Mapping[Path, Path] = MappingProxyType({}),
     smooth: float | None = None,
@@ -441,7 +452,6 @@ def open_folder(
     Args:
         out: a new folder, or one with predictions.
         made: what `describe_prediction` says of the model.
-        results: names of the folders of predictions in it.
         overwrite: replace the predictions of another model, or of other files.
         names: the files to predict, with the names of their results.
         smooth: the time constant by which videos are smoothed.
@@ -454,7 +464,7 @@ def open_folder(
             of other files under the same names.
         CannotWrite: it cannot be written to.
     """
-    used = _holds_results(out, results)  # looked for first: others write the record first
+    used = _holds_results(out)  # looked for first: others write the record first
     there, now = _read_record(out), {**made, "smooth": smooth}
     remedy = "Choose another --out, or predict everything again with --overwrite."
     if there is None and used and not overwrite:
@@ -481,11 +491,11 @@ def _write_record(out: Path, record: Mapping[str, Any]) -> None:
     atomic_write(out / RECORD, json.dumps(record, indent=1).encode())
 
 
-def _holds_results(out: Path, results: Sequence[str]) -> str | None:
+def _holds_results(out: Path) -> str | None:
     """The first of the folders of results in `out` that holds a file."""
     if is_remote(out):
-        return next((name for name in results if remote.holds_any(out / name)), None)
-    return next((name for name in results if any(path.is_file() for path in (out / name).rglob("*"))), None)
+        return next((name for name in RESULTS if remote.holds_any(out / name)), None)
+    return next((name for name in RESULTS if any(path.is_file() for path in (out / name).rglob("*"))), None)
 
 
 def result_name(path: Path, name: Path) -> str:
@@ -561,7 +571,7 @@ def _differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def _read_record(out: Path) -> dict[str, Any] | None:
     path = out / RECORD
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(_content(path).decode())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -571,6 +581,24 @@ def _read_record(out: Path) -> dict[str, Any] | None:
     if not isinstance(record, dict):
         raise UserError(f"{path} is not a record of predictions. Choose another --out, or remove it.")
     return record
+
+
+def _content(file: Path) -> bytes:
+    return remote.read(file) if is_remote(file) else file.read_bytes()
+
+
+def _write_changed(file: Path, content: bytes) -> None:
+    """Write a file, unless it is there already with this content; an object in any case."""
+    if is_remote(file) or not file.is_file() or file.read_bytes() != content:
+        atomic_write(file, content)
+
+
+def _remove(file: Path) -> None:
+    """Remove a file or object, if it is there. Raises `CannotWrite`."""
+    try:
+        remote.remove(file) if is_remote(file) else file.unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_write(file, error) from None
 
 
 def file_system_time(out: Path) -> float:
@@ -592,9 +620,7 @@ LEGEND, AREAS = "legend.svg", "areas.csv"
 
 def _write_legend(out: Path, config: ModelConfig) -> None:
     """Write the colors of the classes, unless that is there already."""
-    picture = utf8(legend_picture(config.classes, config.palette))
-    if not (out / LEGEND).is_file() or (out / LEGEND).read_bytes() != picture:
-        atomic_write(out / LEGEND, picture)
+    _write_changed(out / LEGEND, utf8(legend_picture(config.classes, config.palette)))
 
 
 def count(labels: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -624,8 +650,8 @@ class Areas:
         self._sum, self._noted, self._lock = np.zeros(len(classes)), 0, threading.Lock()
         self._heading = ["file", *classes]
         if is_done(file, since):
-            with file.open(encoding="utf-8", errors="surrogateescape", newline="") as text:
-                heading, *rows = [*csv.reader(text)] or [[]]
+            text = io.StringIO(_content(file).decode("utf-8", "surrogateescape"), newline="")
+            heading, *rows = [*csv.reader(text)] or [[]]
             if heading == self._heading:
                 self.rows = {row[0]: _csv_line(row) for row in rows if len(row) == len(heading)}
 
@@ -658,9 +684,7 @@ class Areas:
             CannotWrite: it cannot be written.
         """
         lines = [_csv_line(self._heading), *(line for _, line in sorted(self.rows.items()))]
-        text = "".join(lines).encode("utf-8", "surrogateescape")
-        if not self._file.is_file() or self._file.read_bytes() != text:
-            atomic_write(self._file, text)
+        _write_changed(self._file, "".join(lines).encode("utf-8", "surrogateescape"))
 
 
 def _csv_line(cells: Sequence[str]) -> str:
@@ -720,13 +744,10 @@ class Summary:
             CannotWrite: it cannot be written.
         """
         if not self.failed:
-            self.listing.unlink(missing_ok=True)
+            _remove(self.listing)
             return
-        lines = "".join(f"{as_url(file)}: {reason}\n" for file, reason in self.failed).encode(
-            "utf-8", "surrogateescape"
-        )
-        if not self.listing.exists() or self.listing.read_bytes() != lines:
-            atomic_write(self.listing, lines)
+        lines = "".join(f"{as_url(file)}: {reason}\n" for file, reason in self.failed)
+        _write_changed(self.listing, lines.encode("utf-8", "surrogateescape"))
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the summary for JSON."""
@@ -792,11 +813,15 @@ def for_each_readable(
 ) -> None:
     """Call `work` with every image of `paths` that a model can read, as an array; `what`: title of a progress bar.
 
-    Images that cannot be read, or whose results have names that the file system does not take, are named and left out.
+    Images that cannot be read, that do not fit into memory, or whose results have names that the file system does not
+    take, are named and left out.
 
     Raises, after the last image:
         UserError: all were left out.
         RunFailed: some were; the results of all the others are in `out`.
+
+    Raises at once:
+        RunFailed: the device failed.
     """
     left_out: list[UserError] = []
     for path in track(paths, what):
@@ -806,10 +831,13 @@ def for_each_readable(
             left_out.append(error)
         else:
             try:
-                work(path, as_array(image))
+                with _network_errors(predictor.device, size_of(image)):
+                    work(path, as_array(image))
                 continue
             except BadName as error:
                 left_out.append(error)
+            except _TooLarge as error:
+                left_out.append(UserError(f"image {path}: {error}"))
         if len(paths) > 1:
             screen.print(f"left out: {left_out[-1]}", style="yellow")
     if left_out and len(left_out) == len(paths):

@@ -6,6 +6,7 @@ and written as `batch` does.
 """
 
 import math
+import secrets
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -46,6 +47,8 @@ from gffnet.remote import as_url, is_remote, is_url, open_url
 _AT_ONCE = 8
 """Files that are fetched and written together."""
 _READ = (*EXTENSIONS, *video.EXTENSIONS)
+_LONGEST = 1024
+"""Bytes of the longest key that S3, Google Cloud Storage and Azure take."""
 
 
 class Item(NamedTuple):
@@ -98,13 +101,14 @@ Items = Listing | Sequence[Item]
 def find_items(inputs: Sequence[Path], out: Path, shard: tuple[int, int]) -> Items:
     """Return the files among `inputs`: one URL, or local files and folders.
 
+    A listing yields the files of `shard`; of local files, which are all returned, `collect` takes those.
+
     Raises:
         UserError: as `result_names`; there are other inputs beside a URL.
     """
     urls = [each for each in inputs if is_url(each)]
     if not urls:
-        named = result_names(inputs, _READ, None if is_remote(out) else out)
-        return [Item(path, name) for path, name in list(named.items())[shard[0] - 1 :: shard[1]]]
+        return [Item(*each) for each in result_names(inputs, _READ, None if is_remote(out) else out).items()]
     if len(inputs) > 1:
         raise UserError(
             f"{as_url(urls[0])}: a URL is predicted by itself. Give the one folder that holds all images, or "
@@ -158,21 +162,25 @@ def collect(
     smooth: float | None,
     rows: "Callable[[Items, Work], Iterable[Row]]",
 ) -> Summary:
-    """Open `out`, let `rows` predict the items, and collect what became of them. Arguments as for `open_results`."""
-    listed = [] if isinstance(items, Listing) else items
+    """Open `out`, let `rows` predict the items, and collect what became of them.
+
+    Args:
+        items: of all shards, but for a `Listing`.
+        rows: predicts files.
+        config, made, out, shard, results, overwrite, smooth: as for `open_results`.
+    """
+    listed, mine = ([], items) if isinstance(items, Listing) else (items, items[shard[0] - 1 :: shard[1]])
     videos = any(video.is_video(item.path) for item in listed)
     if videos:
         video.pyav()
     check_smoothing(smooth, videos or isinstance(items, Listing))
-    names, total = {item.path: item.name for item in listed}, None if isinstance(items, Listing) else len(items)
+    names, total = {item.path: item.name for item in listed}, None if isinstance(mine, Listing) else len(mine)
     with open_results(out, config, made, names, shard, results, overwrite, smooth) as (summary, areas, since):
-        summary.single, summary.noun = total == 1, "file" if videos else "image"
+        summary.single, summary.noun = len(names) == 1, "file" if videos else "image"
         since, began = math.inf if overwrite else since, file_system_time(out)
         work = Work(out, summary.results, smooth, since, began)
         uncounted: list[Item] = []
-        for row in track(rows(items, work), "predicting", total):
-            if row.error is not None:
-                raise row.error
+        for row in track(_or_stop(rows(mine, work)), "predicting", total):
             if row.outcome == FAILED:
                 summary.failed.append((row.path, row.reason))
                 continue
@@ -183,13 +191,20 @@ def collect(
                 areas.add(result, row.counts)
             elif not areas.note(result):  # a process that was killed has written it
                 uncounted.append(Item(row.path, row.name, recount=True))
-        for row in rows(uncounted, work) if uncounted else ():
+        for row in _or_stop(rows(uncounted, work)) if uncounted else ():
             if row.counts is not None:
                 areas.add(result_name(row.path, row.name), row.counts)
         summary.failed.sort(key=lambda each: str(each[0]))
     if isinstance(items, Listing) and shard[1] == 1 and not (summary.written or summary.skipped or summary.failed):
         raise UserError(f"{items.folder} holds no image or video of a format that is read: check the URL.")
     return summary
+
+
+def _or_stop(rows: Iterable[Row]) -> Iterator[Row]:
+    for row in rows:
+        if row.error is not None:
+            raise row.error
+        yield row
 
 
 @dataclass(frozen=True)
@@ -256,11 +271,15 @@ class FilePredictor:
         return stage
 
     def _done(self, item: Item) -> Row | None:
-        """What became of a file whose results exist; None as well if file and results are local: the job looks."""
+        """What became of a file whose results exist, or cannot; None as well if both are local: the job looks."""
         work = self._work
         if not is_remote(work.out) and not is_url(item.path):
             return None
         places = [place_of(work.out, result, item.path, item.name) for result in work.results]
+        longest = max(map(remote.key_size, places)) if is_remote(work.out) else 0
+        if longest > _LONGEST:
+            reason = f"the key of its result has {longest} bytes, and stores take up to {_LONGEST}: shorten its name"
+            return Row(item.path, item.name, FAILED, reason)
         if not all(is_done(place, work.since) for place in places):
             return None
         counts = self._recount(item) if item.recount else None
@@ -285,7 +304,8 @@ class FilePredictor:
         """The local file of an item, or why there is none."""
         if not is_url(item.path):
             return item.path
-        file = folder.joinpath(*item.name.parts[:-1], item.path.name)
+        # In a folder of its own and short: a key may be longer than a file name, and be that of a prefix, too.
+        file = folder / secrets.token_hex(4) / item.path.name[-50:]
         try:
             remote.download(open_url(item.path), file)
         except (FileNotFoundError, PermissionError) as error:
@@ -314,7 +334,7 @@ class FilePredictor:
             began = -math.inf if is_remote(work.out) else work.began
             outcome = FAILED if path in failed else WRITTEN if job.is_done(path, item.name, began) else SKIPPED
             found = counts.found.get(result_name(item.path, item.name))
-            reason = failed.get(path, "").replace(str(path), as_url(item.path))
+            reason = failed.get(path, "").replace(str(path), as_url(item.path)).replace(str(out), str(work.out))
             stage.rows.append(Row(item.path, item.name, outcome, reason, found))
         return stage
 
