@@ -51,6 +51,7 @@ torch_random = TorchRandom()
 register_random(torch_random)
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     """A process runs all tests of a file, of the browser or of the graph that is exported: each is started once.
 

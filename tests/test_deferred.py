@@ -66,6 +66,7 @@ def test_what_is_loaded_or_not_installed_stays_as_it_is() -> None:
     assert sys.modules["pack.inner"] is module
 
 
+@pytest.mark.slow
 def test_the_compiler_is_there_for_whoever_wants_it() -> None:
     """timm and torchvision, imported without it, do what they do with it."""
     code = (

@@ -386,7 +386,7 @@ def test_a_recipe_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_iterations_that_follow_from_the_data_are_known_once_a_run_has_started(tmp_path: Path) -> None:
     found = of(tmp_path, overrides=["training.iterations=auto"])
-    shown = module._Shown(len(found.runs), found.runs)
+    shown = module._Shown(found.runs)
     assert shown.progress() == (0, None)
     first = found.runs[0]
     assert first.iterations is None

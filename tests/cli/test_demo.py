@@ -51,6 +51,7 @@ def test_it_ends_with_a_report_and_a_second_run_shows_the_same(tmp_path: Path, r
         demo(tmp_path)
 
 
+@pytest.mark.slow
 def test_interrupted_at_every_stage(tmp_path: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While scenes are drawn, in the last iteration, and while the report is written: each is resumed or repeated."""
     out, step = tmp_path / "demo", SegmentationTask.training_step
@@ -89,6 +90,7 @@ def test_the_folder_is_a_file(tmp_path: Path, recipe: Path) -> None:
         demo(tmp_path / "file")
 
 
+@pytest.mark.slow
 def test_without_imagenet_weights_it_starts_from_scratch(
     tmp_path: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

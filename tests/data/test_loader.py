@@ -126,6 +126,7 @@ class Fatal(CamVid):
         return super().read(index)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_reported(tmp_path: Path) -> None:
     stream = TrainingStream(Fatal(camvid_tree(tmp_path), "train"), VIEW, seed=1, length=24)
     start = time.monotonic()

@@ -54,6 +54,7 @@ def called(command: str, *more: str) -> int:
     return main([*words, *more])
 
 
+@pytest.mark.slow
 def test_four_commands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured, caplog: pytest.LogCaptureFixture
 ) -> None:

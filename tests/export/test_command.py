@@ -54,6 +54,7 @@ def test_from_a_run_to_predictions_and_scores(run: Path, tmp_path: Path, capsys:
     assert scores[0]["miou"] == pytest.approx(scores[1]["miou"], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_the_model_that_ships_by_default(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_io, "SHIPPED", run / "model")
     with symbolic_sizes():

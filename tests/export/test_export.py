@@ -78,6 +78,7 @@ def test_every_variant_at_sizes_that_were_not_traced(variant: dict[str, Any]) ->
         assert probabilities.std((2, 3)).max() > 0.01  # not constant
 
 
+@pytest.mark.slow
 def test_coarse_backbones_need_larger_images() -> None:
     """The coarsest map has two positions: a single one would be another graph."""
     of = network(dataclasses.replace(ModelRecipe(), context="none", fusion="fpn"), (4, 8, 16, 32))
@@ -176,6 +177,7 @@ def test_all_formats_hold_the_record(to: str) -> None:
     assert record["config"]["evaluation"] == {"crop": None, "overlap": 1 / 3, "scales": [1.0], "flip": False}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", list(FORMATS))
 def test_files_hold_no_paths_of_this_machine(to: str) -> None:
     data = exported(to)[0]

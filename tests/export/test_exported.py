@@ -66,6 +66,7 @@ def test_it_predicts_what_the_model_predicts(predictor: Predictor, expected: Pre
     assert len(np.unique(expected.predict(image))) > 2
 
 
+@pytest.mark.slow
 def test_files_of_four_bands_of_12_bits_predict_what_the_model_predicts(tmp_path: Path) -> None:
     backbone = dataclasses.replace(GFFNET.backbone, in_channels=4)
     recipe = ModelRecipe(

@@ -58,6 +58,7 @@ def probabilities(model: Any, image: torch.Tensor) -> np.ndarray:
     return session.run(["probabilities"], {"image": image.numpy()})[0]
 
 
+@pytest.mark.slow
 def test_only_convolutions_are_quantized_and_no_gate() -> None:
     nodes = int8().graph.node
     maker = {output: node for node in nodes for output in node.output}
@@ -121,12 +122,14 @@ def test_the_input_of_a_depthwise_convolution_has_one_scale() -> None:
     assert np.abs(quantized - exact).max() < 0.1 * np.abs(exact).max()
 
 
+@pytest.mark.slow
 def test_multiplications() -> None:
     found = multiplications(graph(), photographs(1)[0])
     assert found["backbone.layers.0/Conv"] == 6 * 24 * 32 * 3 * 3 * 3  # 3 to 6 channels, 3x3, at stride 4
     assert found["fusion.refinements.0.0.conv/Conv"] == 32 * 24 * 32 * 32 * 3 * 3
 
 
+@pytest.mark.slow
 def test_the_most_costly_blocks_stay_in_float(monkeypatch: pytest.MonkeyPatch) -> None:
     names, costly = list(blocks_of(int8())), ["head.classifier", "pyramid.blocks.0"]
     gains = dict.fromkeys(names, 0.0) | {costly[0]: 0.05, costly[1]: 0.02, names[0]: 0.004}

@@ -181,6 +181,7 @@ print(precision.pick_precision("auto", precision.torch.device("cpu"), None).name
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(precision.fcntl is None, reason="needs file locks")
 def test_of_several_processes_one_measures(tmp_path: Path) -> None:
     command = [sys.executable, "-c", LOCKED, str(tmp_path)]
@@ -365,6 +366,7 @@ print(default, faults())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs glibc")
 def test_freed_memory_is_kept() -> None:
     """Page faults of five tensors of 64 MB, each freed before the next, without and with it."""

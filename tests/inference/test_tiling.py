@@ -104,6 +104,7 @@ class Held(TorchDispatchMode):
         self.now -= size
 
 
+@pytest.mark.slow
 def test_tiles_take_no_more_memory_than_planned() -> None:
     """Counted by what torch holds."""
     size, protocol = (300, 500), EvaluationRecipe((40, 40), scales=(0.75, 1.0, 1.5))

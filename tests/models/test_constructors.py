@@ -427,6 +427,7 @@ def test_predictors_and_folded_networks_do_not_warn() -> None:
     assert warned(predictor.network, torch.rand(1, 3, 32, 32)) == []
 
 
+@pytest.mark.slow
 def test_no_warning_stands_in_the_way_of_tracing(network: GFFNet) -> None:
     x = torch.rand(1, 3, 64, 64)
 

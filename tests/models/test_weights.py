@@ -145,6 +145,7 @@ class TestNames:
         backbone = build_backbone(BackboneRecipe(name, str(path), stride))
         check(backbone.net.state_dict(), reference.state_dict(), "none")
 
+    @pytest.mark.slow
     def test_swin_and_its_older_names(self, tmp_path: Path) -> None:
         """timm moved the down-sampling of Swin from the end of a stage to the start of the next."""
         name, path = "swin_tiny_patch4_window7_224", tmp_path / "weights.pth"

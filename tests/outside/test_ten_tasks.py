@@ -126,6 +126,7 @@ def test_a_fusion_and_a_data_set_of_ones_own(folder: Path, capfd: pytest.Capture
     assert "add --plugin plugin.py" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_own_loss_augmentation_and_optimiser(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert printed(capfd, "own_training.py")[-1].startswith("True [")
 
@@ -150,6 +151,7 @@ def test_save_load_export_and_run_with_onnx_runtime(
     assert float(line.split()[0]) > 0.999
 
 
+@pytest.mark.slow
 def test_logs_resume_and_best_checkpoint(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     # In a process of its own, since it sends itself a signal.
     done = forked(["resume.py"], folder, lambda words: runpy.run_path(*words, run_name="__main__") and None)

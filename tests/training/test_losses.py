@@ -309,6 +309,7 @@ def test_one_map_of_the_size_of_the_logits_is_kept_for_the_gradient(options: dic
     total.backward()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [EVERY_OPTION[3], EVERY_OPTION[6]], ids=str)
 def test_it_compiles_as_one_graph(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # checks of shapes, in tests only, do not compile
@@ -579,6 +580,7 @@ def test_terms_that_do_not_fit(options: dict[str, Any], said: str) -> None:
         LossRecipe(**options)
 
 
+@pytest.mark.slow
 def test_the_library_of_the_other_terms_is_imported_where_one_is_used() -> None:
     code = (
         "import sys; from gffnet.recipe import LossRecipe; from gffnet.training.losses import make_loss\n"

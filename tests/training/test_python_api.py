@@ -199,6 +199,7 @@ def noise(image: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 SEVERAL = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomCrop((30, 30), pad_if_needed=True), noise])
 
 
+@pytest.mark.slow
 def test_a_random_transform_depends_on_neither_workers_nor_interruptions(tmp_path: Path) -> None:
     one = fit(tmp_path / "one", transform=SEVERAL)
     two = fit(tmp_path / "two", tiny.recipe(workers=2), transform=SEVERAL)
@@ -369,6 +370,7 @@ def test_the_mean_loss_may_be_overridden(tmp_path: Path) -> None:
     assert python_of(twice)["task"] == "tests.training.test_python_api.OwnLoss"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"ema": 0.9, "clip_gradients": 0.1}])
 def test_a_training_step_around_that_of_the_base_class_trains_the_same(options: dict[str, Any], tmp_path: Path) -> None:
     """Though Lightning does the backward pass and the step."""

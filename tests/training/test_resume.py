@@ -213,6 +213,7 @@ OF_EACH_KIND: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", OF_EACH_KIND, ids=str)
 def test_an_interrupted_extension_ends_like_an_uninterrupted_one(
     options: dict[str, Any], tmp_path: Path, camvid: Path, monkeypatch: pytest.MonkeyPatch
@@ -438,6 +439,7 @@ def test_loading_processes_outlive_a_signal_to_the_group(tmp_path: Path, camvid:
     assert json.loads((out / "run.json").read_text())["sessions"][0]["outcome"] == "interrupted"
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_like_an_uninterrupted_one(tmp_path: Path, camvid: Path) -> None:
     """`python -m tests.training.kills` does this with twenty kills."""
     recipe = kills.recipe(iterations=20)

@@ -159,6 +159,7 @@ def test_a_run_that_initializes_another_replaces_pretrained_weights(
     assert all(torch.allclose(old[key], new[key], atol=1e-12) for key in loaded)
 
 
+@pytest.mark.slow
 def test_a_dead_worker_is_reported_and_the_run_resumes_with_fewer(tmp_path: Path, camvid: Path, whole: Path) -> None:
     """In a process of its own: torch raises that a worker died wherever the training process happens to be.
 
