@@ -15,7 +15,7 @@ demo: $(VENV)/.installed
 	$(RUN)/gffnet demo --out demo
 
 test: lint
-	PYTHONDONTWRITEBYTECODE= $(RUN)/python -m pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= $(RUN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 docs: $(VENV)/.installed-dev
 	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build

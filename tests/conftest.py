@@ -19,7 +19,7 @@ jaxtyping.install_import_hook(CHECKED, "beartype.beartype(conf=beartype.Beartype
 
 import shutil  # noqa: E402
 from collections.abc import Generator, Iterator  # noqa: E402
-from typing import TYPE_CHECKING  # noqa: E402
+from typing import TYPE_CHECKING, Any  # noqa: E402
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
@@ -51,20 +51,21 @@ torch_random = TorchRandom()
 register_random(torch_random)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
-    """A process runs all tests of a file, of the browser or of the graph that is exported: each is started once.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A process runs all tests of a file, or of the graph that is exported: what they share is made once."""
+    from xdist.scheduler import LoadFileScheduling
 
-    Long files come first: one at the end would leave the other processes without work.
-    """
-    files = [item.nodeid.partition("::")[0] for item in items]
-    groups = {
-        file: "export" if file.startswith(("tests/export/", "tests/docs/test_export")) else file for file in files
-    }
-    groups |= {file: "browser" for item, file in zip(items, files, strict=True) if "browser" in item.fixturenames}
-    for item, file in zip(items, files, strict=True):
-        item.add_marker(pytest.mark.xdist_group(groups[file]))
-    first = ("tests/export/", "tests/app/", "tests/reports/", "tests/training/")
+    class ByFile(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
+        def _split_scope(self, nodeid: str) -> str:
+            return "export" if nodeid.startswith(("tests/export/", "tests/docs/test_export")) else nodeid.split("::")[0]
+
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Long files come first: one at the end would leave the other processes without work."""
+    first = ("tests/export/", "tests/docs/test_export", "tests/app/", "tests/reports/", "tests/training/")
     items.sort(key=lambda item: not item.nodeid.startswith(first))
 
 
