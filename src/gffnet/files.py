@@ -46,6 +46,11 @@ def atomic_write(path: Path, data: bytes | str, durable: bool = False) -> None:
         file.write(data if isinstance(data, bytes) else utf8(data))
 
 
+def write_json(path: Path, value: object) -> None:
+    """Write plain values as JSON, atomically. Raises `CannotWrite`."""
+    atomic_write(path, json.dumps(value, indent=1) + "\n")
+
+
 @contextmanager
 def atomic_file(path: Path, durable: bool = False) -> Iterator[BinaryIO]:
     """Open a temporary file beside `path`, and move it to `path` at the end unless an error is raised.

@@ -22,7 +22,7 @@ from tabulate import tabulate
 from gffnet.console import DASH, percent
 from gffnet.errors import UserError
 from gffnet.evaluation.paper import match
-from gffnet.files import atomic_write
+from gffnet.files import atomic_write, write_json
 from gffnet.metrics.scores import ByClass, Scores
 from gffnet.templates import fill
 
@@ -109,7 +109,7 @@ def read_result(path: Path) -> Result:
 
 def write_scores(path: Path, scores: Scores) -> None:
     """Write scores as JSON."""
-    atomic_write(path, (json.dumps(scores.to_json(), indent=1) + "\n").encode())
+    write_json(path, scores.to_json())
 
 
 def write_images(path: Path, rows: Iterable[tuple[str, ImageScore]]) -> None:

@@ -22,7 +22,6 @@ gates that lose less than 0.1 points, and few images, decide nothing.
 """
 
 import copy
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -45,7 +44,7 @@ from gffnet.evaluation.evaluate import (
     score_images,
 )
 from gffnet.evaluation.results import TOLERANCE, Table, markdown, pixel_range
-from gffnet.files import atomic_write
+from gffnet.files import atomic_write, write_json
 from gffnet.gates.edit import Edits, GateEdit, edit_gates, gate_count
 from gffnet.gates.figures import class_changes_figure, held, losses_figure
 from gffnet.inference.predictor import ImageLike, Predictor
@@ -357,8 +356,8 @@ def write_ablation(out: Path, record: Mapping[str, Any]) -> None:
     """
     write_image(out / "by_class.png", class_changes_figure(title_of(record), record))
     write_image(out / "by_distance.png", losses_figure(title_of(record), record))
-    atomic_write(out / "ablation.md", markdown(title_of(record), all_tables(record)).encode())
-    atomic_write(out / "ablation.json", (json.dumps(record, indent=1) + "\n").encode())
+    atomic_write(out / "ablation.md", markdown(title_of(record), all_tables(record)))
+    write_json(out / "ablation.json", record)
 
 
 def title_of(record: Mapping[str, Any]) -> str:

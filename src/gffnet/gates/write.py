@@ -8,7 +8,6 @@ OUT/IMAGE/g1.png ..., gates.npz     every gate map alone: colored, and as float1
 """
 
 import io
-import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from gffnet.data.colors import displayable
 from gffnet.data.dataset import Truth
 from gffnet.data.io import write_image
 from gffnet.errors import RunFailed, UserError
-from gffnet.files import atomic_write, utf8
+from gffnet.files import atomic_write, utf8, write_json
 from gffnet.gates.edit import GatedImage
 from gffnet.gates.figures import closing_figure, gate_colors, gates_figure
 from gffnet.gates.statistics import GateStatistics
@@ -97,14 +96,14 @@ def write_gates(
             (folder / "closed.png").unlink(missing_ok=True)  # of an earlier call: it would not belong to these numbers
         sizes = {"size": list(size), "seen_at": list(gated.input_size)}
         found = {"image": str(path), **sizes, **numbers(statistics)}
-        _write_json(folder / "stats.json", found)
+        write_json(folder / "stats.json", found)
         by_image.append(found)
         total.merge(statistics)
 
     def write_summary() -> dict[str, Any]:
         summary = {"images": len(by_image), **numbers(total)}
         if by_image:
-            _write_json(out / "stats.json", summary)
+            write_json(out / "stats.json", summary)
         return summary
 
     try:
@@ -139,7 +138,3 @@ def refuse_replacing(images: Sequence[Path], files: Iterable[Path] = (), within:
     for image in images:
         if (at := Path(os.path.realpath(image.parent))) in folders or at / image.name in taken:
             raise UserError(f"image {image} is where results would be written: choose another --out.")
-
-
-def _write_json(path: Path, numbers: dict[str, Any]) -> None:
-    atomic_write(path, (json.dumps(numbers, indent=1) + "\n").encode())

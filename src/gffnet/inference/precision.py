@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from gffnet.errors import CannotWrite, UserError, unknown
-from gffnet.files import atomic_write
+from gffnet.files import write_json
 from gffnet.models.gffnet import SegmentationModel
 from gffnet.remote import cache_folder
 
@@ -288,7 +288,7 @@ def cached_seconds(network: SegmentationModel, device: torch.device, training: b
                 if _is_seconds(found[key]):  # a step that failed may run next time
                     kept = dict(list(found.items())[-_KEPT:])
                     with suppress(CannotWrite):
-                        atomic_write(path, (json.dumps(kept, indent=1) + "\n").encode())
+                        write_json(path, kept)
             _known[key] = found[key]
     return _known[key]
 

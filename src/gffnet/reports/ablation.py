@@ -35,7 +35,7 @@ from gffnet.data.datasets import open_dataset
 from gffnet.errors import RunFailed, Stopped, UserError
 from gffnet.evaluation.evaluate import plain, saved_settings
 from gffnet.evaluation.results import SCORES, read_result
-from gffnet.files import atomic_write, cannot_write, utf8
+from gffnet.files import atomic_write, cannot_write, utf8, write_json
 from gffnet.inference.precision import pick_device
 from gffnet.models.model_io import CONFIG
 from gffnet.parallel import available_cores, restored_signals
@@ -464,10 +464,8 @@ class Ablation:
             CannotWrite: they cannot be written.
         """
         text = to_markdown([table], title=TITLE, legend=LEGEND)
-        atomic_write(self.out / "ablation.md", text.encode())
-        atomic_write(
-            self.out / "ablation.json", (json.dumps(self.to_mapping(table, failures), indent=1) + "\n").encode()
-        )
+        atomic_write(self.out / "ablation.md", text)
+        write_json(self.out / "ablation.json", self.to_mapping(table, failures))
 
     def to_mapping(self, table: Table, failures: Sequence[Failure] = ()) -> dict[str, Any]:
         """All numbers as plain values: every run, and every score of the table."""

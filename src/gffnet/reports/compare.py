@@ -9,7 +9,6 @@ so that the pixel accuracy of `b` minus that of `a` is the fraction of refined p
 """
 
 import io
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +33,7 @@ from gffnet.data.io import write_image
 from gffnet.errors import UserError
 from gffnet.evaluation.evaluate import plain
 from gffnet.evaluation.results import score_image
-from gffnet.files import atomic_write, utf8
+from gffnet.files import atomic_write, utf8, write_json
 from gffnet.gates.figures import LOST, REFINED, class_legend
 from gffnet.gates.write import refuse_replacing, result_folders
 from gffnet.inference.batch import for_each_readable
@@ -437,7 +436,7 @@ def write_comparison(
         )
     finally:
         if comparison.records:
-            atomic_write(out / NUMBERS, (json.dumps(comparison.numbers(), indent=1) + "\n").encode())
+            write_json(out / NUMBERS, comparison.numbers())
     return comparison.numbers()
 
 
