@@ -115,6 +115,7 @@ def test_the_names_of_the_package_follow_from_its_registrations(kind: str, expec
     assert all(plugin_of(kind, name) is None for name in expected)
 
 
+@pytest.mark.slow
 def test_the_names_are_known_in_a_fresh_process() -> None:
     code = "from gffnet.registry import names; print(sorted(names('data set')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

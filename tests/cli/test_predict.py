@@ -241,6 +241,7 @@ def test_large_images_are_downscaled_unless_the_protocol_says_otherwise(
     assert ("(120x120 by 0.375), because the model was trained on 30x30" in caplog.text) == said
 
 
+@pytest.mark.slow
 def test_one_photograph_needs_no_compiler_and_no_training(model: Path, tmp_path: Path) -> None:
     """Each of these takes 0.2 to 1.5 s to import, where predicting takes a few seconds in all."""
     slow = {"torch._dynamo", "sympy", "wandb", "lightning", "matplotlib", "scipy", "torchmetrics", "onnxruntime", "av"}

@@ -92,7 +92,9 @@ def batches(stream: TrainingStream, start: int = 0, **options: object) -> list[B
     return list(loader)
 
 
-@pytest.mark.parametrize(("workers", "method"), [(1, "fork"), (2, "fork"), (1, "spawn")])
+@pytest.mark.parametrize(
+    ("workers", "method"), [(1, "fork"), (2, "fork"), pytest.param(1, "spawn", marks=pytest.mark.slow)]
+)
 def test_workers_change_nothing(camvid: CamVid, workers: int, method: str) -> None:
     stream = TrainingStream(camvid, VIEW, seed=1, length=24)
     stream[0]  # something is cached already

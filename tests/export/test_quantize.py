@@ -80,6 +80,7 @@ def test_only_convolutions_are_quantized_and_no_gate() -> None:
     }
 
 
+@pytest.mark.slow
 def test_with_every_block_in_float_it_is_the_network() -> None:
     """At a size that was neither traced nor calibrated."""
     image = torch.from_numpy(tiny.picture(9, 75, 131)).permute(2, 0, 1)[None]
@@ -183,7 +184,9 @@ def test_calibration_images_are_the_windows_of_predict(folder: Path) -> None:
         np.testing.assert_array_equal(image.numpy(), expected)
 
 
-@pytest.mark.parametrize(("to", "name"), [("onnx", "model.onnx"), ("openvino", "model.xml")])
+@pytest.mark.parametrize(
+    ("to", "name"), [pytest.param("onnx", "model.onnx", marks=pytest.mark.slow), ("openvino", "model.xml")]
+)
 def test_a_file_predicts_about_what_the_network_predicts(
     to: str, name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -104,6 +104,7 @@ def test_of_many_classes_those_are_shown_that_lose_most_by_one_gate() -> None:
     assert max(worst[name] for name in kept) <= min(value for name, value in worst.items() if name not in kept)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("classes", "levels", "pairs"), [(3, 4, True), (60, 5, False)])
 def test_figures_of_any_number_of_classes_and_gates(classes: int, levels: int, pairs: bool) -> None:
     of = records.record(classes, levels, pairs)

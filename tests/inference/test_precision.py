@@ -190,6 +190,7 @@ def test_of_several_processes_one_measures(tmp_path: Path) -> None:
     assert (tmp_path / "measured").read_text() == "x"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True])
 def test_a_measurement_leaves_network_and_random_numbers_as_they_are(training: bool) -> None:
     recipe = tiny.recipe({**tiny.GFFNET, "dropout": 0.5})

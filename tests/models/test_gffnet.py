@@ -341,6 +341,7 @@ def test_every_name_of_a_recipe_is_registered():
     assert set(PYRAMIDS) == set(names("pyramid"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_stub")
 @pytest.mark.parametrize(("context", "fusion", "pyramid"), COMBINATIONS)
 def test_every_combination_builds_and_runs_without_memory(context, fusion, pyramid):

@@ -396,6 +396,7 @@ class TestHub:
         assert "--set model.backbone.weights=FILE" in message
         assert "--set model.backbone.weights=none" in message
 
+    @pytest.mark.slow
     def test_a_network_that_swallows_everything_is_given_up_in_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
         over = threading.Event()
 
@@ -596,6 +597,7 @@ class TestEfficientNetLite:
         for x, y in zip(maps, expected, strict=True):
             torch.testing.assert_close(x, y)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("in_channels", "stride"), [(1, 8), (4, 16)])
     def test_other_input_channels_and_output_strides(
         self, name: str, whole: nn.Module, in_channels: int, stride: int

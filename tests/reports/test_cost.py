@@ -46,6 +46,7 @@ def test_table_3_as_the_text_has_it() -> None:
     assert both["macs"] - gff["macs"] == dfp
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS.values())
 def test_every_network_of_a_recipe_builds_and_costs(name: str) -> None:
     counted = costs([("", load_recipe(name))], (256, 256))[0]  # no map smaller than the grids of pyramid pooling

@@ -109,6 +109,7 @@ def test_own_data_train_a_model_that_scores_the_same_afterwards(tmp_path: Path) 
     assert result.scores.pixel_accuracy == pytest.approx((np.stack(found) == labels)[known].mean(), abs=2e-3)
 
 
+@pytest.mark.slow
 def test_a_part_of_a_gffnet_data_set_is_that_of_its_files(tmp_path: Path, camvid: Path) -> None:
     """The same run by recipe, with the data set as an object, and with all of it as a `Subset`."""
     by_name = train(tiny.recipe(), camvid, tmp_path / "a", progress=False)
@@ -388,6 +389,7 @@ def test_a_training_step_around_that_of_the_base_class_trains_the_same(options: 
     assert all(torch.allclose(value, states[1][name], atol=1e-5) for name, value in states[0].items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", [Stepping, Manual])
 def test_an_ordinary_step_of_lightning_is_one_of_cross_entropy(task: type[SegmentationTask], tmp_path: Path) -> None:
     """The same as the base class's without the auxiliary loss, with moving average and clipping."""
