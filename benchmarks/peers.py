@@ -192,7 +192,7 @@ def table(arguments: argparse.Namespace) -> None:
         )
     print("\n".join(lines))
     if arguments.out:
-        record = {"machine": lines[0], "drive": arguments.drive, "networks": rows}
+        record = {"machine": lines[0], "drive": arguments.drive, "table": lines[2:], "networks": rows}
         atomic_write(arguments.out / "peers.json", (json.dumps(record, indent=1) + "\n").encode())
         draw(rows, arguments.drive, arguments.out / "peers.svg")
 

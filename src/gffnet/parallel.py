@@ -1,4 +1,4 @@
-"""The cores of this process, and work on many items: in processes, or in threads beside the one that computes."""
+"""Cores and signal handlers of this process; work on many items, in processes or in threads beside one that computes."""
 
 import os
 import re
