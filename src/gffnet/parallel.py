@@ -1,4 +1,4 @@
-"""Cores and signal handlers of this process; work on many items, in processes or in threads beside one that computes."""
+"""Cores and signal handlers of a process; work on many items, in processes or in threads beside one that computes."""
 
 import os
 import re
