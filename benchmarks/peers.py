@@ -159,10 +159,10 @@ def table(arguments: argparse.Namespace) -> None:
             scores = read_result(file).scores
             if scores.protocol["split"] != f"only_{arguments.drive}":
                 continue
-            run = file.parent if "network" in scores.protocol else file.parent.parent
-            recipe = load_recipe(arguments.recipe) if run is file.parent else load_recorded(run / RECIPE)
-            name = scores.protocol.get("network") or method_name(recipe.model)
-            entry = found.setdefault(name, {"peer": run is file.parent, "recipe": recipe, "scores": []})
+            peer = "network" in scores.protocol
+            recipe = load_recipe(arguments.recipe) if peer else load_recorded(file.parents[1] / RECIPE)
+            name = f"{scores.protocol['network']} (smp)" if peer else method_name(recipe.model)
+            entry = found.setdefault(name, {"peer": peer, "recipe": recipe, "scores": []})
             entry["scores"].append(scores)
     calls, image = {}, torch.randint(0, 256, (3, *SIZE), dtype=torch.uint8)
     for name, entry in found.items():
@@ -185,7 +185,7 @@ def table(arguments: argparse.Namespace) -> None:
             "seeds": len(scored), "milliseconds": median, "parameters": found[name]["parameters"],
         })  # fmt: skip
         lines.append(
-            f"| {name}{' (smp)' * found[name]['peer']} | {mean(scored):.1f}"
+            f"| {name} | {mean(scored):.1f}"
             f"{'' if deviation is None else f' ± {deviation:.1f}'} | {len(scored)} "
             f"| {spread(timing([1e3 * s for s in seconds[name]]), 0)} | {spread(ratios(seconds[name], base), 2)} "
             f"| {found[name]['parameters'] / 1e6:.2f} M |"
@@ -201,7 +201,11 @@ def timed(name: str, entry: dict[str, Any]) -> tuple[nn.Module, Callable[[Tensor
     """A network, and the function from an image to its label map."""
     recipe, classes = entry["recipe"], dataset_classes("camvid")
     if entry["peer"]:
-        peer = Peer(name, recipe, len(classes.names), pretrained=False).eval().to(memory_format=torch.channels_last)
+        peer = (
+            Peer(name.removesuffix(" (smp)"), recipe, len(classes.names), pretrained=False)
+            .eval()
+            .to(memory_format=torch.channels_last)
+        )
         return peer, partial(labels_of, peer)
     network = build_network(recipe.model.without_weights(), len(classes.names)).eval()
     device = torch.device("cpu")

@@ -156,6 +156,19 @@ def test_the_ablation_from_imagenet_is_that_of_the_records() -> None:
         assert line[2:-1] == [method[column] for method in methods]
 
 
+def test_the_networks_beside_are_those_of_the_records() -> None:
+    record = json.loads((RECORDS / "peers/peers.json").read_text(encoding="utf-8"))
+    assert "\n".join(record["table"]) in PAGE
+    for row in record["networks"]:
+        if row["peer"]:
+            files = (RECORDS / "peers" / row["network"].removesuffix(" (smp)")).glob("seed_*/scores.json")
+            mious = [100 * json.loads(file.read_text(encoding="utf-8"))["miou"] for file in files]
+        else:
+            found = scores_from_imagenet(METHODS[row["network"]])
+            mious = [scores[0] for (drive, _), scores in found.items() if drive == record["drive"]]
+        assert row["miou"] == pytest.approx(fmean(mious))
+
+
 def test_the_gates_of_left_out_drives_are_those_of_the_records() -> None:
     def rows(drive: str) -> dict[str, list[list[str]]]:
         found: dict[str, list[list[str]]] = {}
