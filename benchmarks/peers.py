@@ -227,9 +227,14 @@ def draw(rows: list[dict[str, Any]], drive: str, file: Path) -> None:
         of = [row for row in rows if row["peer"] == peer]
         x, y = [row["milliseconds"] for row in of], [row["miou"] for row in of]
         axes.errorbar(x, y, [row["deviation"] or 0 for row in of], fmt="o", color=color, label=label, capsize=3)
-    for row in rows:
-        at = (row["milliseconds"], row["miou"])
-        axes.annotate(row["network"].removeprefix("PSPNet + "), at, (5, 4), textcoords="offset points", fontsize=8)
+    slowest, highest = (max(row[key] for row in rows) for key in ("milliseconds", "miou"))
+    step = 0.05 * (highest - min(row["miou"] for row in rows) + 4)
+    place = highest + 3 * step
+    for row in sorted(rows, key=lambda row: (-row["miou"], row["milliseconds"])):  # names below each other, with lines
+        at, place = (row["milliseconds"], row["miou"]), min(place - step, row["miou"] + step)
+        beside = (0.72 * slowest if at[0] < 0.7 * slowest else 0.9 * slowest, place)
+        name, line = row["network"].removeprefix("PSPNet + "), {"arrowstyle": "-", "color": "#999", "lw": 0.5}
+        axes.annotate(name, at, beside, va="center", fontsize=8, arrowprops=line)
     front = [row for row in rows if not any(better(other, row) for other in rows)]
     front.sort(key=lambda row: row["milliseconds"])
     axes.step(
