@@ -368,7 +368,13 @@ def test_a_run_resumes_by_its_folder_alone(
 
 
 def send(*numbers: int) -> Any:
-    return lambda: [signal.raise_signal(number) for number in numbers]  # in this thread: one after the other
+    def kill() -> None:
+        for number in numbers:
+            signal.raise_signal(number)
+            for _ in range(1000):  # where the interpreter looks for signals, so that two are not taken for one
+                pass
+
+    return kill
 
 
 @pytest.mark.parametrize(
