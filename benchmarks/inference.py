@@ -109,7 +109,10 @@ def main() -> None:
     lines = [f"{machine(*packages)}, {arguments.device}"]
     with tempfile.TemporaryDirectory() as folder:
         options = arguments.device, arguments.exports or Path(folder)
-        cases = [Case(Path(trained).name, 1, *options, trained) for trained in arguments.model]
+        names = [Path(trained).name for trained in arguments.model]
+        if len({*names}) < len(names):  # files are named by them
+            raise SystemExit("--model: give folders of different names")
+        cases = [Case(name, 1, *options, trained) for name, trained in zip(names, arguments.model, strict=True)]
         for case in cases or [Case(*each, *options) for each in product(arguments.backbones, arguments.kernels)]:
             wanted = [name for name in arguments.only if not is_peer(name) or case.kernel == arguments.kernels[0]]
             export(case, [name for name in wanted if name in ENGINES], arguments.calibrate)

@@ -191,6 +191,7 @@ def test_a_cross_validation_has_means_over_its_folds(tmp_path: Path) -> None:
     ("scored", "options"),
     [
         ({"flip": True}, []),
+        pytest.param({"scales": [0.5, 1.0]}, [], marks=pytest.mark.slow),
         ({"dataset": "streets"}, []),
         ({"precision": "bfloat16"}, ["--precision", "float32"]),
         ({"device": "cuda:0"}, ["--device", "cpu"]),
