@@ -192,8 +192,8 @@ def test_a_cross_validation_has_means_over_its_folds(tmp_path: Path) -> None:
     [
         ({"flip": True}, []),
         pytest.param({"scales": [0.5, 1.0]}, [], marks=pytest.mark.slow),
-        ({"dataset": "streets"}, []),
-        ({"precision": "bfloat16"}, ["--precision", "float32"]),
+        pytest.param({"dataset": "streets"}, [], marks=pytest.mark.slow),
+        pytest.param({"precision": "bfloat16"}, ["--precision", "float32"], marks=pytest.mark.slow),
         ({"device": "cuda:0"}, ["--device", "cpu"]),
     ],
 )
@@ -232,7 +232,9 @@ def test_a_failed_run_stops_no_other(prepared: Path, tmp_path: Path, capsys: Cap
     assert started(prepared) == [command_line(stage, SECOND, 0) for stage in ("evaluate", "train")]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, *(pytest.param(n, marks=pytest.mark.slow) for n in (signal.SIGINT, signal.SIGKILL))]
+)
 def test_a_signal_lets_the_runs_save(number: int, prepared: Path, tmp_path: Path) -> None:
     if number == signal.SIGKILL and sys.platform != "linux":
         pytest.skip("only Linux tells a process that its parent was killed")

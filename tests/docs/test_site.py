@@ -127,6 +127,7 @@ def test_the_search_finds_things(site: Path) -> None:
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+@pytest.mark.slow
 def test_a_browser_loads_only_local_files_and_does_not_scroll_sideways(
     site: Path, browser: "Browser", width: int, scheme: str
 ) -> None:
@@ -154,6 +155,7 @@ def test_equations_are_mathml(site: Path) -> None:
     assert "<munder><mo>&#x02211;</mo>" in page  # the sum of Eq. (5)
 
 
+@pytest.mark.slow
 def test_the_search_works_from_the_disk(site: Path, browser: "Browser") -> None:
     page = browser.new_page()
     page.goto((site / "index.html").as_uri())

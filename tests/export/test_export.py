@@ -64,6 +64,7 @@ def traced(of: SegmentationModel) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: "-".join(map(str, v.values())))
+@pytest.mark.slow
 def test_every_variant_at_sizes_that_were_not_traced(variant: dict[str, Any]) -> None:
     of = network(dataclasses.replace(ModelRecipe(), **variant))
     graph = traced(of)
@@ -141,6 +142,7 @@ def test_onnx_runtime_agrees_with_the_network() -> None:
     assert len(np.unique(labels)) > 2
 
 
+@pytest.mark.slow
 def test_torch_agrees_with_the_network() -> None:
     program = torch.export.load(io.BytesIO(exported("pt2")[0])).module()
     image = torch.from_numpy(tiny.picture(0, 75, 130)).permute(2, 0, 1)[None]

@@ -35,7 +35,7 @@ PROTOCOLS = [EvaluationRecipe(), EvaluationRecipe((48, 64), 0.25, (0.75, 1.0, 1.
 """The whole image; windows of scaled images, whose pixels lie between grey levels; windows that are padded."""
 
 
-@pytest.fixture(scope="module", params=FORMATS)
+@pytest.fixture(scope="module", params=["onnx", "openvino", pytest.param("pt2", marks=pytest.mark.slow)])
 def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An exported file; read only."""
     return exported_file(request.param, tmp_path_factory.mktemp("exported"))

@@ -184,9 +184,8 @@ def test_calibration_images_are_the_windows_of_predict(folder: Path) -> None:
         np.testing.assert_array_equal(image.numpy(), expected)
 
 
-@pytest.mark.parametrize(
-    ("to", "name"), [pytest.param("onnx", "model.onnx", marks=pytest.mark.slow), ("openvino", "model.xml")]
-)
+@pytest.mark.parametrize(("to", "name"), [("onnx", "model.onnx"), ("openvino", "model.xml")])
+@pytest.mark.slow
 def test_a_file_predicts_about_what_the_network_predicts(
     to: str, name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

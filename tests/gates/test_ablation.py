@@ -119,7 +119,9 @@ def evaluated(predictor: Predictor, data: Dataset, protocol: EvaluationRecipe) -
     return {key: value for key, value in scores.items() if key not in {"images", "images_per_second", "protocol"}}
 
 
-@pytest.mark.parametrize(("protocol", "pairs"), [(WHOLE, True), (closing.WINDOWS, False)])
+@pytest.mark.parametrize(
+    ("protocol", "pairs"), [(WHOLE, True), pytest.param(closing.WINDOWS, False, marks=pytest.mark.slow)]
+)
 def test_every_closing_is_an_evaluation_of_a_network_with_such_gates(
     two: Dataset, protocol: EvaluationRecipe, pairs: bool
 ) -> None:

@@ -37,7 +37,14 @@ def test_gate_colors_are_the_ends_of_the_table():
 
 
 @pytest.mark.filterwarnings("ignore:Glyph")
-@pytest.mark.parametrize(("size", "levels"), [((20, 90), 2), ((62, 94), 4), ((90, 20), 5)])
+@pytest.mark.parametrize(
+    ("size", "levels"),
+    [
+        pytest.param((20, 90), 2, marks=pytest.mark.slow),
+        ((62, 94), 4),
+        pytest.param((90, 20), 5, marks=pytest.mark.slow),
+    ],
+)
 def test_figures_of_any_shape_and_names(size, levels):
     image = np.full((*size, 3), 90, np.uint8)
     labels = (np.arange(size[0] * size[1]) % 5).astype(np.uint8).reshape(size)

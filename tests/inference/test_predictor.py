@@ -190,7 +190,7 @@ def test_logits_of_a_downscaled_image_and_in_half_precision() -> None:
         ({"flip": True}, EvaluationRecipe((16, 24), 0.5, flip=True)),
         ({"scales": (0.75, 1)}, EvaluationRecipe((16, 24), 0.5, (0.75, 1.0))),
         ({"scales": [0.5]}, EvaluationRecipe((16, 24), 0.5, (0.5,))),
-        ({"scales": 2}, EvaluationRecipe((16, 24), 0.5, (2.0,))),
+        pytest.param({"scales": 2}, EvaluationRecipe((16, 24), 0.5, (2.0,)), marks=pytest.mark.slow),
         ({"crop": (32, 16), "overlap": 0.25}, EvaluationRecipe((32, 16), 0.25)),
         ({"crop": 32}, EvaluationRecipe((32, 32), 0.5)),
         ({"crop": "none"}, EvaluationRecipe(None, 0.5)),

@@ -130,7 +130,11 @@ def test_resnet101_has_the_parameters_of_torchvisions() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stride", "dilate"), [(8, [False, True, True]), (16, [False, False, True]), (32, [False] * 3)]
+    ("stride", "dilate"),
+    [
+        (8, [False, True, True]),
+        *(pytest.param(s, d, marks=pytest.mark.slow) for s, d in ((16, [False, False, True]), (32, [False] * 3))),
+    ],
 )
 def test_bottlenecks_are_dilated_as_torchvisions(stride: int, dilate: list[bool]) -> None:
     backbone = randomized(build_backbone(BackboneRecipe("resnet50", "none", stride)))

@@ -85,8 +85,11 @@ def test_channels_reach_every_part(channels: int, context: int) -> None:
 @pytest.mark.parametrize(
     ("name", "in_channels"),
     [
-        *[("test_resnet", channels) for channels in (1, 2, 4, 16)],
-        *[("convnext_atto", 1), ("swin_tiny_patch4_window7_224", 2), ("efficientnet_b0", 4), ("tresnet_m", 16)],
+        *[("test_resnet", channels) for channels in (1, 4)],
+        pytest.param("convnext_atto", 1, marks=pytest.mark.slow),
+        pytest.param("swin_tiny_patch4_window7_224", 2, marks=pytest.mark.slow),
+        pytest.param("efficientnet_b0", 4, marks=pytest.mark.slow),
+        pytest.param("tresnet_m", 16, marks=pytest.mark.slow),
     ],
 )
 def test_any_timm_pyramid_of_any_number_of_channels(name: str, in_channels: int) -> None:
@@ -97,7 +100,9 @@ def test_any_timm_pyramid_of_any_number_of_channels(name: str, in_channels: int)
 
 
 @pytest.mark.parametrize(
-    ("in_channels", "mean"), [(1, (127.5,)), (3, (127.5,) * 3), (4, (127.5,) * 4)], ids=["grey", "rgb", "rgbd"]
+    ("in_channels", "mean"),
+    [(1, (127.5,)), pytest.param(3, (127.5,) * 3, marks=pytest.mark.slow), (4, (127.5,) * 4)],
+    ids=["grey", "rgb", "rgbd"],
 )
 def test_pretrained_weights_come_with_their_own_mean(
     in_channels: int, mean: tuple[float, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

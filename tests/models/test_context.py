@@ -70,6 +70,7 @@ class ContextContract:
         for i in range(3):
             assert_equal(context(x[i : i + 1]), together[i : i + 1])
 
+    @pytest.mark.slow
     def test_bfloat16_error_is_close_to_that_of_the_reference(self):
         context, x = self.build(64), torch.randn(2, 64, 33, 33, dtype=torch.float64)
         efficient, reference = bfloat16_errors(context, lambda m, inputs: m(inputs[0]), [x])

@@ -202,6 +202,7 @@ class TestPooledConv2d:
         x, *pooled = random_maps([3, 2, 2], [(6, 5), (1, 1), (2, 2)], dtype=torch.float32)
         torch.testing.assert_close(ours(x, pooled), conv(naive.resized_cat([x, *pooled], (6, 5))))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("seed", range(3))
     def test_bfloat16_error_is_close_to_that_of_the_reference(self, seed):
         """About 1.28 times that of the reference."""

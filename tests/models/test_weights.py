@@ -131,7 +131,7 @@ class TestNames:
         [
             ("convnext_atto", 8),
             ("mobilenetv3_small_050", None),
-            ("regnetx_002", 16),
+            pytest.param("regnetx_002", 16, marks=pytest.mark.slow),
             pytest.param("xception41", 8, marks=pytest.mark.slow),
         ],
     )
@@ -563,11 +563,14 @@ class TestWheels:
         assert torch.equal(found["conv_stem.weight"], expected["conv_stem.weight"])
 
 
+LITE0 = "timm/tf_efficientnet_lite0.in1k"
+
+
 @pytest.mark.usefixtures("offline")
 class TestEfficientNetLite:
     """The wheels that `gffnet[imagenet]` installs."""
 
-    @pytest.fixture(params=WHEELS)
+    @pytest.fixture(params=[LITE0, *(pytest.param(name, marks=pytest.mark.slow) for name in WHEELS if name != LITE0)])
     def name(self, request: pytest.FixtureRequest) -> str:
         if importlib.util.find_spec(WHEELS[request.param].module) is None:
             pytest.skip("no weights here: pip install 'gffnet[imagenet]'")

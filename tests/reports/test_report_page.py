@@ -303,7 +303,12 @@ def many_classes() -> Report:
 @pytest.mark.parametrize("report", [FULL, many_classes()], ids=["few", "many"])
 @pytest.mark.parametrize(
     ("width", "scheme", "media"),
-    [(390, "light", "screen"), (1280, "light", "screen"), (1280, "dark", "screen"), (720, "light", "print")],
+    [
+        (390, "light", "screen"),
+        pytest.param(1280, "light", "screen", marks=pytest.mark.slow),
+        (1280, "dark", "screen"),
+        (720, "light", "print"),
+    ],
 )
 def test_it_fits_and_loads_nothing(
     width: int, scheme: Any, media: Any, report: Report, browser: Any, render: Render, tmp_path: Path

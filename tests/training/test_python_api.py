@@ -428,7 +428,7 @@ SCHEDULES: list[Callable[[torch.optim.Optimizer], Any]] = [
 
 
 @pytest.mark.parametrize("which", range(4))
-@pytest.mark.parametrize("base", [SegmentationTask, Stepping])
+@pytest.mark.parametrize("base", [SegmentationTask, pytest.param(Stepping, marks=pytest.mark.slow)])
 def test_any_optimizer_and_schedule_that_lightning_takes(which: int, base: Any, tmp_path: Path) -> None:
     """Schedules step after every iteration: the rate of the last line is that after six steps."""
     if base is Stepping and which == 3:
@@ -512,7 +512,7 @@ class Dropping(Stepping):
     interrupt = -1
 
 
-@pytest.mark.parametrize("base", [Dropping, DrawingLoss])
+@pytest.mark.parametrize("base", [Dropping, pytest.param(DrawingLoss, marks=pytest.mark.slow)])
 def test_a_resumed_run_equals_an_uninterrupted_one(base: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With data that are random themselves, a random transform, a loss with parameters, and a task."""
 

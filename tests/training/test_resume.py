@@ -94,10 +94,10 @@ def record_iterations(patch: pytest.MonkeyPatch) -> list[int]:
 @pytest.mark.parametrize(
     ("step", "iteration", "image", "saved"),
     [
-        ("training_step", 0, None, 0),
+        pytest.param("training_step", 0, None, 0, marks=pytest.mark.slow),
         ("training_step", 3, None, 2),
         ("validation_step", 4, 1, 2),
-        ("validation_step", 6, 2, 4),
+        pytest.param("validation_step", 6, 2, 4, marks=pytest.mark.slow),
     ],
 )
 def test_a_resumed_run_ends_like_an_uninterrupted_one(
@@ -137,7 +137,9 @@ OPTIONS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize(
+    "options", [OPTIONS[0], *(pytest.param(of, marks=pytest.mark.slow) for of in OPTIONS[1:])], ids=str
+)
 def test_every_option_trains_and_resumes(options: dict[str, Any], tmp_path: Path, camvid: Path, whole: Path) -> None:
     recipe = tiny.recipe(**{"iterations": 4, "validate_every": 2, **options})
     one = run(tmp_path / "whole", camvid, recipe)

@@ -499,7 +499,7 @@ def same_run(one: Path, two: Path) -> None:
         assert torch.allclose(value, after[name], rtol=1e-3, atol=1e-5), name
 
 
-@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_micro_batches_are_one_batch(size: int, tmp_path: Path, start: str, one_process: OneProcess) -> None:
     """In one process: 1 image, or 3 and the remaining 1."""
     root, run = one_process(5)
