@@ -18,6 +18,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+import gffnet
 from gffnet.cli.ablation import seeds
 from gffnet.cli.main import main, make_parser
 from gffnet.errors import UserError
@@ -285,9 +286,10 @@ def test_the_commands(tmp_path: Path) -> None:
     assert (evaluate.out, evaluate.resume, evaluate.precision) == (tmp_path / FIRST / "seed_1/scores", True, "float32")
 
 
-def test_partial_results_of_another_protocol_are_not_resumed(tmp_path: Path) -> None:
+def test_partial_results_of_another_protocol_are_not_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = (before := of(tmp_path, precision="float32", device="cpu")).runs[0]
     settings = {**plain(run.recipe.evaluation), "dataset": "camvid", "split": "val", "device": "cpu"}
+    settings["gffnet"] = gffnet.__version__
     data: Any = [(np.zeros((4, 4, 3)), np.zeros((4, 4)))]
     partial = PartialResults(run.scores / PARTIAL_FOLDER, {**settings, "precision": "float32"}, data)
     partial.save([PartialScores(3)])
@@ -296,6 +298,8 @@ def test_partial_results_of_another_protocol_are_not_resumed(tmp_path: Path) -> 
     assert "--resume" in of(tmp_path).evaluate_command(run)
     assert "--resume" not in of(tmp_path, precision="bfloat16").evaluate_command(run)
     assert "--resume" not in of(tmp_path, split="test").evaluate_command(run)
+    monkeypatch.setattr(gffnet, "__version__", "9.9")  # such partial results would be refused again and again
+    assert "--resume" not in before.evaluate_command(run)
 
 
 def test_the_plugins_of_a_recipe_are_named_where_its_model_is_loaded(tmp_path: Path) -> None:
@@ -469,7 +473,7 @@ def test_seeds(text: str, expected: list[int]) -> None:
     assert seeds(text) == expected
 
 
-@pytest.mark.parametrize("text", ["0", "", "a", "1,,2", "-1", "1.5", "2026"])
+@pytest.mark.parametrize("text", ["0", "00", "", "a", "1,,2", "-1", "1.5", "2026"])
 def test_wrong_seeds(text: str) -> None:
     with pytest.raises(UserError, match="--seeds"):
         seeds(text)

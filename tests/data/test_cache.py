@@ -100,6 +100,19 @@ def test_splits_without_a_cache_are_read_from_files(root: Path) -> None:
     assert open_dataset("camvid", root, "val").cache is None
 
 
+def test_folds_are_read_from_the_caches_of_train_and_val(root: Path) -> None:
+    frames = [f"{'0001TP' if i < 2 else '0006R0'}_{i:05}" for i in range(TRAIN)]
+    (root / "train.txt").write_text("".join(f"/x/{frame}.png /x/{frame}.png\n" for frame in frames))
+    for folder in ("train", "trainannot"):
+        for frame, path in zip(frames, sorted((root / folder).glob("*.png")), strict=True):
+            path.rename(path.with_name(f"{frame}.png"))
+    for split in ("train", "val"):
+        build(root, split)
+    folds = [cached(root, f"{kind}_0001TP") for kind in ("only", "without")]
+    assert [hits(fold) for fold in folds] == [len(fold) for fold in folds]
+    assert len(folds[0]) == 2
+
+
 @pytest.mark.parametrize("changed", ["train", "trainannot"])
 @pytest.mark.parametrize("read_before", [False, True])
 def test_changed_samples_are_read_from_files(

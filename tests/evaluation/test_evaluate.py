@@ -204,6 +204,25 @@ def test_after_an_interruption_only_the_rest_is_predicted(
     assert (len(seen), len(seen_then), len({*seen, *seen_then})) == (after, 3 - after, 3)
 
 
+def test_an_image_that_was_being_added_is_counted_once(
+    val: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal may come between the counts of an image and what else is kept of it."""
+    score, calls = evaluation.score_image, []
+
+    def interrupted(*given: Any) -> Any:
+        calls.append(given)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return score(*given)
+
+    monkeypatch.setattr(evaluation, "score_image", interrupted)
+    monkeypatch.setattr(evaluation, "SAVE_EVERY", 0)
+    with pytest.raises(KeyboardInterrupt, match="1 of 3 images are scored and saved"):
+        evaluated(val, out=tmp_path)
+    assert same(evaluated(val, out=tmp_path, resume=True), evaluated(val))
+
+
 def test_without_resume_it_starts_again(val: Dataset, tmp_path: Path) -> None:
     predictor, _ = failing(KeyboardInterrupt(), 2)
     with pytest.raises(KeyboardInterrupt):

@@ -1,6 +1,7 @@
 """Prediction on Ray: the callable class in a pipeline, and the command on a cluster of which an actor is killed."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -127,6 +128,9 @@ def test_evaluation_adds_up(model: Path, tmp_path: Path, capfd: pytest.CaptureFi
 
     settings = repr(DataContext.get_current())
     root = camvid_tree(tmp_path / "CamVid", val=40)
+    model = Path(shutil.copytree(model, tmp_path / "model"))  # that would downscale images without a protocol
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "learned_from": [16, 24]}))
     words = ["evaluate", "--model", str(model), "--dataset", "camvid", "--root", str(root), "--split", "val"]
     words += ["--precision", "float32", "--json"]
     found = []

@@ -65,6 +65,30 @@ def test_what_a_run_has_otherwise_than_its_recipe(tmp_path):
     assert not one.in_paper
 
 
+def test_unlike_recipes_of_one_own_name_are_not_averaged(tmp_path):
+    runs = {}
+    for number, changes in {"a": ["seed=1"], "b": ["seed=2"], "c": ["training.iterations=9"]}.items():
+        run = runs[number] = save_run(tmp_path / number, "camvid/gffnet_r18", 0.5, *changes)
+        (run / "run.json").write_text(json.dumps({"recipe": "mine", "sessions": []}))
+        scores = json.loads((run / "scores/scores.json").read_text())
+        scores["protocol"]["recipe"] = "mine"
+        (run / "scores/scores.json").write_text(json.dumps(scores))
+    assert [run.changes for run in find_scores([tmp_path])] == [(), (), ("training.iterations 9",)]
+    table = make_dataset_tables(find_scores([tmp_path]))[0]
+    assert [len(row.seeds) for row in table.rows if row.seeds] == [2, 1]
+
+
+def test_what_was_replaced_in_python_is_no_recipe_of_the_paper(tmp_path):
+    run = save_run(tmp_path, "cityscapes/gffnet_r101", 0.5)
+    assert find_scores([run])[0].in_paper
+    (run / "run.json").write_text(
+        json.dumps({"recipe": "cityscapes/gffnet_r101", "sessions": [], "python": {"loss": "mine.Loss"}})
+    )
+    (one,) = find_scores([run])
+    assert one.changes == ("loss mine.Loss",)
+    assert not one.in_paper
+
+
 def test_a_run_folder_of_another_recipe_tells_nothing(tmp_path):
     run = save_run(tmp_path / "run", "camvid/gffnet_r18", 0.5, "seed=7")
     save_scores(run / "scores", "camvid/pspnet_r18", 0.4)

@@ -623,11 +623,20 @@ def test_out_of_memory_advises_half_the_images(error: Exception) -> None:
         "out of memory with 8 images of 864x864 at a time. Process fewer at a time, which leaves the batch as it is: "
         "gffnet train --resume runs/x --set training.device_batch=4."
     )
-    assert "--set training.device_batch=1." in out_of_memory_advice(recipe_of(device_batch=3), 8, Path("runs/x"))
+    assert "--set training.device_batch=1." in out_of_memory_advice(recipe_of(device_batch=3), 8)
+
+
+def test_out_of_memory_in_validation_advises_windows() -> None:
+    def validation_step() -> None:
+        raise MemoryError
+
+    advice = r"in validation, which takes whole images\. .* --set evaluation\.crop="
+    with pytest.raises(RunFailed, match=advice), explain_failures(Path("runs/x"), recipe_of(), 8, 0):
+        validation_step()
 
 
 def test_out_of_memory_with_one_image_advises_a_crop_of_half_the_pixels() -> None:
-    said = out_of_memory_advice(recipe_of(crop=[864, 640], device_batch=1), 8, Path("runs/x"))
+    said = out_of_memory_advice(recipe_of(crop=[864, 640], device_batch=1), 8)
     assert said.startswith("out of memory with 1 image of 864x640 at a time. Use smaller crops: --set training.crop='[")
     height, width = yaml.safe_load(said.split("'")[1])
     assert height % 16 == width % 16 == 0

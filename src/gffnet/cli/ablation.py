@@ -137,7 +137,7 @@ def _print_plan(ablation: "Ablation", jobs: int | None, as_json: bool) -> None:
 def seeds(text: str) -> list[int]:
     """`3` → [0, 1, 2]; `0,1,5` → [0, 1, 5]."""
     parts = [part.strip() for part in text.rstrip(",").split(",")]
-    if not all(re.fullmatch("[0-9]{1,9}", part) for part in parts) or (text.strip() == "0"):
+    if not all(re.fullmatch("[0-9]{1,9}", part) for part in parts) or re.fullmatch("0+", text.strip()):
         raise UserError(
             f"--seeds {text!r} must be their number, 1 or more, or seeds with commas between, such as 0,1,5."
         )

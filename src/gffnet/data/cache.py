@@ -83,7 +83,10 @@ def with_cache(dataset: Dataset, splits: str, folder: Path | None = None) -> Dat
         UserError: there is no cache in `folder`.
     """
     where = folder or dataset.root / CACHE
-    folders = [where / split for split in splits.split("+") if (where / split).is_dir()]
+    named = splits.split("+")
+    folders = [where / split for split in named if (where / split).is_dir()]
+    if any(split.startswith(("only_", "without_")) for split in named):  # drives: images of the other splits
+        folders = sorted({path.parent for path in where.glob("*/*.npy")})
     if not folders and not any(where.glob("*/*.npy")):
         out = f" --out {folder}" if folder else ""
         command = f"`gffnet data cache {dataset.layout.name} --root {dataset.root}{out}`"

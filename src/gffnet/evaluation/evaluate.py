@@ -249,9 +249,13 @@ def _score(
 ) -> None:
     """Score images in order; with cores to spare, the next is read, and the last scored, while one is predicted."""
 
+    done = 0
+
     def save() -> None:
-        if partial is not None:
+        nonlocal done
+        if partial is not None and all(scores.complete for scores in into):
             partial.save(into)
+            done = len(into[0].images)
 
     save()  # a folder that cannot be written to is an error now, not after an hour
     saved = time.monotonic()
@@ -279,7 +283,7 @@ def _score(
         with suppress(CannotWrite):
             save()
         if isinstance(error, KeyboardInterrupt | Stopped):
-            message = f"{len(into[0].images)} of {len(indices)} images are scored and saved; resume with --resume."
+            message = f"{done} of {len(indices)} images are scored and saved; resume with --resume."
             raise type(error)(f"{error} {message}".strip()) from None
         raise
     save()
@@ -364,13 +368,17 @@ class PartialScores:
         """By index in the data set."""
         self.parts: dict[int, Int64[np.ndarray, "2 parts"]] = {}
         """With details, correct and labelled pixels of every image by band of distance, then by bin of object size."""
+        self.complete = True
+        """False while an image is added: an interrupt leaves it counted in part."""
 
     def update(self, index: int, labels: LabelMap, predicted: LabelMap) -> None:
         """Add image `index`."""
+        self.complete = False
         counts = self.counts.update(labels, predicted)
         self.images[index] = score_image(labels, predicted, self.counts.num_classes)
         if self.counts.details:
             self.parts[index] = _parts(counts)
+        self.complete = True
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return everything as arrays by name, for `merge`."""

@@ -87,5 +87,6 @@ class _Actor:
         for index in indices:
             sample = self._dataset[index]
             labels: NDArray[np.uint8] = sample.labels.numpy()
-            scores.update(index, labels, self._predictor.predict(sample.image.as_subclass(Tensor)))
+            image = sample.image.as_subclass(Tensor)  # with a protocol: large ones are not downscaled
+            scores.update(index, labels, self._predictor.predict(image, self._predictor.protocol))
         return scores.arrays(), self._record

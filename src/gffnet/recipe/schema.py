@@ -124,10 +124,17 @@ def _ascending(ends: tuple[float, float]) -> tuple[float, float]:
     return ends
 
 
+def _seed(value: int) -> int:
+    if value >= 2**32:
+        raise ValueError("be below 2**32")
+    return value
+
+
 Text = Annotated[str, Strict()]
 Flag = Annotated[bool, Strict()]
 NonNegativeInt = Annotated[int, Strict(), Field(ge=0)]
 PositiveInt = Annotated[int, Strict(), Field(ge=1)]
+Seed = Annotated[NonNegativeInt, AfterValidator(_seed)]
 Number = Annotated[float, Strict()]
 NonNegative = Annotated[Number, Field(ge=0)]
 Positive = Annotated[Number, Field(gt=0)]
@@ -437,8 +444,8 @@ class Recipe:
     """Training."""
     evaluation: EvaluationRecipe = field(default_factory=EvaluationRecipe)
     """The protocol of validation and evaluation."""
-    seed: NonNegativeInt = 0
-    """Seed of everything random."""
+    seed: Seed = 0
+    """Seed of everything random, below 2³²."""
     precision: PrecisionName = "auto"
     """Precision of training; auto: the fastest on this device, as measured."""
     plugins: tuple[Text, ...] = ()

@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 import torch
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+import gffnet
 from gffnet.console import screen
 from gffnet.data.datasets import open_dataset
 from gffnet.errors import RunFailed, Stopped, UserError
@@ -252,10 +253,14 @@ class Ablation:
         return [*PROGRAM, "train", run.source, *out, *self._data_options(), *changes, *self._device_options, "--resume"]
 
     def evaluate_command(self, run: Run) -> list[str]:
-        """What scores a trained run, or resumes that; partial results of another protocol are removed by it."""
+        """What scores a trained run, or resumes that; partial results of another protocol, kind of device or version of
+        gffnet are removed by it."""
         dataset = ["--dataset", run.recipe.data.name, "--split", self._split(run)]
         how = ["--device", self.device, "--precision", self.precision]
-        fits = all(self._fits(run, settings) for settings in saved_settings(run.scores))
+        same = {"gffnet": gffnet.__version__, "device": pick_device(self.device).type}
+        fits = all(
+            self._fits(run, settings) and same.items() <= settings.items() for settings in saved_settings(run.scores)
+        )
         out = ["--out", str(run.scores), *["--resume"] * fits]
         data = self._data_options(run.recipe.plugins)  # a run's plug-ins are imported only if they are named
         return [*PROGRAM, "evaluate", "--model", str(run.folder), *dataset, *data, *how, *out]

@@ -151,6 +151,11 @@ def find_scores(paths: Sequence[Path]) -> list[ScoredRun]:
     for file in files:
         run = read_scored(file)
         runs.setdefault((run.scores.protocol.get("weights_sha256", file), run.measured), run)
+    shipped, first = recipe_names(), dict[str, Recipe]()
+    for key, run in runs.items():
+        if run.recipe and run.name not in shipped:  # a name of one's own may stand for several recipes
+            changes = changed_settings(run.recipe, first.setdefault(run.name, run.recipe))
+            runs[key] = replace(run, changes=(*changes, *run.changes))
     return list(runs.values())
 
 
@@ -163,26 +168,33 @@ def read_scored(path: Path) -> ScoredRun:
     scores = read_result(path).scores
     name = scores.protocol.get("recipe")
     shipped = load_recipe(name) if name in recipe_names() else None
-    own = _recipe_of_run(path, name)
-    changes: list[str] = []
-    if own and shipped:
-        for key in unlike(own, shipped):
-            value: Any = own.to_mapping()
-            for part in key.split("."):
-                value = value.get(part) if isinstance(value, Mapping) else None
-            changes.append(f"{key} {value}")
+    own, in_python = _recipe_of_run(path, name)
+    changes = changed_settings(own, shipped) if own and shipped else []
+    changes += [f"{argument} {value}" for argument, value in in_python.items()]
     return ScoredRun(path, scores, own or shipped, own.seed if own else None, tuple(changes))
 
 
-def _recipe_of_run(path: Path, name: str | None) -> Recipe | None:
-    """The recipe of the run folder around a `scores.json`, if it is a run of that name."""
+def _recipe_of_run(path: Path, name: str | None) -> tuple[Recipe | None, dict[str, str]]:
+    """The recipe of the run folder around a `scores.json`, if it is a run of that name, and what replaced its parts."""
     for folder in path.absolute().parents[:_LEVELS]:
         try:
-            if json.loads((folder / RECORD).read_text(encoding="utf-8"))["recipe"] == name:
-                return load_recorded(folder / "recipe.yaml")
+            record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+            if record["recipe"] == name:
+                return load_recorded(folder / "recipe.yaml"), dict(record.get("python", {}))
         except (OSError, ValueError, LookupError, TypeError, UserError):
             continue  # not a run folder, or a damaged one
-    return None
+    return None, {}
+
+
+def changed_settings(own: Recipe, other: Recipe) -> list[str]:
+    """Settings in which the training of a recipe differs materially from another's: `key value`."""
+    changes = []
+    for key in unlike(own, other):
+        value: Any = own.to_mapping()
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        changes.append(f"{key} {value}")
+    return changes
 
 
 def unlike(own: Recipe, other: Recipe) -> list[str]:

@@ -157,7 +157,7 @@ def dry_run(
             if not is_out_of_memory(error):
                 raise
             if images == 1:
-                raise RunFailed(out_of_memory_advice(recipe, 1, Path())) from None
+                raise RunFailed(out_of_memory_advice(recipe, 1)) from None
             return False
         return True
 
@@ -176,7 +176,7 @@ def dry_run(
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            raise RunFailed(out_of_memory_advice(recipe, at_once, Path())) from None
+            raise RunFailed(out_of_memory_advice(recipe, at_once)) from None
     speed = at_once / median(timer.seconds[1:])
     seconds = training.batch / launch.world_size / speed
     task: Any = trainer.lightning_module

@@ -66,7 +66,8 @@ _MAY_CHANGE = {
     "training.device_batch",
     "plugins",
 }
-"""Keys that may differ in a resumed run: they change when or how something is computed, not what."""
+"""Keys that may differ in a resumed run: they change when or how something is computed, not what; but batch
+normalization sees `training.device_batch` images at a time."""
 
 
 class ResumePoint(NamedTuple):
@@ -609,11 +610,21 @@ def explain_failures(out: Path, recipe: Recipe, images: int, workers: int) -> It
                 "a process that loads data died: it was killed, or ran out of memory. Resume with fewer of them: "
                 f"gffnet train --resume {out} --set training.workers={workers // 2}."
             )
+        elif is_out_of_memory(error) and _in_validation(error):
+            reason = (
+                "out of memory in validation, which takes "
+                + ("windows of {}x{}".format(*recipe.evaluation.crop) if recipe.evaluation.crop else "whole images")
+                + ". Start the run again with smaller windows: --set evaluation.crop='[256, 256]'."
+            )
         elif is_out_of_memory(error):
-            reason = out_of_memory_advice(recipe, images, out)
+            reason = out_of_memory_advice(recipe, images, f"gffnet train --resume {out} ")
         else:
             raise
         raise RunFailed(reason) from None
+
+
+def _in_validation(error: BaseException) -> bool:
+    return any(frame.f_code.co_name == "validation_step" for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -621,15 +632,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def out_of_memory_advice(recipe: Recipe, images: int, out: Path) -> str:
-    """Advise half the images at a time, or smaller crops if it was one."""
+def out_of_memory_advice(recipe: Recipe, images: int, command: str = "") -> str:
+    """Advise half the images at a time, or smaller crops if it was one; `command`: what is told to be run again."""
     training = recipe.training
     number = min(training.device_batch or images, images)
     height, width = training.crop
     cause = f"out of memory with {number} image{'s' * (number > 1)} of {height}x{width} at a time."
     if number > 1:
         return (
-            f"{cause} Process fewer at a time, which leaves the batch as it is: gffnet train --resume {out} --set "
+            f"{cause} Process fewer at a time, which leaves the batch as it is: {command}--set "
             f"training.device_batch={number // 2}."
         )
     smaller = [max(16, side * 7 // 10 // 16 * 16) for side in (height, width)]
