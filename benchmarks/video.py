@@ -4,6 +4,8 @@
     python benchmarks/video.py drive CAMVID [--seconds 0.1 0.2 0.4] [--strides 1 2 5 15]
     python benchmarks/video.py pan CAMVID [--seconds 0.1 0.2 0.4] [--images 6] [--frames 20]
 
+`--model` names another than the model that ships, which was trained on val.
+
 `speed` makes a video (H.264, 25 frames/s) out of the images of a folder, and predicts it and the images by what `gffnet
 predict` runs, into files, in one process and interleaved; by the model that ships or an untrained network of a recipe.
 
@@ -85,6 +87,7 @@ def main() -> None:
             part.add_argument("--images", type=int, default=6)
             part.add_argument("--frames", type=int, default=20)
     for part in parts.choices.values():
+        part.add_argument("--model", help="default: the model that ships")
         part.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     keep_pages()  # as the command line does
@@ -100,7 +103,7 @@ def speed(arguments: argparse.Namespace) -> list[str]:
         folder = Path(name)
         if arguments.recipe:
             untrained(arguments.recipe, None, folder / "model")
-        predictor = load(folder / "model" if arguments.recipe else None)
+        predictor = load(folder / "model" if arguments.recipe else arguments.model)
         sources = sorted(path for path in arguments.images.iterdir() if path.suffix in {".png", ".jpg"})
         (folder / "images").mkdir()
         pictures = []
@@ -237,7 +240,7 @@ def camvid(root: Path, split: str) -> list[tuple[Picture, Labels]]:
 
 def drive(arguments: argparse.Namespace) -> list[str]:
     """Smooth a drive."""
-    predictor = load()
+    predictor = load(arguments.model)
     seen = [
         Seen(image, predictor.probabilities(image).half(), labels, i / CAMVID_RATE)
         for i, (image, labels) in enumerate(camvid(arguments.root, "val"))
@@ -271,7 +274,7 @@ def is_cut(predictor: Predictor, first: Picture, second: Picture) -> bool:
 
 def pan(arguments: argparse.Namespace) -> list[str]:
     """Smooth videos that are made of photographs."""
-    predictor = load()
+    predictor = load(arguments.model)
     samples = camvid(arguments.root, "val")
     samples = samples[:: -(-len(samples) // arguments.images)]
     videos = [list(panned(predictor, *sample, arguments.frames)) for sample in samples]

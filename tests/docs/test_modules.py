@@ -17,7 +17,7 @@ WITH_CODE = [title for title, part in SECTIONS.items() if "```python" in part]
 
 
 DETECTOR = "As the feature pyramid of a detector"
-RGBD = "Colour and depth: the maps of two backbones"
+RGBD = "Color and depth: the maps of two backbones"
 
 
 def run(title: str) -> dict:

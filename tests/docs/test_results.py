@@ -64,24 +64,33 @@ def test_the_model_that_ships_has_the_score_of_its_card() -> None:
 
 DRIVES = ("0006R0", "0001TP")
 FOLDS = {
-    path.name: [json.loads((path / f"without_{drive}/scores/scores.json").read_text()) for drive in DRIVES]
+    path.name: {
+        drive: json.loads(file.read_text())
+        for drive in DRIVES
+        if (file := path / f"without_{drive}/scores/scores.json").is_file()
+    }
     for path in (RECORDS / "folds").iterdir()
 }
 
 
 @pytest.mark.parametrize("trial", FOLDS)
 def test_the_trials_on_left_out_drives_are_those_of_the_records(trial: str) -> None:
-    mious = [100 * scores["miou"] for scores in FOLDS[trial]]
-    cells = " | ".join(f"{miou:.1f}" for miou in (*mious, fmean(mious)))
+    mious = [100 * FOLDS[trial][drive]["miou"] if drive in FOLDS[trial] else None for drive in DRIVES]
+    mean = [fmean(mious)] if None not in mious else [None]
+    cells = " | ".join("—" if miou is None else f"{miou:.1f}" for miou in (*mious, *mean))
     assert f"| `{trial}/` | {cells} |\n" in NOTES
 
 
-@pytest.mark.parametrize("drive", DRIVES)
-def test_the_model_that_ships_is_shown_with_the_scores_on_left_out_drives(drive: str) -> None:
-    scores = FOLDS["long"][DRIVES.index(drive)]
+@pytest.mark.parametrize(
+    ("trial", "drive"), [("long3000", "0001TP"), *(("long", drive) for drive in DRIVES)], ids="-".join
+)
+def test_the_model_that_ships_is_shown_with_the_scores_on_left_out_drives(trial: str, drive: str) -> None:
+    scores = FOLDS[trial][drive]
     cells = " | ".join(f"{100 * iou:.1f}" for iou in scores["per_class"].values())
     for page in (PAGE, ModelCard.load(shipped_model() / "README.md").text):
-        assert f"{drive} | **{100 * scores['miou']:.1f}** | {cells} |\n" in page
+        (row,) = [line for line in page.splitlines() if line.endswith(f" | {cells} |")]
+        assert drive in row or "the same" in row
+        assert f"{100 * scores['miou']:.1f}" in row.replace("*", "").split(" | ")
 
 
 ABLATION = [

@@ -181,7 +181,7 @@ def test_every_table_has_its_numbers() -> None:
     assert rows["car"] == ["—", "—", "—"]
     assert rows["road"][0] == f"{100 * of.per_class['road']:.1f}"
     assert rows["road"][2] == f"{100 * of.boundary_f['3'].per_class['road']:.1f}"
-    assert [row[0] for row in table(of, "by width").rows] == ["1 px", "3 px", "5 px", "9 px"]
+    assert [row[0] for row in table(of, "by tolerance").rows] == ["1 px", "3 px", "5 px", "9 px"]
     bands = table(of, "By distance").rows
     assert [bands[0][0], bands[-1][0]] == ["0 to 2 px", "above 32 px"]
     assert sum(int(row[3]) for row in bands) == 600

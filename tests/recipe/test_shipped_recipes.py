@@ -58,8 +58,8 @@ DIFFERENCES: list[tuple[str, str, dict[str, Any]]] = [
         {
             "model.channels": 96,
             "data.train_split": "train+val",
-            "training.iterations": 1500,
-            "training.validate_every": 1500,
+            "training.iterations": 3000,
+            "training.validate_every": 3000,
         },
     ),
     *[

@@ -253,8 +253,8 @@ def per_class(scores: Scores) -> Table:
 
 def _by_tolerance(scores: Scores) -> Table:
     rows = [[f"{tolerance} px", percent(f.mean)] for tolerance, f in scores.boundary_f.items()]
-    note = "A boundary pixel counts as met if one of the other label map's lies within the width."
-    return Table("Boundary F by width, in percent", ["width", "mean F"], rows, note, bar=1)
+    note = "A boundary pixel is matched if the other label map has one of the same class within the tolerance."
+    return Table("Boundary F by tolerance, in percent", ["tolerance", "mean F"], rows, note, bar=1)
 
 
 def _by_distance(scores: Scores) -> Table:

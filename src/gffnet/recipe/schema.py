@@ -330,7 +330,7 @@ class TrainingRecipe:
     scales: Range = (0.75, 2.0)
     """Range of the random scale."""
     jitter: NonNegativeInt = 10
-    """Colour jitter: a uniform shift in [-jitter, jitter], in 0..255, per channel and image."""
+    """Color jitter: a uniform shift in [-jitter, jitter], in 0..255, per channel and image."""
     brightness: Fraction = 0.0
     """Random brightness: multiplied by a factor in [1 - x, 1 + x]. This and the next four keys are for images of one
     or three channels; 0 in the paper."""
