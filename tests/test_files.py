@@ -2,7 +2,9 @@
 
 import errno
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -171,6 +173,23 @@ def test_a_folder_appears_whole(tmp_path: Path, error: BaseException) -> None:
     with atomic_folder(path) as filling:
         (filling / "new").touch()
     assert (listing(path.parent), listing(path)) == (["folder"], ["new"])
+
+
+def test_an_old_folder_is_never_there_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "folder"
+    with atomic_folder(path) as filling:
+        (filling / "old").touch()
+    seen, rmtree = [], shutil.rmtree
+
+    def watching(folder: Path, **options: Any) -> None:
+        seen.append(listing(path))
+        rmtree(folder, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", watching)
+    with atomic_folder(path) as filling:
+        (filling / "new").touch()
+    assert all(names in (["old"], ["new"]) for names in seen)
+    assert listing(tmp_path) == ["folder"]
 
 
 def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:

@@ -88,16 +88,19 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         CannotWrite: the folder cannot be written.
     """
     temporary = path.with_name(f".{hashlib.blake2b(os.fsencode(path.name), digest_size=4).hexdigest()}.part")
+    old = temporary.with_suffix(".old")
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for left in (temporary, old):
+            shutil.rmtree(left, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:
             yield temporary
-            if path.exists():
-                shutil.rmtree(path)
+            if path.is_dir():
+                path.replace(old)  # never in place in part
             temporary.replace(path)
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            for left in (temporary, old):
+                shutil.rmtree(left, ignore_errors=True)
     except OSError as error:
         raise cannot_write(path, error) from None
 

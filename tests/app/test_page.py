@@ -401,6 +401,25 @@ def test_results_are_downloaded(page, photo, session):
     assert np.array_equal(labels, session.predict({1: GateEdit(value=1.0)}).labels)
 
 
+def test_an_image_that_is_opening_is_shown_though_a_slider_moves(page, photo, session):
+    page.upload(photo)
+    since = page.shown()
+    page.tab.evaluate(
+        """() => {
+            document.querySelector('[data-scene="1"]').click();
+            const slider = document.querySelector('input[data-gate="1"]');
+            slider.value = 0;
+            slider.dispatchEvent(new Event("input"));
+            slider.dispatchEvent(new Event("change"));
+        }"""
+    )
+    page.wait(since)
+    page.tab.wait_for_timeout(500)
+    assert page.canvas("edited").shape == (160, 320, 3)
+    assert page.tab.get_attribute('[data-scene="1"]', "aria-pressed") == "true"
+    assert page.tab.input_value('input[data-gate="1"]') == "0"
+
+
 def test_models_scenes_and_bad_files(page, photo, session):
     page.click('[data-scene="1"]')
     assert page.canvas("edited").shape == (160, 320, 3)

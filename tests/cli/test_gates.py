@@ -37,6 +37,12 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
+def test_options_that_would_do_nothing_are_refused(words: list[str], photo: str, capsys: Captured) -> None:
+    for more, said in ((["--value", "0.5"], "add --close 1"), (["--split", "test"], "say which with --dataset NAME")):
+        assert main([*words, photo, *more]) == 2
+        assert said in capsys.readouterr().err
+
+
 def test_tables_are_printed(words: list[str], photo: str, capsys: Captured) -> None:
     assert main([*words, photo]) == 0
     out, err = capsys.readouterr()

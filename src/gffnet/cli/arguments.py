@@ -385,6 +385,8 @@ def ground_truth(arguments: Namespace, model: str | None = None) -> "Truth":
     if arguments.dataset is None:
         if arguments.root is not None:
             raise UserError(f"--root {arguments.root} is the folder of a data set: say which with --dataset NAME.")
+        if arguments.split is not None:
+            raise UserError(f"--split {arguments.split} is of a data set: say which with --dataset NAME.")
         return Truth([])
     split = arguments.split or validated_split(model, arguments.dataset)
     return Truth([open_files(arguments.dataset, arguments.root, split)])

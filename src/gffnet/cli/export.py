@@ -65,7 +65,7 @@ def run(arguments: Namespace) -> None:
     if not arguments.int8 and (arguments.calibrate is not None or arguments.images is not None):
         raise UserError("--calibrate and --images are for --int8: add it, or leave them out.")
     check_request(arguments.to, arguments.out, arguments.precision, arguments.calibrate)
-    network, config = load_model(arguments.model or shipped_model())
+    network, config = load_model(shipped_model() if arguments.model is None else arguments.model)
     limit_threads(available_cores())
     with progress("exporting") as advance:
         export = export_model(

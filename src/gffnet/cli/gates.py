@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gffnet.cli.arguments import Parser, Paths, add_model, add_truth, ground_truth, levels, path, print_json, scale
+from gffnet.errors import UserError
 
 SUMMARY = "gate maps (Figures 6 and 7a), and what closing gates changes (Figure 7b)"
 
@@ -60,6 +61,8 @@ def run(arguments: Namespace) -> None:
     from gffnet.gates.write import write_gates
     from gffnet.inference.predictor import load
 
+    if arguments.value and not arguments.close:
+        raise UserError(f"--value {arguments.value:g} is for the gates of --close: add --close 1, or leave it out.")
     truth = ground_truth(arguments, arguments.model)
     predictor = load(arguments.model, arguments.device, arguments.precision)
     if truth.classes is not None:

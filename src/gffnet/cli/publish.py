@@ -42,7 +42,7 @@ def run(arguments: Namespace) -> None:
     from gffnet.models.model_io import CARD, LICENSE, check_upload, shipped_model, upload
     from gffnet.reports.model_card import gather
 
-    model = arguments.model or str(shipped_model())
+    model = str(shipped_model()) if arguments.model is None else arguments.model
     _check(arguments, Path(model))
     out, to = arguments.out, arguments.to
     if to is not None:

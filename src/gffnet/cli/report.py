@@ -51,6 +51,9 @@ def run(arguments: Namespace) -> None:
         raise UserError(f"--out {out} is a folder. Name the page to write, such as {out / 'report.html'}.")
     data = open_run(folder).recipe.data
     asked = arguments.root is not None or arguments.dataset is not None
+    for option, value in (("--split", arguments.split), ("--cache", arguments.cache)):
+        if value is not None and not asked:
+            raise UserError(f"{option} {value} is of a data set: say where it is with --root DIR.")
     images = (
         open_images(arguments.dataset or data.name, arguments.root, arguments.split or data.val_split, arguments.cache)
         if asked

@@ -19,23 +19,26 @@ from typing import Any, Literal
 from zipfile import BadZipFile
 
 import numpy as np
+import torch
 from jaxtyping import Int64, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
 import gffnet
 from gffnet.console import screen, track
-from gffnet.data.dataset import Classes, Dataset, class_difference, fingerprint
+from gffnet.data.dataset import Classes, Dataset, Sample, class_difference, fingerprint
 from gffnet.data.datasets import open_dataset
 from gffnet.data.map_style import as_dataset, as_gffnet, dataset_name
 from gffnet.data.statistics import check_bands
-from gffnet.errors import CannotWrite, Stopped, UserError
+from gffnet.errors import CannotWrite, RunFailed, Stopped, UserError
 from gffnet.evaluation.results import ImageScore, Result, score_image, write_result
 from gffnet.files import as_path, atomic_write
+from gffnet.inference.batch import TooLarge, network_errors
 from gffnet.inference.precision import pick_device, resumed_precision
 from gffnet.inference.predictor import Predictor, load
 from gffnet.metrics.confusion import Absent
 from gffnet.metrics.scores import ScoreAccumulator, State
+from gffnet.models.ops import size_of
 from gffnet.parallel import (
     all_gather,
     background_writer,
@@ -238,6 +241,16 @@ def _merge(variants: "Sequence[PartialScores]", arrays: Sequence[Mapping[str, ND
         scores.merge(part)
 
 
+def _predictions(predict: Callable[[Tensor], Iterable[LabelMap]], device: str, sample: Sample) -> list[LabelMap]:
+    image = sample.image.as_subclass(Tensor)
+    try:
+        with network_errors(torch.device(device), size_of(image)):
+            return list(predict(image))
+    except TooLarge as error:
+        remedy = "Predict it in windows, such as --crop 512, or on --device cpu."
+        raise RunFailed(f"image {sample.name}: {error} {remedy}") from None
+
+
 def _score(
     predict: Callable[[Tensor], Iterable[LabelMap]],
     device: str,
@@ -276,7 +289,7 @@ def _score(
             closing(prefetch(dataset.__getitem__, indices, min(1, readers))) as samples,
         ):
             for index, sample in zip(shown, samples, strict=True):
-                later(score, index, sample.labels.numpy(), list(predict(sample.image.as_subclass(Tensor))))
+                later(score, index, sample.labels.numpy(), _predictions(predict, device, sample))
     except BaseException as error:
         if partial is None:
             raise

@@ -236,7 +236,7 @@ class Job:
         self.notices.before(size)
         out, palette = self.summary.out, self.predictor.config.palette
         layout = window.layout(image)
-        with LabelFile(out, size[1]) as labels, _network_errors(self.predictor.device, size):
+        with LabelFile(out, size[1]) as labels, network_errors(self.predictor.device, size):
             for tile in track(window.tiles(image), path.name, len(layout.rows) * len(layout.columns)):
                 # The indices of a whole tile would take 8 bytes a pixel.
                 for part in bands(len(tile.rows), len(tile.columns)):
@@ -316,10 +316,10 @@ class Job:
         """Call `predict` for images of a height and width.
 
         Raises:
-            As `_network_errors`.
+            As `network_errors`.
         """
         self.notices.before(size)
-        with _network_errors(self.predictor.device, size):
+        with network_errors(self.predictor.device, size):
             return predict()
 
     def _write(self, image: Num[Tensor, "c h w"], labels: NDArray[np.uint8], path: Path, name: Path) -> None:
@@ -340,16 +340,16 @@ class Job:
             self._written.append(path)
 
 
-class _TooLarge(UserError):
+class TooLarge(UserError):
     """The network cannot take an image of this size; it can take others."""
 
 
 @contextmanager
-def _network_errors(device: torch.device, size: tuple[int, int]) -> Iterator[None]:
+def network_errors(device: torch.device, size: tuple[int, int]) -> Iterator[None]:
     """Turn the errors of a network and its device, at an image of a height and width, into those of gffnet.
 
     Raises:
-        _TooLarge: the network cannot take it.
+        TooLarge: the network cannot take it.
         RunFailed: the device failed.
     """
     try:
@@ -361,7 +361,7 @@ def _network_errors(device: torch.device, size: tuple[int, int]) -> Iterator[Non
         reason = (str(error) or "no memory").splitlines()[0]
     if device.type == "cuda":
         torch.cuda.empty_cache()  # leave the memory of this image to the next
-    raise _TooLarge(f"the network cannot take its {size[0]}x{size[1]} pixels ({reason}).")
+    raise TooLarge(f"the network cannot take its {size[0]}x{size[1]} pixels ({reason}).")
 
 
 _Read = tuple[Path, Path, Any]
@@ -831,12 +831,12 @@ def for_each_readable(
             left_out.append(error)
         else:
             try:
-                with _network_errors(predictor.device, size_of(image)):
+                with network_errors(predictor.device, size_of(image)):
                     work(path, as_array(image))
                 continue
             except BadName as error:
                 left_out.append(error)
-            except _TooLarge as error:
+            except TooLarge as error:
                 left_out.append(UserError(f"image {path}: {error}"))
         if len(paths) > 1:
             screen.print(f"left out: {left_out[-1]}", style="yellow")

@@ -21,6 +21,7 @@ let pending = null; // "preview" or "exact": the request that follows the one in
 let settleTimer = null;
 let shown = 0;
 let opened = 0;
+let opening = 0; // requests in flight that open an image
 
 // Arrays: base64 of a zlib stream of bytes
 
@@ -256,6 +257,8 @@ function markShown(state) {
   root.dataset.shown = ++shown;
 }
 
+const withoutGates = part("without").textContent;
+
 // Requests
 
 async function ask(endpoint, body) {
@@ -285,17 +288,18 @@ function edits() {
 async function fuse() {
   if (busy) return;
   busy = true;
-  while (pending && image) {
+  while (pending && image && !opening) {
     const preview = pending === "preview";
     pending = null;
     const asked = image;
     const answer = await ask("fuse", { key: asked.key, edits: edits(), preview });
     if (answer.error) break;
     if (answer.expired) {
-      if (!(await load(source, edits()))) break;
+      if (opening || asked !== image || !(await load(source))) break; // what replaces it is on its way, or there
       if (image.gates.some(isEdited)) pending = "exact";
       continue;
     }
+    showError("");
     const prediction = await unpackPrediction(answer.prediction, asked.pixels);
     if (asked !== image) continue;
     image.edited = prediction;
@@ -326,9 +330,10 @@ function request(kind) {
 
 async function save() {
   part("save").disabled = true;
+  const asked = image;
   const answer = await ask("save", { key: image.key, edits: edits(), opacity: part("opacity").value / 100 });
   part("save").disabled = false;
-  if (answer.expired && (await load(source, edits()))) return save();
+  if (answer.expired && !opening && asked === image && (await load(source))) return save();
   if (!answer.archive) return;
   const link = make("a", { href: URL.createObjectURL(answer.archive), download: "gffnet-explore.zip" });
   link.click();
@@ -354,7 +359,16 @@ async function receive(answer, kept) {
     edited: learned, before: learned, gates, rgb: await unpack(answer.image) };
 }
 
-async function load(from, kept) {
+async function load(from) {
+  opening++;
+  try {
+    return await loadImage(from);
+  } finally {
+    opening--;
+  }
+}
+
+async function loadImage(from) {
   const number = ++opened;
   root.dataset.state = "loading";
   showStatus("encoding the image ...");
@@ -370,7 +384,7 @@ async function load(from, kept) {
     return false;
   }
   showError("");
-  image = await receive(answer, image && image.gates.length === answer.gates.length ? kept : {});
+  image = await receive(answer, image && image.gates.length === answer.gates.length ? edits() : {});
   source = from;
   root.dataset.image = "yes";
   root.style.setProperty("--ratio", image.width / image.height);
@@ -379,7 +393,7 @@ async function load(from, kept) {
   makeLegend();
   show(mode === "gate" ? "edited" : mode);
   image.gates.forEach(drawGate);
-  if (answer.without) part("without").textContent = answer.without;
+  part("without").textContent = answer.without || withoutGates;
   part("gates").dataset.none = answer.without ? "yes" : "no";
   part("save").disabled = false;
   part("reset").disabled = !image.gates.some(isEdited);
@@ -401,8 +415,8 @@ async function load(from, kept) {
 }
 
 async function open(from) {
-  const kept = image ? edits() : {};
-  if ((await load(from, kept)) && image.gates.some(isEdited)) request("exact");
+  if ((await load(from)) && image.gates.some(isEdited)) request("exact");
+  else if (pending) fuse();
 }
 
 function openFile(file) {
@@ -579,7 +593,7 @@ part("opacity").addEventListener("input", () => {
   part("opacity-value").textContent = part("opacity").value + " %";
   drawPictures();
 });
-part("stretch").addEventListener("change", () => image.gates.forEach(drawGate));
+part("stretch").addEventListener("change", () => image?.gates.forEach(drawGate));
 for (const button of part("modes").children) button.addEventListener("click", () => image && show(button.dataset.mode));
 part("reset").addEventListener("click", () => {
   for (const gate of image.gates) { Object.assign(gate, { mode: "scale", scale: 1 }); drawGate(gate); }
