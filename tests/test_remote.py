@@ -1,5 +1,6 @@
 """Copies of objects: data sets and models at a URL, and the limit of the cache."""
 
+import errno
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -178,3 +179,33 @@ def test_a_store_that_may_not_be_written_to(
         fail(monkeypatch, store, method, "a.png", [PermissionError("no")])
     with pytest.raises(UserError, match=r"cannot write .*a\.png: no\. Check the bucket, and that you may write to it"):
         remote.upload(tmp_path / "out", store)
+
+
+@pytest.mark.parametrize("bad", ["../out.txt", "a/../../out.txt", "a//b.txt", "./b.txt", "/b.txt"])
+def test_keys_that_are_no_paths_are_left_out(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, bad: str
+) -> None:
+    """They would be written over other files, also outside the cache."""
+    (tmp_path / "cache").mkdir()
+    put_text = {"good/a.txt": b"a", bad: b"bad"}
+    entries = [(f"/bucket/data/{inside}", len(text), 0.0) for inside, text in put_text.items()]
+    remote.write({store / "data/good/a.txt": b"a"})
+    monkeypatch.setattr(remote, "_entries", lambda folder: iter(entries))
+    root = remote.local_folder("memory://bucket/data")
+    files = [file for file in tmp_path.rglob("*") if file.is_file() and file.name not in {".lock", "url.json"}]
+    assert files == [root / "good/a.txt"]
+    assert list(remote.list_files(store / "data", (".txt",))) == ["good/a.txt"]
+    assert f"left out: object {bad!r}" in caplog.text
+
+
+def test_a_cache_that_cannot_be_made(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the URL is to blame."""
+    remote.write({store / "data/a.txt": b"a"})
+    cache = tmp_path / "cache/gffnet/objects"
+
+    def mkdir(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with pytest.raises(UserError, match=rf"^cannot write {cache}/[0-9a-f]+: Permission denied. Set XDG_CACHE_HOME to"):
+        remote.local_folder("memory://bucket/data")

@@ -152,9 +152,13 @@ CACHE = "gffnet_cache"
 _RECORDS = {
     "predict.json": ("labels", "colour", "overlay", "legend.svg"),
     "ablation.json": ("by_class.png", "by_distance.png"),
+    "gates.npz": (
+        *("gates.npz", "gates.png", "closed.png", "stats.json", *(f"g{level}.png" for level in range(1, 9))),
+        *("image.png", "labels.png", "colour.png", "overlay.png", "changed.png"),  # downloads of the explorer
+    ),
 }
 """What commands write into a folder, by the file that tells of them."""
-_COMPARISON, _GATES = "compare.json", "gates.npz"
+_COMPARISON = "compare.json"
 
 
 def files_in(folder: Path, out: Path | None = None) -> list[Path]:
@@ -221,8 +225,6 @@ def leads_nowhere(path: Path) -> bool:
 
 def _results_in(folder: Path, names: Collection[str]) -> list[str]:
     """The files and folders among the `names` of a folder that commands of gffnet wrote there."""
-    if _GATES in names:
-        return sorted(names)
     written = {name for record, those in _RECORDS.items() if record in names for name in those}
     if _COMPARISON in names:
         try:

@@ -6,6 +6,7 @@ a `Path` (universal_pathlib), as far as gffnet uses them. fsspec is imported whe
 
 import hashlib
 import json
+import logging
 import os
 import re
 import secrets
@@ -19,6 +20,8 @@ from typing import Any, TypeVar, cast
 from gffnet.errors import RunFailed, UserError
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az", "abfss": "az", "adl": "az"}
 """By scheme, the extra of gffnet that installs its package."""
@@ -202,12 +205,23 @@ def list_files(folder: Path, extensions: Sequence[str]) -> Iterator[str]:
     try:
         for key in _keys(folder):
             inside, empty = key[start:], False
-            if not inside or (inside.lower().endswith(endings) and "/." not in f"/{inside}"):
+            if not inside or (inside.lower().endswith(endings) and "/." not in f"/{inside}" and _is_path(inside)):
                 yield inside
     except (FileNotFoundError, PermissionError) as error:
         raise _cannot_list(folder, error) from None
     if empty:
         raise UserError(f"{folder} does not exist: give the URL of an image, or of a folder of images.")
+
+
+def _is_path(inside: str) -> bool:
+    """Return whether a key below a prefix is a path below a folder as well; if not, log that it is left out.
+
+    A key may have parts that are empty, `.` or `..`: they would lead to other files, also outside the folder.
+    """
+    if not inside or {"", ".", ".."}.isdisjoint(inside.split("/")):
+        return True
+    log.warning(f"left out: object {inside!r}, whose key is no path: it has a part that is empty, '.' or '..'")
+    return False
 
 
 def _cannot_list(folder: Path, error: OSError) -> UserError:
@@ -327,13 +341,13 @@ def local_folder(url: object, later: Sequence[str] = ()) -> Path:
     from filelock import FileLock
 
     at = _copies() / hashlib.blake2b(as_url(url).encode(), digest_size=8).hexdigest()
-    root, top, seen = at / (opened.name or "root"), _key(opened).rstrip("/"), set[Path]()
+    root, seen = at / (opened.name or "root"), set[Path]()
     try:
         at.mkdir(parents=True, exist_ok=True)
         with FileLock(at / ".lock"):  # of several processes, one makes the files
             _write_record(at, json.dumps([as_url(opened), *later]))
-            for key, size, changed in _entries(opened):
-                file = root / key[len(top) + 1 :] if key != top else root
+            for inside, size, changed in _paths(opened):
+                file = root / inside
                 seen.add(file)
                 if not _is_copy(file, size, changed):
                     file.parent.mkdir(parents=True, exist_ok=True)
@@ -343,13 +357,26 @@ def local_folder(url: object, later: Sequence[str] = ()) -> Path:
             for file in root.rglob("*"):
                 if file.suffix != ".part" and file not in seen and file.is_file():
                     file.unlink(missing_ok=True)
-    except (FileNotFoundError, PermissionError) as error:
-        raise UserError(f"{opened} cannot be read: {error}. Check the name, and that you may read it.") from None
     except OSError as error:
-        raise UserError(f"cannot write {at}: {error.strerror}. Set XDG_CACHE_HOME to a folder with room.") from None
+        raise _cannot_copy(opened, at, error) from None
     if not seen:
         raise UserError(f"{opened} does not exist: give the URL of a folder that holds something.")
     return root
+
+
+def _paths(folder: Path) -> Iterator[tuple[str, int, float]]:
+    """Return the entries under a prefix, each with its path below that instead of its key; "" is the object itself."""
+    start = len(_key(folder).rstrip("/")) + 1
+    return ((key[start:], size, changed) for key, size, changed in _entries(folder) if _is_path(key[start:]))
+
+
+def _cannot_copy(opened: Path, at: Path, error: OSError) -> UserError:
+    """The error of the store or, where it names a file in the cache, of this machine."""
+    if isinstance(error, FileNotFoundError | PermissionError) and not str(error.filename).startswith(str(at)):
+        return UserError(f"{opened} cannot be read: {error}. Check the name, and that you may read it.")
+    return UserError(
+        f"cannot write {at}: {error.strerror}. Set XDG_CACHE_HOME to a folder that you may write to, with room."
+    )
 
 
 def fetch(file: Path) -> bool:

@@ -9,6 +9,7 @@ from base64 import b64decode, b64encode
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from pydantic import ValidationError
 
@@ -18,9 +19,12 @@ from gffnet.data.camvid import CAMVID
 from gffnet.data.colors import MARK
 from gffnet.errors import UserError
 from gffnet.gates.edit import GateEdit
+from gffnet.inference.precision import Precision
+from gffnet.inference.predictor import Predictor
 from tests import tiny
 from tests.app import gated, hostile
 
+CPU = torch.device("cpu")
 GOOD = hostile.encoded("PNG", (136, 200))
 EDITS = {1: GateEdit(value=0.0), 3: GateEdit(1.5)}
 
@@ -53,6 +57,29 @@ def test_packed_arrays_follow_one_another():
 def test_a_file_is_read_from_base64():
     request = json.dumps({"model": 0, "file": b64encode(GOOD).decode(), "name": "../../etc/passwd"})
     assert OpenRequest.model_validate_json(request) == OpenRequest(model=0, file=GOOD)
+
+
+def of_channels(count):
+    model = {**tiny.GFFNET, "backbone": {**tiny.GFFNET["backbone"], "in_channels": count}}
+    recipe = tiny.recipe({**model, "mean": [100.0] * count, "std": [50.0] * count})
+    torch.manual_seed(0)
+    return Predictor(tiny.build_network(recipe.model, 11), tiny.config(recipe), CPU, Precision(torch.float32, "tests"))
+
+
+def test_the_scenes_with_a_model_of_other_channels():
+    """One of a single channel sees them in gray; others say what is the matter."""
+    gray, bands = Explorer([of_channels(1)], "a", 160), Explorer([of_channels(4)], "a", 160)
+    for explorer in gray, bands:
+        explorer.warm_up()  # which raises nothing
+    answer = gray.open(OpenRequest(model=0, scene=0))
+    height, width = answer["size"]
+    shown = planes(answer["image"], (height, width, 3))
+    assert (shown[..., :1] == shown).all()
+    assert zipfile.is_zipfile(io.BytesIO(gray.save(SaveRequest(key=answer["key"], edits=EDITS, opacity=0.5))))
+    with pytest.raises(
+        UserError, match=r"^the example scenes are not for this model, open a file .* the model takes 4"
+    ):
+        bands.open(OpenRequest(model=0, scene=0))
 
 
 def test_an_image_is_opened(explorer):

@@ -1,6 +1,7 @@
 """`gffnet explore` as it is called; what it serves is tested in tests/app/test_page.py."""
 
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -35,19 +36,32 @@ def test_the_address_is_printed(model: str, unserved: list[tuple[str, int]], cap
 
 
 @pytest.mark.parametrize("found", [True, False])
-def test_the_page_is_opened(
-    found: bool, model: str, unserved: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch, capsys: Captured
-) -> None:
+def test_the_page_is_opened(found: bool, model: str, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    """By a browser that returns only when the page was served, as those in a terminal do."""
     asked: list[str] = []
+    served, done = threading.Event(), threading.Event()
 
     def browser(address: str) -> bool:
+        assert served.wait(60)
         asked.append(address)
         return found
 
+    def opens(address: str) -> None:
+        open_page(address)
+        done.set()
+
+    def serve(*_: object) -> None:
+        served.set()
+        assert done.wait(60)
+
+    open_page = explore._open
     monkeypatch.setattr("webbrowser.open", browser)
+    monkeypatch.setattr(explore, "_open", opens)
+    monkeypatch.setattr(server, "serve", serve)
     assert main(["explore", "--model", model, "--port", "0", "--open"]) == 0
-    assert asked == [f"http://127.0.0.1:{unserved[0][1]}/"]
-    assert ("No browser was found" in capsys.readouterr().err) is not found
+    out, err = capsys.readouterr()
+    assert [f"gffnet explore: {address}\n" for address in asked] == [out]
+    assert ("No browser was found" in err) is not found
 
 
 def test_an_interrupt_ends_it(model: str, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
@@ -83,10 +97,10 @@ def test_a_port_that_another_program_has(model: str, unserved: list[tuple[str, i
     ("words", "said"),
     [
         (["--model", "nowhere"], "nowhere does not exist"),
-        (["--model", "nowhere", "--port", "65536"], "'65536' must be a port"),
+        (["--model", "nowhere", "--port", "65536"], "--port '65536' must be a whole number from 0 to 65535"),
         (["--model", "nowhere", "--port", "-1"], "port"),
-        (["--model", "nowhere", "--max-side", "10"], "64..4096"),
-        (["--model", "nowhere", "--max-side", "big"], "'big' must be a number of pixels"),
+        (["--model", "nowhere", "--max-side", "10"], "--max-side '10' must be a whole number from 64 to 4096"),
+        (["--model", "nowhere", "--max-side", "big"], "--max-side 'big' must be a whole number from 64 to 4096"),
         (["--modle", "m"], "Did you mean '--model'?"),
         (["--share"], "unrecognized arguments: --share"),
     ],

@@ -141,6 +141,26 @@ def test_a_video_cut_short(tmp_path: Path, name: str, share: float) -> None:
     assert 5 <= int(named[1]) <= 95
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_a_last_picture_shown_for_long_is_no_cut(tmp_path: Path, name: str) -> None:
+    """As at the end of a slide show: its duration is in the header, and no frame follows."""
+    import av
+
+    with av.open(str(tmp_path / name), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height = 64, 48
+        packets = []
+        for picture in SMOOTH[:5]:
+            packets += stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24"))
+        packets += stream.encode(None)
+        packets[-1].duration = round(3 / packets[-1].time_base)
+        for packet in packets:
+            container.mux(packet)
+    with av.open(str(tmp_path / name)) as container:
+        assert container.duration > 3_000_000
+    assert len(list(frames(tmp_path / name))) == 5
+
+
 def test_sound_that_lasts_longer_is_no_cut(tmp_path: Path) -> None:
     for name in ("a.mkv", "a.mp4"):
         assert len(list(frames(save_clip(tmp_path / name, SMOOTH, sound=True)))) == 12

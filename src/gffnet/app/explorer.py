@@ -79,7 +79,7 @@ class Explorer:
         self._sessions = SessionCache()
         width = max(max_side, MIN_SIZE[1])
         self._scene = lru_cache(len(SCENES))(lambda number: render_street(SCENES[number], (width // 2, width)).image)
-        self._scene_session = lru_cache(1)(lambda model, number: self._encode(model, self._scene(number)))
+        self._scene_session = lru_cache(1)(lambda model, number: self._encode(model, self._example(model, number)))
 
     def page(self) -> Answer:
         """Return what the page needs before an image is opened."""
@@ -112,7 +112,7 @@ class Explorer:
             original = read_upload(request.file, self._max_side, predictor.config.model)
             session = self._encode(request.model, original)
         elif request.scene is not None:
-            original = self._scene(request.scene)
+            original = self._example(request.model, request.scene)
             session = self._scene_session(request.model, request.scene)
         else:
             raise UserError("there is nothing to open: send a file or the number of a scene.")
@@ -131,6 +131,13 @@ class Explorer:
             "prediction": pack(*session.learned),
             "milliseconds": _milliseconds_since(started),
         }
+
+    def _example(self, model: int, number: int) -> Num[np.ndarray, "h w c"]:
+        """A scene as a model takes it, whose images may be grayscale. Raises `UserError` if it takes other channels."""
+        try:
+            return read_upload(_png(self._scene(number)), self._max_side, self._predictors[model].config.model)
+        except UserError as error:
+            raise UserError(f"the example scenes are not for this model, open a file of yours: {error}") from None
 
     def _encode(self, model: int, original: Num[np.ndarray, "h w c"]) -> Session:
         return open_session(self._predictors[model], reduce_image(original, self._max_side))

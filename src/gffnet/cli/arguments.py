@@ -350,7 +350,7 @@ def whole_number(option: str, least: int, most: int | None = None) -> Callable[[
     allowed = f", {least} or more" if most is None else f" from {least} to {most}"
 
     def parse(text: str) -> int:
-        if not (re.fullmatch(r"[0-9]{1,12}", text) and least <= int(text) <= (most or 10**6)):
+        if not (re.fullmatch(r"[0-9]{1,12}", text) and least <= int(text) and (most is None or int(text) <= most)):
             raise UserError(f"{option} {text!r} must be a whole number{allowed}.")
         return int(text)
 

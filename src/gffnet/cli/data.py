@@ -38,9 +38,6 @@ def _add_dataset(parser: Parser) -> None:
 
 def _check(arguments: Namespace) -> None:
     """Check a data set, print the findings, and fail if one of them is an error."""
-    if arguments.workers is not None and arguments.workers < 1:
-        raise UserError(f"--workers is {arguments.workers}: it must be 1 or more.")
-
     from gffnet.console import Results, progress
     from gffnet.data.check import check_dataset, next_steps, print_result
 

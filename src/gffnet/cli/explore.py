@@ -1,13 +1,14 @@
 """`gffnet explore`: the gate explorer in a browser."""
 
 import webbrowser
-from argparse import ArgumentTypeError, Namespace
+from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Thread
 
-from gffnet.cli.arguments import Parser, Paths, add_device
+from gffnet.cli.arguments import Parser, Paths, add_device, whole_number
 from gffnet.errors import UserError
 
 SUMMARY = "the gate explorer: edit gates on a web page and see how the prediction changes"
@@ -27,13 +28,13 @@ def add_arguments(parser: Parser) -> None:
     add_device(parser)
     parser.add_argument(
         "--port",
-        type=_port,
+        type=whole_number("--port", 0, 65535),
         default=None,
         help="port of 127.0.0.1; 0: any free one (default: 7860, or any free one if that is taken)",
     )
     parser.add_argument(
         "--max-side",
-        type=_side,
+        type=whole_number("--max-side", *_SIDE_RANGE),
         default=1024,
         metavar="N",
         help="reduce larger images to this longer side in pixels (default: 1024)",
@@ -61,29 +62,22 @@ def run(arguments: Namespace) -> None:
         address = f"http://{HOST}:{listener.getsockname()[1]}/"
         print(f"gffnet explore: {address}", flush=True)
         screen.print("Only this machine can open the page. Press Ctrl-C to stop.")
-        if arguments.open and not webbrowser.open(address):
-            screen.print("No browser was found: open the address yourself.")
+        if arguments.open:  # apart: a browser in the terminal keeps its caller waiting for the page
+            Thread(target=_open, args=(address,), daemon=True).start()
         with suppress(KeyboardInterrupt):  # which uvicorn may keep to itself
             serve(app, listener)
         screen.print("stopped")
+
+
+def _open(address: str) -> None:
+    """Open a page in the browser of this machine."""
+    from gffnet.console import screen
+
+    if not webbrowser.open(address):
+        screen.print("No browser was found: open the address yourself.")
 
 
 def _names(models: Sequence[str]) -> list[str]:
     """Name the models on the page by the last two parts of their paths, or the whole paths if those are not unique."""
     short = ["/".join(Path(model).parts[-2:]) for model in models]
     return short if len(set(short)) == len(short) else list(models)
-
-
-def _port(text: str) -> int:
-    """Parse a port."""
-    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
-        raise ArgumentTypeError(f"{text!r} must be a port, 1..65535, or 0 for any free one")
-    return int(text)
-
-
-def _side(text: str) -> int:
-    """Parse a number of pixels."""
-    low, high = _SIDE_RANGE
-    if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
-        raise ArgumentTypeError(f"{text!r} must be a number of pixels, {low}..{high}")
-    return int(text)

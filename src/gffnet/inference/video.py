@@ -28,7 +28,7 @@ EXTENSIONS = (
     *(".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".qt", ".ts", ".vob", ".webm", ".wmv"),
 )
 """Suffixes of video files."""
-_TYPESCRIPT = {".ts", ".mts"}
+_TRANSPORT_STREAM = {".ts", ".mts"}
 """Suffixes of transport streams that programs in TypeScript have, too."""
 _SYNC, _PACKET = b"G", 188
 """The first byte of a packet of a transport stream, and its length; in .mts, four bytes of time precede it."""
@@ -61,7 +61,7 @@ Predict = Callable[[Frame], NDArray[np.uint8]]
 def is_video(path: Path) -> bool:
     """Return whether a file is a video, by its suffix, and by its first bytes where text may have that suffix."""
     suffix = path.suffix.lower()
-    if suffix not in _TYPESCRIPT or not path.is_file():
+    if suffix not in _TRANSPORT_STREAM or not path.is_file():
         return suffix in EXTENSIONS
     try:
         with path.open("rb") as file:
@@ -172,23 +172,25 @@ def frames(path: Path) -> Iterator[Frame]:
     av, index = pyav(), 0
     try:
         # FFmpeg does not recognise a transport stream of a few packets.
-        container_format = "mpegts" if path.suffix.lower() in _TYPESCRIPT else None
+        container_format = "mpegts" if path.suffix.lower() in _TRANSPORT_STREAM else None
         with av.open(f"file:{path}", format=container_format) as container:
             if not container.streams.video:
                 raise _broken(path, "it holds no moving pictures")
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
-            time = first = -1 / rate
+            time = first = end = -1 / rate
             for packet in container.demux(stream):
                 if packet.is_corrupt:
                     raise _broken(path, f"it is damaged or cut short at frame {index}")
                 for decoded in packet.decode():
                     time = decoded.pts * decoded.time_base if decoded.pts is not None else time + 1 / rate
                     first = first if index else time
+                    shown = decoded.duration * decoded.time_base if decoded.duration else 1 / rate
+                    end = max(end, time + max(shown, 1 / rate))
                     yield Frame(index, _upright(decoded), time, decoded.time_base or 1 / rate, rate)
                     index += 1
-            if _ends_early(container, stream, time - first + 1 / rate):
+            if _ends_early(container, stream, end - first):
                 raise _broken(path, f"it is cut short: frame {index} and those after it are missing")
     except (av.FFmpegError, OSError) as error:
         reason = getattr(error, "strerror", None) or str(error)
