@@ -424,7 +424,10 @@ def test_processes_are_ended_where_there_are_neither_groups_nor_sigkill(
     ("options", "said"),
     [
         ({"recipes": [FIRST, FIRST]}, f"recipe {FIRST} is there twice"),
-        ({"recipes": ["a/mine.yaml", "b/mine.yaml"]}, "recipe mine is there twice"),
+        (
+            {"recipes": ["a/mine.yaml", "b/mine.yaml"]},
+            r"recipe mine is there twice: name every recipe once; rename one of a/mine\.yaml and b/mine\.yaml",
+        ),
         ({"recipes": [FIRST, "streets/gffnet_r18"]}, "is of streets .*, and camvid/pspnet_r18 of camvid"),
         ({"recipes": ["cityscapes/gffnet_r101", "cityscapes/gffnet_r101_trainval"]}, r"train: train\+val"),
         ({"recipes": [FIRST, "camvid/gffnet_18"]}, "Did you mean 'camvid/gffnet_r18'"),

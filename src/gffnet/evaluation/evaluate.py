@@ -171,7 +171,7 @@ def score_dataset(
         RunFailed: another rank failed.
         Stopped, KeyboardInterrupt: interrupted; what is scored is saved in `out`.
     """
-    names = same_classes(predictor, dataset.classes.names, name)
+    same_classes(predictor, dataset.classes.names, name)
     dataset = images_for(predictor, dataset)
     record = protocol_record(predictor, protocol, name, split)
     partial = None
@@ -185,14 +185,7 @@ def score_dataset(
     (whole,), predicted = score_images(
         predict, predictor, dataset, range(len(dataset)), f"evaluating {split}", 1, details, partial, resume
     )
-    scores = dataclasses.replace(
-        whole.counts.compute(names, absent_rule(name)[0]),
-        images=len(whole.images),
-        images_per_second=predicted / (time.perf_counter() - start),
-        protocol=record,
-    )
-    images = [(dataset.name(i), whole.images[i]) for i in sorted(whole.images)]
-    return Result(scores, images, whole.counts.counts["confusion"])
+    return whole.result(dataset, record, predicted / (time.perf_counter() - start))
 
 
 def score_images(
@@ -392,6 +385,17 @@ class PartialScores:
         if self.counts.details:
             self.parts[index] = _parts(counts)
         self.complete = True
+
+    def result(self, dataset: Dataset, protocol: dict[str, Any], images_per_second: float) -> Result:
+        """Return the scores of all images; `protocol` is what `protocol_record` returns."""
+        scores = dataclasses.replace(
+            self.counts.compute(dataset.classes.names, absent_rule(protocol["dataset"])[0]),
+            images=len(self.images),
+            images_per_second=images_per_second,
+            protocol=protocol,
+        )
+        images = [(dataset.name(i), self.images[i]) for i in sorted(self.images)]
+        return Result(scores, images, self.counts.counts["confusion"])
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return everything as arrays by name, for `merge`."""

@@ -1,6 +1,5 @@
 """Evaluation on a Ray cluster: actors score batches of images, and the counts add up exactly."""
 
-import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import Tensor
 from gffnet.console import track
 from gffnet.data.dataset import Dataset
 from gffnet.data.datasets import open_dataset
-from gffnet.evaluation.evaluate import PartialScores, absent_rule, images_for, protocol_record, same_classes
+from gffnet.evaluation.evaluate import PartialScores, images_for, protocol_record, same_classes
 from gffnet.evaluation.results import Result, write_result
 from gffnet.inference.cluster import actor_resources, connected, describe_actor, on_actors, ray_errors
 from gffnet.inference.predictor import load
@@ -55,14 +54,7 @@ def evaluate_on_ray(
         batches = on_actors(range(len(dataset)), _Actor, arguments, resources)
         for arrays, record in track(batches, f"evaluating {split}"):  # noqa: B007  # the last is that of all
             total.merge(arrays)
-    scores = dataclasses.replace(
-        total.counts.compute(names, absent_rule(data)[0]),
-        images=len(total.images),
-        images_per_second=len(total.images) / (time.perf_counter() - start),
-        protocol=record,
-    )
-    images = [(dataset.name(i), total.images[i]) for i in sorted(total.images)]
-    result = Result(scores, images, total.counts.counts["confusion"])
+    result = total.result(dataset, record, len(total.images) / (time.perf_counter() - start))
     if out is not None:
         write_result(out, result)
     return result

@@ -184,7 +184,7 @@ class Ablation:
         for what, values in ("recipe", names), ("seed", self.seeds), ("fold", self.folds):
             twice = [value for value, count in Counter(values).items() if count > 1]
             if twice:
-                raise UserError(f"{what} {twice[0]} is there twice: name every {what} once.")
+                raise UserError(f"{what} {twice[0]} is there twice: name every {what} once{self._of_one_name(names)}.")
         self._check_options()
         pick_device(self.device)
         launch = None if self.devices is None or self.device == "cpu" else find_launch(self.devices)
@@ -206,6 +206,11 @@ class Ablation:
             if launch is not None:
                 launch.split(run.recipe.training.batch)
         return runs
+
+    def _of_one_name(self, names: Sequence[str]) -> str:
+        """What to do about files that have one name; empty if there are none."""
+        sources = sorted({source for name, source in zip(names, self.recipes, strict=True) if names.count(name) > 1})
+        return f"; rename one of {' and '.join(sources)}, whose runs would share a folder" if len(sources) > 1 else ""
 
     def check_data(self) -> None:
         """Open every split once, so that a mistake is said before anything starts.
