@@ -33,7 +33,7 @@ from torch.utils.data import DataLoader
 import gffnet
 from gffnet.data.camvid import CAMVID, CamVid
 from gffnet.data.dataset import fingerprint
-from gffnet.errors import CannotWrite, RunFailed, UserError
+from gffnet.errors import CannotWrite, RunFailed, Stopped, UserError
 from gffnet.inference.precision import Precision
 from gffnet.recipe import Recipe
 from gffnet.training import run_folder
@@ -582,6 +582,20 @@ def test_a_dead_worker_advises_fewer() -> None:
     assert explain(dead).endswith("fewer of them: gffnet train --resume runs/x --set training.workers=2.")
     killed = RuntimeError("DataLoader worker (pid 123) is killed by signal: Killed. ")
     assert "a process that loads data died" in explain(killed)
+
+
+def test_a_run_with_parts_in_python_is_resumed_there(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(
+        '{"sessions": [], "python": {"train_data": "Mine, 3 samples", "loss": "mine.loss"}}'
+    )
+    call = f"gffnet.train(..., train_data=..., loss=..., {{}}out='{tmp_path}', resume=True)"
+    for error in (SystemExit(), Stopped("stopped.")):
+        with pytest.raises((KeyboardInterrupt, Stopped)) as caught, explain_failures(tmp_path, recipe_of(), 8, 4):
+            raise error
+        assert f"esume it with {call.format('')}" in str(caught.value)
+    dead = RuntimeError("DataLoader worker (pid(s) 123) exited unexpectedly")
+    assert call.format("overrides=['training.workers=2'], ") in explain(dead, tmp_path)
+    assert call.format("overrides=['training.device_batch=4'], ") in explain(torch.OutOfMemoryError(), tmp_path)
 
 
 def test_a_worker_that_died_with_a_batch_under_way_is_a_dead_worker(tmp_path: Path) -> None:

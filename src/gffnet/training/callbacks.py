@@ -596,10 +596,7 @@ class StopOnSignal(Callback):
         self.last.save(trainer, task)
         if self.received == signal.SIGINT:
             raise KeyboardInterrupt
-        raise Stopped(
-            f"stopped by SIGTERM after iteration {trainer.global_step}, which is saved. "
-            f"Resume it with gffnet train --resume {self.last.path.parents[1]}."
-        )
+        raise Stopped(f"stopped by SIGTERM after iteration {trainer.global_step}, which is saved.")
 
     def teardown(self, trainer: Trainer, task: Any, stage: str) -> None:
         for number, handler in self._handlers.items():

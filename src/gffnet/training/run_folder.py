@@ -22,10 +22,11 @@ import shlex
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -593,22 +594,23 @@ def explain_failures(out: Path, recipe: Recipe, images: int, workers: int) -> It
         with restored_signals():  # Lightning leaves its own handlers, which ignore interrupts
             yield
     except SystemExit:  # Lightning's answer to an interrupt
-        raise KeyboardInterrupt(f"resume it with gffnet train --resume {out}") from None
+        raise KeyboardInterrupt(f"resume it with {how_to_resume(out)}") from None
+    except Stopped as stopped:
+        raise Stopped(f"{stopped} Resume it with {how_to_resume(out)}.") from None
     except (CannotWrite, RuntimeError, MemoryError, OSError, EOFError) as error:
         no_room = isinstance(error, OSError) and error.errno in NO_ROOM
         if no_room or isinstance(error, CannotWrite):
             reason = str(cannot_write(out, error) if isinstance(error, OSError) else error)
             if (out / LAST).is_file():
                 reason += (
-                    f" The previous checkpoint, {out / LAST}, is complete: then resume it with gffnet train --resume "
-                    f"{out}."
+                    f" The previous checkpoint, {out / LAST}, is complete: then resume it with {how_to_resume(out)}."
                 )
             else:
                 reason += " No checkpoint was written yet: then start again."
         elif _is_dead_worker(error):
             reason = (
                 "a process that loads data died: it was killed, or ran out of memory. Resume with fewer of them: "
-                f"gffnet train --resume {out} --set training.workers={workers // 2}."
+                f"{how_to_resume(out, f'training.workers={workers // 2}')}."
             )
         elif is_out_of_memory(error) and _in_validation(error):
             reason = (
@@ -617,7 +619,7 @@ def explain_failures(out: Path, recipe: Recipe, images: int, workers: int) -> It
                 + ". Start the run again with smaller windows: --set evaluation.crop='[256, 256]'."
             )
         elif is_out_of_memory(error):
-            reason = out_of_memory_advice(recipe, images, f"gffnet train --resume {out} ")
+            reason = out_of_memory_advice(recipe, images, partial(how_to_resume, out))
         else:
             raise
         raise RunFailed(reason) from None
@@ -632,16 +634,28 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def out_of_memory_advice(recipe: Recipe, images: int, command: str = "") -> str:
-    """Advise half the images at a time, or smaller crops if it was one; `command`: what is told to be run again."""
+def how_to_resume(out: Path, change: str | None = None) -> str:
+    """The command that resumes the run in `out` with a change of its recipe, or the call if it has parts in Python."""
+    if python := recorded_python(out):
+        again = "".join(f"{name}=..., " for name in python)
+        overrides = "" if change is None else f"overrides=[{change!r}], "
+        return f"gffnet.train(..., {again}{overrides}out={str(out)!r}, resume=True)"
+    return f"gffnet train --resume {out}{'' if change is None else f' --set {change}'}"
+
+
+def out_of_memory_advice(recipe: Recipe, images: int, again: Callable[[str], str] = "--set {}".format) -> str:
+    """Advise half the images at a time, or smaller crops if it was one.
+
+    `again` makes what is to be run of a change of the recipe.
+    """
     training = recipe.training
     number = min(training.device_batch or images, images)
     height, width = training.crop
     cause = f"out of memory with {number} image{'s' * (number > 1)} of {height}x{width} at a time."
     if number > 1:
         return (
-            f"{cause} Process fewer at a time, which leaves the batch as it is: {command}--set "
-            f"training.device_batch={number // 2}."
+            f"{cause} Process fewer at a time, which leaves the batch as it is: "
+            f"{again(f'training.device_batch={number // 2}')}."
         )
     smaller = [max(16, side * 7 // 10 // 16 * 16) for side in (height, width)]
     return f"{cause} Use smaller crops: --set training.crop='[{smaller[0]}, {smaller[1]}]', of half the pixels."
