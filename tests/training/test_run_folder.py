@@ -586,7 +586,7 @@ def test_a_dead_worker_advises_fewer() -> None:
 
 def test_a_run_with_parts_in_python_is_resumed_there(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(
-        '{"sessions": [], "python": {"train_data": "Mine, 3 samples", "loss": "mine.loss"}}'
+        '{"sessions": [], "data": {"splits": {}}, "python": {"train_data": "Mine, 3 samples", "loss": "mine.loss"}}'
     )
     call = f"gffnet.train(..., train_data=..., loss=..., {{}}out='{tmp_path}', resume=True)"
     for error in (SystemExit(), Stopped("stopped.")):
