@@ -153,7 +153,7 @@ def test_torch_agrees_with_the_network() -> None:
     assert (found["labels"] == logits.max(1).indices).double().mean() >= 0.9999
 
 
-@pytest.mark.parametrize("to", list(FORMATS))
+@pytest.mark.parametrize("to", ["onnx", "openvino", pytest.param("pt2", marks=pytest.mark.slow)])
 def test_all_formats_hold_the_record(to: str) -> None:
     data = exported(to)[0]
     if to == "onnx":

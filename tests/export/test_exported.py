@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import logging
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -17,7 +18,9 @@ import pytest
 import tifffile
 import torch
 from onnx import TensorProto, helper
+from PIL import Image
 
+from gffnet.app.explorer import Explorer
 from gffnet.errors import UserError
 from gffnet.export import export as module
 from gffnet.export.export import export_model, trace
@@ -102,7 +105,7 @@ def test_scaled_windows_are_not_rounded(predictor: Predictor, expected: Predicto
 def test_refused_requests(path: Path, predictor: Predictor) -> None:
     with pytest.raises(UserError, match=r"model\.\w+ takes images and windows of 16x16 pixels and more, not 15x90\."):
         predictor.predict(tiny.picture(0, 15, 90))
-    for ask in (lambda: predictor.encode(tiny.picture(0)), lambda: predictor.network):
+    for ask in (lambda: predictor.encode(tiny.picture(0)), lambda: Explorer([predictor], "a", 160)):
         with pytest.raises(UserError, match=r"is an exported file: .* no gates. Give its run folder"):
             ask()
     with pytest.raises(UserError, match=r"--compile: model .* is an exported file"):
@@ -254,3 +257,21 @@ def test_libraries_are_silenced(capsys: pytest.CaptureFixture[str], caplog: pyte
     with pytest.raises(ValueError, match="broken"), silenced():
         raise ValueError("broken")
     assert logging.getLogger("ours").isEnabledFor(logging.WARNING)
+
+
+# The documentation
+
+
+def test_the_block_of_the_page_runs_without_gffnet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exported_file("onnx", tmp_path)
+    Image.fromarray(tiny.picture(3, 75, 131)).save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs/export.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    assert "gffnet" not in block.replace('["gffnet"]', "")
+    names: dict = {}
+    exec(compile(block, "docs/export.md", "exec"), names)
+    expected = load(tmp_path / "model.onnx").predict(tmp_path / "photo.jpg")
+    assert (names["labels"][0] == expected).mean() >= 0.9999
+    assert len(names["classes"]) == len(np.unique(expected))
+    assert names["labels"].shape == (1, 75, 131)

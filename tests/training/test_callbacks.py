@@ -419,6 +419,7 @@ def records(log: bytes) -> Iterator[bytes]:
         at += 7 + length
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("offline")
 def test_a_resumed_run_continues_its_run_at_weights_and_biases(tmp_path: Path) -> None:
     tell(wandb_log(tmp_path), last=20).close(failed=True)

@@ -121,6 +121,7 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["last.ckpt"]
 
 
+@pytest.mark.slow
 def test_interrupted_at_every_iteration(tmp_path: Path, camvid: Path) -> None:
     """With checkpoints between validations and within the iterations of one line of the history."""
     recipe = tiny.recipe(tiny.GFFNET, validate_every=4, checkpoint_every=1, ema=0.9, device_batch=1, clip_gradients=1)

@@ -72,7 +72,13 @@ class Explorer:
     """Models, the sessions opened with them, and the answers to requests."""
 
     def __init__(self, predictors: Sequence[Predictor], names: Sequence[str], max_side: int) -> None:
-        """`names`: one per model; `max_side`: pixels to which the longer side of an image is reduced."""
+        """`names`: one per model; `max_side`: pixels to which the longer side of an image is reduced.
+
+        Raises:
+            UserError: a model is an exported file.
+        """
+        for predictor in predictors:
+            _ = predictor.network
         self._predictors = tuple(predictors)
         self._names = tuple(names)
         self._max_side = max_side
