@@ -126,8 +126,12 @@ def on_ray(arguments: argparse.Namespace) -> list[str]:
             return lines
         (folder / "killer.py").write_text(KILLER.format(flag=str(folder / "killed"), after=arguments.images // 8))
         found, _ = predict(*common, "--out", folder / "killed_out", "--ray", "local", "--plugin", folder / "killer.py")
-        same = labels(folder / "killed_out") == labels(folder / "plain")
-        lines.append(f"an actor killed: {(folder / 'killed').exists()}; {found}; label maps equal plain's: {same}")
+        written, alone = labels(folder / "killed_out"), labels(folder / "plain")
+        lines.append(
+            f"an actor killed: {(folder / 'killed').exists()}; {found}; label maps equal those of a thread: "
+            f"{written == labels(folder / 'shards')}; other than plain's: "
+            f"{sum(written.get(name) != content for name, content in alone.items())}"
+        )
         found, seconds = predict(*common, "--out", folder / "killed_out", "--ray", "local")
         lines.append(f"again: {found}, {seconds:.0f} s")
     return lines
