@@ -192,6 +192,30 @@ def test_an_old_folder_is_never_there_in_part(tmp_path: Path, monkeypatch: pytes
     assert listing(tmp_path) == ["folder"]
 
 
+def test_an_old_folder_outlives_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the moves: the new one cannot take its place, or the process is killed."""
+    path = tmp_path / "folder"
+    with atomic_folder(path) as filling:
+        (filling / "old").touch()
+    replace, moved = Path.replace, []
+
+    def failing(self: Path, to: Path) -> Path:
+        if to == path and self.suffix == ".part":
+            raise OSError(errno.EIO, "Input/output error")
+        moved.append(replace(self, to))
+        return moved[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", failing)
+        with pytest.raises(CannotWrite, match="Input/output error"), atomic_folder(path) as filling:
+            (filling / "new").touch()
+    assert (listing(tmp_path), listing(path)) == (["folder"], ["old"])
+    path.replace(moved[0])  # as a killed process leaves it
+    with pytest.raises(KeyboardInterrupt), atomic_folder(path):
+        raise KeyboardInterrupt
+    assert (listing(tmp_path), listing(path)) == (["folder"], ["old"])
+
+
 def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file/deeper"):

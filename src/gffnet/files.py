@@ -90,8 +90,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{hashlib.blake2b(os.fsencode(path.name), digest_size=4).hexdigest()}.part")
     old = temporary.with_suffix(".old")
     try:
-        for left in (temporary, old):
-            shutil.rmtree(left, ignore_errors=True)
+        _clear(path, temporary, old)  # a process may have been killed
         temporary.mkdir(parents=True)
         try:
             yield temporary
@@ -99,10 +98,17 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                 path.replace(old)  # never in place in part
             temporary.replace(path)
         finally:
-            for left in (temporary, old):
-                shutil.rmtree(left, ignore_errors=True)
+            _clear(path, temporary, old)
     except OSError as error:
         raise cannot_write(path, error) from None
+
+
+def _clear(path: Path, temporary: Path, old: Path) -> None:
+    """Remove what is left of replacing a folder; the old one returns if the new one did not take its place."""
+    if old.is_dir() and not path.exists():
+        old.replace(path)
+    for left in (temporary, old):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 _REMEDIES = {

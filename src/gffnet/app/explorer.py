@@ -118,7 +118,7 @@ class Explorer:
             original = read_upload(request.file, self._max_side, predictor.config.model)
             session = self._encode(request.model, original)
         elif request.scene is not None:
-            original = self._example(request.model, request.scene)
+            original = self._scene(request.scene)
             session = self._scene_session(request.model, request.scene)
         else:
             raise UserError("there is nothing to open: send a file or the number of a scene.")
