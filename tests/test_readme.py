@@ -34,7 +34,8 @@ def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     """A folder with the photo and the run that the examples name. What they register is forgotten afterwards."""
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
-    model = load_recipe("streets/gffnet_r18").model
+    small = ["model.backbone.name=test_resnet", "model.channels=32"]
+    model = load_recipe("streets/gffnet_r18", small).model
     config = ModelConfig(model, ("road", "sky"), ((128, 64, 128), (70, 130, 180)), "streets", "streets/gffnet_r18")
     save_model(tmp_path / "runs/streets/gffnet_r18/model", build_network(model, 2), config)
     rng = np.random.default_rng(0)
@@ -99,5 +100,13 @@ def test_the_tree_is_complete() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_are_valid(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
-        assert (page.parent / target).exists(), target
+    for target, place in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", page.read_text(encoding="utf-8")):
+        file = page.parent / target if target else page
+        assert file.exists(), target
+        assert not place or file.suffix != ".md" or place in anchors(file), f"{target}#{place}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -11,7 +11,7 @@ from gffnet.cli.main import main
 from gffnet.data.io import write_image
 from gffnet.models.gffnet import save_model
 from tests.data.trees import camvid_tree, cityscapes_tree, save
-from tests.reports import tiny
+from tests.gates import networks
 
 Captured = pytest.CaptureFixture[str]
 
@@ -19,20 +19,20 @@ Captured = pytest.CaptureFixture[str]
 @pytest.fixture
 def words(tmp_path: Path) -> list[str]:
     """The command, with a tiny network."""
-    save_model(tmp_path / "run/model", *tiny.model())
+    save_model(tmp_path / "run/model", *networks.model())
     return ["gates", "--out", str(tmp_path / "out"), "--model", str(tmp_path / "run"), "--device", "cpu"]
 
 
 @pytest.fixture
 def photo(tmp_path: Path) -> str:
-    write_image(tmp_path / "photo.png", tiny.image())
+    write_image(tmp_path / "photo.png", networks.image())
     return str(tmp_path / "photo.png")
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     root = camvid_tree(tmp_path / "CamVid")
-    save(root / "val/val_001.png", tiny.image(3))
+    save(root / "val/val_001.png", networks.image(3))
     save(root / "valannot/val_001.png", np.tile(np.arange(12, dtype=np.uint8), (62, 8))[:, :94])
     return root
 

@@ -69,11 +69,20 @@ def test_every_page_is_in_the_navigation() -> None:
     assert nav_pages() == {page.as_posix() for page in PAGES}
 
 
+def test_the_reference_has_every_public_name() -> None:
+    pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs/api").glob("*.md"))
+    described = set(re.findall(r"^::: ([\w.]+)$", pages, re.MULTILINE))
+    public = [getattr(gffnet, name) for name in gffnet.__all__ if name != "__version__"]
+    assert {f"{value.__module__}.{value.__qualname__}" for value in public} - described == set()
+
+
+@pytest.mark.slow
 def test_every_page_is_built(site: Path) -> None:
     missing = [page for page in PAGES if not (site / page.with_suffix(".html")).is_file()]
     assert missing == []
 
 
+@pytest.mark.slow
 def test_links_within_the_site_are_valid(site: Path) -> None:
     found = dict(pages(site))
     broken, followed = [], 0
@@ -92,6 +101,7 @@ def test_links_within_the_site_are_valid(site: Path) -> None:
     assert followed > 1000
 
 
+@pytest.mark.slow
 def test_pages_load_nothing_from_elsewhere(site: Path) -> None:
     elsewhere = [url for _, page in pages(site) for url in page.loaded if urlsplit(url).scheme not in {"", "data"}]
     assert elsewhere == []
@@ -100,6 +110,7 @@ def test_pages_load_nothing_from_elsewhere(site: Path) -> None:
     assert not [match for style in styles for match in re.findall(r"(?:url\(|@import\s+)['\"]?(?:https?:)?//", style)]
 
 
+@pytest.mark.slow
 def test_files_that_pages_link_to_are_shown(site: Path) -> None:
     """A link to a file of the repository opens a page with its content."""
     equations = Links((site / "equations.html").read_text(encoding="utf-8"))
@@ -110,6 +121,7 @@ def test_files_that_pages_link_to_are_shown(site: Path) -> None:
     assert "def mix(" in text
 
 
+@pytest.mark.slow
 def test_the_reference_has_every_public_name(site: Path) -> None:
     reference = "".join(path.read_text(encoding="utf-8") for path in (site / "api").glob("*.html"))
     documented = set(re.findall(r'id="(gffnet[\w.]+)"', reference))
@@ -119,6 +131,7 @@ def test_the_reference_has_every_public_name(site: Path) -> None:
             assert f"{home.__module__}.{home.__qualname__}" in documented, f"docs/api has no gffnet.{name}"
 
 
+@pytest.mark.slow
 def test_the_search_finds_things(site: Path) -> None:
     index = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))
     words = " ".join(entry["text"] + entry["title"] for entry in index["docs"])
@@ -147,6 +160,7 @@ def test_a_browser_loads_only_local_files_and_does_not_scroll_sideways(
     assert len(asked) > 4
 
 
+@pytest.mark.slow
 def test_equations_are_mathml(site: Path) -> None:
     source = (Path(__file__).parents[2] / "docs/equations.md").read_text(encoding="utf-8")
     page = (site / "equations.html").read_text(encoding="utf-8")

@@ -17,8 +17,7 @@ from gffnet.gates.figures import (
     gates_figure,
     losses_figure,
 )
-from tests.gates import records
-from tests.reports import tiny
+from tests.gates import networks, records
 
 NASTY = ["$a_b$", "_hidden", "<b>&", r"\frac{", "道"]
 PALETTE = [(10 * k, 200, 99) for k in range(5)]
@@ -60,10 +59,10 @@ def test_figures_of_any_shape_and_names(size, levels):
 
 
 def test_a_figure_shows_its_image_and_its_gates():
-    image = tiny.image()
+    image = networks.image()
     result = GateResult((np.full(image.shape[:2], 1.0, np.float32),) * 4, np.zeros(image.shape[:2], np.uint8))
     dark = GateResult((np.full(image.shape[:2], 0.0, np.float32),) * 4, result.prediction)
-    bright, closed = (gates_figure("x", image, r, tiny.CLASSES, [(0, 0, 0)] * 11) for r in (result, dark))
+    bright, closed = (gates_figure("x", image, r, networks.CLASSES, [(0, 0, 0)] * 11) for r in (result, dark))
     assert bright.shape == closed.shape
     changed = (bright != closed).any(-1).mean()
     assert 0.3 < changed < 0.7, "four of six panels"

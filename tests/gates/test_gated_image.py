@@ -8,18 +8,18 @@ import torch.nn.functional as F
 
 from gffnet.errors import UserError
 from gffnet.gates.edit import Closing, GatedImage, GateResult, became, gate_count, gate_map
-from gffnet.recipe import EvaluationRecipe
-from tests.reports import tiny
+from gffnet.recipe import EvaluationRecipe, load_recipe
+from tests.gates import networks
 
 
 @pytest.fixture(scope="module")
 def predictor():
-    return tiny.predictor()
+    return networks.predictor()
 
 
 @pytest.fixture(scope="module")
 def image():
-    return tiny.image(7)
+    return networks.image(7)
 
 
 def test_maps_are_the_gates_resized_bilinearly(predictor, image):
@@ -41,7 +41,7 @@ def test_prediction_is_that_of_the_whole_network(predictor, image):
 
 
 def test_an_image_much_larger_than_those_of_training_is_seen_as_predict_sees_it(image):
-    predictor = tiny.predictor()
+    predictor = networks.predictor()
     height, width = image.shape[:2]
     predictor.config = dataclasses.replace(predictor.config, learned_from=(height // 4, width // 4))
     result = GatedImage(predictor, image).learned
@@ -59,9 +59,9 @@ def test_an_image_much_larger_than_those_of_training_is_seen_as_predict_sees_it(
 
 
 def test_a_gate_a_channel_is_shown_as_the_mean_over_channels(image):
-    predictor = tiny.predictor(gate_channels="each")
+    predictor = networks.predictor(gate_channels="each")
     gates = predictor.encode(image).gates
-    assert gates[0].shape[1] == 256
+    assert gates[0].shape[1] == 32
     expected = F.interpolate(gates[0].mean(1, keepdim=True), size=image.shape[:2], mode="bilinear")[0, 0].numpy()
     np.testing.assert_allclose(GatedImage(predictor, image).learned.maps[0], expected, rtol=0, atol=1e-6)
 
@@ -74,7 +74,7 @@ def test_gates_in_bfloat16_are_shown_in_float32():
 
 
 def test_gated_fpn_has_a_gate_for_the_context_map(image):
-    gated = GatedImage(tiny.predictor("camvid/pspnet_r18_gated_fpn"), image)
+    gated = GatedImage(networks.predictor("camvid/pspnet_r18_gated_fpn"), image)
     assert len(gated.learned.maps) == 5
     assert gated.close([5]).levels == (5,)
 
@@ -141,7 +141,7 @@ def test_a_value_that_no_gate_has(predictor, image, value):
 
 @pytest.mark.parametrize("recipe", ["camvid/pspnet_r18", "camvid/pspnet_r18_addition"])
 def test_a_model_without_gates(recipe, image):
-    predictor = tiny.predictor(recipe)
+    predictor = networks.predictor(recipe, backbone=load_recipe(recipe).model.backbone)
     fusion = predictor.config.model.fusion
     with pytest.raises(UserError, match=rf"model '{recipe}' has no gates: its fusion is '{fusion}'") as caught:
         GatedImage(predictor, image)

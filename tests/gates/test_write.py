@@ -14,19 +14,19 @@ from gffnet.gates.edit import GatedImage
 from gffnet.gates.figures import color_table
 from gffnet.gates.write import result_folders, write_gates
 from tests.data.trees import camvid_tree, save
-from tests.reports import tiny
+from tests.gates import networks
 
 
 @pytest.fixture(scope="module")
 def predictor():
-    return tiny.predictor()
+    return networks.predictor()
 
 
 @pytest.fixture
 def files(tmp_path):
     paths = [tmp_path / "a" / "street.png", tmp_path / "b" / "street.png"]
     for seed, path in enumerate(paths):
-        write_image(path, tiny.image(seed))
+        write_image(path, networks.image(seed))
     return paths
 
 
@@ -58,7 +58,7 @@ def test_everything_is_written(predictor, files, tmp_path):
 
 
 def test_the_numbers_of_all_images_are_those_of_their_pixels(predictor, files, tmp_path):
-    write_image(files[1], tiny.image(1, (40, 80)))
+    write_image(files[1], networks.image(1, (40, 80)))
     numbers = write_gates(predictor, files, tmp_path / "out", [[1]])
     by_image = numbers.pop("by_image")
     assert json.loads((tmp_path / "out/stats.json").read_text()) == numbers
@@ -76,14 +76,14 @@ def test_with_labels_it_is_told_what_becomes_wrong(predictor, tmp_path):
     """For images of the data set, and not for others."""
     val = open_dataset("camvid", camvid_tree(tmp_path / "CamVid"), "val")
     image, label_file = val.files[0]
-    write_image(image, tiny.image(5))
-    before = GatedImage(predictor, tiny.image(5)).learned.prediction
-    after = GatedImage(predictor, tiny.image(5)).close([1, 3], 0.9).prediction
+    write_image(image, networks.image(5))
+    before = GatedImage(predictor, networks.image(5)).learned.prediction
+    after = GatedImage(predictor, networks.image(5)).close([1, 3], 0.9).prediction
     labels = before.copy()
     labels[::2] = after[::2]
     labels[:, :9] = 11  # ignored
     save(label_file, labels)
-    write_image(tmp_path / "other.png", tiny.image(6))
+    write_image(tmp_path / "other.png", networks.image(6))
     numbers = write_gates(predictor, [image, tmp_path / "other.png"], tmp_path / "out", [[1, 3]], 0.9, Truth([val]))
     known, other = numbers["by_image"]
     assert other["pixel_accuracy"] is None
@@ -108,7 +108,7 @@ def test_without_closing_nothing_is_said_of_it(predictor, files, tmp_path):
 
 
 def test_a_gate_a_channel_and_five_levels(files, tmp_path):
-    predictor = tiny.predictor("camvid/pspnet_r18_gated_fpn", gate_channels="each")
+    predictor = networks.predictor("camvid/pspnet_r18_gated_fpn", gate_channels="each")
     numbers = write_gates(predictor, files[:1], tmp_path / "out", [[5]])
     assert len(numbers["levels"]) == 5
     assert (tmp_path / "out" / "street" / "g5.png").exists()
@@ -124,7 +124,7 @@ def test_folders_never_collide(tmp_path):
 def test_a_model_without_gates_or_level_writes_and_says_nothing(predictor, files, tmp_path, caplog):
     caplog.set_level(logging.INFO, "gffnet")
     with pytest.raises(UserError, match="has no gates"):
-        write_gates(tiny.predictor("camvid/pspnet_r18"), files, tmp_path / "out")
+        write_gates(networks.predictor("camvid/pspnet_r18"), files, tmp_path / "out")
     with pytest.raises(UserError, match="gate level 9"):
         write_gates(predictor, files, tmp_path / "out", [[9]])
     assert not (tmp_path / "out").exists()
@@ -152,7 +152,7 @@ def test_an_image_too_large_is_left_out(predictor, files, tmp_path, monkeypatch,
         return decode(encoded, gates)
 
     monkeypatch.setattr(predictor.network, "decode", limited)
-    write_image(files[0], tiny.image(0, (40, 80)))
+    write_image(files[0], networks.image(0, (40, 80)))
     with pytest.raises(RunFailed, match="1 of 2 images were left out"):
         write_gates(predictor, files, tmp_path / "out", [[1]])
     assert json.loads((tmp_path / "out/stats.json").read_text())["images"] == 1

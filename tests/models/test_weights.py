@@ -129,7 +129,7 @@ class TestNames:
     @pytest.mark.parametrize(
         ("name", "stride"),
         [
-            ("convnext_atto", 8),
+            ("test_convnext", 8),
             ("mobilenetv3_small_050", None),
             pytest.param("regnetx_002", 16, marks=pytest.mark.slow),
             pytest.param("xception41", 8, marks=pytest.mark.slow),
@@ -160,7 +160,7 @@ class TestNames:
         for parameter in ("layers.1.downsample.reduction.weight", "layers.3.blocks.1.mlp.fc2.weight"):
             assert torch.equal(found[f"net.{parameter.replace('.', '_', 1)}"], today[parameter])
 
-    @pytest.mark.parametrize("name", ["convnext_atto", SMALL])
+    @pytest.mark.parametrize("name", ["test_convnext", SMALL])
     def test_a_backbones_own_names(self, tmp_path: Path, name: str) -> None:
         original = build_backbone(BackboneRecipe(name, "none", None)).state_dict()
         path = tmp_path / "weights.safetensors"

@@ -80,6 +80,7 @@ def test_a_training_loop_of_ones_own(folder: Path, capfd: pytest.CaptureFixture[
     assert after < before
 
 
+@pytest.mark.slow  # as tests/training/test_python_api does
 def test_train_on_a_torch_data_set(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     line = printed(capfd, "own_data.py")[-1]
     assert line.startswith("mIoU 0.")
@@ -102,6 +103,7 @@ def test_predict_images_arrays_tensors_and_batches(folder: Path, capfd: pytest.C
     assert sum(map(float, re.findall(r"\d\.\d+", lines[4]))) == pytest.approx(1, abs=0.05)
 
 
+@pytest.mark.slow  # as tests/docs/test_extend does
 def test_a_fusion_and_a_data_set_of_ones_own(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     shapes = runpy.run_path("shapes.py")["Shapes"]
     for split, seed in (("train", 0), ("val", 1)):

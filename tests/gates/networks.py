@@ -25,9 +25,12 @@ def image(seed: int = 0, size: tuple[int, int] = (HEIGHT, WIDTH)) -> np.ndarray:
 
 
 def model(recipe: str = "camvid/gffnet_r18", **changes: Any) -> tuple[SegmentationModel, ModelConfig]:
-    """An untrained network of a recipe, its statistics settled on a few images."""
+    """An untrained network of a recipe on timm's miniature ResNet, its statistics settled on a few images."""
     torch.manual_seed(1)
-    of = dataclasses.replace(load_recipe(recipe).model, **changes)
+    of = load_recipe(
+        recipe, ["model.backbone.name=test_resnet", "model.backbone.weights=none", "model.channels=32"]
+    ).model
+    of = dataclasses.replace(of, **changes)
     network = build_network(of, len(CLASSES))
     with torch.no_grad():
         for convolution in getattr(network.fusion, "gate_convs", []):
