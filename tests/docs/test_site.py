@@ -69,7 +69,7 @@ def test_every_page_is_in_the_navigation() -> None:
     assert nav_pages() == {page.as_posix() for page in PAGES}
 
 
-def test_the_reference_has_every_public_name() -> None:
+def test_every_public_name_has_its_directive() -> None:
     pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs/api").glob("*.md"))
     described = set(re.findall(r"^::: ([\w.]+)$", pages, re.MULTILINE))
     public = [getattr(gffnet, name) for name in gffnet.__all__ if name != "__version__"]
