@@ -1,6 +1,7 @@
 """Whole runs: what a run folder holds, `auto` values, overfitting, and several processes."""
 
 import json
+import math
 import os
 import signal
 import socket
@@ -27,7 +28,7 @@ from torch.utils.data import get_worker_info
 from gffnet.data.cache import build_cache
 from gffnet.data.camvid import CamVid
 from gffnet.data.datasets import open_dataset, open_files
-from gffnet.errors import UserError
+from gffnet.errors import RunFailed, UserError
 from gffnet.evaluation.evaluate import score_dataset
 from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import load
@@ -575,6 +576,18 @@ SLURM = {
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1", "LOCAL_RANK": "0"}
 
 
+def two_processes(
+    launcher: dict[str, str], ranks: tuple[str, str], start: Callable[[int, dict[str, str]], Forked]
+) -> list[tuple[int | None, str]]:
+    """The exit codes and outputs of two processes, started by rank in the environment that a launcher makes."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = str(found.getsockname()[1])
+    place = {**launcher, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    processes = [start(i, {**place, **dict.fromkeys(ranks, str(i))}) for i in range(2)]
+    return [process.wait() for process in processes]
+
+
 @pytest.mark.parametrize(
     ("launcher", "ranks", "images", "training"),
     [
@@ -595,16 +608,38 @@ def test_two_launched_processes_learn_what_one_does(
     """In the environment that the launcher makes. The second process may have no image to validate on."""
     root, one = one_process(images)
     command = words(tmp_path, root, start, **training)
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = str(found.getsockname()[1])
-    place = {**launcher, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    processes = [
-        Forked(command, tmp_path / f"log {i}", count, {**place, **dict.fromkeys(ranks, str(i))}) for i in range(2)
-    ]
-    ends = [process.wait() for process in processes]
+    command = words(tmp_path, root, start, **training)
+    ends = two_processes(launcher, ranks, lambda i, place: Forked(command, tmp_path / f"log {i}", count, place))
     assert [code for code, _ in ends] == [0, 0], ends
     check(tmp_path, one, images)
+
+
+class FailsOnOneRank(SegmentationTask):
+    """A training step of the user's own: the loss is 1 on the first rank and 2 on the second, and there NaN at last."""
+
+    def training_step(self, batch: Any, index: int) -> Tensor:
+        failing = (self.global_rank, self.global_step) == (1, 10)
+        return self(batch.image).mean() * 0 + (math.nan if failing else 1.0 + self.global_rank)
+
+
+def train_until_it_fails(arguments: list[str]) -> int:
+    root, out = map(Path, arguments)
+    recipe = tiny.recipe(iterations=12, validate_every=12, checkpoint_every=1)
+    with pytest.raises(RunFailed, match=r"the loss of iteration 11 is not finite .* Its images: \w+, \w+\. "):
+        train(recipe, root, out, task=FailsOnOneRank, progress=False)
+    return 0
+
+
+def test_a_loss_that_is_not_finite_on_one_rank_stops_all(tmp_path: Path, camvid: Path) -> None:
+    """That of a training step of the user's own, which is checked and recorded as the mean over the ranks."""
+    run = tmp_path / "run"
+    ends = two_processes(
+        SLURM,
+        ("SLURM_PROCID", "SLURM_LOCALID"),
+        lambda i, place: Forked([camvid, run], tmp_path / f"log {i}", environment=place, program=train_until_it_fails),
+    )
+    assert [code for code, _ in ends] == [0, 0], ends
+    assert [(line["iteration"], line["loss"]) for line in read_history(run / "history.jsonl")] == [(10, 1.5)]
 
 
 def norms(launch: Launch, **training: Any) -> set[type]:

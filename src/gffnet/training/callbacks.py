@@ -280,8 +280,6 @@ class History(Callback):
     def _values(self, trainer: Trainer, task: Any, outputs: Any) -> dict[str, Tensor]:
         """The losses of an iteration, the norm of its gradient, and what the task has logged."""
         known = dict(outputs or {})
-        if "main" not in known and known.get("loss") is not None:  # of a training step of the user's own
-            known["main"] = known["loss"]
         if (norm := getattr(task, "gradient_norm", None)) is not None:
             known["gradient_norm"] = norm
         values = {name: known[name].detach() for name in ("main", "auxiliary", "gradient_norm") if name in known}
@@ -549,13 +547,14 @@ class DivergenceCheck:
 class CheckLoss(Callback):
     """Check the loss of a training step of the user's own, which does not do so before its optimiser steps.
 
-    It must come before what is saved: `BestModel` and `LastCheckpoint`.
+    It must come before what records and saves: `History`, `BestModel` and `LastCheckpoint`.
     """
 
     def on_train_batch_end(self, trainer: Trainer, task: Any, outputs: Any, batch: Any, index: int) -> None:
-        """Add the loss to those that are checked, if the task has not done so."""
+        """Add the mean loss over all ranks to those that are checked, and to the outputs, as the base class does."""
         loss = (outputs or {}).get("loss")
         if loss is not None and "main" not in outputs:
+            outputs["main"] = loss = trainer.strategy.reduce(loss.detach().clone(), reduce_op="mean")
             task.divergence.add(trainer.global_step - 1, torch.stack([loss, torch.zeros_like(loss)]), batch.names)
 
 

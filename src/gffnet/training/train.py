@@ -212,7 +212,7 @@ def train(
         transform=transform,
     )
     callbacks = make_callbacks(out, recipe, history, batches, progress, extend)
-    trainer = make_trainer(training, launch, precision.dtype, callbacks, out, module.automatic_optimization)
+    trainer = make_trainer(training, launch, precision.dtype, callbacks, out, module)
     info = RunInfo(
         recipe=name,
         dataset=dataset,
@@ -885,9 +885,9 @@ def make_callbacks(
     # The order matters: what a checkpoint contains must be up to date when it is written, and `DataWait` comes last.
     return [
         RecipeFile(out, recipe, extend),
+        CheckLoss(),
         history,
         *([ProgressBar(history)] if progress else []),
-        CheckLoss(),
         BestModel(out / "best", history),
         last,
         StopOnSignal(last),
@@ -901,22 +901,24 @@ def make_trainer(
     dtype: torch.dtype,
     callbacks: Sequence[Callback],
     out: Path,
-    automatic: bool = False,
+    task: SegmentationTask | None = None,
 ) -> Trainer:
     """Lightning's trainer with our own callbacks and checkpoints, one process per device.
 
-    `automatic`: the task leaves backward pass and step to Lightning, which then autocasts its training step.
+    A task may leave backward pass and step to Lightning, which then autocasts its training step, and may not use the
+    auxiliary head. None: that of the package.
     """
     plugins: list[Any] = [AtomicCheckpointIO()]
     precision: Any = "16-mixed" if dtype == torch.float16 else "32-true"
-    if automatic and dtype == torch.bfloat16:
+    if task is not None and task.automatic_optimization and dtype == torch.bfloat16:
         plugins.append(TrainingAutocast("bf16-mixed", launch.device.type))
         precision = None
     if launch.by == "SLURM":  # its requeueing writes checkpoints of its own
         plugins.append(SLURMEnvironment(auto_requeue=False))
     # `SegmentationTask` broadcasts running statistics before validation. Broadcasting them in every forward pass would
     # hang where ranks validate different numbers of images.
-    ddp = DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)
+    own_step = task is not None and task.overrides("training_step")
+    ddp = DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=own_step)
     return Trainer(
         accelerator="cpu" if launch.device.type == "cpu" else "auto",
         devices=launch.devices,
