@@ -1,5 +1,8 @@
 """The keys of a recipe in words, the page of them, and what near misses lead to."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from gffnet.recipe import (
     load_recipe,
     recipe_json_schema,
 )
-from gffnet.recipe.describe import Key, Section, markdown_page, recipe_keys, value_of, yaml_text
+from gffnet.recipe.describe import Key, Section, recipe_keys, value_of, yaml_text
 from gffnet.recipe.hints import _ALIASES, _KEY_OF, _SENTENCES
 from gffnet.recipe.schema import dotted_keys
 
@@ -128,7 +131,9 @@ def test_a_value_is_read_back_from_its_yaml(value: object) -> None:
 
 
 def test_the_page_is_that_of_the_schema() -> None:
-    assert f"{markdown_page().rstrip()}\n" == PAGE.read_text(encoding="utf-8"), (
+    command = [sys.executable, "-m", "gffnet.recipe.describe"]  # a process without plug-ins, in the usual order
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONUTF8": "1"})
+    assert done.stdout == PAGE.read_text(encoding="utf-8"), (
         "the schema has changed: python -m gffnet.recipe.describe > docs/recipes.md"
     )
 
