@@ -1,9 +1,10 @@
 """int8: post-training quantization of an ONNX graph by NNCF, and the blocks that it costs too much.
 
-    x ≈ s (q - z),  q = round(x / s) + z clipped to 8 bits
+    x ≈ s q,  q = round(x / s) clipped to 8 bits, without sign where no x is negative
 
 The weights of a convolution (a scale per output channel) and its input (one scale) are quantized; NNCF measures ranges
-on images and corrects biases. All else stays in float32: gates, the sums and products of the fusion, pooling, resizing,
+on images and corrects biases. OpenVINO computes a convolution whose input has an offset besides, s (q - z), in float32:
+with it, EfficientNet-Lite0 takes 1.5 times as long. All else stays in float32: gates, the sums and products of the fusion, pooling, resizing,
 logits and softmax. Quantized logits would tie, and ties are labels; elsewhere 8 bits save little time.
 
 Weights have 7 of their 8 bits. On processors without VNNI, products of two 8-bit numbers are added in pairs in 16 bits,
@@ -38,12 +39,12 @@ CALIBRATION = 64
 """Number of images that ranges are measured on, unless another is asked for or there are fewer."""
 CHECKED = 8
 """Number of these that labels are compared on."""
-COSTLY = 0.05
+COSTLY = 0.1
 """Share of what int8 loses, in mean IoU with the network's labels, from which on a block stays in float."""
 MOST_IN_FLOAT = 0.15
 """Largest share of the multiplications of all quantized convolutions that stay in float."""
-GOOD = 0.97
-"""Mean IoU with the network's labels below which there is a warning."""
+GOOD = 0.95
+"""Mean IoU with the network's labels below which there is a warning; 0.96 costs 0.15 points of mIoU on CamVid val."""
 USABLE = 0.9
 """The same, below which a file is discarded."""
 
@@ -239,7 +240,7 @@ def to_int8(model: Any, images: Sequence[Num[Tensor, "1 c h w"]]) -> Any:
             model,
             nncf.Dataset(images, lambda image: {"image": image.numpy()}),
             subset_size=len(images),
-            preset=nncf.QuantizationPreset.MIXED,
+            preset=nncf.QuantizationPreset.PERFORMANCE,  # scales without an offset
             target_device=nncf.TargetDevice.CPU,
             ignored_scope=nncf.IgnoredScope(types=sorted(others), patterns=[IN_FLOAT], validate=False),
             advanced_parameters=nncf.AdvancedQuantizationParameters(
