@@ -94,8 +94,8 @@ def test_with_every_block_in_float_it_is_the_network() -> None:
     assert set(blocks) - set(blocks_of(one)) == {"fusion.refinements.0.0"}
 
 
-def test_the_input_of_a_depthwise_convolution_has_one_scale() -> None:
-    """ONNX Runtime refuses one per channel where it runs the convolution in int8."""
+def test_inputs_have_one_scale_and_no_offset() -> None:
+    """ONNX Runtime refuses a scale per channel, and OpenVINO offsets, where they run a convolution in int8."""
     value = helper.make_tensor_value_info
     rng = np.random.default_rng(0)
     weights = {"pointwise": rng.normal(size=(4, 3, 1, 1)), "depthwise": rng.normal(size=(4, 1, 3, 3))}
@@ -104,21 +104,26 @@ def test_the_input_of_a_depthwise_convolution_has_one_scale() -> None:
         helper.make_node("Conv", ["x", "pointwise"], ["y"], "pointwise/Conv"),
         helper.make_node("Relu", ["y"], ["z"], "relu"),
         helper.make_node("Conv", ["z", "depthwise"], ["w"], "depthwise/Conv", group=4),
-        helper.make_node("Relu", ["w"], ["v"], "relu_2"),
-        helper.make_node("Conv", ["v", "last"], ["probabilities"], "last/Conv"),
+        helper.make_node("Conv", ["w", "last"], ["probabilities"], "last/Conv"),
     ]
     weights["last"] = rng.normal(size=(2, 4, 1, 1))
-    values = [numpy_helper.from_array(weight.astype(np.float32), name) for name, weight in weights.items()]
+    constants = [numpy_helper.from_array(weight.astype(np.float32), name) for name, weight in weights.items()]
     shapes = ["batch", 3, "height", "width"], ["batch", 2, None, None]
     inputs, outputs = [value("image", TensorProto.UINT8, shapes[0])], [value("probabilities", 1, shapes[1])]
     opset = [helper.make_opsetid("", 20)]
     model = helper.make_model(
-        helper.make_graph(nodes, "g", inputs, outputs, values), opset_imports=opset, ir_version=10
+        helper.make_graph(nodes, "g", inputs, outputs, constants), opset_imports=opset, ir_version=10
     )
     images = photographs(2)
     int8 = to_int8(model, images)
-    dims = {each.name: list(each.dims) for each in int8.graph.initializer}
-    assert [dims[node.input[1]] for node in int8.graph.node if node.op_type == "QuantizeLinear"] == [[], [], []]
+    values = {each.name: numpy_helper.to_array(each) for each in int8.graph.initializer}
+    scales, offsets = zip(
+        *([values[name] for name in node.input[1:]] for node in int8.graph.node if node.op_type == "QuantizeLinear"),
+        strict=True,
+    )
+    assert [scale.shape for scale in scales] == [(), (), ()]
+    assert [int(offset) for offset in offsets] == [0, 0, 0]
+    assert [offset.dtype for offset in offsets] == [np.uint8, np.uint8, np.int8]  # the last input has negative values
     quantized, exact = (probabilities(each, images[0]) for each in (int8, model))
     assert np.abs(quantized - exact).max() < 0.1 * np.abs(exact).max()
 
