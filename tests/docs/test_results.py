@@ -109,10 +109,10 @@ COMPARED = [
 THIN = thin_classes("camvid")
 
 
-def scores_from_imagenet(recipe: str) -> dict[tuple[str, str], list[float]]:
+def scores_from_imagenet(recipe: str, runs: str = "ablation") -> dict[tuple[str, str], list[float]]:
     """Scores of a method in percent, as the page's columns have them, by drive and seed."""
     found = {}
-    for file in sorted((RECORDS / "ablation").glob(f"without_*/{recipe}/seed_*/scores/scores.json")):
+    for file in sorted((RECORDS / runs).glob(f"without_*/{recipe}/seed_*/scores/scores.json")):
         of = json.loads(file.read_text(encoding="utf-8"))
         thin, bands = fmean(of["per_class"][name] for name in THIN), of["iou_by_distance"]
         near, far = (bands[end]["pixel_accuracy"] for end in (0, -1))
@@ -162,6 +162,18 @@ def test_the_ablation_from_imagenet_is_that_of_the_records() -> None:
     ]
     for line, column in zip(first, (4, 5, 6), strict=True):  # mIoU, thin classes, boundary F
         assert line[2:-1] == [method[column] for method in methods]
+
+
+def test_gates_of_every_channel_are_those_of_the_records() -> None:
+    each, one = (scores_from_imagenet("camvid/pspnet_lite0_gff", runs) for runs in ("gate_each", "ablation"))
+    assert sorted(each) == [("0001TP", "0"), ("0006R0", "0")]
+    (miou, thin, boundary), ours = (
+        [fmean(of[drive, "0"][column] for drive in DRIVES) for column in range(3)] for of in (each, one)
+    )
+    assert (
+        f"{miou:.1f} % of mIoU instead of {ours[0]:.1f}, {thin:.1f} on thin classes instead of {ours[1]:.1f}, and "
+        f"{boundary:.1f} of boundary F instead of {ours[2]:.1f}"
+    ) in " ".join(PAGE.split())
 
 
 def test_the_networks_beside_are_those_of_the_records() -> None:
