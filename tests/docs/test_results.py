@@ -179,6 +179,7 @@ def test_gates_of_every_channel_are_those_of_the_records() -> None:
 def test_the_networks_beside_are_those_of_the_records() -> None:
     record = json.loads((RECORDS / "peers/peers.json").read_text(encoding="utf-8"))
     assert "\n".join(record["table"]) in PAGE
+    assert (ROOT / "docs/peers.svg").read_bytes() == (RECORDS / "peers/peers.svg").read_bytes()
     for row in record["networks"]:
         if row["peer"]:
             files = (RECORDS / "peers" / row["network"].removesuffix(" (smp)")).glob("seed_*/scores.json")
