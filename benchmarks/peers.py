@@ -242,7 +242,7 @@ def draw(rows: list[dict[str, Any]], drive: str, file: Path) -> None:
     )
     axes.set(xlabel="ms for one image of 360x480", ylabel=f"mIoU in %, drive {drive}, which training leaves out")
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside upper center", ncols=2)  # beside no name
     figure.savefig(file, metadata={"Date": None})
 
 
