@@ -197,10 +197,12 @@ def test_a_file_predicts_about_what_the_network_predicts(
     monkeypatch.setattr("gffnet.export.export.trace", lambda *_: traced())
     monkeypatch.setattr("gffnet.export.export.to_graph", lambda _: graph())
     monkeypatch.setattr(module, "to_int8", lambda *_: int8())
-    monkeypatch.setattr(module, "blocks_of", lambda _: {"fusion.refinements.0.0": ["fusion.refinements.0.0.conv/Conv"]})
+    tried = ("head.classifier", "fusion.refinements.0.0")
+    monkeypatch.setattr(module, "blocks_of", lambda _: {name: blocks_of(int8())[name] for name in tried})
     export = export_model(network(GFFNET), config(GFFNET), to, tmp_path / name, calibrate=folder, images=4)
     told = json.loads(json.dumps(export.to_mapping()))
     assert (told["precision"], told["quantization"]["calibration"]) == ("int8", 4)
+    assert told["quantization"]["in_float"] == ["head.classifier"]
     predictor = load(tmp_path / name)
     assert predictor.precision.describe(predictor.device) == "int8 on cpu: as it was exported"
     image = tiny.picture(7, 75, 131)
