@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,7 +21,7 @@ from gffnet.models.gffnet import load_model, save_model
 from gffnet.models.model_io import hash_weights
 from tests import tiny
 from tests.data.trees import camvid_tree
-from tests.training.processes import Forked
+from tests.training.processes import Forked, free_port
 
 Captured = pytest.CaptureFixture[str]
 
@@ -200,9 +199,7 @@ def torchrun(*words: str) -> tuple[int, str, str]:
 
 def ranks(words: list[str], folder: Path, program: Callable[[list[str]], int] = main) -> list[Forked]:
     """Two processes as `torchrun` would start them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
     return [
         Forked(words, folder / f"rank {i}", environment={**group, "RANK": str(i)}, program=program) for i in range(2)
     ]

@@ -1,6 +1,5 @@
 """Processes of one job, as `torchrun` starts them; whole evaluations by several: tests/cli/test_evaluate.py."""
 
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from torch.multiprocessing import start_processes
 
 from gffnet.errors import RunFailed
 from gffnet.parallel import all_gather, broadcast, device_of_rank, process_group, rank_and_world_size
+from tests.training.processes import free_port
 
 
 def test_without_torchrun_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,12 +23,6 @@ def test_without_torchrun_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("WORLD_SIZE", "4")  # as some schedulers set it
     with process_group():
         assert rank_and_world_size() == (0, 1)
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from gffnet.data.camvid import CAMVID
 from gffnet.inference.predictor import load
 from tests import tiny
 from tests.export.networks import exported_file
+from tests.training.processes import free_port
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CODE = """
@@ -36,9 +37,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def port(model: Path) -> Iterator[int]:
     """The port of a running server."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        number: int = free.getsockname()[1]
+    number = free_port()
     environment = {**os.environ, "MODEL": str(model), "PYTHONPATH": str(EXAMPLES)}
     server = subprocess.Popen([sys.executable, "-c", CODE, str(number)], env=environment)
     try:

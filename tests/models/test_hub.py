@@ -19,6 +19,7 @@ from gffnet.models.gffnet import GFFNet, SegmentationModel, load_model, save_mod
 from gffnet.models.model_io import CARD, CONFIG, check_upload, fetch, hash_weights, is_hub_name, upload
 from tests import tiny
 from tests.models.fake_hub import FakeHub, point_to, running
+from tests.training.processes import free_port
 
 NAME = "somebody/tiny"
 
@@ -42,12 +43,6 @@ def hub(files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         (tmp_path / "work").mkdir()
         monkeypatch.chdir(tmp_path / "work")
         yield fake
-
-
-def free_port() -> int:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        return int(held.getsockname()[1])
 
 
 @pytest.fixture

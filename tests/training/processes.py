@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -67,3 +68,10 @@ def forked(words: Sequence[object], folder: Path, program: Callable[[list[str]],
 
         code, said = Forked(words, err, prepare, program=program).wait()
         return CompletedProcess(list(map(str, words)), -1 if code is None else code, out.read_text("utf-8"), said)
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ import yaml
 
 from tests import tiny
 from tests.test_readme import ROOT, blocks
-from tests.training.processes import Forked
+from tests.training.processes import Forked, free_port
 from tests.training.test_resume import before_step, saved_iteration
 from tests.training.test_train import SLURM, same_run
 
@@ -23,16 +22,10 @@ KILLED, STOPPED = 3, 5
 """The iterations in which a node is killed, and gets SIGTERM."""
 
 
-def free_port() -> str:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return str(found.getsockname()[1])
-
-
 def job(folder: Path, root: Path, out: str, number: int = 0, at: int = 0) -> list[tuple[int | None, str]]:
     """Run `srun gffnet train ... --resume` on two nodes; the second gets the signal `number` in iteration `at`."""
     place = {**SLURM, "SLURM_NTASKS_PER_NODE": "1", "SLURM_NNODES": "2", "SLURM_LOCALID": "0"}
-    place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     words = ["train", str(folder / "recipe.yaml"), "--root", str(root), "--out", str(folder / out), "--resume"]
 
     def prepare(rank: int) -> None:
@@ -106,7 +99,7 @@ def test_the_job_of_the_page(tmp_path: Path, camvid: Path) -> None:
     environment = {**os.environ, **place, "STATE": str(tmp_path), "PATH": path, "OMP_NUM_THREADS": "1"}
     last = tmp_path / "run/checkpoints/last.ckpt"
     for attempt in range(2):
-        environment["MASTER_PORT"] = free_port()
+        environment["MASTER_PORT"] = str(free_port())
         job = subprocess.Popen(["bash", "-c", script], env=environment, stderr=subprocess.PIPE, text=True)
         while attempt == 0 and not last.is_file():
             assert job.poll() is None

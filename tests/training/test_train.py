@@ -4,7 +4,6 @@ import json
 import math
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -52,7 +51,7 @@ from gffnet.training.train import (
 )
 from tests import tiny
 from tests.data.trees import camvid_tree, folder_tree, ids, save
-from tests.training.processes import Forked
+from tests.training.processes import Forked, free_port
 from tests.training.test_resume import interrupt
 
 
@@ -580,10 +579,7 @@ def two_processes(
     launcher: dict[str, str], ranks: tuple[str, str], start: Callable[[int, dict[str, str]], Forked]
 ) -> list[tuple[int | None, str]]:
     """The exit codes and outputs of two processes, started by rank in the environment that a launcher makes."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = str(found.getsockname()[1])
-    place = {**launcher, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    place = {**launcher, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     processes = [start(i, {**place, **dict.fromkeys(ranks, str(i))}) for i in range(2)]
     return [process.wait() for process in processes]
 
@@ -607,7 +603,6 @@ def test_two_launched_processes_learn_what_one_does(
 ) -> None:
     """In the environment that the launcher makes. The second process may have no image to validate on."""
     root, one = one_process(images)
-    command = words(tmp_path, root, start, **training)
     command = words(tmp_path, root, start, **training)
     ends = two_processes(launcher, ranks, lambda i, place: Forked(command, tmp_path / f"log {i}", count, place))
     assert [code for code, _ in ends] == [0, 0], ends
