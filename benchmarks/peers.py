@@ -89,8 +89,9 @@ def train(name: str, seed: int, arguments: argparse.Namespace) -> None:
     network = Peer(name, recipe, len(train_set.classes.names), pretrained=True).to(memory_format=torch.channels_last)
     optimize(network, recipe, train_set, val_set, out / CHECKPOINT, f"{name}, seed {seed}")
     scores = score(network, val_set)
-    protocol = {"dataset": "camvid", "split": splits[1], "network": name, "seed": seed, "recipe": arguments.recipe}
-    write_scores(out / SCORES, replace(scores, protocol={**protocol, "set": arguments.set}))
+    protocol = {"dataset": "camvid", "split": splits[1], "network": name, "seed": seed, "recipe": f"smp/{name}"}
+    trained = {"trained_by": arguments.recipe, "set": arguments.set}
+    write_scores(out / SCORES, replace(scores, protocol={**protocol, **trained}))
     (out / CHECKPOINT).unlink(missing_ok=True)
     print(f"{name}, seed {seed}: mIoU {100 * scores.miou:.1f} %", flush=True)
 

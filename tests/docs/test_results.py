@@ -164,6 +164,25 @@ def test_the_ablation_from_imagenet_is_that_of_the_records() -> None:
         assert line[2:-1] == [method[column] for method in methods]
 
 
+@pytest.mark.parametrize("baseline", sorted({other for _, other in COMPARED}))
+def test_the_command_prints_the_same_as_the_page(baseline: str) -> None:
+    table = make_dataset_tables(find_scores([RECORDS / "ablation"]), METHODS[baseline])[0]
+    keys = ("miou_0006R0", "miou_0001TP", "miou", "thin", "boundary_f", "small", "near_accuracy", "far_accuracy")
+    found = {row.method: row for row in table.rows}
+    assert [*found] == [*METHODS]
+    for line in ablation_from_imagenet():
+        method, *cells = [cell.strip() for cell in line.strip("|").split("|")]
+        values = [found[method].ours[key] for key in keys]
+        expected = [f"{of.mean:.1f}" for of in values]
+        expected[2] += f" ± {values[2].deviation:.1f}"
+        assert cells == [*expected, ", ".join(map(str, found[method].seeds))]
+    for (one, other), line in zip(COMPARED, differences_from_imagenet(), strict=True):
+        if other == baseline:
+            row = found[one]
+            gains = [f"{signed(row.ours_gain[key], 1)} ± {row.gain_error[key]:.1f}" for key in keys[2:]]
+            assert [cell.strip() for cell in line.strip("|").split("|")][1:-1] == gains
+
+
 def test_gates_of_every_channel_are_those_of_the_records() -> None:
     each, one = (scores_from_imagenet("camvid/pspnet_lite0_gff", runs) for runs in ("gate_each", "ablation"))
     assert sorted(each) == [("0001TP", "0"), ("0006R0", "0")]

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from scipy.stats import ttest_rel
+from scipy.stats import sem, ttest_rel
 
 from gffnet.data.datasets import dataset_classes
 from gffnet.errors import UserError
@@ -135,13 +135,13 @@ def test_scores_in_percent_from_where_they_are(tmp_path):
         for name, start, end, miou in (("small", 0, 1024, 0.25), ("large", 9216, None, 0.75))
     ]
     bands = [
-        {"from": start, "to": end, "miou": miou, "pixel_accuracy": 1, "pixels": 1, "per_class": {}}
+        {"from": start, "to": end, "miou": miou, "pixel_accuracy": miou + 0.1, "pixels": 1, "per_class": {}}
         for start, end, miou in ((0, 2, 0.3), (2, 32, 0.4), (32, None, 0.7))
     ]
     details = {"boundary_f": {"3": {"mean": 0.5, "per_class": {}}}, "iou_by_size": sizes, "iou_by_distance": bands}
     save_scores(tmp_path / "a", "camvid/gffnet_r18", 0.5, details)
     save_scores(tmp_path / "b", "camvid/gffnet_r18", 0.6, {**details, "pixel_accuracy": None})
-    found = samples([run.by_column() for run in find_scores([tmp_path])])
+    found = samples(find_scores([tmp_path]))
     assert {key: of.values for key, of in found.items()} == {
         "road": (50, 50),
         "miou": (50, 60),
@@ -150,6 +150,8 @@ def test_scores_in_percent_from_where_they_are(tmp_path):
         "large": (75, 75),
         "near": (30, 30),
         "far": (70, 70),
+        "near_accuracy": pytest.approx((40, 40)),
+        "far_accuracy": pytest.approx((80, 80)),
     }
     assert found["miou"].mean == 55
     assert samples([]) == {}
@@ -172,10 +174,18 @@ def test_where_both_have_the_same_seeds_the_error_is_that_of_the_pairs():
     found = with_gain(line, baseline)
     test = ttest_rel((57.7, 59.1, 55.6), ours)  # t = mean difference / its standard error
     assert found.gain_error["miou"] == pytest.approx((np.mean(theirs) - np.mean(ours)) / test.statistic)
-    unpaired = with_gain(line, replace(baseline, seeds=(0, 1, 3)))
+    unpaired = with_gain(line, replace(baseline, seeds=(0, 5, 3)))
     assert unpaired.gain_error["miou"] == pytest.approx(
         math.hypot(*(np.std(x, ddof=1) for x in (ours, theirs))) / 3**0.5
     )
+
+
+def test_gain_of_the_seeds_that_both_have():
+    ours = Row("A", ours={"miou": Samples((50.0, 90.0, 53.0))}, seeds=(0, 7, 1))
+    theirs = Row("B", ours={"miou": Samples((51.0, 40.0))}, seeds=(1, 0))
+    found = with_gain(ours, theirs)
+    assert found.ours_gain["miou"] == (10 + 2) / 2  # not 64.3 - 45.5
+    assert found.gain_error["miou"] == pytest.approx(np.std([10, 2], ddof=1) / 2**0.5)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +193,10 @@ def test_where_both_have_the_same_seeds_the_error_is_that_of_the_pairs():
     [
         ((0, 1), (0, 1), [(0, 0), (1, 1)]),
         ((4, 10, 2), (2, 4, 10), [(0, 1), (1, 2), (2, 0)]),
-        ((0, 1), (0, 1, 2), []),
+        ((0, 1), (0, 1, 2), [(0, 0), (1, 1)]),
+        ((2, 0, 5), (9, 5, 2), [(0, 2), (2, 1)]),
+        ((0, 1), (1, 2), []),
+        ((0, 1, None), (0, 1), []),
         ((0, 1, 1), (0, 1, 1), []),
         ((0, 0), (0, 1), []),
         ((0, 1), (0, None), []),
@@ -397,7 +410,7 @@ def test_every_split_has_a_table_and_settings_of_all_runs_are_said_once(tmp_path
         for name, gain in (("pspnet_r18", 0), ("gffnet_r18", 0.1)):
             folder = tmp_path / split / name
             save_run(folder, f"camvid/{name}", miou + gain, *changes, split=split, weights_sha256=f"{split} {name}")
-    one, other = dataset_tables(tmp_path)
+    _, one, other = dataset_tables(tmp_path)  # the first has their means
     assert [table.name for table in (one, other)] == ["camvid_only_a", "camvid_only_b"]
     assert [table.title for table in (one, other)] == [f"camvid, only_{name}: not in the paper" for name in "ab"]
     for table, miou in ((one, 50), (other, 30)):
@@ -405,6 +418,103 @@ def test_every_split_has_a_table_and_settings_of_all_runs_are_said_once(tmp_path
         assert scored["PSPNet"] == (pytest.approx(miou), {})
         assert scored["PSPNet + GFF + DFP"][1]["miou"] == pytest.approx(10)
     assert "All runs have data.train_split without_a, training.iterations 500." in one.remark
+
+
+FOLDS = ("0001TP", "0006R0")
+
+
+def save_folds(folder, recipe, mious, seeds=(0, 1), folds=FOLDS, **other):
+    """Runs of a recipe, in percent by seed and fold."""
+    for seed, of_seed in zip(seeds, mious, strict=True):
+        for fold, miou in zip(folds, of_seed, strict=True):
+            splits = [f"data.train_split=without_{fold}", f"data.val_split=only_{fold}"]
+            out = folder / f"without_{fold}" / recipe / f"seed_{seed}"
+            save_run(out, recipe, miou / 100, *splits, f"seed={seed}", split=f"only_{fold}", **other)
+
+
+def test_cross_validation_by_hand(tmp_path):
+    """Each seed's score is the mean over the folds; differences are taken between runs of one seed and fold."""
+    gff, addition = [[54.0, 46.0], [56.0, 45.0], [99.0, 99.0]], [[53.0, 43.0], [54.0, 45.0]]
+    save_folds(tmp_path, "camvid/pspnet_lite0_gff", gff, seeds=(0, 1, 2))
+    save_folds(tmp_path, "camvid/pspnet_lite0_addition", addition)
+    runs = find_scores([tmp_path])
+    table = make_dataset_tables(runs, baseline="camvid/pspnet_lite0_addition")[0]
+    assert table.name == "camvid_folds"
+    rows = {row.recipe: row for row in table.rows if row.ours}
+    of_gff, of_addition = rows["camvid/pspnet_lite0_gff"], rows["camvid/pspnet_lite0_addition"]
+    assert of_gff.ours["miou"].values == pytest.approx((50, 50.5, 99))
+    assert of_gff.ours["miou_0001TP"].mean == pytest.approx((54 + 56 + 99) / 3)
+    assert of_addition.ours["miou_0006R0"].values == pytest.approx((43, 45))
+    d = np.subtract(gff[:2], addition).ravel()
+    assert of_gff.ours_gain["miou"] == pytest.approx(d.mean())
+    assert of_gff.gain_error["miou"] == pytest.approx(sem(d))
+    assert (of_gff.seeds, of_gff.notes, of_addition.ours_gain) == ((0, 1, 2), (), {})
+    assert of_gff.method == "PSPNet + GFF"
+    assert "All runs have" not in table.remark  # train_split and val_split are what folds differ in
+    assert "over PSPNet + Addition" in table.remark
+    assert [one.name for one in make_dataset_tables(runs)] == [
+        "camvid_folds",
+        "camvid_only_0001TP",
+        "camvid_only_0006R0",
+    ]
+
+
+def test_cross_validation_over_pspnet_by_default(tmp_path):
+    save_folds(tmp_path, "camvid/pspnet_lite0", [[40.0, 30.0], [41.0, 32.0]])
+    save_folds(tmp_path, "camvid/gffnet_lite0", [[50.0, 41.0], [50.0, 42.0]])
+    rows = {row.recipe: row for row in make_dataset_tables(find_scores([tmp_path]))[0].rows}
+    d = np.array([10, 11, 9, 10])
+    assert rows["camvid/gffnet_lite0"].ours_gain["miou"] == pytest.approx(d.mean())
+    assert rows["camvid/gffnet_lite0"].gain_error["miou"] == pytest.approx(sem(d))
+
+
+def test_a_seed_without_one_of_the_folds_is_noted(tmp_path):
+    save_folds(tmp_path, "camvid/gffnet_lite0", [[50.0, 41.0]], seeds=(0,))
+    save_folds(tmp_path, "camvid/gffnet_lite0", [[60.0]], seeds=(1,), folds=("0006R0",))
+    save_folds(tmp_path / "again", "camvid/gffnet_lite0", [[70.0]], seeds=(0,), folds=("0006R0",))
+    (row,) = [row for row in make_dataset_tables(find_scores([tmp_path]))[0].rows if row.ours]
+    assert row.ours["miou"].values in {(45.5,), (60.0,)}
+    assert (row.seeds, row.notes[0]) == ((0,), "not there: seed 1 on only_0001TP")
+    assert row.notes[1] == "1 runs left out, of a seed and fold that another has"
+
+
+def test_a_split_that_was_left_out_of_no_training_is_no_fold(tmp_path):
+    for fold in FOLDS:
+        save_run(tmp_path / fold, "camvid/gffnet_lite0", 0.5, split=f"only_{fold}")  # trained on train
+    assert [one.name for one in make_dataset_tables(find_scores([tmp_path]))] == [
+        f"camvid_only_{fold}" for fold in FOLDS
+    ]
+    save_folds(tmp_path / "one", "camvid/gffnet_lite0", [[50.0]], seeds=(0,), folds=("0001TP",))
+    assert len(make_dataset_tables(find_scores([tmp_path / "one"]))) == 1
+
+
+def test_settings_of_all_folds_are_said_once_and_kept_apart(tmp_path):
+    save_folds(tmp_path, "camvid/gffnet_lite0", [[50.0, 41.0]], seeds=(0,))
+    for fold in FOLDS:
+        changes = [f"data.train_split=without_{fold}", f"data.val_split=only_{fold}", "training.iterations=7"]
+        save_run(tmp_path / "short" / fold, "camvid/gffnet_lite0", 0.2, *changes, split=f"only_{fold}")
+    table = make_dataset_tables(find_scores([tmp_path]))[0]
+    assert [(row.method, row.ours["miou"].mean) for row in table.rows if row.ours] == [
+        ("PSPNet + GFF + DFP", pytest.approx(45.5)),
+        ("PSPNet + GFF + DFP, training.iterations 7", pytest.approx(20)),
+    ]
+
+
+def test_a_changed_network_is_compared_with_the_recipe_itself(tmp_path):
+    for number, changes in enumerate(([], ["model.gate_channels=each"], ["training.iterations=7"])):
+        save_run(tmp_path / str(number), "camvid/pspnet_lite0_gff", 0.5 + number / 10, *changes)
+    (table, *_) = make_dataset_tables(find_scores([tmp_path]), baseline="camvid/pspnet_lite0_gff")
+    assert {row.method: row.ours_gain.get("miou") for row in table.rows if row.ours} == {
+        "PSPNet + GFF": None,
+        "PSPNet + GFF, model.gate_channels each": pytest.approx(10),
+        "PSPNet + GFF, training.iterations 7": None,
+    }
+
+
+def test_an_unknown_baseline(tmp_path):
+    save_run(tmp_path, "camvid/gffnet_lite0", 0.5)
+    with pytest.raises(UserError, match=r"--baseline camvid/gffnet_lite: .* Did you mean 'camvid/gffnet_lite0'"):
+        make_dataset_tables(find_scores([tmp_path]), baseline="camvid/gffnet_lite")
 
 
 def test_what_stands_in_the_paper_is_not_told_again(tmp_path):

@@ -49,10 +49,11 @@ from gffnet.reports.tables import (
     THIN,
     Row,
     Table,
-    mean_of_runs,
+    fold_columns,
     read_scored,
     records,
     samples,
+    samples_over_folds,
     to_markdown,
     with_gain,
 )
@@ -64,7 +65,7 @@ from gffnet.training.train import find_launch, read_recipe, recipe_folder
 TITLE = "Ablation"
 LEGEND = (
     "Scores in percent: mean over the seeds ± sample standard deviation. In brackets: the gain over the first recipe, "
-    "± its standard error, of the paired differences where both have the same seeds."
+    "± its standard error, of the differences between runs of one seed where both have two seeds or more in common."
 )
 PROGRAM = (sys.executable, "-m", "gffnet")
 """What runs the commands."""
@@ -452,12 +453,14 @@ class Ablation:
                 f"{method} ({name})" if method in repeated else method,
                 recipe=name,
                 protocol=", ".join(measured) if scored else "",
-                ours=samples([mean_of_runs(each) for each in scored.values()]),
+                ours=samples_over_folds([*scored.values()])
+                if self.folds
+                else samples([run for (run,) in scored.values()]),
                 seeds=tuple(seeds),
                 notes=(f"not done: seed {missing}",) if missing else (),
             )
             rows.append(with_gain(row, rows[0]) if rows else row)
-        columns = [*SCORE_COLUMNS, THIN, *DETAIL_COLUMNS]
+        columns = [*SCORE_COLUMNS, THIN, *fold_columns(self.folds), *DETAIL_COLUMNS]
         columns = [column for column in columns if any(column.key in row.ours for row in rows)]
         return Table(
             "ablation",

@@ -5,9 +5,9 @@ note says why. Ours is the mean over runs, which differ in their seeds, ± the s
 
     s = sqrt(Σ (x - mean)² / (n - 1))
 
-A gain is the difference of two means. Runs of one seed see the same crops in the same order and so share their luck:
-where both methods have the same n ≥ 2 seeds, the standard error of the gain is that of the mean of the differences d
-between runs of one seed; else, where both have two runs or more, that of independent means:
+Runs of one seed see the same crops in the same order and so share their luck. Where two methods have two seeds or more
+in common, a gain is the mean of the n differences d between runs of one seed (and in a cross-validation of one fold);
+else it is the difference of two means. Its standard error, of the latter where both have two runs or more:
 
     e = s(d) / sqrt(n)        e = sqrt(s_1² / n_1 + s_2² / n_2)
 """
@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 from gffnet.console import DASH, MINUS, signed, track
 from gffnet.data.datasets import dataset_classes, thin_classes
-from gffnet.errors import UserError
+from gffnet.errors import UserError, nearest
 from gffnet.evaluation.paper import Match, PaperTable, PrintedRow, match, paper_rows, paper_tables
 from gffnet.evaluation.results import SCORES, TOLERANCE, escape_markdown, read_result
 from gffnet.files import atomic_write
@@ -90,6 +90,13 @@ class ScoredRun:
         return str(self.scores.protocol.get("split"))
 
     @property
+    def fold(self) -> str | None:
+        """The fold of a cross-validation: F if it was trained on the split `without_F` and scored on `only_F`."""
+        fold = self.split.removeprefix("only_")
+        trained_on = self.recipe.data.train_split if self.recipe else None
+        return fold if fold != self.split and trained_on == f"without_{fold}" else None
+
+    @property
     def match(self) -> Match:
         """The row of the paper with its recipe and protocol, or the reason why there is none."""
         return match(self.scores.protocol)
@@ -121,6 +128,8 @@ class ScoredRun:
             "large": next((size.miou for size in of.iou_by_size if size.name == "large"), None),
             "near": of.iou_by_distance[0].miou if of.iou_by_distance else None,
             "far": of.iou_by_distance[-1].miou if of.iou_by_distance else None,
+            "near_accuracy": of.iou_by_distance[0].pixel_accuracy if of.iou_by_distance else None,
+            "far_accuracy": of.iou_by_distance[-1].pixel_accuracy if of.iou_by_distance else None,
             "thin": fmean(thin) if thin and len(thin) == len(thin_classes(self.dataset)) else None,
         }
         return {key: None if value is None else 100 * value for key, value in values.items()}
@@ -212,6 +221,8 @@ class Samples:
     """One score of one or more runs."""
 
     values: tuple[float, ...]
+    folds: tuple[tuple[float, ...], ...] = ()
+    """In a cross-validation, the scores that each value is the mean of: one a fold."""
 
     @property
     def mean(self) -> float:
@@ -240,7 +251,7 @@ class Row:
     paper_gain: Mapping[str, float] = field(default_factory=dict)
     """Over the paper's own baseline."""
     ours_gain: Mapping[str, float] = field(default_factory=dict)
-    """Of our mean over that of our baseline by the same protocol."""
+    """Of ours over our baseline by the same protocol."""
     gain_error: Mapping[str, float] = field(default_factory=dict)
     """Standard error of `ours_gain`."""
     seeds: tuple[int | None, ...] = ()
@@ -281,41 +292,58 @@ def concerns_runs(table: Table) -> bool:
     return any(row.seeds or row.notes for row in table.rows)
 
 
-def mean_of_runs(runs: Sequence[ScoredRun]) -> dict[str, float | None]:
-    """The scores of one run, by column, or their means over several; None where a run lacks the score."""
-    found = [run.by_column() for run in runs]
-    known = {key: [value for of in found if (value := of.get(key)) is not None] for key in found[0]}
-    return {key: fmean(values) if len(values) == len(found) else None for key, values in known.items()}
+def samples(runs: Sequence[ScoredRun]) -> dict[str, Samples]:
+    """Scores by column of one or more runs; scores that one lacks are left out."""
+    return {key: Samples(tuple(value for (value,) in each)) for key, each in _by_column([[run] for run in runs])}
 
 
-def samples(found: Sequence[Mapping[str, float | None]]) -> dict[str, Samples]:
-    """Scores by column of one or more runs, as `ScoredRun.by_column` has them; scores that one lacks are left out."""
-    values = {key: [of.get(key) for of in found] for key in (found[0] if found else ())}
-    return {key: Samples(tuple(each)) for key, each in values.items() if None not in each}  # type: ignore[arg-type]
+def samples_over_folds(seeds: Sequence[Sequence[ScoredRun]]) -> dict[str, Samples]:
+    """Scores by column, one a seed: means over its runs, one a fold, of which each seed has the same, in one order.
+
+    Scores that a run lacks are left out. Beside the means there is the mIoU of every fold, `miou_FOLD`.
+    """
+    found = {key: Samples(tuple(map(fmean, each)), each) for key, each in _by_column(seeds)}
+    for number, run in enumerate(seeds[0] if seeds and "miou" in found else ()):
+        found[f"miou_{run.fold}"] = Samples(tuple(folds[number] for folds in found["miou"].folds))
+    return found
+
+
+def _by_column(seeds: Sequence[Sequence[ScoredRun]]) -> Iterator[tuple[str, tuple[tuple[float, ...], ...]]]:
+    """The key of every score that all runs have, and its values by seed and fold."""
+    found = [[run.by_column() for run in runs] for runs in seeds]
+    for key in found[0][0] if found else ():
+        values = tuple(tuple(of[key] for of in folds if of.get(key) is not None) for folds in found)
+        if [*map(len, values)] == [*map(len, found)]:
+            yield key, values  # type: ignore[misc]
 
 
 def with_gain(row: Row, baseline: Row) -> Row:
-    """`row` with what its means gain over those of `baseline`, and the standard errors."""
+    """`row` with what it gains over `baseline`, and the standard errors."""
     pairs = seed_pairs(row.seeds, baseline.seeds)
     gain, error = {}, {}
     for key in row.ours.keys() & baseline.ours.keys():
         ours, theirs = row.ours[key], baseline.ours[key]
         gain[key] = ours.mean - theirs.mean
-        if ours.deviation is not None and theirs.deviation is not None:
-            error[key] = (
-                stdev(ours.values[i] - theirs.values[j] for i, j in pairs) / sqrt(len(pairs))
-                if pairs
-                else hypot(ours.deviation / sqrt(len(ours.values)), theirs.deviation / sqrt(len(theirs.values)))
-            )
+        if ours.deviation is None or theirs.deviation is None:  # such as what is counted, one value of all runs
+            continue
+        error[key] = hypot(ours.deviation / sqrt(len(ours.values)), theirs.deviation / sqrt(len(theirs.values)))
+        if pairs:
+            d = [x - y for i, j in pairs for x, y in zip(_folds(ours, i), _folds(theirs, j), strict=True)]
+            gain[key], error[key] = fmean(d), stdev(d) / sqrt(len(d))
     return replace(row, ours_gain=gain, gain_error=error)
 
 
+def _folds(of: Samples, index: int) -> tuple[float, ...]:
+    return of.folds[index] if of.folds else (of.values[index],)
+
+
 def seed_pairs(seeds: Sequence[int | None], others: Sequence[int | None]) -> list[tuple[int, int]]:
-    """Index pairs of runs with the same seed, if both have the same two or more seeds, each once; else none."""
-    known = [seed for seed in seeds if seed is not None]
-    if len(seeds) < 2 or len(set(known)) < len(seeds) or set(seeds) != set(others) or len(seeds) != len(others):
-        return []
-    return [(i, list(others).index(seed)) for i, seed in enumerate(seeds)]
+    """Index pairs of runs with the same seed, if there are two or more; none where a seed is there twice or unknown."""
+    for each in seeds, others:
+        if None in each or len(set(each)) < len(each):
+            return []
+    pairs = [(i, list(others).index(seed)) for i, seed in enumerate(seeds) if seed in others]
+    return pairs if len(pairs) > 1 else []
 
 
 def _seed_notes(runs: Sequence[ScoredRun]) -> tuple[str, ...]:
@@ -425,7 +453,7 @@ def _paper_rows(printed: PrintedRow, runs: Sequence[ScoredRun]) -> list[Row]:
             base,
             method=printed.method + (f", {measured[2]}" if row.scales is None else ""),
             protocol=", ".join(measured),
-            ours=samples([run.by_column() for run in of_protocol]),
+            ours=samples(of_protocol),
             seeds=tuple(run.seed for run in of_protocol),
             notes=(*notes, *_seed_notes(of_protocol)),
         )
@@ -452,11 +480,21 @@ SCORE_COLUMNS = (
     Column("small", "mIoU, small objects", ours_only=True),
 )
 THIN = Column("thin", "mIoU, thin classes", ours_only=True)
+ACCURACY_COLUMNS = (
+    Column("near_accuracy", f"accuracy up to {BANDS[0]} px from a boundary", ours_only=True),
+    Column("far_accuracy", f"accuracy beyond {BANDS[-1]} px", ours_only=True),
+)
 DETAIL_COLUMNS = (
     Column("large", "mIoU, large objects", ours_only=True),
     Column("near", f"mIoU up to {BANDS[0]} px from a boundary", ours_only=True),
     Column("far", f"mIoU beyond {BANDS[-1]} px", ours_only=True),
+    *ACCURACY_COLUMNS,
 )
+
+
+def fold_columns(folds: Iterable[str]) -> list[Column]:
+    """The mIoU of every fold of a cross-validation, which `samples_over_folds` has."""
+    return [Column(f"miou_{fold}", f"mIoU, {fold}", ours_only=True) for fold in folds]
 
 
 class _Key(NamedTuple):
@@ -467,30 +505,51 @@ class _Key(NamedTuple):
     changes: tuple[str, ...]
 
 
-def make_dataset_tables(runs: Sequence[ScoredRun]) -> list[Table]:
+def make_dataset_tables(runs: Sequence[ScoredRun], baseline: str | None = None) -> list[Table]:
     """Two tables for every data set and split with scores that stand in no row of the paper: all scores, IoU by class.
 
-    Rows are compared with the PSPNet of the same backbone, protocol and settings. The second table is there only where
-    the classes of the data set are known.
+    Before those of its folds, a cross-validation has the same two with the means over the folds. The second table is
+    there only where the classes of the data set are known.
+
+    Args:
+        runs: what was scored.
+        baseline: the recipe that rows of the same protocol and settings, of which those of `model` may differ, are
+            compared with; None: the PSPNet of the same backbone, protocol and settings.
+
+    Raises:
+        UserError: no run is of the recipe `baseline`.
     """
     left = [run for run in runs if not run.in_paper]
-    splits = dict.fromkeys((run.dataset, run.split) for run in left)
-    names = Counter(dataset for dataset, _ in splits)
+    recipes = sorted({run.name for run in left})
+    if baseline is not None and baseline not in recipes:
+        raise UserError(
+            f"--baseline {baseline}: no run that stands in no row of the paper is of this recipe."
+            f"{nearest(baseline, recipes)} Such runs are of: {', '.join(recipes) or 'none'}."
+        )
     found = []
-    for dataset, split in splits:
-        of_split = [run for run in left if (run.dataset, run.split) == (dataset, split)]
-        name = dataset if names[dataset] == 1 else f"{dataset}_{split}"
-        table = _dataset_table(name, dataset, of_split)
-        found += [table, *_class_table(table, dataset)]
+    for dataset in dict.fromkeys(run.dataset for run in left):
+        of_dataset = [run for run in left if run.dataset == dataset]
+        splits = dict.fromkeys(run.split for run in of_dataset)
+        folds = sorted({run.fold for run in of_dataset if run.fold})
+        tables = []
+        if len(folds) > 1:
+            of_folds = [run for run in of_dataset if run.fold]
+            tables.append(_dataset_table(f"{dataset}_folds", dataset, of_folds, baseline, folds))
+        for split in splits:
+            name = dataset if len(splits) == 1 else f"{dataset}_{split}"
+            tables.append(_dataset_table(name, dataset, [run for run in of_dataset if run.split == split], baseline))
+        found += [each for table in tables for each in (table, *_class_table(table, dataset))]
     return found
 
 
-def _dataset_table(name: str, dataset: str, runs: Sequence[ScoredRun]) -> Table:
+def _dataset_table(
+    name: str, dataset: str, runs: Sequence[ScoredRun], baseline: str | None, folds: Sequence[str] = ()
+) -> Table:
     """The rows that were scored, and, if the paper lacks the data set, the shipped recipes of their backbones that were
-    not. What all runs share is said below the table, not in every row."""
+    not. What all runs share is said below the table, not in every row. With `folds`, scores are means over them."""
     by_key: dict[_Key, list[ScoredRun]] = {}
     for run in runs:
-        by_key.setdefault(_Key(run.name, run.measured, run.changes), []).append(run)
+        by_key.setdefault(_key(run, folds), []).append(run)
     shipped = recipe_names()
     recipes = {run.name: run.recipe for run in runs if run.recipe}
     recipes |= {name: load_recipe(name) for name in recipes if name in shipped}
@@ -507,11 +566,12 @@ def _dataset_table(name: str, dataset: str, runs: Sequence[ScoredRun]) -> Table:
     recipes |= missing
     protocols = [key.protocol for key in by_key]
     usual = max(dict.fromkeys(protocols), key=protocols.count)
-    shared = [change for change in runs[0].changes if all(change in run.changes for run in runs)]
+    shared = [change for change in next(iter(by_key)).changes if all(change in key.changes for key in by_key)]
     names = _row_names([*recipes, *(key.recipe for key in by_key)], recipes, with_recipe=in_paper)
     rows = {
-        key: Row(
-            ", ".join(
+        key: replace(
+            _row_over_folds(found, folds) if folds else _row_of_runs(found),
+            method=", ".join(
                 [
                     names[key.recipe],
                     *(part for part in key.protocol if part not in usual),
@@ -520,25 +580,56 @@ def _dataset_table(name: str, dataset: str, runs: Sequence[ScoredRun]) -> Table:
             ),
             recipe=key.recipe,
             protocol=", ".join(key.protocol),
-            ours=samples([run.by_column() for run in found]),
-            seeds=tuple(run.seed for run in found),
-            notes=_seed_notes(found),
         )
         for key, found in by_key.items()
     }
     rows |= {_Key(name, usual, ()): Row(names[name], recipe=name) for name in missing}
     thin = thin_classes(dataset)
-    title = f"{dataset}, {runs[0].split}" if name != dataset else dataset
+    title = f"{dataset}, {_mean_over(folds) if folds else runs[0].split}" if name != dataset else dataset
+    over = "the PSPNet of the same backbone, protocol and settings" if baseline is None else names[baseline]
     return Table(
         name,
         f"{title}: what stands in no row of the paper" if in_paper else f"{title}: not in the paper",
-        (*SCORE_COLUMNS, *[THIN] * bool(thin)),
-        [_over_pspnet(key, rows, recipes) for key in sorted(rows, key=lambda key: _order(key, recipes, usual))],
+        (*SCORE_COLUMNS, *[THIN] * bool(thin), *fold_columns(folds), *(ACCURACY_COLUMNS if folds else ())),
+        [_over(key, rows, recipes, baseline) for key in sorted(rows, key=lambda key: _order(key, recipes, usual))],
         f"Protocol: {', '.join(usual)}, unless a row says otherwise. "
         + (f"All runs have {', '.join(shared)}. " if shared else "")
-        + "In brackets: the difference to the PSPNet of the same backbone, protocol and settings, ± its standard "
-        "error, paired where the seeds are the same." + (f" Thin classes: {', '.join(thin)}." if thin else ""),
+        + f"In brackets: the gain over {over}, ± its standard error, of the differences between runs of one "
+        f"seed{' and fold' * bool(folds)} where both have two seeds or more in common."
+        + (f" Thin classes: {', '.join(thin)}." if thin else ""),
     )
+
+
+def _mean_over(folds: Sequence[str]) -> str:
+    return f"mean over {', '.join(f'only_{fold}' for fold in folds)}"
+
+
+def _key(run: ScoredRun, folds: Sequence[str]) -> _Key:
+    """The row that a run belongs to; runs of several folds belong to one."""
+    if not folds:
+        return _Key(run.name, run.measured, run.changes)
+    changes = tuple(each for each in run.changes if not each.startswith(("data.train_split ", "data.val_split ")))
+    return _Key(run.name, (f"{run.dataset}, {_mean_over(folds)}", *run.measured[1:]), changes)
+
+
+def _row_of_runs(runs: Sequence[ScoredRun]) -> Row:
+    return Row("", ours=samples(runs), seeds=tuple(run.seed for run in runs), notes=_seed_notes(runs))
+
+
+def _row_over_folds(runs: Sequence[ScoredRun], folds: Sequence[str]) -> Row:
+    """The seeds that were scored on every fold; a note names the others. Of two runs of one seed, the first counts."""
+    by_seed: dict[int | None, dict[str | None, ScoredRun]] = {}
+    for run in runs:
+        by_seed.setdefault(run.seed, {}).setdefault(run.fold, run)
+    notes = [
+        f"not there: seed {seed} on {', '.join(f'only_{fold}' for fold in folds if fold not in found)}"
+        for seed, found in by_seed.items()
+        if len(found) < len(folds)
+    ]
+    twice = len(runs) - sum(map(len, by_seed.values()))
+    notes += [f"{twice} runs left out, of a seed and fold that another has"] * bool(twice)
+    whole = {seed: [found[fold] for fold in folds] for seed, found in by_seed.items() if len(found) == len(folds)}
+    return Row("", ours=samples_over_folds([*whole.values()]), seeds=tuple(whole), notes=tuple(notes))
 
 
 def _folder(recipe: str) -> str:
@@ -553,12 +644,17 @@ def _row_names(names: Iterable[str], recipes: Mapping[str, Recipe], with_recipe:
     return {name: long.get(name, name) for name in names}
 
 
-def _over_pspnet(key: _Key, rows: Mapping[_Key, Row], recipes: Mapping[str, Recipe]) -> Row:
-    """A row with its gain over the network that has no fusion and is the same otherwise, if that was scored."""
+def _over(key: _Key, rows: Mapping[_Key, Row], recipes: Mapping[str, Recipe], baseline: str | None) -> Row:
+    """A row with its gain over a recipe, or over the network without fusion that is the same otherwise, if scored."""
+    if baseline is not None:
+        trained_alike = tuple(change for change in key.changes if not change.startswith("model."))
+        alike = [_Key(baseline, key.protocol, changes) for changes in (key.changes, trained_alike)]
+        found = next((each for each in alike if each in rows and each != key), None)
+        return rows[key] if found is None else with_gain(rows[key], rows[found])
     own = recipes.get(key.recipe)
     if own is None or own.model.fusion == "none":
         return rows[key]
-    for other, baseline in rows.items():
+    for other, row in rows.items():
         recipe = recipes.get(other.recipe)
         if (
             recipe is not None
@@ -567,7 +663,7 @@ def _over_pspnet(key: _Key, rows: Mapping[_Key, Row], recipes: Mapping[str, Reci
             and (recipe.model.backbone, recipe.model.context) == (own.model.backbone, own.model.context)
             and all(name.startswith("model.") for name in unlike(own, recipe))
         ):
-            return with_gain(rows[key], baseline)
+            return with_gain(rows[key], row)
     return rows[key]
 
 
