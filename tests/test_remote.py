@@ -190,7 +190,7 @@ def test_keys_that_are_no_paths_are_left_out(
     put_text = {"good/a.txt": b"a", bad: b"bad"}
     entries = [(f"/bucket/data/{inside}", len(text), 0.0) for inside, text in put_text.items()]
     remote.write({store / "data/good/a.txt": b"a"})
-    monkeypatch.setattr(remote, "_entries", lambda folder: iter(entries))
+    monkeypatch.setattr(remote, "_objects", lambda folder: iter(entries))
     root = remote.local_folder("memory://bucket/data")
     files = [file for file in tmp_path.rglob("*") if file.is_file() and file.name not in {".lock", "url.json"}]
     assert files == [root / "good/a.txt"]

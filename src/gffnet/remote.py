@@ -117,7 +117,7 @@ def key_size(file: Path) -> int:
 def holds_any(folder: Path) -> bool:
     """Return whether there is an object under a prefix. Raises `RunFailed`, `UserError`."""
     try:
-        return next(_keys(folder), None) is not None
+        return next(_entries(folder), None) is not None
     except FileNotFoundError:
         return False
     except PermissionError as error:
@@ -201,10 +201,10 @@ def list_files(folder: Path, extensions: Sequence[str]) -> Iterator[str]:
         UserError: there is nothing, or it may not be listed.
         RunFailed: the store cannot be reached.
     """
-    start, empty, endings = len(_key(folder).rstrip("/")) + 1, True, tuple(extensions)
+    empty, endings = True, tuple(extensions)
     try:
-        for key in _keys(folder):
-            inside, empty = key[start:], False
+        for inside, _, _ in _entries(folder):
+            empty = False
             if not inside or (inside.lower().endswith(endings) and "/." not in f"/{inside}" and _is_path(inside)):
                 yield inside
     except (FileNotFoundError, PermissionError) as error:
@@ -228,12 +228,16 @@ def _cannot_list(folder: Path, error: OSError) -> UserError:
     return UserError(f"{folder} cannot be listed: {error}. Check the name, and that you may read it.")
 
 
-def _keys(folder: Path) -> Iterator[str]:
-    """Yield the keys under a prefix, or the key that it is."""
-    return (key for key, _, _ in _entries(folder))
-
-
 def _entries(folder: Path) -> Iterator[tuple[str, int, float]]:
+    """Yield path below a prefix, size in bytes and time of change of the objects under it; "" is the object itself.
+
+    Raises as `_objects`.
+    """
+    start = len(_key(folder).rstrip("/")) + 1
+    return ((key[start:], size, changed) for key, size, changed in _objects(folder))
+
+
+def _objects(folder: Path) -> Iterator[tuple[str, int, float]]:
     """Yield key, size in bytes and time of change of the objects under a prefix, or of the object that it is.
 
     Raises:
@@ -346,7 +350,9 @@ def local_folder(url: object, later: Sequence[str] = ()) -> Path:
         at.mkdir(parents=True, exist_ok=True)
         with FileLock(at / ".lock"):  # of several processes, one makes the files
             _write_record(at, json.dumps([as_url(opened), *later]))
-            for inside, size, changed in _paths(opened):
+            for inside, size, changed in _entries(opened):
+                if not _is_path(inside):
+                    continue
                 file = root / inside
                 seen.add(file)
                 if not _is_copy(file, size, changed):
@@ -362,12 +368,6 @@ def local_folder(url: object, later: Sequence[str] = ()) -> Path:
     if not seen:
         raise UserError(f"{opened} does not exist: give the URL of a folder that holds something.")
     return root
-
-
-def _paths(folder: Path) -> Iterator[tuple[str, int, float]]:
-    """Return the entries under a prefix, each with its path below that instead of its key; "" is the object itself."""
-    start = len(_key(folder).rstrip("/")) + 1
-    return ((key[start:], size, changed) for key, size, changed in _entries(folder) if _is_path(key[start:]))
 
 
 def _cannot_copy(opened: Path, at: Path, error: OSError) -> UserError:
