@@ -183,6 +183,24 @@ def test_the_command_prints_the_same_as_the_page(baseline: str) -> None:
             assert [cell.strip() for cell in line.strip("|").split("|")][1:-1] == gains
 
 
+def strides() -> list[str]:
+    """The rows of the page at strides 4 8 8 8: mIoU and boundary F of each drive, and what each has over 4 8 16 32."""
+    rows = []
+    for method in ("PSPNet + Addition", "PSPNet + GFF", "PSPNet + GFF + DFP"):
+        fine, coarse = scores_from_imagenet(METHODS[method], "stride8"), scores_from_imagenet(METHODS[method])
+        cells = ["—"] * 4
+        for number, drive in enumerate(DRIVES):
+            if (drive, "0") in fine:
+                pairs = [(fine[drive, "0"][key], coarse[drive, "0"][key]) for key in (0, 2)]
+                cells[2 * number : 2 * number + 2] = [f"{x:.1f} ({signed(x - y, 1)})" for x, y in pairs]
+        rows.append(f"| {method} | {' | '.join(cells)} |")
+    return rows
+
+
+def test_finer_strides_are_those_of_the_records() -> None:
+    assert "\n".join(strides()) in PAGE
+
+
 def test_gates_of_every_channel_are_those_of_the_records() -> None:
     each, one = (scores_from_imagenet("camvid/pspnet_lite0_gff", runs) for runs in ("gate_each", "ablation"))
     assert sorted(each) == [("0001TP", "0"), ("0006R0", "0")]
