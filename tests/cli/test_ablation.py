@@ -317,7 +317,7 @@ def test_jobs_and_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(module, "costs", lambda recipes, _: [{"macs": {FIRST: 1, SECOND: 2}[recipes[0][0]]}])
     measured = []
 
-    def measure(_: Ablation, source: str, environment: dict[str, str]) -> dict[str, Any]:
+    def measure(_: Ablation, source: str, environment: dict[str, str], fold: str | None = None) -> dict[str, Any]:
         measured.append(source)
         return {"memory": {"peak": peak}}
 
@@ -388,6 +388,9 @@ def test_a_recipe_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     found.measure(SECOND, {"OMP_NUM_THREADS": "1"})
     found.measure(SECOND, {"OMP_NUM_THREADS": "2"})
     assert (tmp_path / "count").read_text() == "xxx"
+    of_fold: Any = found.measure(FIRST, {"OMP_NUM_THREADS": "1"}, "0006R0")  # a data set may have folds only
+    arguments = make_parser().parse_args(of_fold[1:])
+    assert arguments.set == ["training.batch=4", "data.train_split=without_0006R0", "data.val_split=only_0006R0"]
 
 
 def test_iterations_that_follow_from_the_data_are_known_once_a_run_has_started(tmp_path: Path) -> None:
@@ -435,6 +438,7 @@ def test_processes_are_ended_where_there_are_neither_groups_nor_sigkill(
         ({"overrides": ["seed=3"]}, "--seeds"),
         ({"overrides": ["training.lr=3"]}, "training.learning_rate"),
         ({"folds": ["A", "A"]}, "fold A is there twice"),
+        ({"folds": [""]}, "--folds '': a fold has a name"),
         ({"folds": ["A"], "split": "val"}, "--split: the splits of --folds are without_FOLD and only_FOLD"),
         (
             {"folds": ["A"], "overrides": ["data.train_split=test"]},

@@ -1,6 +1,7 @@
 """Tables of scores: what is found on disk, what may stand beside the paper's rows, and every format read back."""
 
 import csv
+import itertools
 import json
 import math
 import re
@@ -509,6 +510,52 @@ def test_a_changed_network_is_compared_with_the_recipe_itself(tmp_path):
         "PSPNet + GFF, model.gate_channels each": pytest.approx(10),
         "PSPNet + GFF, training.iterations 7": None,
     }
+
+
+def test_values_that_follow_from_the_images_of_a_fold_do_not_part_its_runs(tmp_path):
+    """Crops and iterations of `folder/*` are auto: a fold has others than the next, unless `--set` gave them."""
+    for (fold, crop), given in itertools.product((("a", 64), ("b", 96)), ("", " --set training.crop=[8,8]")):
+        folder = tmp_path / f"{fold}{bool(given)}"
+        changes = [f"data.train_split=without_{fold}", f"data.val_split=only_{fold}", f"training.crop=[{crop},{crop}]"]
+        save_run(folder, "folder/pspnet_lite0", crop / 100, *changes, split=f"only_{fold}", crop=None)
+        command = f"python -m gffnet train folder/pspnet_lite0{given}"
+        record = {"recipe": "folder/pspnet_lite0", "sessions": [{"command": command}]}
+        (folder / "run.json").write_text(json.dumps(record))
+    table = make_dataset_tables(find_scores([tmp_path]))[0]
+    assert {row.method: row.ours["miou"].mean for row in table.rows if row.ours} == {"PSPNet": pytest.approx(80)}
+    assert sum("not there" in note for row in table.rows for note in row.notes) == 2
+
+
+def test_recipes_of_ones_own_beside_a_shipped_baseline(tmp_path):
+    """Their changes are counted from other recipes, so that the recipes themselves are compared."""
+    few = ["training.iterations=7"]
+    for number, (name, changes) in enumerate((("mine", few), ("other", ["training.iterations=8"]))):
+        folder = save_run(tmp_path / name, "camvid/gffnet_lite0", 0.5 + number / 10, *changes)
+        for file in (folder / "run.json", folder / "scores/scores.json"):
+            file.write_text(file.read_text().replace("camvid/gffnet_lite0", name))
+    save_run(tmp_path / "shipped", "camvid/pspnet_lite0_gff", 0.4, *few)
+    (table, *_) = make_dataset_tables(find_scores([tmp_path]), baseline="camvid/pspnet_lite0_gff")
+    gains = {row.recipe: row.ours_gain.get("miou") for row in table.rows if row.ours}
+    assert gains == {"mine": pytest.approx(10), "other": None, "camvid/pspnet_lite0_gff": None}
+
+
+def test_a_fold_more_of_one_run_changes_no_mean(tmp_path):
+    save_folds(tmp_path, "camvid/gffnet_lite0", [[50.0, 41.0], [52.0, 43.0]])
+    save_folds(tmp_path, "camvid/pspnet_lite0", [[40.0, 31.0], [42.0, 33.0]])
+    save_folds(tmp_path, "camvid/gffnet_lite0", [[99.0]], seeds=(0,), folds=("0016E5",))
+    table = make_dataset_tables(find_scores([tmp_path]))[0]
+    rows = {row.recipe: (row.ours["miou"].values, row.seeds, row.notes) for row in table.rows if row.ours}
+    assert rows["camvid/gffnet_lite0"] == (pytest.approx((45.5, 47.5)), (0, 1), ())
+    assert rows["camvid/pspnet_lite0"] == (pytest.approx((35.5, 37.5)), (0, 1), ())
+
+
+@pytest.mark.parametrize("file", ["run.json", "recipe.yaml"])
+def test_a_damaged_record_is_said(tmp_path, file):
+    """A run of unknown settings stands in no row of the shipped recipe."""
+    folder = save_run(tmp_path, "cityscapes/pspnet_r101", 0.7, "training.iterations=3")
+    (folder / file).write_text("{")
+    (run,) = find_scores([tmp_path])
+    assert (run.in_paper, run.changes) == (False, (f"settings unknown: {file} is damaged",))
 
 
 def test_an_unknown_baseline(tmp_path):

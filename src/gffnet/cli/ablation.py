@@ -118,10 +118,14 @@ def _print_plan(ablation: "Ablation", jobs: int | None, as_json: bool) -> None:
     if not as_json:
         left_of = [(run, ablation.iterations_left(run)) for run in ablation.runs]
         rows = [
-            (run.name, str(run.seed), ablation.state(run), "auto" if number is None else f"{number:,}")
+            (
+                *(run.name, str(run.seed), *([str(run.fold)] if ablation.folds else [])),
+                *(ablation.state(run), "auto" if number is None else f"{number:,}"),
+            )
             for run, number in left_of
         ]
-        results.print(make_table(("recipe", "seed", "state", "iterations left"), rows))
+        fold = ["fold"] if ablation.folds else []
+        results.print(make_table(("recipe", "seed", *fold, "state", "iterations left"), rows))
     slots = ablation.slots(jobs) if left else []
     found = estimate(ablation, slots)
     seconds = sum(each.seconds for each in found) / max(1, min(len(slots), left))
@@ -137,11 +141,13 @@ def _print_plan(ablation: "Ablation", jobs: int | None, as_json: bool) -> None:
 def seeds(text: str) -> list[int]:
     """`3` → [0, 1, 2]; `0,1,5` → [0, 1, 5]."""
     parts = [part.strip() for part in text.rstrip(",").split(",")]
-    if not all(re.fullmatch("[0-9]{1,9}", part) for part in parts) or re.fullmatch("0+", text.strip()):
+    if not all(re.fullmatch("[0-9]{1,10}", part) for part in parts) or re.fullmatch("0+", text.strip()):
         raise UserError(
             f"--seeds {text!r} must be their number, 1 or more, or seeds with commas between, such as 0,1,5."
         )
     numbers = [int(part) for part in parts]
+    if max(numbers) >= 2**32:
+        raise UserError(f"--seeds {text}: a seed is at most {2**32 - 1}.")
     if "," in text:
         return numbers
     if numbers[0] > 1000:

@@ -346,11 +346,16 @@ def training_splits(layout: Layout, present: Sequence[str]) -> tuple[str, str] |
     """What to train and to validate on, of the splits in a folder; None if one of the two is missing.
 
     Where train and val, by whatever usual name, are not both there, other splits stand in: one for val, which is test
-    only if there is no other, and all but test for train.
+    only if there is no other, and all but test for train; or, of a cross-validation, the first fold.
     """
     train, val = (layout.find_split(name, present) for name in ("train", "val"))
     tests = [name for name in present if usual_split(name) == "test" and name != val]
-    others = [name for name in present if name not in (train, val, *tests) and "+" not in name]
+    folds = [name.removeprefix("only_") for name in present if name.startswith("only_")]
+    folds = [fold for fold in folds if f"without_{fold}" in present]
+    of_folds = {f"{kind}_{fold}" for fold in folds for kind in ("only", "without")}  # they share their images
+    others = [name for name in present if name not in (train, val, *tests, *of_folds) and "+" not in name]
+    if folds and not others and train not in present and val not in present:
+        return f"without_{folds[0]}", f"only_{folds[0]}"
     if val not in present:
         enough = len(others) > (train not in present)
         val = others.pop() if enough else tests[0] if tests else ""

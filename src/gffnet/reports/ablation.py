@@ -65,7 +65,8 @@ from gffnet.training.train import find_launch, read_recipe, recipe_folder
 TITLE = "Ablation"
 LEGEND = (
     "Scores in percent: mean over the seeds ± sample standard deviation. In brackets: the gain over the first recipe, "
-    "± its standard error, of the differences between runs of one seed where both have two seeds or more in common."
+    "± its standard error, of the differences between runs of one seed (in a cross-validation, of one seed and fold) "
+    "where both have two seeds or more in common."
 )
 PROGRAM = (sys.executable, "-m", "gffnet")
 """What runs the commands."""
@@ -224,10 +225,23 @@ class Ablation:
             for run in self.runs
             for split in (run.recipe.data.train_split, run.recipe.data.val_split, self._split(run))
         ):
-            open_dataset(name, self.root, split, self.cache)
+            try:
+                open_dataset(name, self.root, split, self.cache)
+            except UserError as error:
+                fold = next((fold for fold in self.folds if split in (f"without_{fold}", f"only_{fold}")), None)
+                if fold is None or repr(split) not in str(error):
+                    raise
+                raise UserError(
+                    f"--folds {fold}: {error} A fold F needs the splits without_F and only_F; "
+                    "write folds with spaces between."
+                ) from None
 
     def _check_options(self) -> None:
         """Raise `UserError` for options that contradict each other."""
+        if not all(self.folds):
+            raise UserError(
+                "--folds '': a fold has a name, such as 0006R0 of CamVid; leave out --folds to train on one split."
+            )
         if any(override.partition("=")[0].strip() == "seed" for override in self.overrides):
             raise UserError("--set seed=...: the seeds of an ablation are those of --seeds.")
         splits = ("data.train_split", "data.val_split")
@@ -249,8 +263,10 @@ class Ablation:
 
     def _changes(self, seed: int, fold: str | None) -> list[str]:
         """The overrides of a run."""
-        splits = [f"data.train_split=without_{fold}", f"data.val_split=only_{fold}"] if fold else []
-        return [*self.overrides, *splits, f"seed={seed}"]
+        return [*self.overrides, *self._splits(fold), f"seed={seed}"]
+
+    def _splits(self, fold: str | None) -> list[str]:
+        return [f"data.train_split=without_{fold}", f"data.val_split=only_{fold}"] if fold else []
 
     def train_command(self, run: Run) -> list[str]:
         """What trains a run, or resumes it."""
@@ -326,13 +342,16 @@ class Ablation:
         total = run.iterations
         return None if total is None else total - resume_point(run.folder, run.recipe, resume=True).iteration
 
-    def measure(self, source: str, environment: dict[str, str]) -> dict[str, Any]:
+    def measure(self, source: str, environment: dict[str, str], fold: str | None = None) -> dict[str, Any]:
         """The dry run of a recipe, `gffnet train --plan --quick --json`, once, in a process of its own.
+
+        In a cross-validation, it needs a fold: the data set may have no other splits.
 
         Raises:
             RunFailed: it failed.
         """
-        changes = [word for override in self.overrides for word in ("--set", override)]
+        overrides = [*self.overrides, *self._splits(fold)]
+        changes = [word for override in overrides for word in ("--set", override)]
         options = [*self._data_options(), *changes, *self._device_options]
         command = [*PROGRAM, "train", source, "--plan", "--quick", "--json", *options]
         key = json.dumps([command, environment], sort_keys=True)
@@ -395,7 +414,7 @@ class Ablation:
             return jobs
         largest = max(unfinished.values(), key=operations)
         screen.print(f"measuring the memory of {largest.name}, for --jobs")
-        peak = self.measure(largest.source, environment)["memory"]["peak"]
+        peak = self.measure(largest.source, environment, largest.fold)["memory"]["peak"]
         return jobs if not peak else max(1, min(jobs, int(free / (1.1 * peak))))
 
     # Running
@@ -747,7 +766,7 @@ def estimate(ablation: Ablation, slots: Sequence[dict[str, str]]) -> list[Estima
         seconds = 0.0
         if unfinished:
             screen.print(f"measuring {name}")
-            measured = ablation.measure(unfinished[0].source, slots[0])
+            measured = ablation.measure(unfinished[0].source, slots[0], unfinished[0].fold)
             per_iteration, total = measured["seconds_per_iteration"], measured["iterations"]
             starts = (resume_point(run.folder, run.recipe, resume=True).iteration for run in unfinished)
             seconds = sum(per_iteration * (total - start) for start in starts)

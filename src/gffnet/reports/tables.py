@@ -16,10 +16,11 @@ import csv
 import io
 import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
+from itertools import groupby, pairwise
 from math import hypot, sqrt
 from pathlib import Path
 from statistics import fmean, stdev
@@ -32,7 +33,7 @@ from gffnet.evaluation.paper import Match, PaperTable, PrintedRow, match, paper_
 from gffnet.evaluation.results import SCORES, TOLERANCE, escape_markdown, read_result
 from gffnet.files import atomic_write
 from gffnet.metrics.scores import BANDS, Scores
-from gffnet.recipe import Recipe, load_recipe, load_recorded, recipe_names
+from gffnet.recipe import AUTO_KEYS, INPUT_KEYS, Recipe, load_recipe, load_recorded, load_unresolved, recipe_names
 from gffnet.recipe.describe import CONTEXTS, FUSIONS, PYRAMIDS, method_name
 from gffnet.reports.cost import costs
 from gffnet.templates import fill
@@ -75,6 +76,8 @@ class ScoredRun:
     """None if there is no run folder."""
     changes: tuple[str, ...]
     """Settings in which the run differs from the shipped recipe of its name, such as `training.iterations 2000`."""
+    auto: frozenset[str] = frozenset()
+    """Keys whose values followed from its training images."""
 
     @property
     def name(self) -> str:
@@ -177,21 +180,44 @@ def read_scored(path: Path) -> ScoredRun:
     scores = read_result(path).scores
     name = scores.protocol.get("recipe")
     shipped = load_recipe(name) if name in recipe_names() else None
-    own, in_python = _recipe_of_run(path, name)
+    own, record = _recipe_of_run(path, name)
     changes = changed_settings(own, shipped) if own and shipped else []
-    changes += [f"{argument} {value}" for argument, value in in_python.items()]
-    return ScoredRun(path, scores, own or shipped, own.seed if own else None, tuple(changes))
+    changes += [f"{argument} {value}" for argument, value in record.get("python", {}).items()]
+    if "damaged" in record:
+        changes.append(f"settings unknown: {record['damaged']} is damaged")
+    auto = _auto_keys(name, record) if own else frozenset[str]()
+    return ScoredRun(path, scores, own or shipped, own.seed if own else None, tuple(changes), auto)
 
 
-def _recipe_of_run(path: Path, name: str | None) -> tuple[Recipe | None, dict[str, str]]:
-    """The recipe of the run folder around a `scores.json`, if it is a run of that name, and what replaced its parts."""
+def _auto_keys(name: Any, record: Mapping[str, Any]) -> frozenset[str]:
+    """The keys of a run that are `auto` in its recipe, or may be in one of your own, and that no `--set` gave."""
+    try:
+        words = shlex.split(record["sessions"][0]["command"].replace("--set=", "--set "))
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return frozenset()
+    given = {word.partition("=")[0].strip() for option, word in pairwise(words) if option == "--set"}
+    keys = load_unresolved(name, inputs=True)[1] if name in recipe_names() else [*AUTO_KEYS, *INPUT_KEYS]
+    return frozenset(keys) - given
+
+
+def _recipe_of_run(path: Path, name: str | None) -> tuple[Recipe | None, dict[str, Any]]:
+    """The recipe of the run folder around a `scores.json`, if it is a run of that name, and its record.
+
+    The record is `{"damaged": NAME}` if its file NAME cannot be read.
+    """
     for folder in path.absolute().parents[:_LEVELS]:
         try:
             record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-            if record["recipe"] == name:
-                return load_recorded(folder / "recipe.yaml"), dict(record.get("python", {}))
-        except (OSError, ValueError, LookupError, TypeError, UserError):
-            continue  # not a run folder, or a damaged one
+            if record["recipe"] != name:
+                continue
+        except OSError:
+            continue  # not a run folder
+        except (ValueError, LookupError, TypeError):
+            return None, {"damaged": RECORD}
+        try:
+            return load_recorded(folder / "recipe.yaml"), dict(record)
+        except UserError:
+            return None, {"damaged": "recipe.yaml"}
     return None, {}
 
 
@@ -497,6 +523,10 @@ def fold_columns(folds: Iterable[str]) -> list[Column]:
     return [Column(f"miou_{fold}", f"mIoU, {fold}", ours_only=True) for fold in folds]
 
 
+FOLD_KEYS = ("data.train_split", "data.val_split")
+"""What runs of a cross-validation differ in."""
+
+
 class _Key(NamedTuple):
     """What distinguishes rows."""
 
@@ -530,10 +560,10 @@ def make_dataset_tables(runs: Sequence[ScoredRun], baseline: str | None = None) 
     for dataset in dict.fromkeys(run.dataset for run in left):
         of_dataset = [run for run in left if run.dataset == dataset]
         splits = dict.fromkeys(run.split for run in of_dataset)
-        folds = sorted({run.fold for run in of_dataset if run.fold})
+        folds = _common_folds(of_dataset)
         tables = []
         if len(folds) > 1:
-            of_folds = [run for run in of_dataset if run.fold]
+            of_folds = [run for run in of_dataset if run.fold in folds]
             tables.append(_dataset_table(f"{dataset}_folds", dataset, of_folds, baseline, folds))
         for split in splits:
             name = dataset if len(splits) == 1 else f"{dataset}_{split}"
@@ -564,6 +594,7 @@ def _dataset_table(
         if name not in recipes and recipe.model.backbone.name in backbones
     }
     recipes |= missing
+    trained = {key: found[0] for key, found in by_key.items()}
     protocols = [key.protocol for key in by_key]
     usual = max(dict.fromkeys(protocols), key=protocols.count)
     shared = [change for change in next(iter(by_key)).changes if all(change in key.changes for key in by_key)]
@@ -591,13 +622,27 @@ def _dataset_table(
         name,
         f"{title}: what stands in no row of the paper" if in_paper else f"{title}: not in the paper",
         (*SCORE_COLUMNS, *[THIN] * bool(thin), *fold_columns(folds), *(ACCURACY_COLUMNS if folds else ())),
-        [_over(key, rows, recipes, baseline) for key in sorted(rows, key=lambda key: _order(key, recipes, usual))],
+        [
+            _over(key, rows, recipes) if baseline is None else _over_recipe(baseline, key, rows, trained)
+            for key in sorted(rows, key=lambda key: _order(key, recipes, usual))
+        ],
         f"Protocol: {', '.join(usual)}, unless a row says otherwise. "
         + (f"All runs have {', '.join(shared)}. " if shared else "")
         + f"In brackets: the gain over {over}, ± its standard error, of the differences between runs of one "
         f"seed{' and fold' * bool(folds)} where both have two seeds or more in common."
         + (f" Thin classes: {', '.join(thin)}." if thin else ""),
     )
+
+
+def _common_folds(runs: Sequence[ScoredRun]) -> list[str]:
+    """The folds that the most trainings, of a recipe and seed, have all been scored on: of two or more, if any."""
+    of_training: dict[tuple[str, int | None], set[str]] = {}
+    for run in runs:
+        if run.fold:
+            of_training.setdefault((run.name, run.seed), set()).add(run.fold)
+    found = of_training.values()
+    several = [folds for folds in found if len(folds) > 1]
+    return sorted(max(several, key=lambda folds: (sum(folds <= other for other in found), len(folds)), default=()))
 
 
 def _mean_over(folds: Sequence[str]) -> str:
@@ -608,7 +653,8 @@ def _key(run: ScoredRun, folds: Sequence[str]) -> _Key:
     """The row that a run belongs to; runs of several folds belong to one."""
     if not folds:
         return _Key(run.name, run.measured, run.changes)
-    changes = tuple(each for each in run.changes if not each.startswith(("data.train_split ", "data.val_split ")))
+    by_fold = {*FOLD_KEYS, *run.auto}
+    changes = tuple(change for change in run.changes if change.partition(" ")[0] not in by_fold)
     return _Key(run.name, (f"{run.dataset}, {_mean_over(folds)}", *run.measured[1:]), changes)
 
 
@@ -644,13 +690,23 @@ def _row_names(names: Iterable[str], recipes: Mapping[str, Recipe], with_recipe:
     return {name: long.get(name, name) for name in names}
 
 
-def _over(key: _Key, rows: Mapping[_Key, Row], recipes: Mapping[str, Recipe], baseline: str | None) -> Row:
-    """A row with its gain over a recipe, or over the network without fusion that is the same otherwise, if scored."""
-    if baseline is not None:
-        trained_alike = tuple(change for change in key.changes if not change.startswith("model."))
-        alike = [_Key(baseline, key.protocol, changes) for changes in (key.changes, trained_alike)]
-        found = next((each for each in alike if each in rows and each != key), None)
-        return rows[key] if found is None else with_gain(rows[key], rows[found])
+def _over_recipe(baseline: str, key: _Key, rows: Mapping[_Key, Row], runs: Mapping[_Key, ScoredRun]) -> Row:
+    """A row with its gain over that of a recipe which was trained the same; its network may differ."""
+    others = [other for other in runs if (other.recipe, other.protocol) == (baseline, key.protocol) and other != key]
+    for other in sorted(others, key=lambda other: other.changes != key.changes):
+        own, its = runs.get(key), runs[other]
+        if own is None or own.recipe is None or its.recipe is None:
+            continue
+        if key.recipe == baseline and len(key.changes) <= len(other.changes):
+            continue  # of two rows of that recipe, the one with fewer changes is the baseline
+        free = {*(FOLD_KEYS if own.fold else ()), *own.auto, *its.auto}
+        if all(name.startswith("model.") or name in free for name in unlike(own.recipe, its.recipe)):
+            return with_gain(rows[key], rows[other])
+    return rows[key]
+
+
+def _over(key: _Key, rows: Mapping[_Key, Row], recipes: Mapping[str, Recipe]) -> Row:
+    """A row with its gain over the network that has no fusion and is the same otherwise, if that was scored."""
     own = recipes.get(key.recipe)
     if own is None or own.model.fusion == "none":
         return rows[key]
@@ -813,11 +869,13 @@ def _run_count(row: Row, with_seeds: bool) -> str:
     seeds = [str(seed) for seed in row.seeds if seed is not None]
     if not row.seeds:
         return DASH
+    folds = max((len(folds) for of in row.ours.values() for folds in of.folds), default=1)
+    count = f"{len(row.seeds)}" if folds == 1 else f"{len(row.seeds)} x {folds} folds"
     if not (with_seeds and seeds):
-        return str(len(row.seeds))
+        return count
     unknown = len(row.seeds) - len(seeds)
     more = f", {unknown} unknown" if unknown else ""
-    return f"{len(row.seeds)} (seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}{more})"
+    return f"{count} (seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}{more})"
 
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -237,7 +237,10 @@ def stored_recipe(out: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         stored = None
     if not isinstance(stored, dict):
-        raise UserError(f"--out {out} holds a run, but its recipe.yaml is missing or damaged. Name another folder.")
+        raise UserError(
+            f"--out {out} holds a run, but its recipe.yaml is missing or damaged. Name another folder, "
+            f"or remove {out} to train again."
+        )
     try:
         return recipe_from_mapping(stored, str(out / RECIPE), record=True).to_mapping()
     except UserError:  # of a version with other keys, which the comparison names
