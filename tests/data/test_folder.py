@@ -749,7 +749,8 @@ def test_two_splits_of_one_usual_name(tmp_path: Path) -> None:
         ("a test", ("a", "test"), "--set data.train_split=a --set data.val_split=test"),
         ("train 2", ("train", "2"), "--set 'data.val_split=\"2\"'"),
         (
-            *("only_a only_b without_a without_b", ("without_a", "only_a")),
+            "only_a only_b without_a without_b",
+            ("without_a", "only_a"),
             "--set data.train_split=without_a --set data.val_split=only_a",
         ),
         ("train only_a only_b without_a without_b", None, ""),
