@@ -558,6 +558,13 @@ def test_a_damaged_record_is_said(tmp_path, file):
     assert (run.in_paper, run.changes) == (False, (f"settings unknown: {file} is damaged",))
 
 
+def test_a_baseline_of_one_of_two_data_sets(tmp_path):
+    save_run(tmp_path / "camvid", "camvid/gffnet_lite0", 0.5)
+    save_run(tmp_path / "streets", "streets/gffnet_lite0", 0.5)
+    tables = make_dataset_tables(find_scores([tmp_path]), baseline="camvid/gffnet_lite0")
+    assert {table.name.removesuffix("_classes") for table in tables} == {"camvid", "streets"}
+
+
 def test_an_unknown_baseline(tmp_path):
     save_run(tmp_path, "camvid/gffnet_lite0", 0.5)
     with pytest.raises(UserError, match=r"--baseline camvid/gffnet_lite: .* Did you mean 'camvid/gffnet_lite0'"):

@@ -210,9 +210,9 @@ def _recipe_of_run(path: Path, name: str | None) -> tuple[Recipe | None, dict[st
             record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
             if record["recipe"] != name:
                 continue
-        except OSError:
+        except (OSError, LookupError, TypeError):
             continue  # not a run folder
-        except (ValueError, LookupError, TypeError):
+        except ValueError:
             return None, {"damaged": RECORD}
         try:
             return load_recorded(folder / "recipe.yaml"), dict(record)
@@ -617,7 +617,9 @@ def _dataset_table(
     rows |= {_Key(name, usual, ()): Row(names[name], recipe=name) for name in missing}
     thin = thin_classes(dataset)
     title = f"{dataset}, {_mean_over(folds) if folds else runs[0].split}" if name != dataset else dataset
-    over = "the PSPNet of the same backbone, protocol and settings" if baseline is None else names[baseline]
+    over = (
+        "the PSPNet of the same backbone, protocol and settings" if baseline is None else names.get(baseline, baseline)
+    )
     return Table(
         name,
         f"{title}: what stands in no row of the paper" if in_paper else f"{title}: not in the paper",
