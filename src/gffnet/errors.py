@@ -1,6 +1,6 @@
 """Errors that name the cause and the remedy.
 
-A `UserError` is a mistake its reader can mend: the command line prints it as one line and exits with code 2. A
+A `UserError` is a mistake that the reader can fix: the command line prints it as one line and exits with code 2. A
 `RunFailed` is work that started well and could not be finished: exit code 1. Neither shows a traceback.
 """
 
@@ -21,7 +21,7 @@ class BadName(CannotWrite):
 
 
 class RunFailed(Exception):
-    """Work that failed on its way; the message says what is kept and how to go on. Exit code 1."""
+    """Work that failed on its way; the message says what is saved and how to resume. Exit code 1."""
 
 
 class Stopped(RunFailed):

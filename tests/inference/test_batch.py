@@ -100,6 +100,24 @@ def test_the_three_results_of_an_image(tmp_path: Path, predictor: Predictor) -> 
     np.testing.assert_allclose(seen, (image.astype(float) + colors) / 2, atol=0.51)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"results": ["color"]}, "results 'color' is unknown. Did you mean 'colour'"),
+        ({"results": []}, "results is empty: name what to write, of labels, colour, overlay"),
+        ({"shard": (0, 3)}, "shard (0, 3) must be (i, n)"),
+        ({"shard": (4, 3)}, "shard (4, 3) must be (i, n)"),
+        ({"shard": (0, 0)}, "shard (0, 0) must be (i, n)"),
+    ],
+)
+def test_results_and_shards_that_cannot_be(
+    tmp_path: Path, predictor: Predictor, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        predict_files(predictor, [photo(tmp_path / "street.png")], tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
 def test_ids_are_read_by_everyone(tmp_path: Path, predictor: Predictor) -> None:
     """Label maps are grey, since OpenCV turns a palette into colors; colour maps have ids and colors at once."""
     predict_files(predictor, [photo(tmp_path / "street.png", height=33, width=47)], tmp_path / "out")

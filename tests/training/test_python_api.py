@@ -553,9 +553,10 @@ def interrupt_at(iteration: int) -> Any:
 
 SCRIPT = """
 import sys
-from tests.training.test_python_api import train_with_everything
+from tests.training.test_python_api import train_with_everything, train_without_auxiliary_head
 
 train_with_everything(sys.argv[1], devices=2)
+train_without_auxiliary_head(sys.argv[1] + "_main", devices=2)
 """
 
 
@@ -564,6 +565,19 @@ def train_with_everything(out: Any, devices: int) -> Path:
     loss = nn.CrossEntropyLoss(ignore_index=255)
     recipe = tiny.recipe(**FROZEN, batch=4)
     return fit(Path(out), recipe, val_data=Shapes(3), transform=SEVERAL, task=Wrapping, loss=loss, devices=devices)
+
+
+class MainLoss(SegmentationTask):
+    """Leaves the auxiliary head unused."""
+
+    def losses(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        main: Tensor = self.criterion(self(images), labels)
+        return main, main.new_zeros(())
+
+
+def train_without_auxiliary_head(out: Any, devices: int) -> Path:
+    recipe = tiny.recipe(**FROZEN, batch=4)
+    return fit(Path(out), recipe, val_data=Shapes(3), task=MainLoss, devices=devices)
 
 
 @pytest.mark.slow
@@ -577,6 +591,8 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-5000:]
     one = train_with_everything(tmp_path / "one", devices=1)
     assert losses(tmp_path / "two") == pytest.approx(losses(one), rel=1e-4)
+    alone = train_without_auxiliary_head(tmp_path / "one_main", devices=1)
+    assert losses(tmp_path / "two_main") == pytest.approx(losses(alone), rel=1e-4)
     assert json.loads((tmp_path / "two/run.json").read_text())["sessions"][0]["processes"] == 2
 
 

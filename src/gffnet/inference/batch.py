@@ -36,7 +36,7 @@ from gffnet.console import screen, track
 from gffnet.data.colors import Palette, display_levels, displayable, label_colors, legend_picture, overlay
 from gffnet.data.io import EXTENSIONS, as_array, as_tensor, image_files, read_labels, write_image, write_labels
 from gffnet.data.large import LabelFile, bands, write_png
-from gffnet.errors import BadName, CannotWrite, RunFailed, UserError
+from gffnet.errors import BadName, CannotWrite, RunFailed, UserError, unknown
 from gffnet.files import atomic_write, cannot_write, say_once, utf8
 from gffnet.inference import video
 from gffnet.inference.predictor import Predictor
@@ -84,11 +84,13 @@ def predict_files(
         The numbers of written, skipped and failed files; the failed ones are also listed in `out/failed.txt`.
 
     Raises:
-        UserError: an input does not exist, `out` holds predictions of another model, or there is no video to smooth.
+        UserError: an input does not exist, `out` holds predictions of another model, there is no video to smooth, or
+            `results` or `shard` has another value.
         CannotWrite: a result cannot be written, whatever its name.
     """
     if urls := [each for each in (*inputs, out) if is_url(each)]:
         raise UserError(f"{as_url(urls[0])} is a URL: use gffnet.inference.stream.predict_stream.")
+    check_results(results, shard)
     names = result_names(inputs, (*EXTENSIONS, *video.EXTENSIONS), out)
     mine = dict(list(names.items())[shard[0] - 1 :: shard[1]])
     videos = {path: name for path, name in mine.items() if video.is_video(path)}
@@ -104,6 +106,17 @@ def predict_files(
         for path, name in videos.items():
             job.predict_video(path, name)
     return summary
+
+
+def check_results(results: Sequence[str], shard: tuple[int, int]) -> None:
+    """Raise `UserError` for results that are unknown or none, and for a shard that cannot be."""
+    if not results:
+        raise UserError(f"results is empty: name what to write, of {', '.join(RESULTS)}.")
+    for each in results:
+        if each not in RESULTS:
+            raise unknown("results", each, RESULTS)
+    if not 1 <= shard[0] <= shard[1]:
+        raise UserError(f"shard {shard} must be (i, n): the i-th of n processes, counted from 1.")
 
 
 def check_smoothing(smooth: float | None, any_video: bool) -> None:
@@ -140,6 +153,7 @@ def open_results(
     Raises:
         As `open_folder`.
     """
+    check_results(results, shard)
     since = open_folder(out, made, overwrite, names, smooth)
     summary = Summary(out, tuple(each for each in RESULTS if each in results), shard, palette=config.palette)
     areas = Areas(_of_shard(out, AREAS, shard), config.classes, since)

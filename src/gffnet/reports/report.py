@@ -422,7 +422,7 @@ def training_charts(history: History, record: Mapping[str, Any]) -> list[Chart]:
     ]
     end = max((line["iteration"] for line in history), default=None)
     kinds: list[tuple[str, str, list[Line], float | None]] = [
-        ("Training loss", "cross entropy", losses, None),
+        ("Training loss", "loss", losses, None),
         ("Validation", "percent", scores, 100),
         ("Learning rate", "rate", [_line(history, "rate", "learning_rate")], None),
         ("Gradient", "norm", [_line(history, "norm", "gradient_norm")], None),
