@@ -18,7 +18,7 @@ Licence:
 import re
 from pathlib import Path
 
-from gffnet.data.dataset import DATASETS, Classes, Dataset, Files, LabelTable, Layout, identity
+from gffnet.data.dataset import DATASETS, Classes, Dataset, Files, LabelTable, Layout, fold_splits, identity
 from gffnet.errors import UserError
 from gffnet.files import read_text
 
@@ -50,7 +50,7 @@ def _folds(root: Path) -> list[str]:
     """`only_D` and `without_D` for every drive D in train and val, if these are of more than one."""
     found = {_drive(image) for split in _FOLDED for image, _ in _pairs(root, split)}
     drives = sorted(drive for drive in found if drive)
-    return [f"{kind}_{drive}" for drive in drives for kind in ("only", "without")] if len(drives) > 1 else []
+    return [split for drive in drives for split in reversed(fold_splits(drive))] if len(drives) > 1 else []
 
 
 def _pairs(root: Path, split: str) -> Files:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from glob import escape
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -342,6 +342,17 @@ def _folders(folder: Path) -> list[Path]:
         return []
 
 
+def fold_splits(fold: str) -> tuple[str, str]:
+    """The splits of a fold of a cross-validation: all images but those of `fold`, to train on, and only those."""
+    return f"without_{fold}", f"only_{fold}"
+
+
+def fold_of(train: str, val: str) -> str | None:
+    """The fold whose splits are trained and validated on; None if they are not those of a fold."""
+    fold = val.removeprefix("only_")
+    return fold if (train, val) == fold_splits(fold) else None
+
+
 def training_splits(layout: Layout, present: Sequence[str]) -> tuple[str, str] | None:
     """What to train and to validate on, of the splits in a folder; None if one of the two is missing.
 
@@ -350,12 +361,12 @@ def training_splits(layout: Layout, present: Sequence[str]) -> tuple[str, str] |
     """
     train, val = (layout.find_split(name, present) for name in ("train", "val"))
     tests = [name for name in present if usual_split(name) == "test" and name != val]
-    folds = [name.removeprefix("only_") for name in present if name.startswith("only_")]
-    folds = [fold for fold in folds if f"without_{fold}" in present]
-    of_folds = {f"{kind}_{fold}" for fold in folds for kind in ("only", "without")}  # they share their images
-    others = [name for name in present if name not in (train, val, *tests, *of_folds) and "+" not in name]
+    folds = [fold_splits(name.removeprefix("only_")) for name in present if name.startswith("only_")]
+    folds = [splits for splits in folds if set(splits) <= set(present)]
+    not_others = {train, val, *tests, *chain(*folds)}  # splits of folds share their images
+    others = [name for name in present if name not in not_others and "+" not in name]
     if folds and not others and train not in present and val not in present:
-        return f"without_{folds[0]}", f"only_{folds[0]}"
+        return folds[0]
     if val not in present:
         enough = len(others) > (train not in present)
         val = others.pop() if enough else tests[0] if tests else ""

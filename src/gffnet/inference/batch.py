@@ -153,7 +153,6 @@ def open_results(
     Raises:
         As `open_folder`.
     """
-    check_results(results, shard)
     since = open_folder(out, made, overwrite, names, smooth)
     summary = Summary(out, tuple(each for each in RESULTS if each in results), shard, palette=config.palette)
     areas = Areas(_of_shard(out, AREAS, shard), config.classes, since)

@@ -29,6 +29,7 @@ from gffnet.inference.batch import (
     Job,
     Notices,
     Summary,
+    check_results,
     check_smoothing,
     count,
     describe_prediction,
@@ -169,6 +170,7 @@ def collect(
         rows: predicts files.
         config, made, out, shard, results, overwrite, smooth: as for `open_results`.
     """
+    check_results(results, shard)
     listed, mine = ([], items) if isinstance(items, Listing) else (items, items[shard[0] - 1 :: shard[1]])
     videos = any(video.is_video(item.path) for item in listed)
     if videos:

@@ -32,6 +32,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 import gffnet
 from gffnet.console import screen
+from gffnet.data.dataset import fold_splits
 from gffnet.data.datasets import open_dataset
 from gffnet.errors import RunFailed, Stopped, UserError
 from gffnet.evaluation.evaluate import plain, saved_settings
@@ -45,11 +46,13 @@ from gffnet.recipe.describe import method_name
 from gffnet.reports.cost import costs
 from gffnet.reports.tables import (
     DETAIL_COLUMNS,
+    FOLD_KEYS,
     SCORE_COLUMNS,
     THIN,
     Row,
     Table,
     fold_columns,
+    mean_over,
     read_scored,
     records,
     samples,
@@ -228,7 +231,7 @@ class Ablation:
             try:
                 open_dataset(name, self.root, split, self.cache)
             except UserError as error:
-                fold = next((fold for fold in self.folds if split in (f"without_{fold}", f"only_{fold}")), None)
+                fold = next((fold for fold in self.folds if split in fold_splits(fold)), None)
                 if fold is None or repr(split) not in str(error):
                     raise
                 raise UserError(
@@ -244,8 +247,7 @@ class Ablation:
             )
         if any(override.partition("=")[0].strip() == "seed" for override in self.overrides):
             raise UserError("--set seed=...: the seeds of an ablation are those of --seeds.")
-        splits = ("data.train_split", "data.val_split")
-        if self.folds and (self.split or any(each.partition("=")[0].strip() in splits for each in self.overrides)):
+        if self.folds and (self.split or any(each.partition("=")[0].strip() in FOLD_KEYS for each in self.overrides)):
             given = "--split" if self.split else "--set data.train_split or data.val_split"
             raise UserError(f"{given}: the splits of --folds are without_FOLD and only_FOLD; leave one of the two out.")
         if self.device not in {"auto", "cpu", "cuda"}:
@@ -266,7 +268,7 @@ class Ablation:
         return [*self.overrides, *self._splits(fold), f"seed={seed}"]
 
     def _splits(self, fold: str | None) -> list[str]:
-        return [f"data.train_split=without_{fold}", f"data.val_split=only_{fold}"] if fold else []
+        return [f"{key}={split}" for key, split in zip(FOLD_KEYS, fold_splits(fold), strict=True)] if fold else []
 
     def train_command(self, run: Run) -> list[str]:
         """What trains a run, or resumes it."""
@@ -466,7 +468,7 @@ class Ablation:
             if scored and not measured:
                 measured = next(iter(scored.values()))[0].measured
                 if self.folds:
-                    measured = (f"mean over {', '.join(self.scored_splits)}", *measured[1:])
+                    measured = (mean_over(self.folds), *measured[1:])
             missing = ", ".join(f"{run.seed}{f' without {run.fold}' if run.fold else ''}" for run in left)
             row = Row(
                 f"{method} ({name})" if method in repeated else method,

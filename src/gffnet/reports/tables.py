@@ -20,6 +20,7 @@ import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import groupby, pairwise
 from math import hypot, sqrt
 from pathlib import Path
@@ -27,6 +28,7 @@ from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from gffnet.console import DASH, MINUS, signed, track
+from gffnet.data.dataset import fold_of, fold_splits
 from gffnet.data.datasets import dataset_classes, thin_classes
 from gffnet.errors import UserError, nearest
 from gffnet.evaluation.paper import Match, PaperTable, PrintedRow, match, paper_rows, paper_tables
@@ -95,9 +97,7 @@ class ScoredRun:
     @property
     def fold(self) -> str | None:
         """The fold of a cross-validation: F if it was trained on the split `without_F` and scored on `only_F`."""
-        fold = self.split.removeprefix("only_")
-        trained_on = self.recipe.data.train_split if self.recipe else None
-        return fold if fold != self.split and trained_on == f"without_{fold}" else None
+        return fold_of(self.recipe.data.train_split, self.split) if self.recipe else None
 
     @property
     def match(self) -> Match:
@@ -196,8 +196,13 @@ def _auto_keys(name: Any, record: Mapping[str, Any]) -> frozenset[str]:
     except (LookupError, TypeError, ValueError, AttributeError):
         return frozenset()
     given = {word.partition("=")[0].strip() for option, word in pairwise(words) if option == "--set"}
-    keys = load_unresolved(name, inputs=True)[1] if name in recipe_names() else [*AUTO_KEYS, *INPUT_KEYS]
-    return frozenset(keys) - given
+    return _may_be_auto(name) - given
+
+
+@cache
+def _may_be_auto(name: Any) -> frozenset[str]:
+    shipped = name in recipe_names()
+    return frozenset(load_unresolved(name, inputs=True)[1] if shipped else (*AUTO_KEYS, *INPUT_KEYS))
 
 
 def _recipe_of_run(path: Path, name: str | None) -> tuple[Recipe | None, dict[str, Any]]:
@@ -616,7 +621,7 @@ def _dataset_table(
     }
     rows |= {_Key(name, usual, ()): Row(names[name], recipe=name) for name in missing}
     thin = thin_classes(dataset)
-    title = f"{dataset}, {_mean_over(folds) if folds else runs[0].split}" if name != dataset else dataset
+    title = f"{dataset}, {mean_over(folds) if folds else runs[0].split}" if name != dataset else dataset
     over = (
         "the PSPNet of the same backbone, protocol and settings" if baseline is None else names.get(baseline, baseline)
     )
@@ -647,8 +652,9 @@ def _common_folds(runs: Sequence[ScoredRun]) -> list[str]:
     return sorted(max(several, key=lambda folds: (sum(folds <= other for other in found), len(folds)), default=()))
 
 
-def _mean_over(folds: Sequence[str]) -> str:
-    return f"mean over {', '.join(f'only_{fold}' for fold in folds)}"
+def mean_over(folds: Iterable[str]) -> str:
+    """`mean over only_A, only_B`."""
+    return f"mean over {', '.join(fold_splits(fold)[1] for fold in folds)}"
 
 
 def _key(run: ScoredRun, folds: Sequence[str]) -> _Key:
@@ -657,7 +663,7 @@ def _key(run: ScoredRun, folds: Sequence[str]) -> _Key:
         return _Key(run.name, run.measured, run.changes)
     by_fold = {*FOLD_KEYS, *run.auto}
     changes = tuple(change for change in run.changes if change.partition(" ")[0] not in by_fold)
-    return _Key(run.name, (f"{run.dataset}, {_mean_over(folds)}", *run.measured[1:]), changes)
+    return _Key(run.name, (f"{run.dataset}, {mean_over(folds)}", *run.measured[1:]), changes)
 
 
 def _row_of_runs(runs: Sequence[ScoredRun]) -> Row:
@@ -670,7 +676,7 @@ def _row_over_folds(runs: Sequence[ScoredRun], folds: Sequence[str]) -> Row:
     for run in runs:
         by_seed.setdefault(run.seed, {}).setdefault(run.fold, run)
     notes = [
-        f"not there: seed {seed} on {', '.join(f'only_{fold}' for fold in folds if fold not in found)}"
+        f"not there: seed {seed} on {', '.join(fold_splits(fold)[1] for fold in folds if fold not in found)}"
         for seed, found in by_seed.items()
         if len(found) < len(folds)
     ]
@@ -694,13 +700,16 @@ def _row_names(names: Iterable[str], recipes: Mapping[str, Recipe], with_recipe:
 
 def _over_recipe(baseline: str, key: _Key, rows: Mapping[_Key, Row], runs: Mapping[_Key, ScoredRun]) -> Row:
     """A row with its gain over that of a recipe which was trained the same; its network may differ."""
+    own = runs.get(key)
+    if own is None or own.recipe is None:
+        return rows[key]
     others = [other for other in runs if (other.recipe, other.protocol) == (baseline, key.protocol) and other != key]
     for other in sorted(others, key=lambda other: other.changes != key.changes):
-        own, its = runs.get(key), runs[other]
-        if own is None or own.recipe is None or its.recipe is None:
-            continue
+        its = runs[other]
         if key.recipe == baseline and len(key.changes) <= len(other.changes):
             continue  # of two rows of that recipe, the one with fewer changes is the baseline
+        if its.recipe is None:
+            continue
         free = {*(FOLD_KEYS if own.fold else ()), *own.auto, *its.auto}
         if all(name.startswith("model.") or name in free for name in unlike(own.recipe, its.recipe)):
             return with_gain(rows[key], rows[other])
