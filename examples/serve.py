@@ -28,6 +28,7 @@ MODEL = CORE.read_model(os.environ.get("MODEL", "model.xml"))
 ABOUT = json.loads(MODEL.get_rt_info(["gffnet", "record"]).astype(str))
 LABELS = openvino.Model([MODEL.output("labels")], MODEL.get_parameters())  # the probabilities are not computed
 COMPILED = CORE.compile_model(LABELS, "CPU", {"INFERENCE_NUM_THREADS": CORES, "INFERENCE_PRECISION_HINT": "f32"})
+openvino.Tensor(np.zeros(1))  # its first look at an array, in several threads at once, may block all of them forever
 
 
 def segment(data: bytes) -> Response:

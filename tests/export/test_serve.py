@@ -25,6 +25,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 CODE = """
 import sys, uvicorn, serve
 assert not {"torch", "gffnet"} & set(sys.modules)
+sys.setswitchinterval(1e-6)  # threads get into each other's way
 uvicorn.run(serve.app, port=int(sys.argv[1]), log_level="error")
 """
 
@@ -50,7 +51,11 @@ def port(model: Path) -> Iterator[int]:
         yield number
     finally:
         server.terminate()
-        server.wait()
+        try:
+            server.wait(60)
+        except subprocess.TimeoutExpired:  # it hangs
+            server.kill()
+            raise
 
 
 def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
