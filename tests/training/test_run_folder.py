@@ -50,6 +50,7 @@ from gffnet.training.run_folder import (
     differences,
     explain_failures,
     hardware,
+    is_out_of_memory,
     lock,
     out_of_memory_advice,
     record_session,
@@ -629,6 +630,8 @@ def test_an_error_in_the_users_data_is_raised_as_it_is() -> None:
     [
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: you tried to"),
+        RuntimeError("could not create a primitive"),
+        RuntimeError("could not execute a primitive"),
         MemoryError(),
     ],
 )
@@ -638,6 +641,11 @@ def test_out_of_memory_advises_half_the_images(error: Exception) -> None:
         "gffnet train --resume runs/x --set training.device_batch=4."
     )
     assert "--set training.device_batch=1." in out_of_memory_advice(recipe_of(device_batch=3), 8)
+
+
+def test_what_onednn_does_not_support_is_no_lack_of_memory() -> None:
+    unsupported = "could not create a primitive descriptor for a convolution forward propagation primitive"
+    assert not is_out_of_memory(RuntimeError(unsupported))
 
 
 def test_out_of_memory_in_validation_advises_windows() -> None:

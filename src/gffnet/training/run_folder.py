@@ -633,8 +633,13 @@ def _in_validation(error: BaseException) -> bool:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that there is not enough memory; torch has no type for it on a CPU."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    """Whether an error means that there is not enough memory; torch has no type for it on a CPU.
+
+    oneDNN fails to create a primitive, or to execute it, for want of memory: what it does not support has failed
+    before, with the descriptor of the primitive.
+    """
+    on_cpu = re.search("can't allocate memory|could not (create|execute) a primitive(?! descriptor)", str(error))
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or on_cpu is not None
 
 
 def how_to_resume(out: Path, change: str | None = None) -> str:
