@@ -44,6 +44,12 @@ def available_cores() -> int:
 
 def _quotas() -> Iterator[float]:
     """Yield the quotas of CPU time, in cores, of this process' control groups and of those that contain them."""
+    for folder in control_groups("cpu"):
+        yield from _quota(folder)
+
+
+def control_groups(controller: str) -> Iterator[Path]:
+    """Yield the folders of this process' control groups that a controller limits, and of those that contain them."""
     membership, mounted = CGROUPS
     lines: list[str] = []
     with suppress(OSError):
@@ -51,11 +57,11 @@ def _quotas() -> Iterator[float]:
     for line in lines:  # number:controllers:/path, without number and controllers in version 2
         with suppress(ValueError):
             _, controllers, group = line.split(":", 2)
-            if controllers and "cpu" not in controllers.split(","):
+            if controllers and controller not in controllers.split(","):
                 continue
             parts = group.strip("/").split("/")
             for depth in range(len(parts) + 1):
-                yield from _quota(mounted.joinpath(controllers, *parts[:depth]))
+                yield mounted.joinpath(controllers, *parts[:depth])
 
 
 def _quota(folder: Path) -> Iterator[float]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 
+from gffnet import parallel
 from gffnet.cli.main import main
 from gffnet.cli.train import print_dry_run
 from gffnet.errors import RunFailed, UserError
@@ -161,15 +162,40 @@ def test_other_errors_are_raised(monkeypatch: pytest.MonkeyPatch) -> None:
         dry_run(tiny.recipe())
 
 
-def test_free_memory_of_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    limit, used = tmp_path / "memory.max", tmp_path / "memory.current"
-    monkeypatch.setattr(module, "CGROUP", tmp_path)
+@pytest.mark.parametrize(
+    ("membership", "files", "free"),
+    [
+        ("0::/", {"memory.max": "max", "memory.current": "100"}, None),
+        ("0::/", {"memory.max": "1100", "memory.current": "100"}, 1000),
+        ("0::/", {"memory.max": "1100", "memory.current": "900", "memory.stat": "file 700\ninactive_file 500"}, 700),
+        ("0::/", {"memory.max": "1100", "memory.current": "1200"}, 0),
+        ("0::/a/b", {"a/memory.max": "1100", "a/memory.current": "100", "a/b/memory.max": "max"}, 1000),
+        ("0::/docker/of the host", {"memory.max": "1100", "memory.current": "100"}, 1000),
+        (
+            "3:cpu:/a\n5:memory:/a",
+            {
+                "memory/a/memory.limit_in_bytes": "1100",
+                "memory/a/memory.usage_in_bytes": "900",
+                "memory/a/memory.stat": "inactive_file 100\ntotal_inactive_file 300",
+            },
+            500,
+        ),
+    ],
+    ids=["no limit", "limit", "file cache", "above", "parent", "namespace", "version 1"],
+)
+def test_free_memory_of_a_container(
+    membership: str, files: dict[str, str], free: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cgroup").write_text(f"{membership}\n")
+    monkeypatch.setattr(parallel, "CGROUPS", (tmp_path / "cgroup", tmp_path / "fs"))
     machine = free_memory(CPU)
-    limit.write_text("max\n")
-    used.write_text("100\n")
-    assert (free_memory(CPU) is None) == (machine is None)
-    limit.write_text("1100\n")
-    assert free_memory(CPU) == 1000
+    for name, text in files.items():
+        (tmp_path / "fs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "fs" / name).write_text(f"{text}\n")
+    if free is None:
+        assert (free_memory(CPU) is None) == (machine is None)
+    else:
+        assert free_memory(CPU) == free
 
 
 @pytest.mark.gpu

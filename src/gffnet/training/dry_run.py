@@ -9,7 +9,7 @@ import math
 import re
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from gffnet.inference.precision import Precision
 from gffnet.inference.tiling import peak_memory
 from gffnet.models.gffnet import build_network, save_model
 from gffnet.models.model_io import ModelConfig
+from gffnet.parallel import control_groups
 from gffnet.recipe import Recipe, resolve_auto
 from gffnet.recipe.loading import STANDARD_SIZE
 from gffnet.training.data import SegmentationDataModule
@@ -304,9 +305,6 @@ def reset_peak(device: torch.device) -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-CGROUP = Path("/sys/fs/cgroup")
-
-
 def free_memory(device: torch.device) -> int | None:
     """Bytes available to a run: free memory of a GPU, or of the machine or container; None if unknown."""
     if device.type == "cuda":
@@ -314,10 +312,20 @@ def free_memory(device: torch.device) -> int | None:
     found = []
     with suppress(OSError):
         found += [1024 * int(kb) for kb in re.findall(r"MemAvailable: *(\d+)", Path("/proc/meminfo").read_text())]
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        with suppress(OSError, ValueError):  # no container, or one without a limit
-            found.append(int((CGROUP / limit).read_text()) - int((CGROUP / used).read_text()))
+    for folder in control_groups("memory"):
+        found += _free_in_group(folder)
     return min(found, default=None)
+
+
+def _free_in_group(folder: Path) -> Iterator[int]:
+    """Yield the bytes that a control group may still use, if it has a limit: with the file cache that it can drop."""
+    for limit, used, dropped in (
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        with suppress(OSError, ValueError):  # no limit
+            free = int((folder / limit).read_text()) - int((folder / used).read_text())
+            with suppress(OSError):
+                stat = (folder / "memory.stat").read_text()
+                free += sum(map(int, re.findall(rf"^{dropped} (\d+)$", stat, re.M)))
+            yield max(0, free)
