@@ -164,6 +164,23 @@ def test_the_gradient_norm_is_logged_if_gradients_are_clipped(tmp_path: Path) ->
     assert [line["gradient_norm"] for line in read_history(tmp_path / HISTORY)] == [150, 350]
 
 
+@pytest.mark.parametrize("norm", [math.inf, math.nan])
+def test_what_json_does_not_have_is_null(norm: float, tmp_path: Path) -> None:
+    """Such as the norm of a gradient that float16 cannot hold, and what a task logs."""
+    history, trainer = History(tmp_path, batch=2, every=1), At(1)
+    trainer.callback_metrics = {"ratio": torch.tensor(norm), "sum": torch.tensor(2.0)}
+    history.on_train_start(trainer, TASK)
+    history.on_train_batch_end(trainer, TASK, {"main": torch.ones(()), "gradient_norm": torch.tensor(norm)}, None, 0)
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    line = json.loads((tmp_path / HISTORY).read_text(), parse_constant=refuse)
+    assert (line["loss"], line["gradient_norm"], line["logged"]) == (1, None, {"ratio": None, "sum": 2})
+    assert "gradient_norm" not in series(line, [])
+    assert series(line, [])["sum"] == 2
+
+
 def test_losses_are_read_when_a_line_is_written_and_not_before(tmp_path: Path) -> None:
     read: list[float] = []
 

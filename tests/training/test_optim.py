@@ -331,13 +331,11 @@ def test_warm_up_by_hand() -> None:
 
 @given(
     schedule=st.sampled_from(["poly", "cosine", "step"]),
-    iterations=st.integers(1, 2000),
-    warm_up=st.integers(0, 3000),
+    lengths=st.integers(1, 2000).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))),
     iteration=st.integers(0, 3000),
 )
-def test_warm_up_never_exceeds_the_schedule_and_ends(
-    schedule: Any, iterations: int, warm_up: int, iteration: int
-) -> None:
+def test_warm_up_never_exceeds_the_schedule_and_ends(schedule: Any, lengths: tuple[int, int], iteration: int) -> None:
+    iterations, warm_up = lengths
     warmed, plain = (TrainingRecipe(iterations=iterations, schedule=schedule, warm_up=n) for n in (warm_up, 0))
     factor, wanted = learning_rate_factor(iteration, warmed), learning_rate_factor(iteration, plain)
     assert 0 <= factor <= wanted
@@ -353,6 +351,7 @@ def test_warm_up_never_exceeds_the_schedule_and_ends(
         ({"milestones": (0.5,)}, r"milestones \[0\.5\] belongs to the schedule 'step'.* leave .* at \[0\.6, 0\.9\]"),
         ({"schedule": "one_cycle", "step_factor": 0.5}, r"step_factor 0\.5 belongs to the schedule 'step'"),
         ({"schedule": "one_cycle", "warm_up": 5}, r"'one_cycle' has a warm-up of its own: set training\.warm_up to 0"),
+        ({"iterations": 100, "warm_up": 101}, r"warm_up 101 is longer .* are 100: .* to 5 or another number up to 100"),
         ({"schedule": "step", "milestones": (0.5, 1.0)}, r"must be less than 1, got 1\.0"),
         ({"schedule": "step", "step_factor": 0.0}, r"must be greater than 0, got 0\.0"),
         (
@@ -361,7 +360,7 @@ def test_warm_up_never_exceeds_the_schedule_and_ends(
         ),
     ],
 )
-def test_values_of_another_schedule_are_refused(options: dict[str, Any], said: str) -> None:
+def test_values_that_do_not_fit_the_schedule_are_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(RecipeError, match=said):
         TrainingRecipe(**options)
 

@@ -335,13 +335,15 @@ def test_overfitting_turns_augmentation_off_and_overrides_win() -> None:
     assert (training.iterations, training.batch, recipe.model.dropout) == (7, 4, 0)
     plain = load_recipe("camvid/gffnet_r18")
     assert (training.optimizer, training.learning_rate) == (plain.training.optimizer, plain.training.learning_rate)
-    assert "training.batch=8" in overfit_overrides(20, 8)
+    assert read_recipe("camvid/gffnet_r18", overfit=20)[0].training.batch == plain.training.batch < 20
+    warmed, _ = read_recipe("camvid/long/gffnet_r18", ["training.iterations=7"], overfit=4)
+    assert (load_recipe("camvid/long/gffnet_r18").training.warm_up, warmed.training.warm_up) == (200, 0)
 
 
 @pytest.mark.parametrize("images", [0, -3])
 def test_no_image_to_overfit(images: int) -> None:
     with pytest.raises(UserError, match=rf"--overfit {images}: the number of images must be 1 or more"):
-        overfit_overrides(images, 8)
+        overfit_overrides(images)
 
 
 def test_the_images_to_overfit_are_spread_over_the_split(camvid: Path) -> None:

@@ -416,6 +416,12 @@ class TrainingRecipe:
                 f"training.warm_up is {self.warm_up}, but training.schedule 'one_cycle' has a warm-up of its own: set "
                 "training.warm_up to 0."
             )
+        if self.warm_up > self.iterations:
+            raise RecipeError(
+                f"training.warm_up {self.warm_up} is longer than the run, whose training.iterations are "
+                f"{self.iterations}: the learning rate would never rise to its value. Set training.warm_up to "
+                f"{self.iterations // 20} or another number up to {self.iterations}."
+            )
 
 
 @validated

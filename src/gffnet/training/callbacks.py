@@ -319,7 +319,7 @@ class History(Callback):
         self.loggers = []
 
     def _write(self, **values: Any) -> None:
-        event = {"iteration": self.iteration, **values}
+        event = {"iteration": self.iteration, **_finite(values)}
         self.newest |= event
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(event) + "\n")
@@ -336,6 +336,13 @@ class History(Callback):
                     raise
                 self.loggers.remove(logger)
                 log.warning("%s is dropped: %s", type(logger).__name__, " ".join(str(error).split()))
+
+
+def _finite(values: Any) -> Any:
+    """The values with None in place of NaN and infinity, which JSON does not have."""
+    if isinstance(values, Mapping):
+        return {name: _finite(value) for name, value in values.items()}
+    return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:

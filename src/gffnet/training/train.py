@@ -543,8 +543,9 @@ def read_recipe(
     """
     own = resumed is not None and recipe in (str(resumed / RECIPE), resumed / RECIPE)  # has the values already
     if overfit is not None and not own:
-        batch = (recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)).training.batch
-        overrides = [*overfit_overrides(overfit, batch), *overrides]
+        settings = overfit_overrides(overfit)
+        batch = (recipe if isinstance(recipe, Recipe) else load_recipe(recipe, [*settings, *overrides])).training.batch
+        overrides = [*settings, f"training.batch={min(overfit, batch)}", *overrides]
     found, auto = load_unresolved(recipe, overrides, inputs=not own)
     if auto and resumed and (resumed / RECIPE).is_file():
         stored_recipe(resumed)  # says so if it is damaged
@@ -682,8 +683,8 @@ EXPECTED_MIOU = 0.9
 """On the training images, after overfitting them."""
 
 
-def overfit_overrides(images: int, batch: int) -> list[str]:
-    """Overrides of a recipe with this `batch` for overfitting `images`: few iterations, no augmentation, no dropout.
+def overfit_overrides(images: int) -> list[str]:
+    """Overrides of a recipe for overfitting `images`: few iterations, no augmentation, no dropout.
 
     Raises:
         UserError: `images` is below 1.
@@ -691,9 +692,9 @@ def overfit_overrides(images: int, batch: int) -> list[str]:
     if images < 1:
         raise UserError(f"--overfit {images}: the number of images must be 1 or more, such as 4.")
     return [
-        f"training.batch={min(images, batch)}",
         "training.iterations=300",
         "training.validate_every=100",
+        "training.warm_up=0",
         "training.scales=[1.0, 1.0]",
         "training.jitter=0",
         *(f"training.{change.name}=0" for change in fields(ColorJitter)),
