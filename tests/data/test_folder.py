@@ -748,6 +748,7 @@ def test_two_splits_of_one_usual_name(tmp_path: Path) -> None:
         ("a b c", ("a+b", "c"), "--set data.train_split=a+b --set data.val_split=c"),
         ("a test", ("a", "test"), "--set data.train_split=a --set data.val_split=test"),
         ("train 2", ("train", "2"), "--set 'data.val_split=\"2\"'"),
+        ("train 1e3", ("train", "1e3"), "--set 'data.val_split=\"1e3\"'"),
         (
             "only_a only_b without_a without_b",
             ("without_a", "only_a"),

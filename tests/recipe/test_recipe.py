@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from gffnet.recipe import (
     ModelRecipe,
     Recipe,
     RecipeError,
+    StrictLoader,
     TrainingRecipe,
     from_mapping,
     load_recipe,
@@ -151,6 +153,20 @@ def test_a_recipe_that_does_not_exist(tmp_path: Path) -> None:
 def test_a_file_that_is_no_recipe(tmp_path: Path, text: str, said: str) -> None:
     path = written(tmp_path, text)
     assert refusal(recipe=path).startswith(f"recipe {path}: {said}")
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        *[("010", 10), ("08", 8), ("-7", -7), ("+3", 3), ("1_000", 1000), ("0x1f", 31), ("0o17", 15)],
+        *[("1e-3", 1e-3), ("1.5e3", 1500.0), ("-1.5E3", -1500.0), ("1.5e+3", 1500.0), (".5", 0.5), ("1.", 1.0)],
+        *[(".inf", math.inf), ("1:30", "1:30"), ("1-2", "1-2"), (".", "."), ("0b11", "0b11")],
+    ],
+)
+def test_numbers_are_those_of_yaml_1_2(text: str, number: object) -> None:
+    found = yaml.load(text, StrictLoader)
+    assert (found, type(found)) == (number, type(number))
+    assert yaml.load(yaml.safe_dump(number), StrictLoader) == number
 
 
 def test_a_recipe_in_another_encoding(tmp_path: Path) -> None:

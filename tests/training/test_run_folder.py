@@ -1,6 +1,7 @@
 """Run folders: where a run resumes, the lock, the record, the environment, and explained failures."""
 
 import errno
+import fcntl
 import getpass
 import io
 import json
@@ -148,10 +149,31 @@ def test_a_full_disk_does_not_keep_it_from_locking(tmp_path: Path, monkeypatch: 
         def write(self, data: Any) -> int:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "open", lambda self, mode, buffering: Full(self, "a+"))
+    monkeypatch.setattr(run_folder, "FileIO", Full)
     with lock(tmp_path / "run"):
         assert (tmp_path / "run" / LOCK).is_file()
     assert not (tmp_path / "run" / LOCK).exists()
+
+
+@pytest.mark.parametrize("locked_again", [False, True])
+def test_a_lock_file_that_was_removed_since_it_was_opened(
+    locked_again: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training that ends removes its lock file, and another one may then make its own."""
+    real, calls = fcntl.lockf, []
+
+    def slowly(file: Any, how: int) -> None:
+        calls.append(how)
+        if len(calls) == 1:
+            (tmp_path / LOCK).unlink()
+            if locked_again:
+                (tmp_path / LOCK).touch()
+        real(file, how)
+
+    monkeypatch.setattr(fcntl, "lockf", slowly)
+    with lock(tmp_path):
+        assert (tmp_path / LOCK).read_text() == str(os.getpid())
+    assert len(calls) == 2
 
 
 def test_partial_files_of_a_killed_process_are_removed(broken: Path, camvid: Path) -> None:

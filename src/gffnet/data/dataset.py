@@ -31,7 +31,7 @@ from torchvision.tv_tensors import Image, Mask
 from gffnet.data.io import read_header, read_input, read_labels
 from gffnet.errors import UserError, nearest
 from gffnet.files import read_text
-from gffnet.recipe import ModelRecipe
+from gffnet.recipe import ModelRecipe, StrictLoader
 from gffnet.registry import Registry
 
 IGNORE = 255
@@ -382,8 +382,12 @@ def split_options(layout: Layout, present: Sequence[str]) -> list[str]:
         word
         for usual, name in chosen
         if layout.find_split(usual, present) != name
-        for word in ("--set", f"data.{usual}_split={name if yaml.safe_load(name) == name else json.dumps(name)}")
+        for word in ("--set", f"data.{usual}_split={_as_yaml(name)}")
     ]
+
+
+def _as_yaml(text: str) -> str:
+    return text if yaml.load(text, StrictLoader) == text else json.dumps(text)
 
 
 def list_files(layout: Layout, root: Path, splits: str) -> Files:

@@ -201,7 +201,10 @@ def recipe_json_schema() -> dict[str, Any]:
 
 
 class StrictLoader(yaml.SafeLoader):
-    """Read YAML, with `1e-3` as a number as in YAML 1.2, and refuse a duplicate key, of which the last would win."""
+    """Read YAML with the numbers of version 1.2, and refuse a duplicate key, of which the last would win.
+
+    In version 1.1, `1e-3` and `1.5e3` are text, `010` is 8 and `1:30` is 90; here they are 0.001, 1500, 10, and text.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value]
@@ -211,9 +214,23 @@ class StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-StrictLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789")
-)
+def _construct_int(loader: StrictLoader, node: yaml.ScalarNode) -> int:
+    text = node.value.replace("_", "")
+    return int(text, 0 if text[:2] in {"0o", "0x"} else 10)
+
+
+StrictLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":int", ":float"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+StrictLoader.add_constructor("tag:yaml.org,2002:int", _construct_int)
+for _kind, _pattern in {
+    "int": r"[-+]?[0-9][0-9_]*|0o[0-7]+|0x[0-9a-fA-F]+",
+    "float": r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+}.items():
+    StrictLoader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_kind}", re.compile(rf"(?:{_pattern})$"), list("-+.0123456789")
+    )
 
 
 def _read(recipe: str | Path, chain: dict[Path, str]) -> dict[Any, Any]:

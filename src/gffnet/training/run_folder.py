@@ -28,6 +28,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
+from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -273,23 +274,7 @@ def lock(out: Path) -> Iterator[None]:
         CannotWrite: the folder cannot be made.
     """
     path = out / LOCK
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        file = path.open("ab+", buffering=0)  # leaves nothing to write when it is closed
-    except OSError as error:
-        raise cannot_write(path, error) from None
-    with file:
-        try:
-            if fcntl is not None:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            file.seek(0)
-            raise UserError(
-                f"--out {out}: another training, process {file.read().decode(errors='replace')}, writes to this "
-                "folder. Wait for its end, stop it, or name another folder."
-            ) from None
-        except OSError:  # a file system without locks
-            pass
+    with _locked(path) as file:
         with suppress(OSError):  # a full disk, which raises elsewhere
             file.truncate(0)
             file.write(str(os.getpid()).encode())
@@ -301,6 +286,35 @@ def lock(out: Path) -> Iterator[None]:
         finally:
             with suppress(OSError):
                 path.unlink()
+
+
+def _locked(path: Path) -> FileIO:
+    """Open and lock the lock file."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = FileIO(path, "ab+")
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    try:
+        if fcntl is not None:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        with file:
+            file.seek(0)
+            raise UserError(
+                f"--out {path.parent}: another training, process {file.read().decode(errors='replace')}, writes to "
+                "this folder. Wait for its end, stop it, or name another folder."
+            ) from None
+    except OSError:  # a file system without locks
+        return file
+    try:
+        removed = not os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        removed = True
+    if removed:  # by a training that ended since the file was opened: the lock would keep nobody out
+        file.close()
+        return _locked(path)
+    return file
 
 
 def is_locked(out: Path) -> bool:
