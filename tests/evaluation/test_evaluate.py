@@ -66,6 +66,25 @@ def test_every_image_has_a_score_of_its_own_in_order(val: Dataset) -> None:
     assert sum(score.pixels for _, score in result.images) == result.scores.pixels
 
 
+def test_data_that_draw_random_numbers_are_scored_alike_each_time() -> None:
+    """As the validation of a training does; the random numbers of the caller do not matter."""
+
+    class Drawing:
+        def __len__(self) -> int:
+            return 3
+
+        def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+            return torch.randint(256, (3, 40, 48)).byte(), torch.randint(11, (40, 48))
+
+    results = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        results.append(gffnet.evaluate(tiny.predictor(), Drawing()))
+    assert np.array_equal(results[0].confusion, results[1].confusion)
+    pixels = results[0].confusion.sum(1)
+    assert pixels.min() > 0.9 * pixels.mean()
+
+
 def test_the_protocol_stands_beside_the_scores(val: Dataset, tmp_path: Path) -> None:
     scores = scores_of(val)
     assert scores.protocol == protocol_record(tiny.predictor(), PROTOCOL, "camvid", "val")

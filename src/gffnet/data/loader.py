@@ -1,4 +1,4 @@
-"""The stream of training samples, reproducible item by item, and class-balanced sampling."""
+"""The stream of training samples, reproducible item by item; class-balanced sampling; samples for scoring."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -209,4 +209,23 @@ class TrainingStream(torch.utils.data.Dataset[Sample]):
         copies = len(self.dataset) * (worker.num_workers if worker else 1)
         if (sample.image.nbytes + sample.labels.nbytes) * copies <= self.cache_bytes:
             self._cache[index] = sample
+        return sample
+
+
+class FixedSamples(torch.utils.data.Dataset[Sample]):
+    """The samples of a data set that may draw random numbers, which are the same whenever they are read.
+
+    Args:
+        dataset: any.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        with seeded(index):
+            sample: Sample = self.dataset[index]
         return sample

@@ -12,13 +12,13 @@ from typing import Any
 
 import torch
 from lightning import LightningDataModule
-from torch.utils.data import DataLoader, Dataset, Sampler, Subset
+from torch.utils.data import DataLoader, Sampler, Subset
 
 from gffnet.data.custom_transform import CustomTransform
 from gffnet.data.dataset import IGNORE, Sample
-from gffnet.data.loader import ClassBalance, TrainingStream, Views, collate
+from gffnet.data.loader import ClassBalance, FixedSamples, TrainingStream, Views, collate
 from gffnet.data.map_style import describe
-from gffnet.data.transforms import Augmentation, ColorJitter, seeded
+from gffnet.data.transforms import Augmentation, ColorJitter
 from gffnet.errors import UserError
 from gffnet.parallel import available_cores
 from gffnet.recipe import Recipe
@@ -47,25 +47,6 @@ class IterationSampler(Sampler[list[int]]):
 
     def __len__(self) -> int:
         return self.iterations
-
-
-class FixedSamples(Dataset[Sample]):
-    """The samples of a data set that may draw random numbers, which are the same whenever they are read.
-
-    Args:
-        dataset: any.
-    """
-
-    def __init__(self, dataset: Any) -> None:
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> Sample:
-        with seeded(index):
-            sample: Sample = self.dataset[index]
-        return sample
 
 
 def rank_subset(dataset: Any, rank: int, world_size: int) -> Any:
