@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from filelock import FileLock
+
 from gffnet.errors import RunFailed, UserError
 
 T = TypeVar("T")
@@ -342,8 +344,6 @@ def local_folder(url: object, later: Sequence[str] = ()) -> Path:
     opened = open_url(url)
     if not is_remote(opened):
         return opened
-    from filelock import FileLock
-
     at = _copies() / hashlib.blake2b(as_url(url).encode(), digest_size=8).hexdigest()
     root, seen = at / (opened.name or "root"), set[Path]()
     try:

@@ -237,6 +237,26 @@ def test_after_an_interruption_only_the_rest_is_predicted(
     assert list(out.iterdir()) == []
 
 
+def test_an_interruption_between_two_closings_of_an_image(
+    val: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second image is scored with two closings of five when the signal comes."""
+    whole, update, calls = ablated(val), evaluation.PartialScores.update, []
+
+    def interrupted(*given: Any) -> None:
+        calls.append(given)
+        if len(calls) == 8:
+            raise KeyboardInterrupt
+        update(*given)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(evaluation.PartialScores, "update", interrupted)
+        broken.setattr(evaluation, "SAVE_EVERY", 0.0)
+        with pytest.raises(KeyboardInterrupt, match="1 of 3 images are scored and saved"):
+            ablated(val, out=tmp_path)
+    assert ablated(val, out=tmp_path, resume=True) == whole
+
+
 def test_other_ablations_are_not_resumed(val: Dataset, tmp_path: Path) -> None:
     ablated(val, out=tmp_path / "out")
     with pytest.raises(UserError, match=r"value 0\.0 then, 1\.0 now"):

@@ -182,7 +182,6 @@ print(precision.pick_precision("auto", precision.torch.device("cpu"), None).name
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(precision.fcntl is None, reason="needs file locks")
 def test_of_several_processes_one_measures(tmp_path: Path) -> None:
     command = [sys.executable, "-c", LOCKED, str(tmp_path)]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]

@@ -260,7 +260,8 @@ def _score(
 
     def save() -> None:
         nonlocal done
-        if partial is not None and all(scores.complete for scores in into):
+        alike = len({len(scores.images) for scores in into}) == 1  # not so between two variants of an image
+        if partial is not None and alike and all(scores.complete for scores in into):
             partial.save(into)
             done = len(into[0].images)
 

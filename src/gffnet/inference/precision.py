@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+import filelock
 import torch
 from torch import Tensor
 
@@ -27,11 +28,6 @@ from gffnet.errors import CannotWrite, UserError, unknown
 from gffnet.files import write_json
 from gffnet.models.gffnet import SegmentationModel
 from gffnet.remote import cache_folder
-
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks
-    fcntl = None  # type: ignore[assignment]
 
 log = logging.getLogger("gffnet")
 
@@ -332,19 +328,10 @@ def _is_seconds(value: Any) -> bool:
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
     """Keep other processes waiting, half a minute at most; where there is no lock to be had, do not."""
-    if fcntl is None:
-        yield
-        return
     with ExitStack() as stack:
-        with suppress(OSError):
+        with suppress(OSError, NotImplementedError, filelock.Timeout):
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(path.open("ab"))
-            for _ in range(300):
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    time.sleep(0.1)
+            stack.enter_context(filelock.FileLock(path, timeout=30))
         yield
 
 
