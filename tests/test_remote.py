@@ -13,7 +13,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from gffnet import remote
-from gffnet.data.datasets import _local_root, open_dataset
+from gffnet.cli.main import main
+from gffnet.data.datasets import _copied_root, open_dataset
 from gffnet.data.io import READ_LATER, read_header, read_image
 from gffnet.errors import RunFailed, UserError
 from gffnet.inference.predictor import load
@@ -30,7 +31,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder of a store in memory, and a cache of its own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(remote, "_room", remote._Room())
-    _local_root.cache_clear()
+    _copied_root.cache_clear()
     folder = remote.open_url("memory://bucket")
     yield folder
     folder.fs.store.clear()  # type: ignore[attr-defined]
@@ -95,6 +96,30 @@ def test_a_data_set_at_a_url_trains_the_same(store: Path, tmp_path: Path) -> Non
     assert len(open_dataset("camvid", Path("memory://bucket/CamVid"), "val")) == len(
         open_dataset("camvid", root, "val")
     )
+
+
+def test_a_data_set_at_a_url_is_checked_and_cached(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is written into the current folder, as if the URL were a path in it."""
+    root, here, cache = camvid_tree(tmp_path / "CamVid"), tmp_path / "here", tmp_path / "decoded"
+    put(root, store / "CamVid")
+    here.mkdir()
+    monkeypatch.chdir(here)
+    url = "memory://bucket/CamVid"
+    findings = []
+    for place in (str(root), url):
+        code = main(["data", "check", "camvid", "--root", place, "--workers", "1", "--json"])
+        result = json.loads(capsys.readouterr().out)
+        findings.append((code, result["ok"], [item["code"] for item in result["findings"]]))
+    assert findings[0] == findings[1]
+    assert main(["data", "cache", "camvid", "--root", url]) == 2
+    assert f"--root {url} is no folder here: name the folder of its cache with --out DIR" in capsys.readouterr().err
+    assert main(["data", "cache", "camvid", "--root", url, "--out", str(cache)]) in {0, None}
+    assert f"train with it: gffnet train RECIPE --root {url}" in " ".join(capsys.readouterr().err.split())
+    samples = [open_dataset("camvid", place, "train", there) for place, there in ((root, None), (Path(url), cache))]
+    assert all(torch.equal(one.image, other.image) for one, other in zip(*samples, strict=True))
+    assert list(here.iterdir()) == []
 
 
 def test_a_model_at_a_url(store: Path, tmp_path: Path) -> None:

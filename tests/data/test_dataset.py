@@ -305,6 +305,17 @@ def test_a_data_set_of_ones_own(tmp_path: Path) -> None:
     assert "mine" in names("data set")
 
 
+@patch.dict(DATASETS)
+def test_a_data_set_of_ones_own_whose_folder_defines_its_classes() -> None:
+    """Costs are computed for as many classes as those of `folder`."""
+
+    @gffnet.register_dataset("mine")
+    class Mine(Dataset):
+        layout = replace(LAYOUT, name="mine")
+
+    assert class_count("mine") == class_count("folder") == 19
+
+
 def test_a_layout_of_patterns(tmp_path: Path) -> None:
     layout = Layout.of_patterns("mine", "p/{split}/*.picture", "masks/{split}/{stem}.png", counts={"a": 2})
     for split, name in (("a", "2"), ("a", "1 [x]"), ("b-[c]", "3")):

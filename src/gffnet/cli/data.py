@@ -69,7 +69,7 @@ def _add_cache(parser: Parser) -> None:
         type=path,
         default=None,
         help="folder of the cache (default: gffnet_cache in the root, where it is found automatically; "
-        "elsewhere, name it by --cache when training)",
+        "elsewhere, and for a data set at a URL, name it by --cache when training)",
     )
 
 
@@ -77,11 +77,16 @@ def _cache(arguments: Namespace) -> None:
     """Build or update the cache of a data set, and print what it holds."""
     from gffnet.console import memory_size, progress, screen
     from gffnet.data.cache import build_cache
-    from gffnet.data.datasets import cached_splits, open_files
+    from gffnet.data.datasets import cached_splits, local_root, open_files
     from gffnet.data.statistics import find_inputs
     from gffnet.files import CACHE
+    from gffnet.remote import as_url, is_url
 
-    name, root, folder = arguments.name, arguments.root, arguments.out or arguments.root / CACHE
+    given = as_url(arguments.root)
+    if is_url(given) and arguments.out is None:
+        raise UserError(f"--root {given} is no folder here: name the folder of its cache with --out DIR.")
+    name, root = arguments.name, local_root(arguments.root)
+    folder = arguments.out or root / CACHE
     left_out = []
     splits = arguments.split.split("+") if arguments.split else cached_splits(name, root)
     inputs = find_inputs(open_files(name, root, "train" if "train" in splits else splits[0]))
@@ -99,10 +104,10 @@ def _cache(arguments: Namespace) -> None:
     if left_out:
         raise RunFailed(
             f"{len(left_out)} samples could not be read and are not in the cache; gffnet data check {name} --root "
-            f"{root} finds them all."
+            f"{given} finds them all."
         )
     if arguments.out is not None:
-        screen.print(f"train with it: gffnet train RECIPE --root {root} --cache {folder}")
+        screen.print(f"train with it: gffnet train RECIPE --root {given} --cache {folder}")
 
 
 def _add_streets(parser: Parser) -> None:

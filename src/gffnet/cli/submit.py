@@ -19,11 +19,12 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: Namespace) -> None:
     """Predict, write and check the archive."""
     from gffnet.console import screen
+    from gffnet.data.datasets import local_root
     from gffnet.evaluation.submission import check_classes, find_images, official_count, write_submission
 
     predictor = load_predictor(arguments)
     check_classes(predictor)
-    images = find_images(arguments.root, arguments.split)
+    images = find_images(local_root(arguments.root), arguments.split)
     if len(images) != (wanted := official_count(arguments.split)):
         remedy = ": the test server wants them all" if arguments.split == "test" else ""
         screen.print(f"{len(images)} images, but Cityscapes has {wanted} in {arguments.split}{remedy}", style="yellow")

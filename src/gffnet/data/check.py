@@ -53,6 +53,7 @@ from gffnet.data.statistics import channels_of
 from gffnet.data.unread import unread_suffix
 from gffnet.errors import RunFailed, UserError
 from gffnet.parallel import in_processes
+from gffnet.remote import as_url, is_url, local_folder
 
 Severity: TypeAlias = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -424,7 +425,7 @@ def check_dataset(
 
     Args:
         name: such as `camvid`.
-        root: its folder, in the layout of its release.
+        root: its folder, in the layout of its release, or the URL of one, which is copied whole.
         split: check this split only, or several joined by `+`; None: all that are there.
         workers: number of processes that read; None: one per processor.
         progress: is called with (done, total) after every sample.
@@ -434,7 +435,10 @@ def check_dataset(
         RunFailed: a worker process died.
     """
     start = time.perf_counter()
-    layout, found = DATASETS[name].layout, Findings(root)
+    layout = DATASETS[name].layout
+    if is_url(root):
+        root = local_folder(as_url(root))
+    found = Findings(root)
     if not root.is_dir():
         raise layout.no_folder(root)
     statistics: dict[str, SplitStatistics] = {}

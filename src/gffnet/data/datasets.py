@@ -15,10 +15,19 @@ from gffnet.data.io import READ_LATER
 from gffnet.errors import UserError
 from gffnet.remote import as_url, is_url, local_folder
 
-__all__ = ["DATASETS", "cached_splits", "class_count", "dataset_classes", "open_dataset", "open_files", "thin_classes"]
+__all__ = [
+    "DATASETS",
+    "cached_splits",
+    "class_count",
+    "dataset_classes",
+    "local_root",
+    "open_dataset",
+    "open_files",
+    "thin_classes",
+]
 
-_FOLDER_CLASSES = 19
-"""Stands in for the number of classes of `folder` where there are no data, when a recipe's cost is computed."""
+_CLASSES = 19
+"""Stands in for the number of classes that a folder defines where there are no data, to compute a recipe's cost."""
 
 
 def open_dataset(name: str, root: Path | None, split: str, cache: Path | None = None) -> Dataset:
@@ -42,13 +51,16 @@ def open_files(name: str, root: Path | None, split: str) -> Dataset:
     dataset = DATASETS[name]
     if root is None:
         raise UserError(f"data set {name!r}: its folder is not given. Pass --root DIR, the folder of the release.")
-    if is_url(root):
-        root = _local_root(as_url(root))
-    return dataset(root, split)
+    return dataset(local_root(root), split)
+
+
+def local_root(root: Path) -> Path:
+    """The folder of a data set; of one at a URL, the local one, where images are copied when they are read."""
+    return _copied_root(as_url(root)) if is_url(root) else root
 
 
 @cache
-def _local_root(url: str) -> Path:
+def _copied_root(url: str) -> Path:
     """The local folder of the data set at a URL, which is listed once a process."""
     return local_folder(url, later=READ_LATER)
 
@@ -66,12 +78,13 @@ def dataset_classes(name: str) -> Classes:
 
 
 def class_count(name: str) -> int:
-    """The number of classes of a data set; 19 for `folder`, as a stand-in for computing costs without data.
+    """The number of classes of a data set; 19 for one whose folder defines them, to compute costs without data.
 
     Raises:
         UserError: no such data set.
     """
-    return _FOLDER_CLASSES if name == "folder" else len(dataset_classes(name).names)
+    classes: Classes | None = getattr(DATASETS[name], "classes", None)
+    return _CLASSES if classes is None else len(classes.names)
 
 
 def thin_classes(name: str) -> tuple[str, ...]:
