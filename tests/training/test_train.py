@@ -47,6 +47,7 @@ from gffnet.training.train import (
     read_recipe,
     spread_subset,
     synchronize_norms,
+    threads_of_processes,
     train,
 )
 from tests import tiny
@@ -326,6 +327,22 @@ def test_overfitting_trains_and_validates_on_the_same_images(
     splits = json.loads((run / "run.json").read_text())["data"]["splits"]
     assert splits["train"] == {**splits["val"], "split": "train"}
     assert splits["val"]["samples"] == 4
+
+
+@pytest.mark.parametrize(
+    ("device", "devices", "given"), [("cpu", 2, None), ("cpu", 2, "3"), ("cpu", 1, None), ("cuda", 2, None)]
+)
+def test_processes_of_a_run_have_as_many_threads(
+    device: str, devices: int, given: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only while it trains: what comes after in the same process divides the cores anew."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    started = device == "cpu" and devices == 2 and given is None
+    with threads_of_processes(Launch(torch.device(device), devices=devices)):
+        assert os.environ.get("OMP_NUM_THREADS") == (str(torch.get_num_threads()) if started else given)
+    assert os.environ.get("OMP_NUM_THREADS") == given
 
 
 def test_overfitting_turns_augmentation_off_and_overrides_win() -> None:

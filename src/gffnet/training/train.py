@@ -226,7 +226,7 @@ def train(
         arguments=given_arguments(root=given_path(root), cache=given_path(cache), devices=devices, overfit=overfit),
         extension=None if extend is None else (training.iterations - extend, training.iterations),
     )
-    with ExitStack() as stack:
+    with threads_of_processes(launch), ExitStack() as stack:
         if launch.rank == 0:
             stack.enter_context(lock(out))
             stack.enter_context(record_session(out, info, history, start.iteration))
@@ -821,8 +821,19 @@ def prepare_process(launch: Launch, recipe: Recipe) -> None:
         if launch.devices > (cores := available_cores()):
             log.warning("%d processes share %d cores, where fewer --devices are faster", launch.devices, cores)
         limit_threads(divide_cores(recipe.training.workers, launch.devices)[1])
-        if launch.devices > 1:  # of the processes that this one starts; otherwise Lightning sets it
-            os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
+
+
+@contextmanager
+def threads_of_processes(launch: Launch) -> Iterator[None]:
+    """Let the processes that this one starts on a CPU compute with as many threads; Lightning sets one."""
+    if launch.device.type != "cpu" or launch.devices == 1 or "OMP_NUM_THREADS" in os.environ:
+        yield
+        return
+    os.environ["OMP_NUM_THREADS"] = str(torch.get_num_threads())
+    try:
+        yield
+    finally:
+        os.environ.pop("OMP_NUM_THREADS", None)
 
 
 # The network and Lightning's trainer
