@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 import pytest
+import yaml
 from huggingface_hub import ModelCard
 
 from gffnet.console import signed
@@ -183,31 +184,48 @@ def test_the_command_prints_the_same_as_the_page(baseline: str) -> None:
             assert [cell.strip() for cell in line.strip("|").split("|")][1:-1] == gains
 
 
-def strides() -> list[str]:
-    """The rows of the page at strides 4 8 8 8: mIoU and boundary F of each drive, and what each has over 4 8 16 32."""
+CONDITIONS = {"strides 4 8 8 8": "stride8", "2000 iterations": "iterations2000"}
+"""The folders of the runs of seed 0 in which one thing differs from the ablation."""
+
+
+def other_conditions() -> list[str]:
+    """The rows of the page: mIoU and boundary F of each drive, and what each has over the ablation."""
     rows = []
-    for method in ("PSPNet + Addition", "PSPNet + GFF", "PSPNet + GFF + DFP"):
-        fine, coarse = scores_from_imagenet(METHODS[method], "stride8"), scores_from_imagenet(METHODS[method])
-        cells = ["—"] * 4
-        for number, drive in enumerate(DRIVES):
-            if (drive, "0") in fine:
-                pairs = [(fine[drive, "0"][key], coarse[drive, "0"][key]) for key in (0, 2)]
-                cells[2 * number : 2 * number + 2] = [f"{x:.1f} ({signed(x - y, 1)})" for x, y in pairs]
-        rows.append(f"| {method} | {' | '.join(cells)} |")
+    for condition, folder in CONDITIONS.items():
+        for method in ("PSPNet", "PSPNet + Addition", "PSPNet + GFF", "PSPNet + GFF + DFP"):
+            found, usual = scores_from_imagenet(METHODS[method], folder), scores_from_imagenet(METHODS[method])
+            cells = ["—"] * 4
+            for number, drive in enumerate(DRIVES):
+                if (drive, "0") in found:
+                    pairs = [(found[drive, "0"][key], usual[drive, "0"][key]) for key in (0, 2)]
+                    cells[2 * number : 2 * number + 2] = [f"{x:.1f} ({signed(x - y, 1)})" for x, y in pairs]
+            if found:
+                rows.append(f"| {condition} | {method} | {' | '.join(cells)} |")
     return rows
 
 
-def test_finer_strides_are_those_of_the_records() -> None:
-    assert "\n".join(strides()) in PAGE
-    gff, addition = (METHODS[f"PSPNet + {name}"] for name in ("GFF", "Addition"))
-    found = []
-    for runs in ("stride8", "ablation"):
-        ours, theirs = scores_from_imagenet(gff, runs), scores_from_imagenet(addition, runs)
-        for key in (0, 2):  # mIoU, boundary F
-            mean = fmean(ours[drive, "0"][key] - theirs[drive, "0"][key] for drive in DRIVES)
-            found.append(signed(mean, 1))
-    text = "{} of mIoU and {} of boundary F in the mean of the drives, where the same runs at 4 8 16 32 have {} and {}."
-    assert text.format(*found) in " ".join(PAGE.split())
+def gff_less_addition() -> list[str]:
+    """The rows of the page: what GFF has over addition in the mean of the drives, with seed 0."""
+    rows = []
+    for condition, folder in {"as above": "ablation", **CONDITIONS}.items():
+        ours, theirs = (scores_from_imagenet(METHODS[f"PSPNet + {name}"], folder) for name in ("GFF", "Addition"))
+        pairs = [zip(ours[drive, "0"], theirs[drive, "0"], strict=True) for drive in DRIVES]
+        drives = [[x - y for x, y in pair] for pair in pairs]
+        cells = [f"{signed(fmean(each), 1)}" for each in zip(*drives, strict=True)]
+        rows.append(f"| {condition} | {' | '.join(cells)} |")
+    return rows
+
+
+def test_other_conditions_are_those_of_the_records() -> None:
+    assert "\n".join(other_conditions()) in PAGE
+    assert "\n".join(gff_less_addition()) in PAGE
+    for condition, folder in CONDITIONS.items():
+        recipes = [yaml.safe_load(file.read_text()) for file in (RECORDS / folder).rglob("recipe.yaml")]
+        for recipe in recipes:
+            training, stride = recipe["training"], recipe["model"]["backbone"]["output_stride"]
+            assert (stride == 8) == (condition == "strides 4 8 8 8")
+            assert training["iterations"] == (2000 if condition == "2000 iterations" else 500)
+            assert (training["init_from"] is not None) == (condition == "two stages")
 
 
 def test_gates_of_every_channel_are_those_of_the_records() -> None:
