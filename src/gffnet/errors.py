@@ -12,6 +12,10 @@ class UserError(Exception):
     """Bad input: the message names the file or argument, its value, what is allowed and the remedy. Exit code 2."""
 
 
+class Damaged(UserError):
+    """A file of a run or model is damaged: empty, truncated, or something else. Others are not affected."""
+
+
 class CannotWrite(UserError):
     """A file cannot be written: the disk is full, the folder may not be written to, or something is in the way."""
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -175,7 +176,9 @@ def test_a_cross_validation_has_means_over_its_folds(tmp_path: Path) -> None:
     assert [(run.name, run.seed, run.fold) for run in found.left()] == [
         (name, 2, fold) for name in (FIRST, SECOND) for fold in ("0006R0", "0001TP")
     ]
+    (tmp_path / "without_0006R0" / FIRST / "seed_0/run.json").write_bytes(b"")
     first, second = found.table().rows
+    assert first.ours["miou_0006R0"].values == pytest.approx((50, 54))
     assert first.ours["miou"].values == pytest.approx((45, 50))
     assert second.ours["miou"].values == pytest.approx((49, 52))
     assert second.ours_gain["miou"] == pytest.approx(3)
@@ -231,6 +234,60 @@ def test_a_failed_run_stops_no_other(prepared: Path, tmp_path: Path, capsys: Cap
     (prepared / "gffnet_r18/seed_0/fail").unlink()
     assert main(words(tmp_path)) == 0
     assert started(prepared) == [command_line(stage, SECOND, 0) for stage in ("evaluate", "train")]
+
+
+@pytest.mark.parametrize(
+    ("name", "cause", "remedy"),
+    [
+        ("recipe.yaml", "is missing or damaged: what the run was trained with is not known", "remove"),
+        ("checkpoints/last.ckpt", "is empty", "Delete it, and the run trains from the start."),
+    ],
+)
+def test_a_damaged_run_stops_no_other(
+    name: str, cause: str, remedy: str, prepared: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    assert main(words(tmp_path)) == 0
+    folder = tmp_path / "out" / SECOND / "seed_0"
+    if name != "recipe.yaml":
+        shutil.rmtree(folder / "model")  # an interrupted run
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_bytes(b"")
+    shutil.rmtree(tmp_path / "out" / FIRST / "seed_1/scores")
+    started(prepared)
+    capsys.readouterr()
+    assert main(words(tmp_path)) == 1
+    out, err = capsys.readouterr()
+    assert started(prepared) == [command_line("evaluate", FIRST, 1)]
+    assert "2 of 4 runs are done, 1 is damaged; 2 at a time" in err
+    (line,) = [line for line in err.splitlines() if line.startswith("failed: ")]
+    assert line.startswith(f"failed: {SECOND}, seed 0: ")
+    assert f"{folder / name} {cause}. " in line
+    assert remedy in line
+    assert err.splitlines()[-1] == "error: 1 of 4 runs failed; the same command tries them again."
+    assert "not done: seed 0" in out
+    assert "58.0" in out
+    assert cause in json.loads((tmp_path / "out/ablation.json").read_text())["runs"][2]["failed"]
+
+    assert main(words(tmp_path, "--plan")) == 0
+    listed = [line.replace("│", " ").split() for line in capsys.readouterr().out.splitlines()]
+    assert [SECOND, "0", "damaged", "0"] in listed
+    assert main(words(tmp_path)) == 1  # nothing is left that could run
+    assert f"{folder / name} {cause}" in capsys.readouterr().err
+    assert started(prepared) == []
+
+
+def test_damaged_scores_and_records_are_made_again(prepared: Path, tmp_path: Path, capsys: Captured) -> None:
+    assert main(words(tmp_path)) == 0
+    first, second = (tmp_path / "out" / name / "seed_0" for name in (FIRST, SECOND))
+    text = (first / "scores/scores.json").read_text()
+    (first / "scores/scores.json").write_text(text[:50])
+    (second / "run.json").write_bytes(b"")
+    table = (tmp_path / "out/ablation.md").read_text()
+    started(prepared)
+    assert main(words(tmp_path)) == 0
+    assert started(prepared) == [command_line("evaluate", FIRST, 0)]
+    assert (first / "scores/scores.json").read_text() == text
+    assert (tmp_path / "out/ablation.md").read_text() == table
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,7 @@ def test_what_is_no_checkpoint_is_refused_and_nothing_is_executed(
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "x.ckpt"
     path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
-    with pytest.raises(UserError, match=r"^model .*x\.ckpt: not a whole checkpoint of gffnet \("):
+    cause = "is no checkpoint of gffnet" if content else "is empty"
+    with pytest.raises(UserError, match=rf"^checkpoint {path} {cause}\. Copy it again, or give the run folder"):
         load_model(path)
     assert not (tmp_path / "harmed").exists()

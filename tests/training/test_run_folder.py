@@ -34,7 +34,7 @@ from torch.utils.data import DataLoader
 import gffnet
 from gffnet.data.camvid import CAMVID, CamVid
 from gffnet.data.dataset import fingerprint
-from gffnet.errors import CannotWrite, RunFailed, Stopped, UserError
+from gffnet.errors import CannotWrite, Damaged, RunFailed, Stopped, UserError
 from gffnet.inference.precision import Precision
 from gffnet.recipe import Recipe
 from gffnet.training import run_folder
@@ -65,11 +65,26 @@ from tests.training.test_callbacks import Recorder
 from tests.training.test_resume import before_step, run, saved_iteration
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:-200], lambda data: data[:1000], lambda data: b""])
-def test_a_damaged_checkpoint(broken: Path, camvid: Path, damage: Callable[[bytes], bytes]) -> None:
+@pytest.mark.parametrize(
+    ("damage", "cause"),
+    [
+        (lambda data: data[:-200], "is damaged: it is truncated"),
+        (lambda data: data[:1000], "is damaged: it is truncated"),
+        (lambda data: b"", "is empty"),
+        (lambda data: b"<html>", "is no checkpoint of gffnet"),
+    ],
+)
+def test_a_damaged_checkpoint(broken: Path, camvid: Path, damage: Callable[[bytes], bytes], cause: str) -> None:
     path = broken / "checkpoints/last.ckpt"
-    path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(UserError, match=r"^checkpoint .*last\.ckpt is damaged .* Delete it to train from the start\.$"):
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole))
+    with pytest.raises(Damaged) as caught:
+        run(broken, camvid, resume=True)
+    assert str(caught.value) == f"checkpoint {path} {cause}. Delete it, and the run trains from the start."
+    kept = [path.with_name(f"iteration_{number}.ckpt") for number in (2, 10)]
+    for each in kept:
+        each.write_bytes(whole)
+    with pytest.raises(Damaged, match=rf"Copy {kept[1]} over it to resume from iteration 10, or delete it to train"):
         run(broken, camvid, resume=True)
     path.unlink()
     assert (run(broken, camvid, resume=True) / "model").is_dir()
@@ -84,13 +99,11 @@ def test_a_checkpoint_of_a_gpu_resumes_without_one(broken: Path) -> None:
     assert resume_point(broken, tiny.recipe(), resume=True).iteration == 2
 
 
-@pytest.mark.parametrize("content", [None, b"", b"- a\n", b"a: [", b"\xff\xfe"])
+@pytest.mark.parametrize("content", [None, b"", b"- a\n", b"a: [", b"\xff\xfe", b"model: {}\ndata: {}\n"])
 def test_a_damaged_recipe_file(broken: Path, camvid: Path, content: bytes | None) -> None:
     path = broken / "recipe.yaml"
     path.unlink() if content is None else path.write_bytes(content)
-    with pytest.raises(
-        UserError, match=r"broken holds a run, but its recipe\.yaml is missing or damaged\. Name another"
-    ):
+    with pytest.raises(Damaged, match=rf"^{path} is missing or damaged: .* remove {broken} to train again\.$"):
         run(broken, camvid, resume=True)
 
 
@@ -411,7 +424,7 @@ def test_a_damaged_record_starts_again(
     assert begin_session(tmp_path, run_info(root), 10) == []
     assert len(stored(tmp_path)["sessions"]) == 1
     assert len(caplog.records) == 1
-    assert "starts again" in caplog.records[0].message
+    assert f"{tmp_path / RECORD} is damaged: it is left out, and starts again" in caplog.records[0].message
 
 
 def test_a_run_without_a_record_gets_one(tmp_path: Path, root: Path, caplog: pytest.LogCaptureFixture) -> None:

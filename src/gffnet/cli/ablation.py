@@ -90,10 +90,12 @@ def run(arguments: Namespace) -> None:
     if arguments.plan:
         _print_plan(ablation, arguments.jobs, arguments.json)
         return
-    left, count = len(ablation.left()), len(ablation.runs)
+    left, damaged, count = len(ablation.left()), len(ablation.damaged), len(ablation.runs)
     slots = ablation.slots(arguments.jobs) if left else []
-    screen.print(f"{count - left} of {count} runs are done" + (f"; {len(slots)} at a time" if left else ""))
-    failures = ablation.run(slots) if left else []
+    unusable = f", {damaged} {'is' if damaged == 1 else 'are'} damaged" if damaged else ""
+    at_a_time = f"; {len(slots)} at a time" if left else ""
+    screen.print(f"{count - left - damaged} of {count} runs are done{unusable}{at_a_time}")
+    failures = ablation.run(slots) if left else ablation.damaged
     table = ablation.table()
     ablation.write(table, failures)
     if arguments.json:

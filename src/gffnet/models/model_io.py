@@ -24,6 +24,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 from urllib.parse import urlsplit
+from zipfile import is_zipfile
 
 import safetensors
 import safetensors.torch
@@ -43,7 +44,7 @@ from torch import nn
 
 import gffnet
 from gffnet.console import screen, size_in_bytes
-from gffnet.errors import UserError
+from gffnet.errors import Damaged, UserError
 from gffnet.files import as_path, atomic_write
 from gffnet.models.weights import reachable
 from gffnet.palette import voc_colors
@@ -145,7 +146,7 @@ def read_model(model: str | Path) -> tuple[ModelConfig, State, Path]:
     try:
         mapping = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise UserError(f"{source}: not valid: {error}") from None
+        raise UserError(f"{source}: not valid ({error}); copy or train it again.") from None
     return from_mapping(ModelConfig, mapping, source), read_weights(folder), folder / WEIGHTS
 
 
@@ -207,11 +208,23 @@ def _read_checkpoint(path: Path) -> tuple[ModelConfig, State]:
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)  # executes no code
         mapping, state = json.loads(stored["config"]), dict(stored["state_dict"])
-    except Exception as error:  # the parser of a damaged file raises anything
-        raise UserError(f"model {path}: not a whole checkpoint of gffnet ({one_line(error)[:200]}).") from None
+    except Exception:  # the parser of a damaged file raises anything
+        raise damaged_checkpoint(path, "Copy it again, or give the run folder, or best in it.") from None
     config = from_mapping(ModelConfig, mapping, f"model {path}")
     prefix = _EMA if any(key.startswith(_EMA) for key in state) else "network."
     return config, {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def damaged_checkpoint(path: Path, remedy: str) -> Damaged:
+    """Return the error for a checkpoint that cannot be read: it says in plain words what is wrong with the file."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(2)
+        cut = start == b"PK" and not is_zipfile(path)  # the index of a ZIP archive is at its end
+        cause = "is damaged: it is truncated" if cut else "is no checkpoint of gffnet" if start else "is empty"
+    except OSError as error:
+        cause = f"cannot be read ({error.strerror})"
+    return Damaged(f"checkpoint {path} {cause}. {remedy}")
 
 
 def one_line(error: BaseException) -> str:

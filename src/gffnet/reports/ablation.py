@@ -20,7 +20,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property, lru_cache
 from itertools import product
@@ -34,7 +34,7 @@ import gffnet
 from gffnet.console import screen
 from gffnet.data.dataset import fold_splits
 from gffnet.data.datasets import open_dataset
-from gffnet.errors import RunFailed, Stopped, UserError
+from gffnet.errors import Damaged, RunFailed, Stopped, UserError
 from gffnet.evaluation.evaluate import plain, saved_settings
 from gffnet.evaluation.results import SCORES, read_result
 from gffnet.files import atomic_write, cannot_write, utf8, write_json
@@ -50,6 +50,7 @@ from gffnet.reports.tables import (
     SCORE_COLUMNS,
     THIN,
     Row,
+    ScoredRun,
     Table,
     fold_columns,
     mean_over,
@@ -93,6 +94,8 @@ class Run:
     """Whether the iterations are one of these."""
     fold: str | None = None
     """That it is validated on, and trained without."""
+    damaged: str = ""
+    """What is damaged in its folder, and what to do; such a run is neither trained nor evaluated."""
 
     @property
     def title(self) -> str:
@@ -197,9 +200,7 @@ class Ablation:
         folds: Sequence[str | None] = self.folds or [None]
         for name, source in zip(names, self.recipes, strict=True):
             for seed, fold in product(self.seeds, folds):
-                folder = self.out / (f"without_{fold}" if fold else "") / name / f"seed_{seed}"
-                recipe, auto = read_recipe(source, self._changes(seed, fold), resumed=folder)
-                runs.append(Run(name, source, seed, folder, recipe, "training.iterations" in auto, fold))
+                runs.append(self._run(name, source, seed, fold))
         for run in runs:
             first = next(other for other in runs if other.fold == run.fold)
             if _data(run.recipe) != _data(first.recipe):
@@ -207,10 +208,20 @@ class Ablation:
                     f"recipe {run.source} is of {_data(run.recipe)}, and {first.source} of {_data(first.recipe)}: "
                     "compare recipes of one data set and split, or set the same: --set data.train_split=train."
                 )
-            resume_point(run.folder, run.recipe, resume=True)
             if launch is not None:
                 launch.split(run.recipe.training.batch)
         return runs
+
+    def _run(self, name: str, source: str, seed: int, fold: str | None) -> Run:
+        folder = self.out / (f"without_{fold}" if fold else "") / name / f"seed_{seed}"
+        changes, damaged = self._changes(seed, fold), ""
+        try:
+            recipe, auto = read_recipe(source, changes, resumed=folder)
+            resume_point(folder, recipe, resume=True)
+        except Damaged as error:
+            recipe, auto = read_recipe(source, changes)
+            damaged = str(error)
+        return Run(name, source, seed, folder, recipe, "training.iterations" in auto, fold, damaged)
 
     def _of_one_name(self, names: Sequence[str]) -> str:
         """What to do about files that have one name; empty if there are none."""
@@ -306,7 +317,7 @@ class Ablation:
         By the same split and protocol; on the same kind of device and in the same precision, if they are not `auto`.
         """
         file = run.scores / SCORES
-        if not run.trained or not file.is_file():
+        if run.damaged or not run.trained or not file.is_file():
             return False
         try:
             found = read_result(file).scores.protocol
@@ -324,12 +335,19 @@ class Ablation:
         return wanted == {key: protocol.get(key) for key in wanted} and self.device in {"auto", device}
 
     def left(self) -> list[Run]:
-        """The runs that are not trained or not evaluated, seed after seed, so that whole seeds are done first."""
-        left = [run for run in self.runs if not self.evaluated(run)]
+        """The runs to train or to evaluate, seed after seed, so that whole seeds are done first."""
+        left = [run for run in self.runs if not run.damaged and not self.evaluated(run)]
         return sorted(left, key=lambda run: list(self.seeds).index(run.seed))
+
+    @property
+    def damaged(self) -> list[Failure]:
+        """The runs of which a file is damaged."""
+        return [Failure(run, run.damaged) for run in self.runs if run.damaged]
 
     def state(self, run: Run) -> str:
         """What is done of a run, in words."""
+        if run.damaged:
+            return "damaged"
         if self.evaluated(run):
             return "done"
         if run.trained:
@@ -339,7 +357,7 @@ class Ablation:
 
     def iterations_left(self, run: Run) -> int | None:
         """To train; None if they follow from the data and the run has not started."""
-        if run.trained:
+        if run.trained or run.damaged:
             return 0
         total = run.iterations
         return None if total is None else total - resume_point(run.folder, run.recipe, resume=True).iteration
@@ -425,7 +443,7 @@ class Ablation:
         """Train and evaluate what is left, as many at a time as there are `slots`.
 
         Returns:
-            The runs that failed; the others are done.
+            The runs that failed, and those that are damaged; the others are done.
 
         Raises:
             Stopped, KeyboardInterrupt: SIGTERM or Ctrl-C was received; the processes have saved what they did.
@@ -446,7 +464,7 @@ class Ablation:
             if received[0] == signal.SIGINT:
                 raise KeyboardInterrupt(again)
             raise Stopped(f"stopped by SIGTERM: {again}.")
-        return scheduler.failures
+        return [*self.damaged, *scheduler.failures]
 
     # The table
 
@@ -464,7 +482,7 @@ class Ablation:
             of = [run for run in self.runs if run.name == name]
             left = [run for run in of if not self.evaluated(run)]
             seeds = [seed for seed in self.seeds if seed not in {run.seed for run in left}]
-            scored = {seed: [read_scored(run.scores / SCORES) for run in of if run.seed == seed] for seed in seeds}
+            scored = {seed: [_scored(run) for run in of if run.seed == seed] for seed in seeds}
             if scored and not measured:
                 measured = next(iter(scored.values()))[0].measured
                 if self.folds:
@@ -526,6 +544,11 @@ class Ablation:
             "runs": runs,
             "scores": list(records([table])),
         }
+
+
+def _scored(run: Run) -> ScoredRun:
+    """The evaluation of a run, of which it is known what was trained even if run.json is damaged."""
+    return replace(read_scored(run.scores / SCORES), recipe=run.started or run.recipe)
 
 
 def _data(recipe: Recipe) -> str:
@@ -764,7 +787,7 @@ def estimate(ablation: Ablation, slots: Sequence[dict[str, str]]) -> list[Estima
     found = []
     for name in dict.fromkeys(run.name for run in ablation.runs):
         runs = [run for run in ablation.runs if run.name == name]
-        unfinished = [run for run in runs if not run.trained]
+        unfinished = [run for run in runs if not run.trained and not run.damaged]
         seconds = 0.0
         if unfinished:
             screen.print(f"measuring {name}")

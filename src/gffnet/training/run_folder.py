@@ -38,10 +38,10 @@ from lightning import Callback, Trainer
 
 import gffnet
 from gffnet.data.dataset import Dataset, class_difference, fingerprint
-from gffnet.errors import CannotWrite, RunFailed, Stopped, UserError
+from gffnet.errors import CannotWrite, Damaged, RunFailed, Stopped, UserError
 from gffnet.files import NO_ROOM, atomic_write, cannot_write
 from gffnet.inference.precision import Precision
-from gffnet.models.model_io import CONFIG
+from gffnet.models.model_io import CONFIG, damaged_checkpoint
 from gffnet.parallel import available_cores, restored_signals
 from gffnet.recipe import Recipe, recipe_from_mapping
 from gffnet.training.callbacks import History
@@ -94,8 +94,9 @@ def resume_point(out: Path, recipe: Recipe, resume: bool, extend: bool = False) 
         extend: whether `recipe` has more iterations than that run.
 
     Raises:
-        UserError: there is a run and `resume` is false, it has another recipe, it is damaged, or it is to be extended
-            and has no checkpoint.
+        UserError: there is a run and `resume` is false, it has another recipe, or it is to be extended and has no
+            checkpoint.
+        Damaged: its recipe or its checkpoint cannot be read.
     """
     last = out / LAST
     if not last.is_file() and not (out / "model").exists():
@@ -120,18 +121,31 @@ def resume_point(out: Path, recipe: Recipe, resume: bool, extend: bool = False) 
         if extend:
             raise UserError(
                 f"--extend: {last}, with the state of the optimiser, is gone: the run cannot be trained further. "
-                f"Start another from its weights, with training.init_from={out} and training.init=all."
+                f"{_another_from(out)}"
             )
         return ResumePoint(recipe.training.iterations if finished else 0, finished=finished)
     try:
         stored = torch.load(last, map_location="cpu", weights_only=True, mmap=True)
         start = ResumePoint(int(stored["global_step"]), last, tuple(json.loads(stored["config"])["classes"]))
-    except Exception as error:  # a damaged file makes its parser raise anything
+    except Exception:  # a damaged file makes its parser raise anything
         if finished and not extend:
             return ResumePoint(recipe.training.iterations, finished=True)
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"checkpoint {last} is damaged ({reason}). Delete it to train from the start.") from None
+        raise damaged_checkpoint(last, _another_from(out) if finished else _without(last)) from None
     return start._replace(finished=finished and start.iteration >= recipe.training.iterations)
+
+
+def _another_from(out: Path) -> str:
+    return f"Start another run from its weights, with training.init_from={out} and training.init=all."
+
+
+def _without(last: Path) -> str:
+    """How to resume a run whose last checkpoint is damaged."""
+    found = ((re.fullmatch(r"iteration_(\d+)", path.stem), path) for path in last.parent.glob("*.ckpt"))
+    kept = {int(name[1]): path for name, path in found if name}
+    if not kept:
+        return "Delete it, and the run trains from the start."
+    newest = max(kept)
+    return f"Copy {kept[newest]} over it to resume from iteration {newest}, or delete it to train from the start."
 
 
 def _other_iterations(out: Path, before: int, now: int) -> UserError:
@@ -231,16 +245,24 @@ def check_classes(start: ResumePoint, names: Sequence[str], dataset: str) -> Non
         )
 
 
+_SECTIONS = {"model", "data", "training", "evaluation", "seed"}
+"""What the recipe of every run has; the last is near the end of the file."""
+
+
 def stored_recipe(out: Path) -> dict[str, Any]:
-    """The recipe of the run in `out`; keys that its version did not know have their defaults."""
+    """The recipe of the run in `out`; keys that its version did not know have their defaults.
+
+    Raises:
+        Damaged: it is missing or damaged.
+    """
     try:
         stored = yaml.safe_load((out / RECIPE).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         stored = None
-    if not isinstance(stored, dict):
-        raise UserError(
-            f"--out {out} holds a run, but its recipe.yaml is missing or damaged. Name another folder, "
-            f"or remove {out} to train again."
+    if not isinstance(stored, dict) or not stored.keys() >= _SECTIONS:
+        raise Damaged(
+            f"{out / RECIPE} is missing or damaged: what the run was trained with is not known. Copy it again, or "
+            f"remove {out} to train again."
         )
     try:
         return recipe_from_mapping(stored, str(out / RECIPE), record=True).to_mapping()
@@ -495,8 +517,8 @@ def _read_record(path: Path) -> dict[str, Any]:
         record["sessions"], record["data"]["splits"]
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError, LookupError) as error:
-        log.warning("%s cannot be read (%s): the record of the run starts again", path, error)
+    except (OSError, ValueError, TypeError, LookupError):
+        log.warning("%s is damaged: it is left out, and starts again where the run resumes", path)
         return {}
     return record
 
