@@ -79,6 +79,11 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(module, "PROGRAM", (sys.executable, "-S", str(program), str(folder)))
     monkeypatch.setattr(module, "POLL", 0.02)
     monkeypatch.setattr(module, "open_dataset", lambda *_: None)
+
+    def hashed(model: Path, _: int) -> str:  # as `save_scores` records it
+        return str(folder / model.parents[1].name / model.parent.name / "scores")
+
+    monkeypatch.setattr(module, "_hashed", hashed)
     return folder
 
 
@@ -170,6 +175,8 @@ def test_a_cross_validation_has_means_over_its_folds(tmp_path: Path) -> None:
             splits = [f"data.train_split=without_{fold}", f"data.val_split=only_{fold}"]
             folder = tmp_path / f"without_{fold}" / name / f"seed_{seed}"
             save_run(folder, name, miou / 100, *splits, f"seed={seed}", split=f"only_{fold}")
+            scores = folder / "scores/scores.json"  # of an early version
+            scores.write_text(scores.read_text().replace("weights_sha256", "unknown"))
             (folder / "model").mkdir()
             (folder / "model/config.json").write_text("{}")
             os.utime(folder / "model/config.json", (0, 0))
@@ -218,6 +225,33 @@ def test_scores_of_another_protocol_are_not_kept(
     file.write_text(json.dumps({**mapping, "protocol": {**mapping["protocol"], **scored}}))
     assert main(arguments) == 0
     assert started(prepared) == [command_line("evaluate", FIRST, 1)]
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_scores_are_kept_with_the_weights_that_they_are_of(recorded: bool, tmp_path: Path) -> None:
+    """Whatever the times of the files, which a copy changes; these count where scores do not say whose they are."""
+    found = of(tmp_path / "out")
+    run = found.runs[0]
+    network = gffnet.GFFNet("resnet18", 2, channels=8, pretrained=False)
+    network.save_pretrained(run.folder / "model")
+    record = {"weights_sha256": gffnet.load(str(run.folder)).weights} if recorded else {}
+    file = save_run(run.folder, FIRST, 0.5, **record) / "scores/scores.json"
+    if not recorded:
+        file.write_text(file.read_text().replace("weights_sha256", "unknown"))
+    os.utime(run.folder / "model/config.json", (0, 0))
+    assert found.evaluated(run)
+    os.utime(file, (0, 0))
+    os.utime(run.folder / "model/config.json", (1, 1))
+    assert found.evaluated(run) == recorded
+    with torch.no_grad():
+        next(network.parameters()).add_(1)
+    network.save_pretrained(run.folder / "model")
+    os.utime(run.folder / "model/config.json", (2, 2))
+    os.utime(file, (3, 3))
+    assert found.evaluated(run) != recorded
+    (run.folder / "model/model.safetensors").write_bytes(b"")  # so that the evaluation says so
+    os.utime(run.folder / "model/config.json", (3, 3))
+    assert found.evaluated(run) != recorded
 
 
 def test_a_failed_run_stops_no_other(prepared: Path, tmp_path: Path, capsys: Captured) -> None:
@@ -355,6 +389,10 @@ def test_partial_results_of_another_protocol_are_not_resumed(tmp_path: Path, mon
     assert "--resume" in of(tmp_path).evaluate_command(run)
     assert "--resume" not in of(tmp_path, precision="bfloat16").evaluate_command(run)
     assert "--resume" not in of(tmp_path, split="test").evaluate_command(run)
+    of_weights = PartialResults(run.scores / PARTIAL_FOLDER, {**partial.settings, "weights_sha256": "other"}, data)
+    of_weights.save([PartialScores(3)])
+    assert "--resume" not in before.evaluate_command(run)
+    of_weights.own.unlink()
     monkeypatch.setattr(gffnet, "__version__", "9.9")  # such partial results would be refused again and again
     assert "--resume" not in before.evaluate_command(run)
 

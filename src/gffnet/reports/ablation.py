@@ -39,7 +39,8 @@ from gffnet.evaluation.evaluate import plain, saved_settings
 from gffnet.evaluation.results import SCORES, read_result
 from gffnet.files import atomic_write, cannot_write, utf8, write_json
 from gffnet.inference.precision import pick_device
-from gffnet.models.model_io import CONFIG
+from gffnet.models.gffnet import load_model
+from gffnet.models.model_io import CONFIG, hash_weights
 from gffnet.parallel import available_cores, restored_signals
 from gffnet.recipe import Recipe, load_recorded
 from gffnet.recipe.describe import method_name
@@ -74,6 +75,8 @@ LEGEND = (
 )
 PROGRAM = (sys.executable, "-m", "gffnet")
 """What runs the commands."""
+_WEIGHTS = "weights_sha256"
+"""Where a protocol records whose scores these are."""
 POLL, LOCKED_SECONDS = 0.2, 120.0
 """Seconds between two looks at the processes, and until the end of those that a killed ablation left is not awaited."""
 
@@ -137,6 +140,20 @@ class Run:
     @property
     def trained(self) -> bool:
         return (self.folder / "model" / CONFIG).is_file()  # the last file that a run writes
+
+    @property
+    def weights(self) -> str | None:
+        """SHA-256 of its finished network, as scores record it; None if there is none that can be loaded."""
+        model = self.folder / "model"
+        with suppress(OSError, UserError):
+            return _hashed(model, (model / CONFIG).stat().st_mtime_ns)
+        return None
+
+
+@lru_cache(maxsize=1024)
+def _hashed(model: Path, changed: int) -> str:
+    """The hash of a network; `changed`, the time of its last change, makes it be computed anew."""
+    return hash_weights(load_model(model)[0])
 
 
 @lru_cache(maxsize=1024)
@@ -288,8 +305,8 @@ class Ablation:
         return [*PROGRAM, "train", run.source, *out, *self._data_options(), *changes, *self._device_options, "--resume"]
 
     def evaluate_command(self, run: Run) -> list[str]:
-        """What scores a trained run, or resumes that; partial results of another protocol, kind of device or version of
-        gffnet are removed by it."""
+        """What scores a trained run, or resumes that; partial results of another network, protocol, kind of device or
+        version of gffnet are removed by it."""
         dataset = ["--dataset", run.recipe.data.name, "--split", self._split(run)]
         how = ["--device", self.device, "--precision", self.precision]
         same = {"gffnet": gffnet.__version__, "device": pick_device(self.device).type}
@@ -315,6 +332,7 @@ class Ablation:
         """Whether the finished network of a run is scored as the evaluation would score it.
 
         By the same split and protocol; on the same kind of device and in the same precision, if they are not `auto`.
+        Scores that do not record whose they are must be newer than the network.
         """
         file = run.scores / SCORES
         if run.damaged or not run.trained or not file.is_file():
@@ -324,15 +342,16 @@ class Ablation:
         except UserError:  # damaged
             return False
         newer = file.stat().st_mtime >= (run.folder / "model" / CONFIG).stat().st_mtime
-        return newer and self._fits(run, found)
+        return (newer or _WEIGHTS in found) and self._fits(run, found)
 
     def _fits(self, run: Run, protocol: Mapping[str, Any]) -> bool:
-        """Whether scores of this protocol are what the evaluation of a run would make."""
+        """Whether scores of this protocol, and of these weights if it has them, are what the evaluation would make."""
         recipe = run.started or run.recipe
         wanted = {**plain(recipe.evaluation), "dataset": recipe.data.name, "split": self._split(run)}
         wanted |= {"precision": self.precision} if self.precision != "auto" else {}
         device = str(protocol.get("device")).partition(":")[0]
-        return wanted == {key: protocol.get(key) for key in wanted} and self.device in {"auto", device}
+        same = wanted == {key: protocol.get(key) for key in wanted} and self.device in {"auto", device}
+        return same and (_WEIGHTS not in protocol or protocol[_WEIGHTS] == run.weights)
 
     def left(self) -> list[Run]:
         """The runs to train or to evaluate, seed after seed, so that whole seeds are done first."""
