@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +164,52 @@ def test_recipes_with_seeds_become_one_table(prepared: Path, tmp_path: Path, cap
         (source / "scores.json").write_text(json.dumps(mapping))
     assert main(words(tmp_path, "--split", "test")) == 0
     assert started(prepared) == [line for line in ALL if line.startswith("evaluate")]
+
+
+def test_a_smaller_call_keeps_the_table_of_a_larger_one(prepared: Path, tmp_path: Path, capsys: Captured) -> None:
+    def call(*recipes: str, more: Sequence[str] = ()) -> str:
+        assert main(["ablation", *recipes, *words(tmp_path)[3:], *more]) == 0
+        return capsys.readouterr().err
+
+    call(FIRST, SECOND)
+    out = tmp_path / "out"
+    table, record = ((out / name).read_text() for name in ("ablation.md", "ablation.json"))
+    assert "with 2 runs of earlier calls" in call(SECOND)
+    assert (out / "ablation.md").read_text() == table  # gains over the same baseline, too
+    call(FIRST, more=["--seeds", "1,"])
+    assert (out / "ablation.md").read_text() == table
+    call(SECOND, FIRST)  # another order of the same
+    assert (out / "ablation.md").read_text() != table
+    call(FIRST, SECOND)
+    assert (out / "ablation.json").read_text() == record
+    assert not list(out.glob("ablation_*"))
+
+    # runs of other settings: a table of its own, and the one before stays
+    for source in prepared.glob("pspnet_r18/*/scores/scores.json"):
+        mapping = json.loads(source.read_text())
+        mapping["protocol"]["split"] = "test"
+        source.write_text(json.dumps(mapping))
+    assert f"is now {out / 'ablation_1.md'}" in call(FIRST, more=["--split", "test"])
+    assert [(out / name).read_text() for name in ("ablation_1.md", "ablation_1.json")] == [table, record]
+    assert "GFF" not in (out / "ablation.md").read_text()
+    (out / "ablation.json").write_text("")
+    call(FIRST, more=["--split", "test"])
+    assert (out / "ablation_2.md").read_text() == (out / "ablation.md").read_text()
+
+
+def test_runs_of_an_earlier_call_and_another_recipe_of_the_same_name_are_kept_apart(
+    prepared: Path, tmp_path: Path
+) -> None:
+    assert main(words(tmp_path)) == 0
+    out = tmp_path / "out"
+    table = (out / "ablation.md").read_text()
+    recipe = out / FIRST / "seed_0/recipe.yaml"
+    mapping = yaml.safe_load(recipe.read_text())
+    mapping["training"]["batch"] = 4
+    recipe.write_text(yaml.safe_dump(mapping))
+    assert main(words(tmp_path, "--seeds", "1,")) == 0
+    assert (out / "ablation_1.md").read_text() == table
+    assert "| PSPNet | 54.0 |" in (out / "ablation.md").read_text()
 
 
 def test_a_cross_validation_has_means_over_its_folds(tmp_path: Path) -> None:

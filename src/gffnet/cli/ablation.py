@@ -104,7 +104,8 @@ def run(arguments: Namespace) -> None:
         from gffnet.cli.tables import print_tables
 
         print_tables([table], LEGEND)
-    screen.print(f"table: {ablation.out / 'ablation.md'}")
+    earlier = len(ablation.tabulated) - count
+    screen.print(f"table: {ablation.out / 'ablation.md'}{f', with {earlier} runs of earlier calls' * bool(earlier)}")
     if failures:
         for failure in failures:
             screen.print(f"failed: {failure.run.title}: {failure.reason}")

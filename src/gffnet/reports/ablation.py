@@ -3,7 +3,8 @@
     OUT/RECIPE/seed_S/                  the run, with train.log and evaluate.log
     OUT/RECIPE/seed_S/scores/           its evaluation
     OUT/without_FOLD/RECIPE/seed_S/     in place of both, in a cross-validation
-    OUT/ablation.md, .json              the table, and all numbers
+    OUT/ablation.md, .json              the table, and all numbers; also of finished runs that earlier calls name
+    OUT/ablation_1.md, .json, ...       earlier tables that have runs of other settings
 
 Every run is a `gffnet train` and a `gffnet evaluate` in processes of their own. The folders tell what is done: the same
 command started again keeps finished runs and evaluations, and resumes interrupted ones.
@@ -60,6 +61,7 @@ from gffnet.reports.tables import (
     samples,
     samples_over_folds,
     to_markdown,
+    unlike,
     with_gain,
 )
 from gffnet.training.callbacks import HISTORY
@@ -229,9 +231,11 @@ class Ablation:
                 launch.split(run.recipe.training.batch)
         return runs
 
+    def _folder(self, name: str, seed: int, fold: str | None) -> Path:
+        return self.out / (f"without_{fold}" if fold else "") / name / f"seed_{seed}"
+
     def _run(self, name: str, source: str, seed: int, fold: str | None) -> Run:
-        folder = self.out / (f"without_{fold}" if fold else "") / name / f"seed_{seed}"
-        changes, damaged = self._changes(seed, fold), ""
+        folder, changes, damaged = self._folder(name, seed, fold), self._changes(seed, fold), ""
         try:
             recipe, auto = read_recipe(source, changes, resumed=folder)
             resume_point(folder, recipe, resume=True)
@@ -488,19 +492,19 @@ class Ablation:
     # The table
 
     def table(self) -> Table:
-        """The scores of the runs that are done, a row for every recipe, with gains over the first.
+        """The scores of the runs that are done (see `tabulated`), a row for every recipe, with gains over the first.
 
         Raises:
             UserError: a `scores.json` is damaged.
         """
-        methods = {run.name: method_name(run.recipe.model) for run in self.runs}
+        methods = {run.name: method_name(run.recipe.model) for run in self.tabulated}
         repeated = {method for method, count in Counter(methods.values()).items() if count > 1}
         rows: list[Row] = []
         measured: tuple[str, ...] = ()
         for name, method in methods.items():
-            of = [run for run in self.runs if run.name == name]
+            of = [run for run in self.tabulated if run.name == name]
             left = [run for run in of if not self.evaluated(run)]
-            seeds = [seed for seed in self.seeds if seed not in {run.seed for run in left}]
+            seeds = sorted({run.seed for run in of} - {run.seed for run in left})
             scored = {seed: [_scored(run) for run in of if run.seed == seed] for seed in seeds}
             if scored and not measured:
                 measured = next(iter(scored.values()))[0].measured
@@ -529,20 +533,73 @@ class Ablation:
         )
 
     def write(self, table: Table, failures: Sequence[Failure] = ()) -> None:
-        """Write `ablation.md` and `ablation.json`.
+        """Write `ablation.md` and `ablation.json`; an earlier table that has other runs is renamed.
 
         Raises:
             CannotWrite: they cannot be written.
         """
+        self._keep_earlier_table()
         text = to_markdown([table], title=TITLE, legend=LEGEND)
         atomic_write(self.out / "ablation.md", text)
         write_json(self.out / "ablation.json", self.to_mapping(table, failures))
+
+    @cached_property
+    def tabulated(self) -> list[Run]:
+        """The runs of the table: these, and the finished ones of earlier calls into `out` whose settings agree.
+
+        With such, recipes stand in the order of the earlier table, which so keeps its baseline.
+        """
+        before, agree = self._earlier_table()
+        own, found = {(run.name, run.seed) for run in self.runs}, list[Run]()
+        folds: Sequence[str | None] = self.folds or [None]
+        for name, seed in dict.fromkeys((name, seed) for name, seed, _ in before):
+            if agree and (name, seed) not in own:
+                with suppress(UserError):  # of a recipe.yaml that is missing or damaged
+                    runs = [self._earlier_run(name, seed, fold) for fold in folds]
+                    found += runs if all(self.evaluated(run) and self._agrees(run) for run in runs) else []
+        names = [*(name for name, _, _ in before if found), *(run.name for run in self.runs)]
+        return sorted([*found, *self.runs], key=lambda run: names.index(run.name))
+
+    def _earlier_run(self, name: str, seed: int, fold: str | None) -> Run:
+        folder = self._folder(name, seed, fold)
+        return Run(name, name, seed, folder, load_recorded(folder / RECIPE), fold=fold)
+
+    def _agrees(self, run: Run) -> bool:
+        """Whether a run is of the same data as those of this call, and of the same recipe if they have one name."""
+        of_fold = [other for other in self.runs if other.fold == run.fold]
+        of_name = [other for other in of_fold if other.name == run.name]
+        return _data(run.recipe) == _data(of_fold[0].recipe) and not any(
+            unlike(run.recipe, other.started or other.recipe) for other in of_name[:1]
+        )
+
+    def _earlier_table(self) -> tuple[list[tuple[str, int, str | None]], bool]:
+        """Recipe, seed and fold of the finished runs of the table in `out`, and whether its settings are the same."""
+        try:
+            record = json.loads((self.out / "ablation.json").read_text(encoding="utf-8"))
+            runs = [(run["recipe"], run["seed"], run.get("fold")) for run in record["runs"] if run["done"]]
+            settings = record["split"], sorted(record["overrides"])
+        except FileNotFoundError:
+            return [], True
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):  # damaged
+            return [], False
+        return runs, settings == (", ".join(self.scored_splits), sorted(self.overrides))
+
+    def _keep_earlier_table(self) -> None:
+        """Rename the table in `out` if it has runs that this one has not."""
+        before, agree = self._earlier_table()
+        if agree and {*before} <= {(run.name, run.seed, run.fold) for run in self.tabulated}:
+            return
+        number = next(i for i in range(1, sys.maxsize) if not (self.out / f"ablation_{i}.md").exists())
+        for suffix in ".md", ".json":
+            with suppress(FileNotFoundError):
+                (self.out / f"ablation{suffix}").rename(self.out / f"ablation_{number}{suffix}")
+        screen.print(f"the table of earlier runs, of other settings, is now {self.out / f'ablation_{number}.md'}")
 
     def to_mapping(self, table: Table, failures: Sequence[Failure] = ()) -> dict[str, Any]:
         """All numbers as plain values: every run, and every score of the table."""
         reasons = {failure.run.folder: failure.reason for failure in failures}
         runs = []
-        for run in self.runs:
+        for run in self.tabulated:
             done = self.evaluated(run)
             scores = read_scored(run.scores / SCORES).scores if done else None
             runs.append(
