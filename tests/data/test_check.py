@@ -217,12 +217,14 @@ def hidden_files_lie_beside_label_maps(root: Path) -> str:
     return "trainannot/._train_000.png"
 
 
-@fault("split-empty", "error", "{split}/*.png and {split}annot/*.png", split="val")
+@fault(
+    "split-empty", "error", "list {root}/val.txt names no image", "{split}/*.png and {split}annot/*.png", split="val"
+)
 def a_list_is_empty(root: Path) -> None:
     (root / "val.txt").write_text("\n")
 
 
-@fault("split-empty", "error", split="val")
+@fault("split-empty", "error", "split 'val' holds no image", split="val")
 def a_folder_is_empty(root: Path) -> None:
     (root / "val.txt").unlink()
     for file in (root / "val").iterdir():

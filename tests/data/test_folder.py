@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from gffnet.data.check import check_dataset
 from gffnet.data.dataset import LabelTable, list_files, split_options, training_splits
 from gffnet.data.folder import (
     GUESS_FROM,
@@ -615,7 +616,18 @@ def test_splits_by_lists(tmp_path: Path) -> None:
     assert LAYOUT.splits(root) == ["fold 1", "train", "val"]
     assert names(root, "train") == ["val/west/a.1", "train/east/a.2", "train/west/a.3"]
     assert names(root, "fold 1") == ["train/east/a.0"]
-    with pytest.raises(UserError, match="split 'val' holds no image"):
+    with pytest.raises(
+        UserError, match=rf"at {root}: list {root}/val\.txt names no image: it must name one per line\."
+    ):
+        list_files(LAYOUT, root, "val")
+    (root / "only_A.txt").touch()  # no list, where nobody asks for that split
+    for find in (list_files, lambda *_: check_dataset("folder", root, "only_A", workers=1)):
+        with pytest.raises(UserError, match=rf"list {root}/only_A\.txt names no image"):
+            find(LAYOUT, root, "only_A")
+    (root / "val.txt").unlink()
+    (root / "train.txt").write_text("")
+    (root / "classes.yaml").write_text("classes: [road, car]\nval_fraction: 0.2\n")
+    with pytest.raises(UserError, match=rf"list {root}/train\.txt names no image"):
         list_files(LAYOUT, root, "val")
 
 

@@ -447,7 +447,7 @@ def outcome(target: Target, root: Path) -> str:
             assert "\n" not in text
             named = str(target.file) in text
             missing = target.file.suffix == ".txt" and f"the first of them {root}/" in text
-            empty = target.file.suffix == ".txt" and f"at {root}: split 'train' holds no image" in text
+            empty = target.file.suffix == ".txt" and f"at {root}: list {target.file} names no image" in text
             assert named or missing or empty, text
         assert time.perf_counter() - started < LONGEST
     assert [str(warning.message) for warning in warned] == []

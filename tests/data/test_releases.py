@@ -321,7 +321,16 @@ def test_the_list_decides_which_frames_and_in_which_order(tmp_path: Path) -> Non
 def test_an_empty_split(tmp_path: Path, listed: bool) -> None:
     root = camvid_tree(tmp_path, val=1, listed=listed)
     (root / "val.txt").write_text("\n") if listed else (root / "val" / "val_000.png").unlink()
-    assert "split 'val' holds no image" in refused("camvid", root, "val")
+    said = f"list {root / 'val.txt'} names no image" if listed else "split 'val' holds no image"
+    assert said in refused("camvid", root, "val")
+
+
+@pytest.mark.parametrize("name", ["coco_stuff_10k", "pascal_context"])
+def test_an_empty_list(name: str, tmp_path: Path) -> None:
+    root = {"coco_stuff_10k": coco_stuff_tree, "pascal_context": pascal_context_tree}[name](tmp_path)
+    listing = next(root.rglob("train.txt"))
+    listing.write_text("\n")
+    assert f"list {listing} names no image" in refused(name, root, "train")
 
 
 @pytest.mark.parametrize("line", ["train_000.jpg train_000.jpg", "a.png b.png c.png", "nothing", "a.png b.png"])

@@ -58,7 +58,7 @@ def _pairs(root: Path, split: str) -> Files:
     if kind in {"only", "without"}:
         both = [pair for each in _FOLDED for pair in _pairs(root, each)]
         return [pair for pair in both if (_drive(pair[0]) == drive) == (kind == "only")]
-    images, labels, listing = root / split, root / f"{split}annot", root / f"{split}.txt"
+    images, labels, listing = root / split, root / f"{split}annot", _list_file(root, split)
     if not listing.is_file():
         return [(image, labels / image.name) for image in sorted(images.glob("*.png"))]
     try:
@@ -76,6 +76,10 @@ def _pairs(root: Path, split: str) -> Files:
         if names:
             pairs.append((images / names[0], labels / names[-1]))
     return pairs
+
+
+def _list_file(root: Path, split: str) -> Path:
+    return root / f"{split}.txt"
 
 
 def _label_files(root: Path, split: str) -> list[Path]:
@@ -96,6 +100,7 @@ class CamVid(Dataset):
         splits=_splits,
         pairs=_pairs,
         folds=_folds,
+        list_file=_list_file,
         label_files=_label_files,
         counts={"train": 367, "val": 101, "test": 233},
     )

@@ -88,7 +88,7 @@ FINDINGS: dict[str, Kind] = {
     "split-missing": Kind("warning", _SPLIT_MISSING, "Needed to use it: {remedy}"),
     "split-lacking": Kind("error", _SPLIT_MISSING + ", and no other to take its place", "{remedy}"),
     "test-missing": Kind("note", _SPLIT_MISSING, "Needed to use it: {remedy}"),
-    "split-empty": Kind("error", "split {split!r} holds no image"),
+    "split-empty": Kind("error", "{cause}"),
     "list-unreadable": Kind("error", "{cause}"),
     "image-missing": Kind(
         "error", "images that are listed, but not there", "Download them again, or delete their lines from the list."
@@ -517,8 +517,9 @@ def _choose_splits(found: Findings, layout: Layout, present: Sequence[str], spli
     present = [*present, *layout.folds(found.root)]
     names = list(dict.fromkeys(layout.find_split(name, present) for name in split.split("+")))
     if missing := [each for each in names if each not in present]:
+        cause = layout.empty_list(found.root, missing[0]) or f"split {missing[0]!r} is not there"
         raise UserError(
-            f"data set {layout.name!r} at {found.root}: split {missing[0]!r} is not there. Pass one of "
+            f"data set {layout.name!r} at {found.root}: {cause}. Pass one of "
             f"{', '.join(present)}, or no --split for all."
         )
     return names
@@ -541,7 +542,8 @@ def _list_split(found: Findings, layout: Layout, split: str) -> tuple[int, Files
     unique = list(dict.fromkeys(listed))
     pairs = [pair for pair in unique if not _is_junk(pair[0])]
     if not pairs:
-        found.add("split-empty", remedy=layout.remedy)
+        cause = layout.empty_list(found.root, split) or f"split {split!r} holds no image"
+        found.add("split-empty", cause=cause, remedy=layout.remedy)
         return 0, []
     samples = len(pairs)
 

@@ -69,11 +69,15 @@ _BIG = f"holds COCO-Stuff of all of COCO (164k), whose label maps are PNG. {_REA
 
 
 def _splits(root: Path) -> list[str]:
-    return [split for split in ("train", "test") if (root / "imageLists" / f"{split}.txt").is_file()]
+    return [split for split in ("train", "test") if _list_file(root, split).is_file()]
+
+
+def _list_file(root: Path, split: str) -> Path:
+    return root / "imageLists" / f"{split}.txt"
 
 
 def _pairs(root: Path, split: str) -> Files:
-    names = read_list(root / "imageLists" / f"{split}.txt")
+    names = read_list(_list_file(root, split))
     return [(root / "images" / f"{name}.jpg", root / "annotations" / f"{name}.mat") for name in names]
 
 
@@ -114,6 +118,7 @@ class COCOStuff10k(Dataset):
         remedy=f"It needs images/*.jpg, annotations/*.mat and imageLists/{{train,test}}.txt. {_READS}",
         splits=_splits,
         pairs=_pairs,
+        list_file=_list_file,
         aliases={"val": "test"},
         counts={"train": 9000, "test": 1000},
         others={

@@ -194,6 +194,8 @@ class Layout:
     """Image and label map of every sample of a split, whether the files exist or not."""
     label_files: Callable[[Path, str], list[Path]] | None = None
     """All label maps in the folder of a split, for layouts that have one; each must belong to an image."""
+    list_file: Callable[[Path, str], Path | None] = lambda root, split: None
+    """The file that lists the images of a split, whether it exists or not, for layouts that have such."""
     folds: Callable[[Path], list[str]] = lambda root: []
     """Further splits, made of the samples of those in the folder, such as folds for cross-validation: to train and to
     evaluate on where they are named."""
@@ -277,8 +279,15 @@ class Layout:
             )
         if missing := [name for name in names if name not in found]:
             hint = f"; to train, name others: {options}" if options and usual_split(missing[0]) != "test" else ""
+            if empty := self.empty_list(root, missing[0]):
+                raise self.error(root, f"{empty}{hint}")
             raise self.error(root, f"split {missing[0]!r} is not there (there are: {', '.join(found)}){hint}")
         return names
+
+    def empty_list(self, root: Path, split: str) -> str:
+        """What is wrong with the list of a split without images; empty if it has no list."""
+        file = self.list_file(root, split)
+        return f"list {file} names no image: it must name one per line" if file and file.is_file() else ""
 
     def no_folder(self, root: Path) -> UserError:
         """The error for a `root` that is no folder."""
@@ -401,7 +410,7 @@ def list_files(layout: Layout, root: Path, splits: str) -> Files:
     for split in layout.find_splits(root, splits):
         pairs = layout.pairs(root, split)
         if not pairs:
-            raise layout.error(root, f"split {split!r} holds no image")
+            raise layout.error(root, layout.empty_list(root, split) or f"split {split!r} holds no image")
         for position, what in enumerate(("image", "label map")):
             missing = [pair[position] for pair in pairs if not pair[position].is_file()]
             if missing:

@@ -553,6 +553,10 @@ def _read_list(file: Path, images: dict[str, Path]) -> dict[str, Path]:
     return listed
 
 
+def _list_file(root: Path, split: str) -> Path:
+    return root / f"{_split_rule(root).source(split)}.txt"
+
+
 def _names_image(file: Path) -> bool:
     """Whether a text file has a line that names an image."""
     try:
@@ -590,6 +594,7 @@ LAYOUT = Layout(
     splits=_splits,
     pairs=_pairs,
     label_files=_label_files,
+    list_file=_list_file,
     others={
         "[tT][rR][aA][iI][nN]*/images": (
             "Its splits hold their images and masks: move them from train/images to images/train and from train/masks "

@@ -179,6 +179,7 @@ class PascalContext(Dataset):
         f"trainval/*.mat of Pascal Context (trainval.tar.gz) beside them. {_READS}",
         splits=_splits,
         pairs=_pairs,
+        list_file=_list,
         counts={"train": 4998, "val": 5105},
         others={
             "GroundTruth_trainval_png/*.png": "GroundTruth_trainval_png holds ids of 1..459 cut to eight bits, or "
