@@ -276,6 +276,17 @@ def a_sample_in_two_lists(root: Path) -> str:
     return "images/b.png"
 
 
+def test_folds_share_their_images_but_not_the_two_of_one_fold(tmp_path: Path) -> None:
+    folder = own_images(tmp_path)
+    for name, images in {"only_x": "a", "without_x": "bc", "only_y": "b", "without_y": "ac"}.items():
+        (folder / f"{name}.txt").write_text("\n".join(images))
+    assert not [finding for finding in check(folder, "folder").findings if "leak" in finding.code]
+    (folder / "without_y.txt").write_text("a\nb\nc")
+    (finding,) = [finding for finding in check(folder, "folder").findings if "leak" in finding.code]
+    assert (finding.code, finding.files) == ("split-leak", ("images/b.png",))
+    assert "(only_y and without_y)" in finding.message
+
+
 @fault("image-unreadable", "error", "damaged or cut short", "download it again")
 def an_image_is_cut_short(root: Path) -> str:
     (root / IMAGE).write_bytes((root / IMAGE).read_bytes()[:3000])

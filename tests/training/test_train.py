@@ -1,5 +1,6 @@
 """Whole runs: what a run folder holds, `auto` values, overfitting, and several processes."""
 
+import dataclasses
 import json
 import math
 import os
@@ -42,6 +43,7 @@ from gffnet.training.train import (
     Launch,
     data_size,
     find_launch,
+    open_data,
     overfit_overrides,
     overfit_verdict,
     read_recipe,
@@ -343,6 +345,33 @@ def test_processes_of_a_run_have_as_many_threads(
     with threads_of_processes(Launch(torch.device(device), devices=devices)):
         assert os.environ.get("OMP_NUM_THREADS") == (str(torch.get_num_threads()) if started else given)
     assert os.environ.get("OMP_NUM_THREADS") == given
+
+
+@pytest.mark.parametrize(
+    ("train_split", "val_split", "said"),
+    [
+        ("train", "val", ""),
+        ("without_D1", "only_D1", ""),
+        ("train+val", "val", "3 of the 3 images of split 'val' are in split 'train+val', too, such as {root}/val/"),
+        (
+            "train",
+            "without_D1",
+            "2 of the 5 images of split 'without_D1' are in split 'train', too, such as {root}/train/",
+        ),
+    ],
+)
+def test_images_that_are_trained_and_validated_on_are_warned_of(
+    train_split: str, val_split: str, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = camvid_tree(tmp_path, listed=False)
+    for file in sorted(root.glob("*/*.png")):  # drive D1 has three frames of train, D2 the others
+        drive = "D1" if file.stem in {"train_000", "train_001", "train_002"} else "D2"
+        file.rename(file.with_name(f"{drive}_{file.stem[-3:]:0>5}.png"))
+    recipe = tiny.recipe()
+    data = dataclasses.replace(recipe.data, train_split=train_split, val_split=val_split)
+    open_data(dataclasses.replace(recipe, data=data), root)
+    assert len(caplog.messages) == bool(said)
+    assert all(message.startswith(said.format(root=root)) for message in caplog.messages)
 
 
 def test_overfitting_turns_augmentation_off_and_overrides_win() -> None:

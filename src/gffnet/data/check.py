@@ -32,6 +32,7 @@ from gffnet.data.dataset import (
     Files,
     LabelTable,
     Layout,
+    leak,
     split_options,
     training_splits,
     usual_split,
@@ -646,8 +647,8 @@ def _check_duplicates(found: Findings, splits: dict[str, Files]) -> None:
     for split, files in splits.items():
         for image in dict.fromkeys(image for image, _ in files):
             names[image].append(split)
-    shared = [image for image, those in names.items() if len(those) > 1]
-    found.add("split-leak", shared, len(names), " and ".join(names[shared[0]]) if shared else "")
+    shared = {image: pair for image, those in names.items() if (pair := leak(those))}
+    found.add("split-leak", [*shared], len(names), " and ".join(next(iter(shared.values()), ())))
     sizes = {image: image.stat().st_size for image in names}
     frequent = Counter(sizes.values())
     equal: dict[tuple[int, bytes], list[Path]] = defaultdict(list)
@@ -661,7 +662,7 @@ def _check_duplicates(found: Findings, splits: dict[str, Files]) -> None:
     copies: dict[str, list[list[Path]]] = {"identical-across-splits": [], "identical-images": []}
     for group in equal.values():
         if len(group) > 1:
-            across = len({name for image in group for name in names[image]}) > 1
+            across = leak(dict.fromkeys(name for image in group for name in names[image]))
             copies["identical-across-splits" if across else "identical-images"].append(group)
     for code, groups in copies.items():
         detail = f"the same as {found.relative(groups[0][1])}" if groups else ""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from glob import escape
-from itertools import chain, islice
+from itertools import chain, combinations, islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -360,6 +360,18 @@ def fold_of(train: str, val: str) -> str | None:
     """The fold whose splits are trained and validated on; None if they are not those of a fold."""
     fold = val.removeprefix("only_")
     return fold if (train, val) == fold_splits(fold) else None
+
+
+def leak(splits: Collection[str]) -> tuple[str, ...]:
+    """Two of the splits that have an image in common, and must not; none if they may.
+
+    Of the splits of folds, only the two of one fold must not: `without_A` has the images of `only_B`.
+    """
+    of_folds = {name for name in splits if name.startswith(("only_", "without_"))}
+    for pair in combinations(splits, 2):
+        if of_folds.isdisjoint(pair) or fold_of(*pair) or fold_of(*reversed(pair)):
+            return pair
+    return ()
 
 
 def training_splits(layout: Layout, present: Sequence[str]) -> tuple[str, str] | None:

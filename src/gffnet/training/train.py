@@ -633,7 +633,21 @@ def open_data(
     size = data_size(train)  # first, as it names what cannot be read
     for dataset, split, classes in ((train, data.train_split, 2), (val, data.val_split, 1)):
         check_labels(dataset, f"data set {data.name!r} at {root}, split {split!r}", classes)
+    if overfit is None:
+        check_leak(recipe, train, val)
     return train, val, size
+
+
+def check_leak(recipe: Recipe, train: Dataset, val: Dataset) -> None:
+    """Warn of images that are both trained and validated on."""
+    trained = {image for image, _ in train.files}
+    shared = [image for image, _ in val.files if image in trained]
+    if shared:
+        log.warning(
+            "%d of the %d images of split %r are in split %r, too, such as %s: the network is trained on them, and its "
+            "validation scores say little about new images",
+            *(len(shared), len(val.files), recipe.data.val_split, recipe.data.train_split, shared[0]),
+        )
 
 
 SIZES_READ = 100
