@@ -238,6 +238,11 @@ def test_a_cross_validation_has_means_over_its_folds(tmp_path: Path) -> None:
     assert second.gain_error["miou"] == pytest.approx(statistics.stdev([3, 5, 4, 0]) / 4**0.5)
     assert first.notes == ("not done: seed 2 without 0006R0, 2 without 0001TP",)
     assert found.table().title == "Ablation on camvid only_0006R0, only_0001TP"
+    scores = tmp_path / "without_0006R0" / SECOND / "seed_1/scores/scores.json"
+    scores.write_text(json.dumps({**json.loads(scores.read_text()), "per_class": {"pole": None}}))
+    assert found.table().rows[1].notes[1:] == (
+        "no mean of pole, nor of the thin classes: neither labelled nor predicted in only_0006R0",
+    )
     train = make_parser().parse_args(found.train_command(found.runs[1])[3:])
     assert train.set == ["data.train_split=without_0001TP", "data.val_split=only_0001TP", "seed=0"]
     evaluate = make_parser().parse_args(found.evaluate_command(found.runs[1])[3:])

@@ -479,6 +479,24 @@ def test_a_seed_without_one_of_the_folds_is_noted(tmp_path):
     assert row.notes[1] == "1 runs left out, of a seed and fold that another has"
 
 
+def test_a_class_that_is_absent_from_a_fold_is_noted(tmp_path):
+    """It has no mean, nor have the thin classes; the other classes keep theirs."""
+    whole = dict.fromkeys(dataset_classes("camvid").names, 0.5)
+    for fold, absent in (("0001TP", ()), ("0006R0", ("pole", "fence"))):
+        of_fold = whole | dict.fromkeys(absent)
+        save_folds(tmp_path, "camvid/gffnet_lite0", [[50.0]], seeds=(0,), folds=(fold,), other={"per_class": of_fold})
+    table, by_class, *_ = make_dataset_tables(find_scores([tmp_path]))
+    (row,) = [row for row in table.rows if row.ours]
+    note = "no mean of pole, fence, nor of the thin classes: neither labelled nor predicted in only_0006R0"
+    assert row.notes == (note,)
+    assert "thin" not in row.ours
+    assert by_class.name == "camvid_folds_classes"
+    lines = to_markdown([by_class]).splitlines()
+    assert "| pole | —¹ |" in lines
+    assert "| road | 50.0¹ |" in lines
+    assert f"¹ {note.replace('_', chr(92) + '_')}" in lines
+
+
 def test_a_split_that_was_left_out_of_no_training_is_no_fold(tmp_path):
     for fold in FOLDS:
         save_run(tmp_path / fold, "camvid/gffnet_lite0", 0.5, split=f"only_{fold}")  # trained on train

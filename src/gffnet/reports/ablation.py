@@ -24,7 +24,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property, lru_cache
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,6 +54,7 @@ from gffnet.reports.tables import (
     Row,
     ScoredRun,
     Table,
+    absence_notes,
     fold_columns,
     mean_over,
     read_scored,
@@ -511,6 +512,7 @@ class Ablation:
                 if self.folds:
                     measured = (mean_over(self.folds), *measured[1:])
             missing = ", ".join(f"{run.seed}{f' without {run.fold}' if run.fold else ''}" for run in left)
+            absent = absence_notes(chain(*scored.values())) if self.folds else []
             row = Row(
                 f"{method} ({name})" if method in repeated else method,
                 recipe=name,
@@ -519,7 +521,7 @@ class Ablation:
                 if self.folds
                 else samples([run for (run,) in scored.values()]),
                 seeds=tuple(seeds),
-                notes=(f"not done: seed {missing}",) if missing else (),
+                notes=(*[f"not done: seed {missing}"] * bool(missing), *absent),
             )
             rows.append(with_gain(row, rows[0]) if rows else row)
         columns = [*SCORE_COLUMNS, THIN, *fold_columns(self.folds), *DETAIL_COLUMNS]

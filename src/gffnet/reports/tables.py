@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from itertools import groupby, pairwise
+from itertools import chain, groupby, pairwise
 from math import hypot, sqrt
 from pathlib import Path
 from statistics import fmean, stdev
@@ -339,6 +339,25 @@ def samples_over_folds(seeds: Sequence[Sequence[ScoredRun]]) -> dict[str, Sample
     return found
 
 
+def absence_notes(runs: Iterable[ScoredRun]) -> list[str]:
+    """Which classes have no mean over the runs of a cross-validation, and on which of their splits they are absent."""
+    splits: dict[str, set[str]] = {}
+    thin: set[str] = set()
+    for run in runs:
+        thin.update(thin_classes(run.dataset))
+        for name, iou in run.scores.per_class.items():
+            if iou is None:
+                splits.setdefault(name, set()).add(run.split)
+    classes: dict[str, list[str]] = {}
+    for name, of in splits.items():
+        classes.setdefault(", ".join(sorted(of)), []).append(name)
+    return [
+        f"no mean of {', '.join(names)}{'' if thin.isdisjoint(names) else ', nor of the thin classes'}: "
+        f"neither labelled nor predicted in {of}"
+        for of, names in classes.items()
+    ]
+
+
 def _by_column(seeds: Sequence[Sequence[ScoredRun]]) -> Iterator[tuple[str, tuple[tuple[float, ...], ...]]]:
     """The key of every score that all runs have, and its values by seed and fold."""
     found = [[run.by_column() for run in runs] for runs in seeds]
@@ -573,7 +592,7 @@ def make_dataset_tables(runs: Sequence[ScoredRun], baseline: str | None = None) 
         for split in splits:
             name = dataset if len(splits) == 1 else f"{dataset}_{split}"
             tables.append(_dataset_table(name, dataset, [run for run in of_dataset if run.split == split], baseline))
-        found += [each for table in tables for each in (table, *_class_table(table, dataset))]
+        found += [each for table in tables for each in (table, *_class_table(table, of_dataset))]
     return found
 
 
@@ -683,6 +702,7 @@ def _row_over_folds(runs: Sequence[ScoredRun], folds: Sequence[str]) -> Row:
     twice = len(runs) - sum(map(len, by_seed.values()))
     notes += [f"{twice} runs left out, of a seed and fold that another has"] * bool(twice)
     whole = {seed: [found[fold] for fold in folds] for seed, found in by_seed.items() if len(found) == len(folds)}
+    notes += absence_notes(chain(*whole.values()))
     return Row("", ours=samples_over_folds([*whole.values()]), seeds=tuple(whole), notes=tuple(notes))
 
 
@@ -751,13 +771,15 @@ def _order(key: _Key, recipes: Mapping[str, Recipe], usual: Protocol) -> tuple[o
     return (0, f"{model.backbone.name} {model.backbone.output_stride}", *places, *last)
 
 
-def _class_table(table: Table, dataset: str) -> list[Table]:
+def _class_table(table: Table, runs: Sequence[ScoredRun]) -> list[Table]:
     """The IoU of every class, of the rows that have been run; no table where the classes are not known."""
     try:
-        names = dataset_classes(dataset).names
+        names = dataset_classes(runs[0].dataset).names
     except UserError:  # the user's own data set
         return []
-    rows = [row for row in table.rows if row.ours.keys() >= set(names)]
+    if not any(run.scores.per_class.keys() >= set(names) for run in runs):
+        return []
+    rows = [row for row in table.rows if not row.ours.keys().isdisjoint(names)]
     columns = [Column(name, name, ours_only=True) for name in names]
     title = table.title.partition(":")[0]
     return [Table(f"{table.name}_classes", f"{title}: IoU by class", columns, rows, by_class=True)] if rows else []
