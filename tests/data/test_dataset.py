@@ -28,6 +28,7 @@ from gffnet.data.dataset import (
     Layout,
     Truth,
     class_difference,
+    evenly_spaced,
     fingerprint,
     identity,
     list_files,
@@ -531,3 +532,13 @@ def test_classes_that_look_the_same() -> None:
     """An accented letter in one piece, and as a Mac writes it, in two."""
     one, two = "caf\u00e9", "cafe\u0301"
     assert class_difference([one], [two], "A", "B").endswith(f"{two!r} in B: in case, spaces or Unicode form only")
+
+
+def test_evenly_spaced_indices() -> None:
+    assert evenly_spaced(40, 4) == [0, 13, 26, 39]
+    assert evenly_spaced(40, 4, endpoint=False) == [0, 10, 20, 30]
+    for length, count in ((0, 3), (1, 1), (9, 1), (9, 7), (9, 9), (9, 30)):
+        for endpoint in (True, False):
+            indices = evenly_spaced(length, count, endpoint)
+            assert len(set(indices)) == len(indices) == min(count, length)
+            assert set(indices) <= set(range(length))

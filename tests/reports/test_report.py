@@ -37,7 +37,6 @@ from gffnet.reports.report import (
     row_shares,
     seen_classes,
     sessions_of,
-    spread,
     thin,
     training_charts,
     worst_pairs,
@@ -229,8 +228,6 @@ def test_any_number_can_be_chosen(count: int) -> None:
     places = [choice.sample for choice in chosen]
     assert len(places) == len(set(places)) == min(count, 9)
     assert [choice.miou for choice in chosen] == sorted(scores[place] for place in places)
-    assert len(spread(9, count)) == min(count, 9)
-    assert len({choice.sample for choice in spread(9, count)}) == min(count, 9)
 
 
 def test_places_beyond_the_third_are_numbers() -> None:
@@ -239,8 +236,7 @@ def test_places_beyond_the_third_are_numbers() -> None:
     assert whys[-4] == "number 4 from the best, of 60"
 
 
-def test_images_spread_from_the_first_to_the_last() -> None:
-    assert [choice.sample for choice in spread(40, 4)] == [0, 13, 26, 39]
+def test_no_image_with_labels_is_chosen() -> None:
     assert choose([("void", NOT_SCORED)], 3) == []
 
 

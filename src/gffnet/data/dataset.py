@@ -605,9 +605,11 @@ class WorkerError(UserError):
         super().__init__(text.rsplit(f"{type(self).__name__}: ", 1)[-1].strip())
 
 
-def evenly_spaced(length: int, count: int) -> list[int]:
-    """At most `count` indices of `length` items, evenly spaced, the first and the last among them."""
-    return sorted({i * (length - 1) // max(1, count - 1) for i in range(count)})
+def evenly_spaced(length: int, count: int, endpoint: bool = True) -> list[int]:
+    """At most `count` indices of `length` items, evenly spaced from the first, to the last if `endpoint`."""
+    count = min(count, length)
+    items, steps = (length - 1, max(1, count - 1)) if endpoint else (length, count)
+    return [i * items // steps for i in range(count)]
 
 
 def fingerprint(dataset: Dataset, sizes: bool = True) -> str:

@@ -82,7 +82,7 @@ def check_bands(dataset: Dataset, in_channels: int) -> None:
 def is_deep(dataset: Dataset) -> bool:
     """Whether an image among those that `measure` reads has more than eight bits a sample, by their headers."""
     files = _files(dataset)
-    headers = (read_header(files[i]) for i in evenly_spaced(len(files), MEASURED) if files)
+    headers = (read_header(files[i]) for i in evenly_spaced(len(files), MEASURED))
     return any(header is not None and header.deep for header in headers)
 
 

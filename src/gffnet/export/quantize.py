@@ -25,6 +25,7 @@ import torch
 from jaxtyping import Float, Num, UInt8
 from torch import Tensor
 
+from gffnet.data.dataset import evenly_spaced
 from gffnet.data.io import images_in
 from gffnet.errors import RunFailed, UserError
 from gffnet.inference.exported import Exported, ExportRecord, Quantization, image_dtype, onnx_session, silenced
@@ -105,7 +106,7 @@ def calibration_images(
     if not folder.is_dir():
         raise UserError(f"--calibrate {folder}: there is no such folder. Give one with images like those to predict.")
     files = images_in(folder)
-    chosen = [files[i * len(files) // count] for i in range(count)] if len(files) > count else files
+    chosen = [files[i] for i in evenly_spaced(len(files), count, endpoint=False)]
     predictor = Predictor(recorder := _Recorder(record), record.config, torch.device("cpu"), _FLOAT32)
     dtype = image_dtype(record.config)
     images = []

@@ -32,7 +32,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from gffnet.console import DASH, percent
-from gffnet.data.dataset import Dataset
+from gffnet.data.dataset import Dataset, evenly_spaced
 from gffnet.data.io import write_image
 from gffnet.evaluation.evaluate import (
     PartialResults,
@@ -138,14 +138,13 @@ def ablate(
     closings: list[tuple[int, ...]] = [(), *((level,) for level in levels)]
     if pairs and len(levels) > 2:
         closings += combinations(levels, 2)
-    count = min(len(dataset), limit or len(dataset))
-    indices = [i * len(dataset) // count for i in range(count)]
+    indices = evenly_spaced(len(dataset), limit or len(dataset), endpoint=False)
     record = {**protocol_record(predictor, protocol, name, split), "value": value}
     partial = None
     if out is not None:
         settings = {
             **evaluation_settings(record, dataset, True),
-            "limit": count,
+            "limit": len(indices),
             "closings": [_name(each) for each in closings],
         }
         partial = PartialResults(out / PARTIAL_FOLDER, settings, dataset)
@@ -169,7 +168,7 @@ def ablate(
     }
     return {
         "protocol": record,
-        "images": count,
+        "images": len(indices),
         "of_images": len(dataset),
         "learned": scores[()].to_json(),
         "closings": [

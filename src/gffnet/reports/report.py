@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 
 from gffnet.console import memory_size, percent, screen, signed, track
 from gffnet.data.colors import MARK, Palette, displayable, legend
-from gffnet.data.dataset import Dataset, Sample, class_difference
+from gffnet.data.dataset import Dataset, Sample, class_difference, evenly_spaced
 from gffnet.data.datasets import dataset_classes, open_dataset
 from gffnet.data.io import as_array
 from gffnet.errors import UserError
@@ -586,12 +586,6 @@ def _rank(which: str, place: int, count: int) -> str:
     return f"number {place} from the {which}, of {count}"
 
 
-def spread(images: int, count: int) -> list[Choice]:
-    """Select images evenly from a data set whose scores are unknown."""
-    count = min(count, images)
-    return [Choice(i * (images - 1) // max(count - 1, 1), "", None) for i in range(count)]
-
-
 def make_example(predictor: Predictor, sample: Sample, protocol: EvaluationRecipe, choice: Choice) -> Example:
     """Predict one image, and find its gates and what closing each of them changes.
 
@@ -972,7 +966,7 @@ def _examples(run: Run, images: Images | None, result: Result | None, count: int
         return []
     predictor, protocol = load(run.folder, device), run.config.evaluation
     dataset = images_for(predictor, images.dataset)
-    choices = spread(len(dataset), count)
+    choices = [Choice(i, "", None) for i in evenly_spaced(len(dataset), count)]
     if result is not None and [name for name, _ in result.images] == [dataset.name(i) for i in range(len(dataset))]:
         choices, protocol = choose(result.images, count), _protocol(result)
     return [

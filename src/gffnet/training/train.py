@@ -722,7 +722,7 @@ def spread_subset(dataset: Dataset, images: int) -> Dataset:
     """This number of samples, evenly spaced in the data set. Raises `UserError` if there are fewer."""
     if images > len(dataset):
         raise UserError(f"--overfit {images}: the training split has {len(dataset)} images. Take at most that many.")
-    return dataset.subset([i * len(dataset) // images for i in range(images)])
+    return dataset.subset(evenly_spaced(len(dataset), images, endpoint=False))
 
 
 def overfit_verdict(scores: ClassScores, classes: Sequence[str], images: int, out: Path) -> str:
