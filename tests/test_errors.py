@@ -2,7 +2,7 @@
 
 import pytest
 
-from gffnet.errors import RunFailed, UserError, nearest, unknown
+from gffnet.errors import RunFailed, UserError, first_line, nearest, one_line, unknown
 
 COLORS = ("red", "green", "blue")
 
@@ -24,6 +24,12 @@ def test_an_unknown_value() -> None:
     assert isinstance(error, UserError)
     assert str(error) == "colour 'gren' is unknown. Did you mean 'green'? Allowed: blue, green, red."
     assert str(unknown("colour", "x", COLORS)) == "colour 'x' is unknown. Allowed: blue, green, red."
+
+
+def test_messages_of_errors_in_one_line() -> None:
+    error = ValueError(" of the\n  parser\n")
+    assert (one_line(error), first_line(error)) == ("of the parser", "of the")
+    assert (one_line(MemoryError()), first_line(MemoryError())) == ("MemoryError", "MemoryError")
 
 
 def test_bad_input_and_failed_work_are_told_apart() -> None:

@@ -32,6 +32,16 @@ class Stopped(RunFailed):
     """Work that was asked to stop, and has saved what it did. Exit code 1."""
 
 
+def one_line(error: BaseException) -> str:
+    """The message of an error in one line, or the name of its class if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of the message of an error, or the name of its class if it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def nearest(word: str, allowed: Iterable[str]) -> str:
     """` Did you mean 'x'?` for the allowed word nearest to `word`, or an empty string if none is near."""
     close = get_close_matches(word, list(allowed), n=1, cutoff=0.5)

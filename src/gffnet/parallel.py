@@ -14,7 +14,7 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gffnet.errors import RunFailed, UserError
+from gffnet.errors import RunFailed, UserError, first_line
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -326,7 +326,7 @@ def all_gather(value: Item) -> list[Item]:
     try:
         dist.all_gather_object(values, value)
     except RuntimeError as error:  # gloo lost a connection
-        raise RunFailed(f"another process failed, see its error ({str(error).splitlines()[0]}).") from None
+        raise RunFailed(f"another process failed, see its error ({first_line(error)}).") from None
     return values
 
 

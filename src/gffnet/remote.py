@@ -19,7 +19,7 @@ from typing import Any, TypeVar, cast
 
 from filelock import FileLock
 
-from gffnet.errors import RunFailed, UserError
+from gffnet.errors import RunFailed, UserError, one_line
 
 T = TypeVar("T")
 
@@ -91,7 +91,7 @@ def again(work: Callable[[], T], what: str) -> T:
         except (FileNotFoundError, PermissionError):
             raise
         except Exception as error:  # of aiohttp, botocore, ...
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = one_line(error)
             if "Credential" in type(error).__name__:
                 raise UserError(f"{what} needs credentials ({reason}): set those of its store.") from None
             if wait is None:

@@ -134,7 +134,7 @@ def test_the_record_of_a_resumed_run(tmp_path: Path, caplog: pytest.LogCaptureFi
     record = json.loads((out / "run.json").read_text())
     assert record["data"]["splits"]["train"]["samples"] == 5
     first, second = record["sessions"]
-    assert (first["from_iteration"], first["outcome"]) == (0, "failed: PowerCut: ")
+    assert (first["from_iteration"], first["outcome"]) == (0, "failed: PowerCut")
     assert (second["from_iteration"], second["to_iteration"], second["outcome"]) == (2, 6, "finished")
     assert second["images_per_second"] > 0
     assert len(list((out / "tensorboard").iterdir())) == 2

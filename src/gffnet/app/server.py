@@ -28,7 +28,7 @@ from starlette.staticfiles import StaticFiles
 from gffnet.app.explorer import Explorer, FuseRequest, OpenRequest, SaveRequest
 from gffnet.app.session import SessionExpired
 from gffnet.app.uploads import MAX_BYTES
-from gffnet.errors import UserError
+from gffnet.errors import UserError, first_line
 
 HOST = "127.0.0.1"
 PORT = 7860
@@ -101,8 +101,8 @@ def _answer(schema: type[RequestT], action: Callable[[RequestT], Any], body: byt
     except UserError as error:
         answer = {"error": str(error)}
     except (RuntimeError, MemoryError) as error:  # torch: out of memory, or an image that the network cannot process
-        lines = str(error).splitlines()
-        answer = {"error": f"the network cannot process this image: {lines[0] if lines else 'out of memory'}"}
+        reason = first_line(error) if str(error) else "out of memory"
+        answer = {"error": f"the network cannot process this image: {reason}"}
     return Response(answer, media_type="application/zip") if isinstance(answer, bytes) else JSONResponse(answer)
 
 

@@ -59,7 +59,7 @@ from gffnet.data.dataset import (
     usual_split,
 )
 from gffnet.data.io import images_in, read_colors, read_header, read_labels, unread_files
-from gffnet.errors import UserError, nearest
+from gffnet.errors import UserError, nearest, one_line
 from gffnet.files import read_text
 from gffnet.palette import MAX_CLASSES, voc_colors
 from gffnet.recipe import StrictLoader
@@ -111,7 +111,7 @@ def read_classes(root: Path) -> FolderClasses:
     except RecursionError:
         raise UserError(f"{path} is not valid YAML: it is nested too deeply. Write it such as {_EXAMPLE}.") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2020-13-45
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
+        raise UserError(f"{path} is not valid YAML: {one_line(error)}.") from None
     try:
         stored = _parse(mapping)
     except UserError as error:

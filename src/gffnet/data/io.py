@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from gffnet.data.unread import RAW, unread_kind, unread_suffix
-from gffnet.errors import UserError
+from gffnet.errors import UserError, one_line
 from gffnet.files import atomic_write, files_in, leads_nowhere, say_once
 from gffnet.remote import fetch
 
@@ -463,7 +463,7 @@ def _read_array(path: Path) -> NDArray[Any]:
     except Exception as error:
         if "Python objects" in str(error):
             _unreadable(path, "its array holds Python objects", "Save an array of numbers")
-        _unreadable(path, f"it is damaged or cut short ({' '.join(str(error).split())})", "Copy it again")
+        _unreadable(path, f"it is damaged or cut short ({one_line(error)})", "Copy it again")
     if array.dtype.kind not in "biuf" or array.ndim not in {2, 3} or not array.size:
         raise UserError(
             f"image {path}: its array is {array.dtype} {array.shape}, but an image is (height, width), "
@@ -621,8 +621,7 @@ def _tiff_samples(path: Path, content: bytes, channels: int | None, notice: Noti
     except UserError:
         raise
     except Exception as error:  # damaged files raise nearly every built-in exception
-        cause = " ".join(str(error).split()) or type(error).__name__
-        _unreadable(path, f"it is damaged or cut short ({cause[:200]})", "Copy or download it again")
+        _unreadable(path, f"it is damaged or cut short ({one_line(error)[:200]})", "Copy or download it again")
     if samples.values.dtype.kind not in "biuf":
         dtype = samples.values.dtype
         raise UserError(f"image {path}: its samples are {dtype}. Save their magnitudes, with 16 bits or as float32.")
@@ -985,8 +984,7 @@ def _load(path: Path, content: bytes, notice: Notice) -> Image.Image:
         _unreadable(path, "its content is no image" if content else "the file is empty", "Copy or download it again")
     except Exception as error:  # Pillow's decoders raise nearly every built-in exception on damaged files
         _refuse_unread(path, content)
-        cause = " ".join(str(error).split()) or type(error).__name__
-        _unreadable(path, f"it is damaged or cut short ({cause})", "Copy or download it again")
+        _unreadable(path, f"it is damaged or cut short ({one_line(error)})", "Copy or download it again")
     notice_pages(path, "pages" if image.format == "TIFF" else "frames", image.info["pages"], notice)
     return image
 
@@ -1302,5 +1300,4 @@ def _texts(name: str, cells: Any) -> tuple[str, ...]:
 
 
 def _damaged(error: Exception) -> _MatError:
-    cause = " ".join(str(error).split()) or type(error).__name__
-    return _MatError(f"it is damaged or cut short ({cause[:200]})")
+    return _MatError(f"it is damaged or cut short ({one_line(error)[:200]})")

@@ -22,7 +22,7 @@ from torch import Tensor
 from gffnet.data import io
 from gffnet.data.io import Samples, as_tensor, log_notice, read_header, read_input, to_channels
 from gffnet.data.unread import RAW, unread_suffix
-from gffnet.errors import UserError
+from gffnet.errors import UserError, one_line
 from gffnet.files import atomic_file, cannot_write
 
 Rows = Callable[[range], NDArray[Any]]
@@ -96,9 +96,9 @@ def open_large(path: Path, channels: int, white_level: float | None, rows: int, 
         try:
             return stored_rows(wanted)
         except Exception as error:  # damaged files raise nearly every built-in exception
-            cause = " ".join(str(error).split()) or type(error).__name__
+            cause = one_line(error)[:200]
             raise UserError(
-                f"cannot read image {path}: it is damaged or cut short ({cause[:200]}). Copy or download it again."
+                f"cannot read image {path}: it is damaged or cut short ({cause}). Copy or download it again."
             ) from None
 
     file = file._replace(rows=rows_of_file)

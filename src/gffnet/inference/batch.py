@@ -36,7 +36,7 @@ from gffnet.console import screen, track
 from gffnet.data.colors import Palette, display_levels, displayable, label_colors, legend_picture, overlay
 from gffnet.data.io import EXTENSIONS, as_array, as_tensor, image_files, read_labels, write_image, write_labels
 from gffnet.data.large import LabelFile, bands, write_png
-from gffnet.errors import BadName, CannotWrite, RunFailed, UserError, unknown
+from gffnet.errors import BadName, CannotWrite, RunFailed, UserError, first_line, unknown
 from gffnet.files import atomic_write, cannot_write, say_once, utf8
 from gffnet.inference import video
 from gffnet.inference.predictor import Predictor
@@ -369,9 +369,9 @@ def network_errors(device: torch.device, size: tuple[int, int]) -> Iterator[None
         yield
         return
     except torch.AcceleratorError as error:  # no further image can be predicted
-        raise RunFailed(f"the device failed: {str(error).splitlines()[0]}. Run the same command again.") from None
+        raise RunFailed(f"the device failed: {first_line(error)}. Run the same command again.") from None
     except (RuntimeError, MemoryError) as error:
-        reason = (str(error) or "no memory").splitlines()[0]
+        reason = first_line(error) if str(error) else "no memory"
     if device.type == "cuda":
         torch.cuda.empty_cache()  # leave the memory of this image to the next
     raise TooLarge(f"the network cannot take its {size[0]}x{size[1]} pixels ({reason}).")

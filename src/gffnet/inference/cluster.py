@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gffnet.errors import RunFailed, UserError
+from gffnet.errors import RunFailed, UserError, first_line
 from gffnet.inference.batch import RESULTS, Summary, describe_prediction
 from gffnet.inference.precision import keep_pages
 from gffnet.inference.predictor import load
@@ -163,7 +163,7 @@ def _start(address: str | None) -> None:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        reason = first_line(error).rstrip(".")
         raise UserError(
             f"--ray {address or ''}: there is no Ray cluster that can be reached ({reason}). Start one with "
             "`ray start --head`, check HOST:PORT, or give --ray local."
@@ -190,7 +190,7 @@ def ray_errors() -> Iterator[None]:
             "What is written is kept; run the same command again, with more memory for each, or with --memory."
         ) from None
     except TaskUnschedulableError as error:
-        raise RunFailed(f"the cluster cannot run an actor: {str(error).splitlines()[0]}") from None
+        raise RunFailed(f"the cluster cannot run an actor: {first_line(error)}") from None
 
 
 class Resources(NamedTuple):

@@ -25,7 +25,7 @@ from jaxtyping import Float, Num
 from torch import Tensor
 from torch.export.passes import move_to_device_pass
 
-from gffnet.errors import UserError
+from gffnet.errors import UserError, one_line
 from gffnet.inference.precision import pick_device
 from gffnet.models.model_io import ModelConfig
 from gffnet.recipe import from_mapping, validated
@@ -287,7 +287,7 @@ def _opened(path: Path, read: Callable[[bytes], Any]) -> Any:
         with silenced():
             return read(data)
     except Exception as error:  # the parser of a damaged file raises anything
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)[:200]
         raise UserError(f"model {path}: not a whole {path.suffix} file ({reason}). Export it again.") from None
 
 

@@ -24,7 +24,7 @@ import filelock
 import torch
 from torch import Tensor
 
-from gffnet.errors import CannotWrite, UserError, unknown
+from gffnet.errors import CannotWrite, UserError, first_line, unknown
 from gffnet.files import write_json
 from gffnet.models.gffnet import SegmentationModel
 from gffnet.remote import cache_folder
@@ -70,7 +70,7 @@ def pick_device(device: str = "auto") -> torch.device:
         meant = _device_meant(name)
         there = name in here or (name == "cuda" and torch.cuda.is_available())  # busy, or its memory is full
         hint = f" Did you mean {meant!r}?" if meant in here and not there else ""
-        cause = " ".join(str(error).splitlines()[0][:150].split()).rstrip(".") if there else _no_device(name)
+        cause = first_line(error)[:150].rstrip(". ") if there else _no_device(name)
         raise UserError(
             f"device {name!r} cannot be used here: {cause}.{hint} Devices here: auto, {', '.join(here)}."
         ) from None

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from gffnet import remote
 from gffnet.console import track
 from gffnet.data.io import EXTENSIONS, read_labels
-from gffnet.errors import RunFailed, UserError
+from gffnet.errors import RunFailed, UserError, one_line
 from gffnet.inference import video
 from gffnet.inference.batch import (
     RESULTS,
@@ -311,7 +311,7 @@ class FilePredictor:
         try:
             remote.download(open_url(item.path), file)
         except (FileNotFoundError, PermissionError) as error:
-            return Row(item.path, item.name, FAILED, f"it cannot be fetched ({str(error) or type(error).__name__})")
+            return Row(item.path, item.name, FAILED, f"it cannot be fetched ({one_line(error)})")
         return file
 
     def _predict(self, stage: "_Stage") -> "_Stage":

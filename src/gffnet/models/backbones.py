@@ -23,7 +23,7 @@ from timm.layers.conv2d_same import Conv2dSame
 from timm.models import is_model_in_modules
 from torch import Tensor, nn
 
-from gffnet.errors import UserError, nearest
+from gffnet.errors import UserError, nearest, one_line
 from gffnet.files import as_path
 from gffnet.models.layers import meta_device
 from gffnet.models.weights import fit_weights, in_wheel, pretrained_file, read_weights
@@ -91,7 +91,7 @@ def build_backbone(recipe: BackboneRecipe) -> Backbone:
     try:
         backbone.load_weights(state if own else fit_weights(state, backbone.state_dict(), recipe, path))
     except (RuntimeError, KeyError) as error:  # of a backbone that timm lacks
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error)[:300]
         raise UserError(f"weights file {path} does not fit backbone {recipe.name!r}: {reason}") from None
     return backbone
 

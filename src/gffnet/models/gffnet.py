@@ -23,7 +23,7 @@ from huggingface_hub import ModelCard
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from gffnet.errors import UserError
+from gffnet.errors import UserError, one_line
 from gffnet.files import as_path, atomic_write
 from gffnet.models.backbones import Backbone, build_backbone
 from gffnet.models.context import CONTEXTS, Context
@@ -39,7 +39,6 @@ from gffnet.models.model_io import (
     check_upload,
     fetch,
     is_hub_name,
-    one_line,
     read_model,
     shipped_model,
     untrained_config,

@@ -44,7 +44,7 @@ from torch import nn
 
 import gffnet
 from gffnet.console import screen, size_in_bytes
-from gffnet.errors import Damaged, UserError
+from gffnet.errors import Damaged, UserError, one_line
 from gffnet.files import as_path, atomic_write
 from gffnet.models.weights import reachable
 from gffnet.palette import voc_colors
@@ -225,11 +225,6 @@ def damaged_checkpoint(path: Path, remedy: str) -> Damaged:
     except OSError as error:
         cause = f"cannot be read ({error.strerror})"
     return Damaged(f"checkpoint {path} {cause}. {remedy}")
-
-
-def one_line(error: BaseException) -> str:
-    """Return the message of an error in one line."""
-    return " ".join(str(error).split())
 
 
 # Weights files. In half precision, kernels are rounded to float16 or bfloat16. Vectors (biases, batch normalisation)
@@ -519,7 +514,7 @@ def _refused(what: str, repository: str, revision: str | None, error: Exception)
 def _without_address(error: BaseException) -> str:
     """Return the message of an error without the addresses that it names."""
     message = re.split(r" (?:for url|For more information)", one_line(error))[0]
-    return message[:300].rstrip(".") or type(error).__name__
+    return message[:300].rstrip(".")
 
 
 @contextmanager

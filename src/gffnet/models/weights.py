@@ -35,7 +35,7 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
-from gffnet.errors import UserError, nearest
+from gffnet.errors import UserError, nearest, one_line
 from gffnet.models.layers import meta_device
 from gffnet.recipe import BackboneRecipe
 
@@ -73,7 +73,7 @@ def read_weights(path: Path) -> State:
             "are not read. Save the weights alone: torch.save(model.state_dict(), FILE)."
         ) from None
     except Exception as error:  # parsers raise anything on a damaged file
-        reason = " ".join(str(error).split()).partition(". ")[0] or "it ends too early"
+        reason = one_line(error).partition(". ")[0] if str(error) else "it ends too early"
         raise UserError(f"weights file {path} is damaged, or no checkpoint: {reason}. Download it again.") from None
     while isinstance(content, Mapping):
         inner = [content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)]
@@ -295,7 +295,7 @@ def _download(repository: str, files: Sequence[str], revision: str | None) -> Pa
         try:
             return Path(hf_hub_download(repository, file, revision=revision))
         except Exception as error:  # what the client raises differs between its releases
-            reason = f"the download failed: {' '.join(str(error).split()).rstrip('.') or type(error).__name__}"
+            reason = f"the download failed: {one_line(error).rstrip('.')}"
             # Only the answer that there is no such file leads to the next; no answer is a subclass of it.
             if isinstance(error, LocalEntryNotFoundError) or not isinstance(error, EntryNotFoundError):
                 break

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import yaml
 from pydantic import TypeAdapter
 
-from gffnet.errors import UserError
+from gffnet.errors import UserError, one_line
 from gffnet.files import as_path, read_text
 from gffnet.recipe.hints import nearest_recipes
 from gffnet.recipe.schema import Recipe, from_mapping
@@ -87,7 +87,7 @@ def load_recorded(file: Path) -> Recipe:
     try:
         mapping = yaml.load(read_text(file, "recipe"), StrictLoader)
     except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"recipe {file} cannot be read: {' '.join(str(error).split())}.") from None
+        raise UserError(f"recipe {file} cannot be read: {one_line(error)}.") from None
     return recipe_from_mapping(mapping, str(file), record=True)
 
 
@@ -271,7 +271,7 @@ def _parse(path: Path) -> Any:
     except OSError as error:
         raise UserError(f"recipe {path} cannot be read ({error.strerror}): it must be a readable file.") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2020-13-45
-        raise UserError(f"recipe {path}: not valid YAML: {' '.join(str(error).split())}.") from None
+        raise UserError(f"recipe {path}: not valid YAML: {one_line(error)}.") from None
 
 
 def _load_plugins(mapping: dict[Any, Any], source: str, folder: Path | None = None) -> list[str]:

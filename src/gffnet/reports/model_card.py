@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from huggingface_hub import EvalResult, ModelCard
 
 from gffnet.console import DASH, screen
-from gffnet.errors import UserError
+from gffnet.errors import UserError, one_line
 from gffnet.evaluation.results import SCORES, all_tables, markdown, read_result
 from gffnet.metrics.scores import Scores
 from gffnet.models.gffnet import SegmentationModel, load_model
@@ -99,7 +99,7 @@ def _with_card(facts: Facts, folder: Path, exact: str, written: str) -> Facts:
     try:
         card = ModelCard.load(path)
     except Exception as error:  # the parser of a damaged card raises anything
-        raise UserError(f"model card {path} cannot be read ({' '.join(str(error).split())[:200]}): fix it.") from None
+        raise UserError(f"model card {path} cannot be read ({one_line(error)[:200]}): fix it.") from None
     _, *parts = re.split(r"^## (.+)$", card.text, flags=re.MULTILINE)
     own = {heading: body.strip() for heading, body in zip(parts[::2], parts[1::2], strict=True)}
     sections, results = {**facts.sections}, facts.results

@@ -34,7 +34,7 @@ from rich.text import Text
 from torch import Tensor
 
 from gffnet.console import screen
-from gffnet.errors import CannotWrite, RunFailed, Stopped, UserError
+from gffnet.errors import CannotWrite, RunFailed, Stopped, UserError, one_line
 from gffnet.files import NO_ROOM, atomic_write
 from gffnet.inference.tiling import most_resident
 from gffnet.parallel import all_gather
@@ -335,7 +335,7 @@ class History(Callback):
                 if full or isinstance(error, CannotWrite):
                     raise
                 self.loggers.remove(logger)
-                log.warning("%s is dropped: %s", type(logger).__name__, " ".join(str(error).split()))
+                log.warning("%s is dropped: %s", type(logger).__name__, one_line(error))
 
 
 def _finite(values: Any) -> Any:

@@ -19,7 +19,7 @@ from gffnet.data.dataset import IGNORE, Sample
 from gffnet.data.loader import ClassBalance, FixedSamples, TrainingStream, Views, collate
 from gffnet.data.map_style import describe
 from gffnet.data.transforms import Augmentation, ColorJitter
-from gffnet.errors import UserError
+from gffnet.errors import UserError, one_line
 from gffnet.parallel import available_cores
 from gffnet.recipe import Recipe
 
@@ -81,7 +81,7 @@ def check_pickling(workers: int, given: Mapping[str, Any]) -> None:
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise UserError(
                 f"{argument} ({describe(getattr(value, 'source', value))}) cannot be pickled, as it must be for "
-                f"processes that load data: {' '.join(str(error).split())[:200]}. Define functions and classes at the "
+                f"processes that load data: {one_line(error)[:200]}. Define functions and classes at the "
                 "top of a module, without lambda; or load in the process that trains, with training.workers=0."
             ) from None
 

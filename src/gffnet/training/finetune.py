@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from gffnet.data.dataset import normalized_name
-from gffnet.errors import UserError
+from gffnet.errors import UserError, one_line
 from gffnet.models.gffnet import SegmentationModel, load_model
 
 log = logging.getLogger("gffnet")
@@ -49,7 +49,7 @@ def initialize_from(run: str | Path, network: SegmentationModel, classes: Sequen
         try:
             getattr(network, part).load_state_dict(source.state_dict())
         except RuntimeError as error:
-            raise mismatch(part, " ".join(str(error).split())[:200]) from None
+            raise mismatch(part, one_line(error)[:200]) from None
     fresh = [name for name in parts if name not in loaded]
     if whole:
         old, new = trained.head.classifier.state_dict(), network.head.classifier.state_dict()

@@ -38,7 +38,7 @@ from lightning import Callback, Trainer
 
 import gffnet
 from gffnet.data.dataset import Dataset, class_difference, fingerprint
-from gffnet.errors import CannotWrite, Damaged, RunFailed, Stopped, UserError
+from gffnet.errors import CannotWrite, Damaged, RunFailed, Stopped, UserError, one_line
 from gffnet.files import NO_ROOM, atomic_write, cannot_write
 from gffnet.inference.precision import Precision
 from gffnet.models.model_io import CONFIG, damaged_checkpoint
@@ -413,8 +413,8 @@ def record_session(out: Path, info: RunInfo, history: History, iteration: int = 
         outcome = "interrupted"
         raise
     except BaseException as error:
-        kind = "" if isinstance(error, UserError | RunFailed) else f"{type(error).__name__}: "
-        outcome = f"failed: {kind}{' '.join(str(error).split())[:1000]}"
+        kind = "" if isinstance(error, UserError | RunFailed) or not str(error) else f"{type(error).__name__}: "
+        outcome = f"failed: {kind}{one_line(error)[:1000]}"
         raise
     finally:
         history.close(failed=outcome != "finished")

@@ -36,7 +36,7 @@ from gffnet.data.loader import ClassBalance, class_pixels
 from gffnet.data.map_style import MapStyleDataset, as_dataset, dataset_name, describe, describe_data
 from gffnet.data.statistics import ImageStatistics, check_bands, find_channels, is_deep, measure
 from gffnet.data.transforms import ColorJitter, seeded
-from gffnet.errors import UserError
+from gffnet.errors import UserError, one_line
 from gffnet.files import as_path
 from gffnet.inference.precision import (
     Precision,
@@ -460,7 +460,7 @@ def check_loss(loss: Any, num_classes: int) -> None:
         with seeded(0):
             value = loss(logits, labels)
     except Exception as error:  # whatever a user's function raises
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)[:200]
         raise UserError(
             f"loss {name} failed for logits (2, {num_classes}, 8, 8) and labels (2, 8, 8), int64 with 255 for ignored "
             f"pixels: {type(error).__name__}: {reason}. It must ignore the label 255, {example}."
