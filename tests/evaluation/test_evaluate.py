@@ -16,7 +16,7 @@ from gffnet.data.camvid import CAMVID
 from gffnet.data.dataset import Classes, Dataset, LabelTable
 from gffnet.data.datasets import open_dataset
 from gffnet.errors import Stopped, UserError
-from gffnet.evaluation.evaluate import absent_rule, protocol_record, remove_partial, score_dataset
+from gffnet.evaluation.evaluate import PARTIAL_FOLDER, absent_rule, protocol_record, remove_partial, score_dataset
 from gffnet.evaluation.results import Result, score_image, write_scores
 from gffnet.inference.predictor import Predictor
 from gffnet.metrics.scores import Scores
@@ -249,7 +249,7 @@ def test_without_resume_it_starts_again(val: Dataset, tmp_path: Path) -> None:
     rest, seen = failing(KeyboardInterrupt(), 9)
     assert same(evaluated(val, rest, out=tmp_path / "out"), evaluated(val))
     assert len(seen) == 3
-    remove_partial(tmp_path / "out", val)
+    remove_partial(tmp_path / "out" / PARTIAL_FOLDER)
     assert list((tmp_path / "out").iterdir()) == []
 
 

@@ -11,7 +11,7 @@ from gffnet.data.dataset import Dataset
 from gffnet.data.datasets import open_dataset
 from gffnet.data.map_style import MapStyleDataset
 from gffnet.errors import UserError
-from gffnet.evaluation.evaluate import PartialResults, PartialScores, evaluation_settings
+from gffnet.evaluation.evaluate import PartialResults, PartialScores, evaluation_settings, remove_partial
 from gffnet.metrics.boundary import distance_to_boundary
 from tests.data.trees import camvid_tree, picture, save
 from tests.full_disk import full_after
@@ -146,14 +146,14 @@ def test_other_settings_are_named(data: Dataset, folder: Path) -> None:
 
 
 def test_only_its_own_files_are_removed(data: Dataset, folder: Path) -> None:
-    partial = store(data, folder, 0)
+    store(data, folder, 0)
     (folder / ".0123abcd.part").write_bytes(b"killed while writing")
-    partial.remove()
+    remove_partial(folder)
     assert not folder.exists()
-    partial.remove()
+    remove_partial(folder)
     store(data, folder, 0)
     (folder / "mine.npz").write_bytes(b"")
-    partial.remove()
+    remove_partial(folder)
     assert [path.name for path in folder.iterdir()] == ["mine.npz"]
 
 

@@ -12,8 +12,8 @@ import gffnet.evaluation.evaluate as evaluation
 import gffnet.gates.ablation as ablation
 from gffnet.data.dataset import Classes, Dataset
 from gffnet.errors import UserError
-from gffnet.evaluation.evaluate import score_dataset
-from gffnet.gates.ablation import ablate, difference, predict_edited, remove_partial
+from gffnet.evaluation.evaluate import remove_partial, score_dataset
+from gffnet.gates.ablation import PARTIAL_FOLDER, ablate, difference, predict_edited
 from gffnet.gates.edit import GateEdit
 from gffnet.inference.predictor import Predictor
 from gffnet.inference.tiling import tile_memory
@@ -233,7 +233,7 @@ def test_after_an_interruption_only_the_rest_is_predicted(
     seen_then = failing(monkeypatch, 99, error)
     assert ablated(val, out=out, resume=True) == whole
     assert (len(seen), len(seen_then)) == (after, 15 - after // 5 * 5)
-    remove_partial(out, val)
+    remove_partial(out / PARTIAL_FOLDER)
     assert list(out.iterdir()) == []
 
 

@@ -48,8 +48,8 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: Namespace) -> None:
     """Score, write and print."""
     from gffnet.data.datasets import open_dataset
-    from gffnet.evaluation.evaluate import precision_of_partial
-    from gffnet.gates.ablation import ablate, remove_partial, write_ablation
+    from gffnet.evaluation.evaluate import precision_of_partial, remove_partial
+    from gffnet.gates.ablation import PARTIAL_FOLDER, ablate, write_ablation
     from gffnet.parallel import device_of_rank, process_group, rank_and_world_size
     from gffnet.recipe import validated_split
 
@@ -77,7 +77,7 @@ def run(arguments: Namespace) -> None:
             return
         if out is not None:
             write_ablation(out, record)
-            remove_partial(out, dataset)
+            remove_partial(out / PARTIAL_FOLDER)
     if arguments.json:
         print_json(record)
     else:

@@ -137,7 +137,7 @@ def evaluate(
         )
         if folder is not None and rank_and_world_size()[0] == 0:
             write_result(folder, result)
-            remove_partial(folder, dataset)
+            remove_partial(folder / PARTIAL_FOLDER)
     return result
 
 
@@ -212,7 +212,7 @@ def score_images(
     total = [PartialScores(len(dataset.classes.names), details) for _ in range(variants)]
     if partial is not None and rank == 0:
         if not resume:
-            partial.remove()
+            remove_partial(partial.folder)
         partial.load(total)
         if total[0].images:
             screen.print(f"resuming: {len(total[0].images)} images are scored")
@@ -494,13 +494,6 @@ class PartialResults:
                 screen.print(f"left out: {path}: {error}", style="yellow")
                 path.unlink(missing_ok=True)
 
-    def remove(self) -> None:
-        """Remove the files, and the folder if nothing else is in it."""
-        for path in [*_partial_files(self.folder), *self.folder.glob(".*.part")]:
-            path.unlink(missing_ok=True)
-        if self.folder.is_dir() and not any(self.folder.iterdir()):
-            self.folder.rmdir()
-
     def _check(self, settings: Mapping[str, Any], sizes: Sequence[Any]) -> None:
         """Refuse partial results that do not belong to this evaluation."""
         meaning = {
@@ -529,9 +522,12 @@ def _partial_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.npz") if re.fullmatch("[0-9a-f]{16}", path.stem))
 
 
-def remove_partial(out: Path, dataset: Dataset) -> None:
-    """Remove the partial results of an evaluation: the result is written."""
-    PartialResults(out / PARTIAL_FOLDER, {}, dataset).remove()
+def remove_partial(folder: Path) -> None:
+    """Remove the files of partial results, and their folder if nothing else is in it."""
+    for path in [*_partial_files(folder), *folder.glob(".*.part")]:
+        path.unlink(missing_ok=True)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def saved_settings(out: Path) -> list[dict[str, Any]]:

@@ -180,11 +180,6 @@ def ablate(
     }
 
 
-def remove_partial(out: Path, dataset: Dataset) -> None:
-    """Remove the partial results of `ablate`: the result is written."""
-    PartialResults(out / PARTIAL_FOLDER, {}, dataset).remove()
-
-
 def difference(closed: Scores, learned: Scores) -> dict[str, Any]:
     """Subtract the learned scores from those of a closing; `None` where one of the two is undefined."""
     means = ("miou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou")
