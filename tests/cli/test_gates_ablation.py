@@ -52,13 +52,16 @@ def test_all_is_written_and_printed(given: list[str], tmp_path: Path, capsys: Ca
 def test_interrupted_and_resumed(
     given: list[str], tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["gates-ablation", *given, "--no-pairs", "--out", str(tmp_path / "out")]
+    words = ["gates-ablation", *given[:-1], "auto", "--no-pairs", "--out", str(tmp_path / "out")]
+    monkeypatch.setenv("GFFNET_PRECISION", "bfloat16")
     with monkeypatch.context() as broken:
         broken.setattr(ablation, "predict_edited", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         assert main(words) == 130
     assert "resume with --resume" in capsys.readouterr().err
+    monkeypatch.setenv("GFFNET_PRECISION", "float32")
     assert main([*words, "--resume", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["images"] == 3
+    record = json.loads(capsys.readouterr().out)
+    assert (record["images"], record["protocol"]["precision"]) == (3, "bfloat16")
 
 
 @pytest.mark.parametrize(

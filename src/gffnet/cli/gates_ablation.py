@@ -58,7 +58,8 @@ def run(arguments: Namespace) -> None:
         raise UserError("--resume reads the partial results in --out DIR. Name the folder of the ablation.")
     with stop_on_sigterm(), process_group():
         device = device_of_rank(arguments.device)
-        predictor = load_predictor(arguments, device, precision_of_partial(out, arguments.resume, device))
+        recorded = precision_of_partial(out, arguments.resume, device, PARTIAL_FOLDER)
+        predictor = load_predictor(arguments, device, recorded)
         split = arguments.split or validated_split(arguments.model, arguments.dataset)
         dataset = open_dataset(arguments.dataset, arguments.root, split, arguments.cache)
         record = ablate(

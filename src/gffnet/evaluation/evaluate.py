@@ -530,24 +530,24 @@ def remove_partial(folder: Path) -> None:
         folder.rmdir()
 
 
-def saved_settings(out: Path) -> list[dict[str, Any]]:
-    """Return the settings of the partial results in the folder of an evaluation, but for damaged files."""
+def saved_settings(folder: Path) -> list[dict[str, Any]]:
+    """Return the settings of partial results, but for damaged files."""
     found = []
-    for path in _partial_files(out / PARTIAL_FOLDER):
+    for path in _partial_files(folder):
         with suppress(*_DAMAGED), np.load(path, allow_pickle=False) as stored:
             found.append(dict(json.loads(stored["about"].tobytes())["settings"]))
     return found
 
 
-def precision_of_partial(out: Path | None, resume: bool, device: str) -> str | None:
-    """Return the precision, by its name, of partial results on this kind of device in the folder of an evaluation.
+def precision_of_partial(out: Path | None, resume: bool, device: str, name: str = PARTIAL_FOLDER) -> str | None:
+    """Return the precision, by its name, of partial results on this kind of device in the folder `name` of `out`.
 
     None: there are none, or they are not to be resumed.
     """
     if out is None or not resume:
         return None
     kind = pick_device(device).type
-    return next((each["precision"] for each in saved_settings(out) if each.get("device") == kind), None)
+    return next((each["precision"] for each in saved_settings(out / name) if each.get("device") == kind), None)
 
 
 def evaluation_settings(protocol: Mapping[str, Any], dataset: Dataset, details: bool) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from gffnet.console import screen
 from gffnet.data.dataset import fold_splits
 from gffnet.data.datasets import open_dataset
 from gffnet.errors import Damaged, RunFailed, Stopped, UserError
-from gffnet.evaluation.evaluate import plain, saved_settings
+from gffnet.evaluation.evaluate import PARTIAL_FOLDER, plain, saved_settings
 from gffnet.evaluation.results import SCORES, read_result
 from gffnet.files import atomic_write, cannot_write, utf8, write_json
 from gffnet.inference.precision import pick_device
@@ -315,9 +315,8 @@ class Ablation:
         dataset = ["--dataset", run.recipe.data.name, "--split", self._split(run)]
         how = ["--device", self.device, "--precision", self.precision]
         same = {"gffnet": gffnet.__version__, "device": pick_device(self.device).type}
-        fits = all(
-            self._fits(run, settings) and same.items() <= settings.items() for settings in saved_settings(run.scores)
-        )
+        partial = saved_settings(run.scores / PARTIAL_FOLDER)
+        fits = all(self._fits(run, settings) and same.items() <= settings.items() for settings in partial)
         out = ["--out", str(run.scores), *["--resume"] * fits]
         data = self._data_options(run.recipe.plugins)  # a run's plug-ins are imported only if they are named
         return [*PROGRAM, "evaluate", "--model", str(run.folder), *dataset, *data, *how, *out]
