@@ -19,6 +19,7 @@ from torch import Tensor
 
 from gffnet.errors import UserError
 from gffnet.inference.predictor import ImageLike, Predictor
+from gffnet.inference.sliding_window import most_probable
 from gffnet.models.fusion import FUSIONS, GatedFusion
 from gffnet.models.layers import Gates
 from gffnet.models.ops import resize
@@ -154,7 +155,7 @@ class GatedImage:
 
     def _predict(self, gates: Gates) -> UInt8[np.ndarray, "h w"]:
         logits = self._predictor.decode(self._encoded, gates)
-        labels: np.ndarray = logits[0].max(0).indices.to(torch.uint8).cpu().numpy()
+        labels: np.ndarray = most_probable(logits[0]).cpu().numpy()
         return labels
 
 
