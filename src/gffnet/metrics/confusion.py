@@ -66,10 +66,6 @@ class ConfusionMatrix:
         else:
             self.counts += _bincount(_tensor(labels), _tensor(predicted), self.num_classes).to(self.counts.device)
 
-    def merge(self, other: "ConfusionMatrix") -> None:
-        """Add the counts of another matrix of the same number of classes."""
-        self.counts += other.counts
-
     def scores(self, absent: Absent = "left out") -> ClassScores:
         """Compute the scores of everything that was added."""
         return class_scores(self.counts, absent)
