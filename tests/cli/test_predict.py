@@ -76,9 +76,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny(tmp_path_factory.mktemp("model"))
 
 
-def save_tiny(folder: Path, seed: int = 0) -> Path:
+def save_tiny(folder: Path) -> Path:
     recipe = tiny.recipe()
-    save_model(folder / "model", tiny.network(recipe, seed=seed), tiny.config(recipe))
+    save_model(folder / "model", tiny.network(recipe), tiny.config(recipe))
     return folder
 
 

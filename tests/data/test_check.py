@@ -47,15 +47,14 @@ SPLITS = ("train", "val", "test")
 IMAGE, LABELS = "train/train_001.png", "trainannot/train_001.png"
 
 
-def camvid(root: Path, samples: int = 3, listed: bool = True) -> Path:
+def camvid(root: Path, samples: int = 3) -> Path:
     """CamVid's tree with all its splits; no two images are the same."""
     for number, split in enumerate(SPLITS):
         names = [f"{split}_{i:03d}.png" for i in range(samples)]
         for i, name in enumerate(names):
             save(root / split / name, picture(100 * number + i, SIZE))
             save(root / f"{split}annot" / name, ids(100 * number + i, 12, SIZE))
-        if listed:
-            write_list(root, split, *range(samples))
+        write_list(root, split, *range(samples))
     return root
 
 

@@ -901,6 +901,6 @@ def test_another_process_writes_the_record_first(
     tmp_path: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     theirs = json.dumps({**describe_prediction(tiny.predictor(seed=1)), "since": 0.0})
-    monkeypatch.setattr(module, "atomic_write", lambda path, data: path.write_text(theirs))
+    monkeypatch.setattr(module, "write_json", lambda path, value: path.write_text(theirs))
     with pytest.raises(UserError, match="made differently: weights"):
         open_folder(tmp_path, describe_prediction(predictor), overwrite=False)

@@ -21,9 +21,9 @@ CLASSES = 4
 overlaps = st.fractions(0, Fraction(7, 10), max_denominator=100).map(float)
 
 
-def scorer(seed: int = 0) -> Callable[[Tensor], Tensor]:
+def scorer() -> Callable[[Tensor], Tensor]:
     """Logits that depend on a pixel's neighbourhood and on the borders of the window."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     conv = nn.Conv2d(3, CLASSES, 5, padding=2).double()
     for parameter in conv.parameters():
         nn.init.normal_(parameter, std=0.002, generator=generator)

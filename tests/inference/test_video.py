@@ -31,7 +31,6 @@ from gffnet.inference.video import (
 from tests import tiny
 from tests.inference.clips import save_clip
 
-PICTURES = [tiny.picture(i, 48, 64) for i in range(12)]
 SMOOTH = [
     np.stack(np.broadcast_arrays(np.arange(64) * 3, np.arange(48)[:, None] * 4, 20 * i), -1).astype(np.uint8)
     for i in range(12)

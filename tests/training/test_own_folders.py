@@ -121,9 +121,9 @@ def third_split(result: CheckResult) -> bool:
 # Folders
 
 
-def scene(root: Path, name: str, seed: int, classes: int = 3) -> None:
+def scene(root: Path, name: str, seed: int) -> None:
     save(root / f"images/{name}.png", picture(seed, SIZE))
-    save(root / f"masks/{name}.png", ids(seed, classes, SIZE))
+    save(root / f"masks/{name}.png", ids(seed, 3, SIZE))
 
 
 def make(root: Path, layout: str, train: str, val: str) -> None:

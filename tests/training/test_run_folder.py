@@ -594,8 +594,8 @@ def recipe_of(**training: Any) -> Recipe:
     return tiny.recipe(**{"batch": 8, "crop": [864, 864], **training})
 
 
-def explain(error: BaseException, out: Path = Path("runs/x"), workers: int = 4) -> str:
-    with pytest.raises(RunFailed) as caught, explain_failures(out, recipe_of(), 8, workers):
+def explain(error: BaseException, out: Path = Path("runs/x")) -> str:
+    with pytest.raises(RunFailed) as caught, explain_failures(out, recipe_of(), 8, 4):
         raise error
     return str(caught.value)
 

@@ -793,9 +793,7 @@ def _opaque(alpha: NDArray[Any], path: Path) -> NDArray[np.bool_]:
     return opaque
 
 
-def read_colors(
-    path: str | Path, notice: Notice = log_notice
-) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"] | None]:
+def read_colors(path: str | Path) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"] | None]:
     """The colors of a mask, through its palette if it has one, and which pixels it labels: those that are opaque.
 
     Turned upright as images are. None in place of the pixels: all are labelled. Of 16 bits, the high byte is the color.
@@ -809,7 +807,7 @@ def read_colors(
         return (pixels if pixels.ndim == 3 else np.stack([pixels] * 3, axis=-1)), None
     if kind := _lossy(content):
         raise UserError(f"mask {path}: {kind} changes colors, so its classes are lost: save masks as PNG.")
-    values, colors, _, alpha = _read_samples(path, content, 3, notice, transparency=True)
+    values, colors, _, alpha = _read_samples(path, content, 3, log_notice, transparency=True)
     if colors not in {1, 3} or values.dtype not in {np.dtype(np.uint8), np.dtype(np.uint16)}:
         raise UserError(
             f"mask {path}: it has {values.shape[2]} bands of {values.dtype}, but colors are three of 8 or 16 bits. "

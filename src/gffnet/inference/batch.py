@@ -37,7 +37,7 @@ from gffnet.data.colors import Palette, display_levels, displayable, label_color
 from gffnet.data.io import EXTENSIONS, as_array, as_tensor, image_files, read_labels, write_image, write_labels
 from gffnet.data.large import LabelFile, bands, write_png
 from gffnet.errors import BadName, CannotWrite, RunFailed, UserError, first_line, unknown
-from gffnet.files import atomic_write, cannot_write, say_once, utf8
+from gffnet.files import atomic_write, cannot_write, say_once, utf8, write_json
 from gffnet.inference import video
 from gffnet.inference.predictor import Predictor
 from gffnet.inference.sliding_window import most_probable
@@ -487,7 +487,7 @@ def open_folder(
     if there is None or (overwrite and (others or _differences(there, now))):
         since = file_system_time(out) if used else 0.0
         kept = {} if there is None or _differences(there, now) else there.get(_SOURCES, {})
-        _write_record(out, {**now, _SINCE: since, _SOURCES: {**kept, **sources}})
+        write_json(out / RECORD, {**now, _SINCE: since, _SOURCES: {**kept, **sources}})
         there, others = _read_record(out) or now, []  # another process may have written it, too
     if found := _differences(there, now):
         raise UserError(f"folder {out} holds predictions that were made differently: {'; '.join(found)}. {remedy}")
@@ -496,12 +496,8 @@ def open_folder(
         raise UserError(f"folder {out} holds {others[0]}{more}. {remedy}")
     known = there.get(_SOURCES, {})
     if merged := {key: source for key, source in sources.items() if known.get(key) != source}:
-        _write_record(out, {**there, _SOURCES: {**known, **merged}})
+        write_json(out / RECORD, {**there, _SOURCES: {**known, **merged}})
     return float(there.get(_SINCE, 0.0))
-
-
-def _write_record(out: Path, record: Mapping[str, Any]) -> None:
-    atomic_write(out / RECORD, json.dumps(record, indent=1).encode())
 
 
 def _holds_results(out: Path) -> str | None:

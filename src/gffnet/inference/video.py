@@ -4,7 +4,6 @@ Overlays and color maps are written as mp4, label maps as one PNG per frame; eac
 A video is predicted from its first frame on by one process: neither shards nor resuming change an average along time.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from fractions import Fraction
@@ -20,7 +19,7 @@ from gffnet.console import track
 from gffnet.data.colors import Palette, colorize, overlay
 from gffnet.data.io import write_labels
 from gffnet.errors import UserError
-from gffnet.files import atomic_file, atomic_folder, atomic_write
+from gffnet.files import atomic_file, atomic_folder, write_json
 from gffnet.parallel import background_writer, prefetch
 
 EXTENSIONS = (
@@ -157,7 +156,7 @@ def _label_maps(folder: Path) -> Iterator[Write]:
             times.append(float(frame.time))
 
         yield write
-        atomic_write(filling / TIMES, json.dumps({"seconds": times}, indent=1).encode())
+        write_json(filling / TIMES, {"seconds": times})
 
 
 # Reading

@@ -210,8 +210,8 @@ def _members(annotation: Any) -> list[Any]:
     return [member for each in get_args(annotation) for member in _members(each)]
 
 
-def nearest_recipes(name: str, names: Sequence[str], number: int = 5) -> list[str]:
-    """The recipes whose names are nearest to a mistyped one, the nearest first; none if nothing is near."""
+def nearest_recipes(name: str, names: Sequence[str]) -> list[str]:
+    """The recipes whose names are nearest to a mistyped one, at most five, the nearest first."""
     own = name.lower().removesuffix(".yaml")
 
     def likeness(other: str) -> float:
@@ -220,4 +220,4 @@ def nearest_recipes(name: str, names: Sequence[str], number: int = 5) -> list[st
         return max(similar, 0.5 * (len(own) > 2 and own in other))  # a part of a name, such as a data set
 
     close = [other for other in names if likeness(other) >= 0.5]
-    return sorted(close, key=likeness, reverse=True)[:number]
+    return sorted(close, key=likeness, reverse=True)[:5]
