@@ -184,7 +184,7 @@ def test_the_command_prints_the_same_as_the_page(baseline: str) -> None:
             assert [cell.strip() for cell in line.strip("|").split("|")][1:-1] == gains
 
 
-CONDITIONS = {"strides 4 8 8 8": "stride8", "2000 iterations": "iterations2000"}
+CONDITIONS = {"strides 4 8 8 8": "stride8", "2000 iterations": "iterations2000", "two stages": "two_stages"}
 """The folders of the runs of seed 0 in which one thing differs from the ablation."""
 
 
