@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub import EvalResult, ModelCard
 
 from gffnet.cli.main import make_parser
-from gffnet.models.model_card import SECTIONS, TASK, Facts, describe, make_card
+from gffnet.models.model_card import SECTIONS, TASK, Facts, describe_network, make_card
 from tests import tiny
 
 RESULT = EvalResult(
@@ -94,7 +94,7 @@ def test_classes_with_their_labels() -> None:
     ],
 )
 def test_the_network_in_words(model: dict[str, Any], words: str) -> None:
-    assert describe(tiny.config(tiny.recipe(model))) == words
+    assert describe_network(tiny.config(tiny.recipe(model))) == words
 
 
 def test_procedural_scenes_are_no_photographs() -> None:

@@ -28,7 +28,7 @@ from gffnet.models.model_io import (
     CONFIG,
     INDEX,
     WEIGHTS,
-    State,
+    StateDict,
     WeightFormat,
     find_model,
     hash_weights,
@@ -301,10 +301,10 @@ def test_the_hash_depends_on_weights_alone(tmp_path: Path) -> None:
 KERNEL = (16, 8, 3, 3)
 
 
-def state(seed: int = 0) -> State:
+def state(seed: int = 0) -> StateDict:
     """Twelve kernels of 4608 bytes, with a vector and a counter each."""
     random = torch.Generator().manual_seed(seed)
-    weights = State()
+    weights = StateDict()
     for number in range(12):
         weights[f"layer{number}.weight"] = torch.randn(KERNEL, generator=random)
         weights[f"layer{number}.variance"] = torch.rand(16, generator=random) * 1e6
@@ -312,7 +312,7 @@ def state(seed: int = 0) -> State:
     return weights
 
 
-def same_state(a: State, b: State) -> bool:
+def same_state(a: StateDict, b: StateDict) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) and a[name].dtype == b[name].dtype for name in a)
 
 

@@ -19,14 +19,14 @@ import torch.nn.functional as F
 import torchvision
 from huggingface_hub import constants
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-from torch import Tensor, nn
+from torch import nn
 
 from gffnet.data.io import read_image
 from gffnet.errors import UserError
 from gffnet.models import weights
 from gffnet.models.backbones import build_backbone
 from gffnet.models.gffnet import GFFNet
-from gffnet.models.weights import WHEELS, Wheel, pretrained_file, read_weights
+from gffnet.models.weights import WHEELS, StateDict, Wheel, pretrained_file, read_weights_file
 from gffnet.recipe import BackboneRecipe
 from tests.data.trees import real
 
@@ -42,32 +42,30 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
-State = dict[str, Tensor]
-
 SMALL = "test_resnet"
 """A ResNet of half a million parameters."""
 
 
-def state(name: str = SMALL, classes: int = 7) -> State:
+def state(name: str = SMALL, classes: int = 7) -> StateDict:
     return timm.create_model(name, num_classes=classes).state_dict()
 
 
-def loaded(path: Path, name: str = SMALL, stride: int | None = None, channels: int = 3) -> State:
+def loaded(path: Path, name: str = SMALL, stride: int | None = None, channels: int = 3) -> StateDict:
     return build_backbone(BackboneRecipe(name, str(path), stride, channels)).state_dict()
 
 
-def check(found: State, expected: State, classifier: str = "fc.") -> None:
+def check(found: StateDict, expected: StateDict, classifier: str = "fc.") -> None:
     expected = {name: value for name, value in expected.items() if not name.startswith(classifier)}
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert torch.equal(found[name], value), name
 
 
-def prefixed(prefix: str) -> Callable[[State], State]:
+def prefixed(prefix: str) -> Callable[[StateDict], StateDict]:
     return lambda state: {prefix + name: value for name, value in state.items()}
 
 
-FORMS: dict[str, Callable[[State], Any]] = {
+FORMS: dict[str, Callable[[StateDict], Any]] = {
     "bare": lambda state: state,
     "state_dict": lambda state: {"state_dict": state, "epoch": 3, "best": 0.8},
     "model": lambda state: {"model": state, "optimizer": {"lr": 0.1}},
@@ -207,7 +205,7 @@ def error(path: Path, name: str = SMALL, channels: int = 3) -> str:
     return message
 
 
-def shapes(name: str, classes: int) -> State:
+def shapes(name: str, classes: int) -> StateDict:
     """A state dict without content, which takes no room in a file."""
     with torch.device("meta"):
         sizes = {key: value.shape for key, value in state(name, classes).items()}
@@ -305,9 +303,9 @@ class TestInvalidFiles:
         assert "Save the weights alone" in error(tmp_path / "weights.pth")
 
 
-def test_read_weights_keeps_the_names_of_the_file(tmp_path: Path) -> None:
+def test_reading_a_weights_file_keeps_the_names_of_the_file(tmp_path: Path) -> None:
     torch.save({"model": {"module.a": torch.ones(2)}}, tmp_path / "weights.pth")
-    assert list(read_weights(tmp_path / "weights.pth")) == ["module.a"]
+    assert list(read_weights_file(tmp_path / "weights.pth")) == ["module.a"]
 
 
 REPOSITORY = timm.get_pretrained_cfg("test_resnet").hf_hub_id
@@ -458,13 +456,13 @@ EFFICIENTNET = "test_efficientnet"
 """An EfficientNet of a third of a million parameters."""
 
 
-def foreign(state: State) -> State:
+def foreign(state: StateDict) -> StateDict:
     """The tensors under names such as EfficientNet-PyTorch's, in the same order."""
     names = [f"_blocks.{number}.{name.rpartition('.')[2]}" for number, name in enumerate(state)]
     return dict(zip(["_conv_stem.weight", *names[1:]], state.values(), strict=True))
 
 
-def install(monkeypatch: pytest.MonkeyPatch, site: Path, state: State | None, sha256: str | None = None) -> Path:
+def install(monkeypatch: pytest.MonkeyPatch, site: Path, state: StateDict | None, sha256: str | None = None) -> Path:
     """Install a wheel with weights of `EFFICIENTNET`, whose code must not run; None: not one file of it."""
     wheel = Wheel("weights-of-a-test", "models/efficientnet.pth", sha256 or "")
     path = site / wheel.module / wheel.file

@@ -24,10 +24,10 @@ from gffnet.reports.report import (
     Report,
     class_bars,
     detail_bars,
-    differences,
     key_figures,
     open_images,
     open_run,
+    protocol_differences,
     record_facts,
     report_of,
     scores_of_baseline,
@@ -95,9 +95,9 @@ def test_details_are_matched_by_their_ranges() -> None:
 
 
 def test_differences_of_protocols() -> None:
-    assert differences(scores(1), scores(8, precision="float32", device="cuda:0", recipe="other")) == []
+    assert protocol_differences(scores(1), scores(8, precision="float32", device="cuda:0", recipe="other")) == []
     other = dataclasses.replace(scores(8, flip=True, scales=[0.5, 1.0], crop=[64, 128]), images=2)
-    found = differences(scores(1), other)
+    found = protocol_differences(scores(1), other)
     assert "flip: no here, yes there" in found
     assert "scales: 1.0 here, 0.5, 1.0 there" in found
     assert "crop: none: the whole image at once here, 64 x 128 pixels there" in found

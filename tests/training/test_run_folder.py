@@ -48,7 +48,7 @@ from gffnet.training.run_folder import (
     begin_session,
     check_classes,
     commit,
-    differences,
+    differing_keys,
     explain_failures,
     hardware,
     is_out_of_memory,
@@ -256,9 +256,9 @@ mappings = st.dictionaries(st.sampled_from("abc"), nested, max_size=3)
 
 @given(mappings, mappings)
 def test_differences_are_none_for_equals_only(old: dict[str, Any], new: dict[str, Any]) -> None:
-    assert (differences(old, new) == []) == (old == new)
-    assert differences(old, new) == differences(new, old)
-    assert differences({"x": 1, "y": old}, {"x": 2, "y": old}) == ["x"]
+    assert (differing_keys(old, new) == []) == (old == new)
+    assert differing_keys(old, new) == differing_keys(new, old)
+    assert differing_keys({"x": 1, "y": old}, {"x": 2, "y": old}) == ["x"]
 
 
 # The record

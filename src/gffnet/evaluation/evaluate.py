@@ -38,7 +38,7 @@ from gffnet.inference.batch import TooLarge, network_errors
 from gffnet.inference.precision import pick_device, resumed_precision
 from gffnet.inference.predictor import Predictor, load
 from gffnet.metrics.confusion import Absent
-from gffnet.metrics.scores import ScoreAccumulator, State
+from gffnet.metrics.scores import NamedCounts, ScoreAccumulator
 from gffnet.models.ops import size_of
 from gffnet.parallel import (
     all_gather,
@@ -431,7 +431,7 @@ def _with_prefix(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, N
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
-def _parts(counts: State) -> Int64[np.ndarray, "2 parts"]:
+def _parts(counts: NamedCounts) -> Int64[np.ndarray, "2 parts"]:
     bands, sizes = counts["distance"], counts["size"]
     correct = np.concatenate([bands.diagonal(axis1=1, axis2=2).sum(-1), sizes[..., 0].sum(1)])
     labelled = np.concatenate([bands.sum((1, 2)), sizes[..., :2].sum((1, 2))])

@@ -29,7 +29,7 @@ from gffnet.inference.sliding_window import SlidingWindow, scaled_size
 from gffnet.inference.tiling import TiledWindow, peak_memory, plan_tiles
 from gffnet.models.gffnet import SegmentationModel, load_model
 from gffnet.models.layers import Encoded, Gates
-from gffnet.models.model_card import describe
+from gffnet.models.model_card import describe_network
 from gffnet.models.model_io import ModelConfig, hash_weights, is_exported, shipped_model
 from gffnet.models.ops import resize, size_of
 from gffnet.parallel import available_cores, batches, limit_threads
@@ -124,7 +124,7 @@ class Predictor:
         windows = f"windows of {protocol.crop[0]}x{protocol.crop[1]}" if protocol.crop else "whole images"
         form = "an exported file" if isinstance(self._network, Exported) else "folded and frozen"
         return (
-            f"Predictor({config.recipe}: {describe(config).replace('`', '')}, {len(config.classes)} classes; "
+            f"Predictor({config.recipe}: {describe_network(config).replace('`', '')}, {len(config.classes)} classes; "
             f"{windows}; {self.precision.name} on {self.device}; network: {form})"
         )
 

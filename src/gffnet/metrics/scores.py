@@ -26,7 +26,7 @@ from gffnet.metrics.confusion import (
 from gffnet.metrics.objects import size_counts
 from gffnet.palette import MAX_CLASSES
 
-State = dict[str, NDArray[np.int64]]
+NamedCounts = dict[str, NDArray[np.int64]]
 """Counts by name."""
 
 ByClass = Mapping[str, float | None]
@@ -158,9 +158,9 @@ class ScoreAccumulator:
             shapes["distance"] = (len(bands) + 1, num_classes, num_classes + 1)
             shapes["size"] = (len(sizes) + 1, num_classes, 3)  # TP, FN, FP
             shapes["objects"] = (len(sizes) + 1, num_classes)
-        self.counts: State = {name: np.zeros(shape, np.int64) for name, shape in shapes.items()}
+        self.counts: NamedCounts = {name: np.zeros(shape, np.int64) for name, shape in shapes.items()}
 
-    def update(self, labels: LabelMap, predicted: LabelMap) -> State:
+    def update(self, labels: LabelMap, predicted: LabelMap) -> NamedCounts:
         """Add one image (H, W) and return its own counts.
 
         Labels of `num_classes` and above, such as 255, are ignored; such predictions are misses.
@@ -182,7 +182,7 @@ class ScoreAccumulator:
         self.merge(counts)
         return counts
 
-    def merge(self, counts: State) -> None:
+    def merge(self, counts: NamedCounts) -> None:
         """Add the counts of another part of the data set.
 
         Raises:

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from gffnet.errors import UserError, nearest, one_line
 from gffnet.files import as_path
 from gffnet.models.layers import meta_device
-from gffnet.models.weights import fit_weights, in_wheel, pretrained_file, read_weights
+from gffnet.models.weights import fit_weights, in_wheel, pretrained_file, read_weights_file
 from gffnet.recipe import BackboneRecipe
 from gffnet.registry import Registry, names
 
@@ -86,7 +86,7 @@ def build_backbone(recipe: BackboneRecipe) -> Backbone:
         path = pretrained_file(recipe.name)
         if not in_wheel(path):
             return family(recipe, path)  # type: ignore[no-any-return]
-    state = read_weights(path)
+    state = read_weights_file(path)
     backbone: Backbone = family(recipe)
     try:
         backbone.load_weights(state if own else fit_weights(state, backbone.state_dict(), recipe, path))

@@ -47,7 +47,7 @@ from gffnet.models.model_io import (
 )
 from gffnet.models.ops import ConcatConv2d, resize, size_of
 from gffnet.models.pyramid import PYRAMIDS, DenseFeaturePyramid, FeaturePyramid, LiteralDensePyramid
-from gffnet.models.weights import differences
+from gffnet.models.weights import mismatches
 from gffnet.palette import MAX_CLASSES, voc_colors
 from gffnet.recipe import ModelRecipe, RecipeError, from_mapping
 from gffnet.registry import origin
@@ -654,7 +654,7 @@ def check_loadable(network: SegmentationModel, config: ModelConfig) -> None:
         reasons.append(f"its class {type(network).__name__} has a forward of its own")
     if network.mean != described.mean or network.std != described.std:
         reasons.append(f"its mean and std, {network.mean} and {network.std}, are not those of the config")
-    if found := differences(described.state_dict(), network.state_dict()):
+    if found := mismatches(described.state_dict(), network.state_dict()):
         reasons.append(f"its weights are not those that the config describes: {found}")
     if reasons:
         raise UserError(

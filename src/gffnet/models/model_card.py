@@ -63,13 +63,18 @@ def make_card(facts: Facts) -> ModelCard:
         model_name=title,
         eval_results=list(facts.results) or None,
     )
-    content: dict[str, Any] = {"facts": facts, "title": title, "network": describe(config), "headings": SECTIONS}
+    content: dict[str, Any] = {
+        "facts": facts,
+        "title": title,
+        "network": describe_network(config),
+        "headings": SECTIONS,
+    }
     template = Path(__file__).with_name("model_card.md.jinja")
     card: ModelCard = ModelCard.from_template(data, str(template), **content)
     return card
 
 
-def describe(config: ModelConfig) -> str:
+def describe_network(config: ModelConfig) -> str:
     """Describe the network in words."""
     model = config.model
     parts = {

@@ -46,7 +46,7 @@ import gffnet
 from gffnet.console import screen, size_in_bytes
 from gffnet.errors import Damaged, UserError, one_line
 from gffnet.files import as_path, atomic_write
-from gffnet.models.weights import reachable
+from gffnet.models.weights import StateDict, reachable
 from gffnet.palette import voc_colors
 from gffnet.recipe import EvaluationRecipe, ModelRecipe, from_mapping, recipe_names, validated
 from gffnet.registry import plugin_of
@@ -68,7 +68,6 @@ _EMA = "average.network."
 """Prefix of the EMA weights in a checkpoint; that of the trained ones is `network.`."""
 
 WeightFormat: TypeAlias = Literal["float32", "bfloat16", "float16"]
-State: TypeAlias = dict[str, torch.Tensor]
 
 
 @validated
@@ -128,7 +127,7 @@ def write_model(
     atomic_write(folder / CONFIG, config.to_text().encode())
 
 
-def read_model(model: str | Path) -> tuple[ModelConfig, State, Path]:
+def read_model(model: str | Path) -> tuple[ModelConfig, StateDict, Path]:
     """Return the config and the weights of a MODEL, and the file that holds the weights.
 
     Raises:
@@ -203,7 +202,7 @@ def hash_weights(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _read_checkpoint(path: Path) -> tuple[ModelConfig, State]:
+def _read_checkpoint(path: Path) -> tuple[ModelConfig, StateDict]:
     """Return the config and the weights of an unfinished run: its EMA, if the run has one."""
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)  # executes no code
@@ -266,7 +265,7 @@ def write_weights(
         (folder / INDEX).unlink(missing_ok=True)
 
 
-def read_weights(folder: Path) -> State:
+def read_weights(folder: Path) -> StateDict:
     """Return the weights in a model folder, floats as float32.
 
     Raises:
@@ -274,7 +273,7 @@ def read_weights(folder: Path) -> State:
     """
     if not (folder / INDEX).is_file() or (folder / WEIGHTS).exists():
         return _read_file(folder / WEIGHTS)
-    places, state = _read_index(folder / INDEX), State()
+    places, state = _read_index(folder / INDEX), StateDict()
     for name in sorted(set(places.values())):
         shard = _read_file(folder / name)
         if odd := sorted(shard.keys() ^ {weight for weight, place in places.items() if place == name}):
@@ -286,7 +285,7 @@ def read_weights(folder: Path) -> State:
     return state
 
 
-def rounded(state: Mapping[str, torch.Tensor], kind: WeightFormat) -> State:
+def rounded(state: Mapping[str, torch.Tensor], kind: WeightFormat) -> StateDict:
     """Return the weights that `read_weights` returns after `write_weights(..., kind)`. Raises as `write_weights`."""
     return {name: _to_stored(name, value, kind).to(value.dtype) for name, value in state.items()}
 
@@ -301,7 +300,7 @@ def _to_stored(name: str, value: torch.Tensor, kind: WeightFormat) -> torch.Tens
     return half
 
 
-def _split(stored: State, max_shard_size: str | None) -> dict[str, State]:
+def _split(stored: StateDict, max_shard_size: str | None) -> dict[str, StateDict]:
     """Return the weights of every file, by its name."""
     if max_shard_size is None:
         return {WEIGHTS: stored}
@@ -316,7 +315,7 @@ def _split(stored: State, max_shard_size: str | None) -> dict[str, State]:
     return {file: {name: stored[name] for name in names} for file, names in split.filename_to_tensors.items()}
 
 
-def _read_file(path: Path) -> State:
+def _read_file(path: Path) -> StateDict:
     try:
         state = safetensors.torch.load_file(path)
     except FileNotFoundError:

@@ -39,7 +39,7 @@ from gffnet.errors import UserError, nearest, one_line
 from gffnet.models.layers import meta_device
 from gffnet.recipe import BackboneRecipe
 
-State = dict[str, Tensor]
+StateDict = dict[str, Tensor]
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 WRAPPERS = ("state_dict", "model", "backbone")
@@ -48,7 +48,7 @@ COUNTER = "num_batches_tracked"
 """Buffer of batch normalization that old files lack; it has no effect here."""
 
 
-def read_weights(path: Path) -> State:
+def read_weights_file(path: Path) -> StateDict:
     """Read the tensors of a weights file, under the names they have there.
 
     Raises:
@@ -87,11 +87,11 @@ def read_weights(path: Path) -> State:
     return state
 
 
-def fit_weights(state: State, own: Mapping[str, Tensor], recipe: BackboneRecipe, path: Path) -> State:
+def fit_weights(state: StateDict, own: Mapping[str, Tensor], recipe: BackboneRecipe, path: Path) -> StateDict:
     """Fit tensors from a file to a backbone.
 
     Args:
-        state: tensors by name, as `read_weights` returns them.
+        state: tensors by name, as `read_weights_file` returns them.
         own: state dict of the backbone.
         recipe: names the timm model and its input channels.
         path: the file, named in errors.
@@ -113,13 +113,13 @@ def fit_weights(state: State, own: Mapping[str, Tensor], recipe: BackboneRecipe,
     state = {re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.", r"\1\2.", name): value for name, value in state.items()}
     if "_conv_stem.weight" in state:
         state = _rename_efficientnet(state, full.state_dict())
-    if state.keys() == own.keys() and not differences(own, state):
+    if state.keys() == own.keys() and not mismatches(own, state):
         return state
     found = []
     for candidate in (state, _convert(state, reference)):
         without_classifier = {name: value for name, value in candidate.items() if name not in classifier}
         fitted = _adapt_input_channels(without_classifier, recipe)
-        found.append(differences(expected, fitted))
+        found.append(mismatches(expected, fitted))
         if not found[-1]:
             counters = {name: torch.tensor(0) for name in expected if name.endswith(COUNTER)}
             return {**counters, **fitted}
@@ -129,7 +129,7 @@ def fit_weights(state: State, own: Mapping[str, Tensor], recipe: BackboneRecipe,
     )
 
 
-def _strip_prefixes(state: State, expected: Iterable[str]) -> State:
+def _strip_prefixes(state: StateDict, expected: Iterable[str]) -> StateDict:
     """Remove the prefixes that training code adds to names, and all entries without them."""
     own = [prefix for prefix in PREFIXES if any(name.startswith(prefix) for name in expected)]
     found = next((p for p in PREFIXES if p not in own and any(name.startswith(p) for name in state)), None)
@@ -140,7 +140,7 @@ def _strip_prefixes(state: State, expected: Iterable[str]) -> State:
     )
 
 
-def _rename_efficientnet(state: State, expected: Iterable[str]) -> State:
+def _rename_efficientnet(state: StateDict, expected: Iterable[str]) -> StateDict:
     """Rename the tensors of EfficientNet-PyTorch, which are in the order of timm's."""
     names = [*expected]
     if [name.rpartition(".")[2] for name in state] != [name.rpartition(".")[2] for name in names]:
@@ -148,7 +148,7 @@ def _rename_efficientnet(state: State, expected: Iterable[str]) -> State:
     return dict(zip(names, state.values(), strict=True))
 
 
-def _convert(state: State, reference: nn.Module) -> State:
+def _convert(state: StateDict, reference: nn.Module) -> StateDict:
     """Convert names of older releases as timm does when it loads weights into the model `reference`."""
     convert = getattr(sys.modules[type(reference).__module__], "checkpoint_filter_fn", lambda state, _: state)
     with suppress(AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
@@ -156,7 +156,7 @@ def _convert(state: State, reference: nn.Module) -> State:
     return state  # names that timm does not know
 
 
-def _adapt_input_channels(state: State, recipe: BackboneRecipe) -> State:
+def _adapt_input_channels(state: StateDict, recipe: BackboneRecipe) -> StateDict:
     """Adapt the first convolutions to the input channels of the model, where they have three."""
     config = timm.get_pretrained_cfg(recipe.name)
     first = config.first_conv if config is not None else None
@@ -165,7 +165,7 @@ def _adapt_input_channels(state: State, recipe: BackboneRecipe) -> State:
     return {**state, **{name: adapt_input_conv(recipe.in_channels, state[name]) for name in rgb}}
 
 
-def differences(expected: Mapping[str, Tensor], state: State) -> str:
+def mismatches(expected: Mapping[str, Tensor], state: StateDict) -> str:
     """The names and shapes in which a state dict differs from the expected one; counters may be missing."""
     shapes = [
         f"{name} is {tuple(state[name].shape)}, not {tuple(value.shape)}"

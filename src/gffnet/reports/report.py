@@ -316,7 +316,7 @@ def detail_bars(scores: Scores, baseline: Scores) -> list[Bars]:
     return [kind for kind in kinds if kind.rows]
 
 
-def differences(scores: Scores, baseline: Scores) -> list[str]:
+def protocol_differences(scores: Scores, baseline: Scores) -> list[str]:
     """Differences of two protocols that make their scores hard to compare, in words."""
     here, there = ({**of.protocol, "images": of.images, "pixels": of.pixels} for of in (scores, baseline))
     whole = here.get("crop") is there.get("crop") is None  # windows that do not exist do not overlap
@@ -848,7 +848,7 @@ def _content(report: Report) -> dict[str, Any]:
         "validated": None if result else validated,
         "paper": f"mean IoU {paper.row.miou} % ({paper.remark})" if paper and paper.row else None,
         "baseline_name": report.baseline_name if report.baseline else None,
-        "differences": differences(scores, baseline) if result and report.baseline else [],
+        "differences": protocol_differences(scores, baseline) if result and report.baseline else [],
         "class_bars": class_bars(scores, baseline, palette),
         "long": LONG,
         "detail_bars": detail_bars(scores, baseline),

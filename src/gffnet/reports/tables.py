@@ -39,7 +39,7 @@ from gffnet.recipe import AUTO_KEYS, INPUT_KEYS, Recipe, load_recipe, load_recor
 from gffnet.recipe.describe import CONTEXTS, FUSIONS, PYRAMIDS, method_name
 from gffnet.reports.cost import costs
 from gffnet.templates import fill
-from gffnet.training.run_folder import RECORD, differences
+from gffnet.training.run_folder import RECORD, differing_keys
 
 # ----------------------------------------------------------------------------------------------------------------------
 # Scored runs: what `gffnet evaluate --out` wrote, and what the run folder around it tells
@@ -239,7 +239,7 @@ def changed_settings(own: Recipe, other: Recipe) -> list[str]:
 
 def unlike(own: Recipe, other: Recipe) -> list[str]:
     """Keys in which the training of two recipes differs materially."""
-    found = differences(other.to_mapping(), own.to_mapping())
+    found = differing_keys(other.to_mapping(), own.to_mapping())
     return [key for key in found if key not in _IMMATERIAL and not key.startswith("evaluation.")]
 
 

@@ -107,7 +107,7 @@ def resume_point(out: Path, recipe: Recipe, resume: bool, extend: bool = False) 
         raise UserError(f"--out {out} already holds a run. Resume it with --resume, or name another folder.")
     allowed = _MAY_CHANGE | ({"training.iterations"} if extend else set())
     stored = stored_recipe(out)
-    changed = [key for key in differences(stored, recipe.to_mapping()) if key not in allowed]
+    changed = [key for key in differing_keys(stored, recipe.to_mapping()) if key not in allowed]
     if changed == ["training.iterations"]:
         raise _other_iterations(out, int(stored["training"]["iterations"]), recipe.training.iterations)
     if changed:
@@ -270,13 +270,13 @@ def stored_recipe(out: Path) -> dict[str, Any]:
         return stored
 
 
-def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+def differing_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
     """Dotted keys of the values in which two nested mappings differ."""
     found = []
     for key in sorted(old.keys() | new.keys()):
         a, b = old.get(key), new.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
-            found += differences(a, b, f"{prefix}{key}.")
+            found += differing_keys(a, b, f"{prefix}{key}.")
         elif a != b:
             found.append(prefix + key)
     return found
