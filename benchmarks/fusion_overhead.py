@@ -4,7 +4,7 @@
 
 Four networks run interleaved: PSPNet and PSPNet + GFF + DFP, each in its reference and its efficient implementation
 (`gffnet.models.ops`), with the same dtype, memory format and threads. The first ratio is to the reference PSPNet, the
-second to the efficient one. Weights are random; batch normalization is not folded; eager mode.
+second to the efficient one. Weights are random; batch normalisation is not folded; eager mode.
 """
 
 import argparse

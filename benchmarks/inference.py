@@ -251,7 +251,7 @@ def set_up(network: nn.Module, device: torch.device, reference: bool = False) ->
 def labels_of(network: nn.Module, dtype: torch.dtype, image: Tensor) -> Tensor:
     """A label map as programs for such networks make one."""
     x = image[None].to(next(network.parameters()).device)
-    if not isinstance(network, SegmentationModel):  # which normalizes for itself
+    if not isinstance(network, SegmentationModel):  # which normalises for itself
         x = x.float().div(255).sub(0.45).div(0.225).contiguous(memory_format=torch.channels_last)
         down, right = -x.shape[2] % 32, -x.shape[3] % 32
         x = nn.functional.pad(x, (0, right, 0, down))  # those of smp ask for multiples of 32

@@ -3,7 +3,7 @@
     python benchmarks/neck.py [--size 512x512] [--channels 64 128] [--runs 15] [--out FILE]
 
 Both get the maps C2..C5 of a ResNet-50 (random, channels-last, float32) and return four maps of `channels`. Counted are
-parameters and multiply-accumulates; timed are one forward pass in inference mode, as it is and with batch normalization
+parameters and multiply-accumulates; timed are one forward pass in inference mode, as it is and with batch normalisation
 folded (which the FPN has none of), and one forward and backward pass in training. The clock is the CPU time of one
 thread (`time.process_time`), which other processes hardly change.
 """

@@ -4,13 +4,13 @@
     python benchmarks/peers.py table runs/peers runs/ablation [--out benchmarks/camvid/peers]
 
 `train` trains networks of segmentation_models_pytorch, with their defaults, on the encoder, from the weights, on the
-crops in their order, with the loss, optimizer and schedule of a recipe (`--recipe camvid/gffnet_lite0`), without one of
+crops in their order, with the loss, optimiser and schedule of a recipe (`--recipe camvid/gffnet_lite0`), without one of
 CamVid's drives, and scores them on that drive. Crops and images are padded to multiples of 32 pixels, which these
 networks ask for. OUT/NETWORK/seed_S holds scores.json, as `gffnet evaluate` writes it; what is finished is kept, and an
 interrupted training resumes at its last checkpoint.
 
 `table` times every network for one image of 360x480, interleaved in one process, with random weights: from uint8 pixels
-to the label map in inference mode, GFFNets as `gffnet predict` runs them in float32, peers channels-last, normalization
+to the label map in inference mode, GFFNets as `gffnet predict` runs them in float32, peers channels-last, normalisation
 included. It prints mIoU, milliseconds and parameters, and draws them as a chart (peers.json and peers.svg in --out).
 """
 

@@ -57,7 +57,7 @@ def predictor(of: Recipe | None = None, dtype: torch.dtype = torch.float32, seed
 
 
 def picture(seed: int, height: int = 40, width: int = 56) -> NDArray[np.uint8]:
-    """Blocks of colour under fine noise, RGB."""
+    """Blocks of color under fine noise, RGB."""
     rng = np.random.default_rng(seed)
     blocks = np.kron(rng.integers(0, 220, (height // 8 + 1, width // 8 + 1, 3)), np.ones((8, 8, 1)))
     return (blocks[:height, :width] + rng.integers(0, 36, (height, width, 3))).astype(np.uint8)

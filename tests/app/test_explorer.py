@@ -67,7 +67,7 @@ def of_channels(count):
 
 
 def test_the_scenes_with_a_model_of_other_channels():
-    """One of a single channel sees them in gray; others say what is the matter."""
+    """One of a single channel sees them in grey; others say what is the matter."""
     gray, bands = Explorer([of_channels(1)], "a", 160), Explorer([of_channels(4)], "a", 160)
     for explorer in gray, bands:
         explorer.warm_up()  # which raises nothing

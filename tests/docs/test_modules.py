@@ -61,7 +61,7 @@ def test_training_reaches_every_parameter_of_the_detector_s_neck():
     assert found["boxes"].shape[1:] == (4,)
 
 
-def test_colour_and_depth_both_reach_the_logits():
+def test_color_and_depth_both_reach_the_logits():
     names = run(RGBD)
     color, depth = names["color"].requires_grad_(), names["depth"].requires_grad_()
     logits = names["network"](color, depth)

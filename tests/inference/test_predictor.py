@@ -320,7 +320,7 @@ def test_memory_of_earlier_images_is_available_to_the_next(monkeypatch: pytest.M
     assert reserved == [150, 150, 180]
 
 
-def test_normalization_is_folded(gffnet: Predictor) -> None:
+def test_normalisation_is_folded(gffnet: Predictor) -> None:
     network = tiny.network(tiny.recipe(tiny.GFFNET))
     assert any(isinstance(part, nn.BatchNorm2d) for part in network.modules())
     assert not any(isinstance(part, nn.BatchNorm2d) for part in gffnet.network.modules())

@@ -37,7 +37,7 @@ def conv(module: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def normalized(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """Batch normalization with the running statistics."""
+    """Batch normalisation with the running statistics."""
     mean, var, weight, bias = (
         v[None, :, None, None] for v in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
     )
@@ -45,7 +45,7 @@ def normalized(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
 
 
 def block(module: nn.Module, x: Tensor) -> Tensor:
-    """Convolution, batch normalization (running statistics), ReLU, with the parameters of a `ConvBlock`."""
+    """Convolution, batch normalisation (running statistics), ReLU, with the parameters of a `ConvBlock`."""
     return normalized(module.norm, conv(module.conv, x)).clamp(min=0)
 
 

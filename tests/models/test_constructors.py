@@ -362,7 +362,7 @@ def test_a_config_of_an_older_version(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("open_model", [load_model, GFFNet.from_pretrained, gffnet.load])
-def test_the_name_of_a_recipe_is_recognized(open_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_name_of_a_recipe_is_recognised(open_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("gffnet.models.model_io.snapshot_download", None)  # the hub is not asked
     with pytest.raises(UserError, match=r"'camvid/gffnet_r18' is the name of a recipe.* its run folder"):

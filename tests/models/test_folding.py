@@ -39,13 +39,13 @@ def check(module: nn.Module, x: Tensor, folded: int, left: int = 0) -> None:
 
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("affine", [False, True])
-def test_a_convolution_and_its_normalization(bias: bool, affine: bool) -> None:
+def test_a_convolution_and_its_normalisation(bias: bool, affine: bool) -> None:
     module = nn.Sequential(nn.Conv2d(3, 5, 3, bias=bias), nn.BatchNorm2d(5, affine=affine), nn.ReLU())
     check(various(module), torch.rand(2, 3, 9, 9).double(), folded=1)
 
 
 @pytest.mark.parametrize("activation", [nn.ReLU6, nn.SiLU, None])
-def test_a_normalization_that_activates_leaves_its_activation(activation: type[nn.Module] | None) -> None:
+def test_a_normalisation_that_activates_leaves_its_activation(activation: type[nn.Module] | None) -> None:
     norm = BatchNormAct2d(5, act_layer=activation, apply_act=activation is not None)
     check(various(nn.Sequential(nn.Conv2d(3, 5, 3), norm)), torch.rand(2, 3, 9, 9).double() * 9, folded=1)
 
@@ -72,13 +72,13 @@ def test_whole_networks(model: dict) -> None:
     check(network, torch.randint(0, 256, (1, 3, 45, 61)).double(), count, norms - count)
 
 
-def test_normalizations_before_a_convolution_stay() -> None:
+def test_normalisations_before_a_convolution_stay() -> None:
     module = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 4, 1))
     check(various(module), torch.rand(2, 3, 5, 5).double(), folded=0, left=1)
 
 
 class Twice(nn.Module):
-    """One convolution with two uses, or one normalization after two convolutions."""
+    """One convolution with two uses, or one normalisation after two convolutions."""
 
     def __init__(self, of: str) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ def test_what_runs_twice_stays(of: str) -> None:
 
 
 class Shared(nn.Module):
-    """What the convolution returns is used beside the normalization, too."""
+    """What the convolution returns is used beside the normalisation, too."""
 
     def __init__(self) -> None:
         super().__init__()

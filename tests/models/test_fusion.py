@@ -304,7 +304,7 @@ def test_a_level_whose_gate_is_open_is_doubled_and_receives_nothing():
 
 
 def test_parameters_of_gff_for_a_resnet_101():
-    """1x1 reductions, two 3x3 convolutions a level, their normalization, and a gate of C_l + 1 weights a level."""
+    """1x1 reductions, two 3x3 convolutions a level, their normalisation, and a gate of C_l + 1 weights a level."""
     in_channels = (256, 512, 1024, 2048)
     with torch.device("meta"):
         fusion = GatedFullyFusion(in_channels)

@@ -281,7 +281,7 @@ def test_bytes_and_floats_are_the_same_image(dtype):
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float64])
-def test_normalizing_leaves_the_image_and_its_layout_as_they_are(dtype, layout):
+def test_normalising_leaves_the_image_and_its_layout_as_they_are(dtype, layout):
     network, image = built(), images().to(dtype).contiguous(memory_format=layout)
     before = image.clone()
     assert network.normalize(image).is_contiguous(memory_format=layout)
@@ -295,7 +295,7 @@ def test_an_image_may_have_any_number_of_channels():
     assert network(image).logits.shape == (2, NUM_CLASSES, 37, 50)
 
 
-def test_a_bfloat16_network_normalizes_finely_and_rounds_once():
+def test_a_bfloat16_network_normalises_finely_and_rounds_once():
     network, image = built().bfloat16(), images()
     got = network.normalize(image)
     assert got.dtype == torch.bfloat16

@@ -7,7 +7,7 @@ from tests.models import naive
 from tests.models.naive import assert_equal
 
 
-def test_norm_is_batch_normalization_where_there_is_more_than_one_value():
+def test_norm_is_batch_normalisation_where_there_is_more_than_one_value():
     ours, theirs = naive.randomized(Norm(3)).train(), nn.BatchNorm2d(3).double()
     theirs.load_state_dict(ours.state_dict())
     x = torch.randn(2, 3, 1, 1, dtype=torch.float64)
@@ -34,7 +34,7 @@ def test_norm_in_evaluation_is_the_same_for_one_value_and_for_many():
 
 
 @pytest.mark.parametrize(("kernel", "dilation"), [(1, 1), (3, 1), (3, 4)])
-def test_block_is_convolution_normalization_and_relu_at_the_size_of_its_map(kernel, dilation):
+def test_block_is_convolution_normalisation_and_relu_at_the_size_of_its_map(kernel, dilation):
     block = naive.randomized(conv_block(3, 4, kernel, dilation))
     x = torch.randn(2, 3, 7, 9, dtype=torch.float64)
     y = block(x)

@@ -174,7 +174,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_each_name_is_its_optimizer_with_the_groups_rates_and_decays(name: str) -> None:
+def test_each_name_is_its_optimiser_with_the_groups_rates_and_decays(name: str) -> None:
     recipe = tiny.recipe(
         optimizer=name, momentum=0.8, weight_decay=0.02, decay_norms_and_biases=False, learning_rate=0.5
     )
@@ -241,7 +241,7 @@ def step(optimizer: torch.optim.Optimizer, gradients: list[Tensor]) -> None:
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_resumed_optimizer_goes_on_exactly(name: str) -> None:
+def test_a_resumed_optimiser_goes_on_exactly(name: str) -> None:
     recipe = tiny.recipe(optimizer=name, decay_norms_and_biases=False, learning_rate=1e-3)
     unbroken = parts(recipe)
     optimizer = make_optimizer(*unbroken, recipe.training)

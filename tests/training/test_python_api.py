@@ -429,7 +429,7 @@ SCHEDULES: list[Callable[[torch.optim.Optimizer], Any]] = [
 
 @pytest.mark.parametrize("which", range(4))
 @pytest.mark.parametrize("base", [SegmentationTask, pytest.param(Stepping, marks=pytest.mark.slow)])
-def test_any_optimizer_and_schedule_that_lightning_takes(which: int, base: Any, tmp_path: Path) -> None:
+def test_any_optimiser_and_schedule_that_lightning_takes(which: int, base: Any, tmp_path: Path) -> None:
     """Schedules step after every iteration: the rate of the last line is that after six steps."""
     if base is Stepping and which == 3:
         pytest.skip("Lightning steps it on the monitored value")
@@ -455,7 +455,7 @@ def test_any_optimizer_and_schedule_that_lightning_takes(which: int, base: Any, 
 
 
 @pytest.mark.parametrize("base", [SegmentationTask, Stepping])
-def test_two_optimizers_are_refused(base: Any, tmp_path: Path) -> None:
+def test_two_optimisers_are_refused(base: Any, tmp_path: Path) -> None:
     class Two(base):  # type: ignore[misc]
         def configure_optimizers(self) -> Any:
             return [groups(self), groups(self)]

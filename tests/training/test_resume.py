@@ -188,7 +188,7 @@ def test_a_finished_run_is_left_as_it_is(tmp_path: Path, camvid: Path, monkeypat
         run(finished, camvid, tiny.recipe(iterations=4, learning_rate=0.5), resume=True)
 
 
-def test_the_run_that_initialized_it_may_be_gone(tmp_path: Path, camvid: Path, whole: Path) -> None:
+def test_the_run_that_initialised_it_may_be_gone(tmp_path: Path, camvid: Path, whole: Path) -> None:
     first = tmp_path / "first"
     first.mkdir()
     (first / "model").symlink_to(whole / "model")

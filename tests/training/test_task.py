@@ -49,7 +49,7 @@ def test_dropout_of_the_auxiliary_head() -> None:
     assert torch.equal(head.eval().layers[1](torch.ones(1, 256, 2, 2)), torch.ones(1, 256, 2, 2))
 
 
-def test_every_kind_of_batch_normalization_is_found_and_no_other() -> None:
+def test_every_kind_of_batch_normalisation_is_found_and_no_other() -> None:
     first = nn.Sequential(nn.BatchNorm2d(3), nn.GroupNorm(1, 3), nn.Sequential(Norm(3)))
     second = nn.Sequential(nn.SyncBatchNorm(3), BatchNormAct2d(3), nn.LayerNorm(3))
     assert batch_norms(first, second) == [first[0], first[2][0], second[0], second[1]]

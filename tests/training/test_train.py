@@ -140,7 +140,7 @@ def test_the_record_of_a_resumed_run(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert len(list((out / "tensorboard").iterdir())) == 2
 
 
-def test_a_run_that_initializes_another_replaces_pretrained_weights(
+def test_a_run_that_initialises_another_replaces_pretrained_weights(
     tmp_path: Path, camvid: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are not even fetched."""
@@ -694,7 +694,7 @@ def norms(launch: Launch, **training: Any) -> set[type]:
     return {type(module) for module in task.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)}
 
 
-def test_norms_are_synchronized_on_gpus_only() -> None:
+def test_norms_are_synchronised_on_gpus_only() -> None:
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     assert norms(Launch(cuda, 2)) == {nn.SyncBatchNorm}
     for launch in (Launch(cuda), Launch(cpu, 2), Launch(cpu)):

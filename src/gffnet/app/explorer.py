@@ -33,7 +33,7 @@ from gffnet.streets.scene import MIN_SIZE, render_street
 Answer = dict[str, Any]
 
 SCENES = (36, 8, 5)
-"""Seeds of street scenes that the model that ships recognizes well. The page opens the first at once."""
+"""Seeds of street scenes that the model that ships recognises well. The page opens the first at once."""
 
 _THUMBNAIL_SIZE = (96, 192)
 

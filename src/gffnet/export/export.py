@@ -1,6 +1,6 @@
 """Export of a network to a file that runs without gffnet: ONNX, OpenVINO, or a program of `torch.export`.
 
-    image (B, C, H, W) in 0..255 → normalization, network with folded batch normalization → logits
+    image (B, C, H, W) in 0..255 → normalisation, network with folded batch normalisation → logits
     labels = argmax logits,  probabilities = softmax logits
 
 Images are uint8, or float32 for a network of images deeper than 8 bits (`model.white_level`).
@@ -274,7 +274,7 @@ class Format:
     """A kind of exported file."""
 
     suffixes: tuple[str, ...]
-    """Ends of the names of its files; by the first, `--model` recognizes it."""
+    """Ends of the names of its files; by the first, `--model` recognises it."""
     precisions: tuple[str, ...]
     """Dtypes that its weights may have."""
     write: Callable[[Any, ExportRecord], list[bytes]]

@@ -32,7 +32,7 @@ from gffnet.registry import Registry, names
 
 
 class Backbone(nn.Module):
-    """Base of all backbones: images (B, C, H, W), normalized → `X_l` (B, C_l, H_l, W_l), l = 1..4, finest first.
+    """Base of all backbones: images (B, C, H, W), normalised → `X_l` (B, C_l, H_l, W_l), l = 1..4, finest first.
 
     `H_l = ceil(H / stride_l)` and `W_l = ceil(W / stride_l)` for images of every size. Where the images are
     channels-last in memory, so are the maps.
@@ -189,7 +189,7 @@ class DenseNet(Backbone):
 
     Between two dense blocks, a transition applies norm, ReLU, a 1x1 convolution and 2x2 average pooling. Below the
     output stride its pooling is left out and the 3x3 convolutions of the following blocks are dilated. The output of a
-    dense block is neither normalized nor rectified, so
+    dense block is neither normalised nor rectified, so
 
         X_l = ReLU(norm(output of dense block l)),
 

@@ -89,7 +89,7 @@ class DenseASPP(Context):
         z_i = H_{d_i}([x, z_1, ..., z_{i-1}]), d = 3, 6, 12, 18, 24;      y_0 = H([x, z_1, ..., z_5])
 
     `x` is `X_4` reduced to half its channels (at most 512), `H_d` a 1x1 convolution to `bottleneck` channels and a 3x3
-    convolution with dilation d to `growth`, `H` a 1x1 convolution to D channels. Unlike the source, normalization
+    convolution with dilation d to `growth`, `H` a 1x1 convolution to D channels. Unlike the source, normalisation
     follows each convolution instead of preceding it, as everywhere in this network.
     """
 

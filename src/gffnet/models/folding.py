@@ -1,9 +1,9 @@
-"""Batch normalization folded into the preceding convolution, for inference.
+"""Batch normalisation folded into the preceding convolution, for inference.
 
     norm(conv(x)) = s · (w * x + b) + (β - s · μ) = (s w) * x + (s · (b - μ) + β),      s = γ / sqrt(σ² + ε)
 
-In evaluation, batch normalization is an affine function per channel, which costs one pass over the map. Which
-convolution precedes which normalization is observed in a forward pass, not derived from names. Normalizations that
+In evaluation, batch normalisation is an affine function per channel, which costs one pass over the map. Which
+convolution precedes which normalisation is observed in a forward pass, not derived from names. Normalisations that
 follow anything else (those of DenseNet precede their convolutions) stay.
 """
 
@@ -20,14 +20,14 @@ from torch.utils._pytree import tree_leaves
 
 @torch.no_grad()
 def fold_norms(network: nn.Module, example: Any) -> int:
-    """Fold, in place, every batch normalization that is the only consumer of the output of a convolution.
+    """Fold, in place, every batch normalisation that is the only consumer of the output of a convolution.
 
     Args:
         network: in evaluation mode; its outputs stay the same up to rounding.
         example: any valid input.
 
     Returns:
-        The number of normalizations folded. Of timm's `BatchNormAct2d`, the activation stays.
+        The number of normalisations folded. Of timm's `BatchNormAct2d`, the activation stays.
     """
     with _Tracer() as tracer:
         hooks = []
@@ -59,12 +59,12 @@ def fold_norms(network: nn.Module, example: Any) -> int:
 
 
 def _is_known(norm: nn.BatchNorm2d) -> bool:
-    """Whether a module only normalizes, or is timm's, which then activates; its dropout is for training only."""
+    """Whether a module only normalises, or is timm's, which then activates; its dropout is for training only."""
     return isinstance(norm, BatchNormAct2d) or not [*norm.children()]
 
 
 class _Tracer(TorchFunctionMode):
-    """Records which normalization consumes the output of which convolution, and whether anything else does."""
+    """Records which normalisation consumes the output of which convolution, and whether anything else does."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class _Tracer(TorchFunctionMode):
         self._calls: Counter[nn.Module] = Counter()
 
     def pairs(self) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-        """The convolutions and normalizations that were called once each, one feeding only the other."""
+        """The convolutions and normalisations that were called once each, one feeding only the other."""
         found = [(self._outputs[key][0], norm) for key, norm in self._consumed if self._uses[key] == 1]
         return [(conv, norm) for conv, norm in found if self._calls[conv] == self._calls[norm] == 1]
 

@@ -108,7 +108,7 @@ class Fusion(nn.Module):
 class GatedFusion(Fusion):
     """Base of fusions with one gate map per level:  G_l = sigmoid(w_l * X_l).
 
-    `w_l` is a 1x1 convolution with bias, without normalization, of the unreduced map.
+    `w_l` is a 1x1 convolution with bias, without normalisation, of the unreduced map.
     """
 
     def __init__(

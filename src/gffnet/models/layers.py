@@ -63,7 +63,7 @@ class Encoded(NamedTuple):
 
 
 class Norm(nn.BatchNorm2d):
-    """Batch normalization that uses its running statistics where a batch has a single value per channel.
+    """Batch normalisation that uses its running statistics where a batch has a single value per channel.
 
     That happens in training with one image and a pooling bin of 1x1: a single value has no variance.
     """
@@ -76,7 +76,7 @@ class Norm(nn.BatchNorm2d):
 
 
 class ConvBlock(nn.Module):
-    """Convolution, batch normalization, ReLU: every convolution but the gates and the classifier."""
+    """Convolution, batch normalisation, ReLU: every convolution but the gates and the classifier."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         """`conv`: a convolution without bias, which receives the arguments of `forward`."""
@@ -103,7 +103,7 @@ def separable_block(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 def init_predictor(conv: nn.Conv2d) -> None:
-    """Initialize a gate or classifier, which no normalization follows: weights from N(0, 0.01²), bias 0."""
+    """Initialise a gate or classifier, which no normalisation follows: weights from N(0, 0.01²), bias 0."""
     nn.init.normal_(conv.weight, std=0.01)
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)

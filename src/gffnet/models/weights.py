@@ -45,7 +45,7 @@ SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 WRAPPERS = ("state_dict", "model", "backbone")
 PREFIXES = ("module.", "model.", "encoder.", "backbone.")
 COUNTER = "num_batches_tracked"
-"""Buffer of batch normalization that old files lack; it has no effect here."""
+"""Buffer of batch normalisation that old files lack; it has no effect here."""
 
 
 def read_weights_file(path: Path) -> StateDict:

@@ -1,7 +1,7 @@
 """What a scene is made of, sampled from a seed: the plan of a street, the light, the camera.
 
 The street is a curved corridor with lanes, kerbs, sidewalks and lots on both sides, and cross streets. A position
-across it is given as t, metres along X to the right of the road's center line, which lies at X = center(Z).
+across it is given as t, metres along X to the right of the road's centre line, which lies at X = center(Z).
 """
 
 from typing import Literal, NamedTuple
@@ -41,7 +41,7 @@ class Lot(NamedTuple):
 
 
 class Side(NamedTuple):
-    """One side of the road, -1 left or +1 right: distances outwards from the center line, and the lots along it."""
+    """One side of the road, -1 left or +1 right: distances outwards from the centre line, and the lots along it."""
 
     sign: int
     kerb: float
@@ -58,7 +58,7 @@ class Side(NamedTuple):
 
 
 class Lane(NamedTuple):
-    """A lane's center line and direction: +1 leads away from the camera."""
+    """A lane's centre line and direction: +1 leads away from the camera."""
 
     t: float
     direction: int
@@ -67,7 +67,7 @@ class Lane(NamedTuple):
 class StreetLayout:
     """The plan of a street.
 
-    `median` is (center line, half width, grass); `rails` are the center lines of tram tracks; `crossings` are spans of
+    `median` is (centre line, half width, grass); `rails` are the centre lines of tram tracks; `crossings` are spans of
     Z; `stop` is the depth at which the street ends at a street across.
     """
 
@@ -133,7 +133,7 @@ class StreetLayout:
         return tuple(lots)
 
     def center(self, z: Points | float) -> Points:
-        """X of the road's center line at depth z."""
+        """X of the road's centre line at depth z."""
         size, pace, phase = self._wave
         wave = size * (np.sin(np.asarray(z) * pace + phase) - np.sin(phase))
         return np.asarray(self._offset + self.slope * np.asarray(z) + self.bend * np.square(z) + wave)

@@ -117,7 +117,7 @@ class Canvas:
     """Buffers of samples: `rgb` (rows, columns, 3) and `label`, `depth` in metres and `glow` (rows, columns).
 
     `glow` (0..255) is the share of its color that a sample keeps in the dark; 255 is a lamp. An empty canvas is black,
-    unlabeled and infinitely far.
+    unlabelled and infinitely far.
     """
 
     def __init__(self, camera: Camera) -> None:
@@ -184,7 +184,7 @@ def shaded(color: Sequence[float] | NDArray[np.generic], factor: float = 1.0) ->
 
 
 class Footprint(NamedTuple):
-    """A rectangle on the ground: center, half length along `heading` (0 is +Z) and half width."""
+    """A rectangle on the ground: centre, half length along `heading` (0 is +Z) and half width."""
 
     x: float
     z: float

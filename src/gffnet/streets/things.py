@@ -299,7 +299,7 @@ def lamp_post(scene: Scene, pose: Pose, towards: int) -> Thing:
 
 
 def _add_sign(mesh: Mesh, rng: Generator, up: float, shade: float) -> None:
-    """Add a traffic sign on the near side of its pole, its center at height `up`."""
+    """Add a traffic sign on the near side of its pole, its centre at height `up`."""
     red, white, blue, yellow, black = (190, 28, 32), (236, 236, 232), (24, 76, 160), (238, 190, 30), (30, 30, 32)
     size = rng.uniform(0.27, 0.42)
     half = size * 0.9

@@ -69,7 +69,7 @@ _MAY_CHANGE = {
     "plugins",
 }
 """Keys that may differ in a resumed run: they change when or how something is computed, not what; but batch
-normalization sees `training.device_batch` images at a time."""
+normalisation sees `training.device_batch` images at a time."""
 
 
 class ResumePoint(NamedTuple):
