@@ -17,16 +17,12 @@ from gffnet.models.fusion import FUSIONS
 from gffnet.models.gffnet import build_network, save_model
 from gffnet.models.model_io import ModelConfig
 from gffnet.recipe import load_recipe, recipe_names
+from tests.docs.pages import blocks, read_page
 
 ROOT = Path(__file__).parents[1]
 RUN = [ROOT / "README.md", ROOT / "docs/index.md", ROOT / "docs/predict.md"]
 """Pages whose Python blocks run by themselves; those of other pages have tests of their own, in tests/docs."""
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-
-
-def blocks(page: Path, language: str) -> list[str]:
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    return [text for kind, text in fenced if kind == language]
 
 
 @pytest.fixture
@@ -47,12 +43,12 @@ def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 @pytest.mark.usefixtures("working_folder")
 @pytest.mark.parametrize(
     ("page", "number"),
-    [(page, i) for page in RUN for i in range(len(blocks(page, "python")))],
+    [(page, i) for page in RUN for i in range(len(blocks(read_page(page), "python")))],
     ids=lambda value: value.stem if isinstance(value, Path) else str(value),
 )
 def test_python_blocks_run(page: Path, number: int) -> None:
     names: dict[str, Any] = {"__name__": "page"}
-    exec(blocks(page, "python")[number], names)
+    exec(blocks(read_page(page), "python")[number], names)
     if "predictor" in names:
         assert names["labels"].shape == (48, 64)
         assert names["labels"].max() < len(names["predictor"].config.classes)
@@ -72,7 +68,7 @@ def joined(block: str) -> list[str]:
 
 
 def commands() -> list[str]:
-    lines = [line for page in PAGES for block in blocks(page, "bash") for line in joined(block)]
+    lines = [line for page in PAGES for block in blocks(read_page(page), "bash") for line in joined(block)]
     return sorted({re.split("[#>]", line)[0].strip() for line in lines if line.startswith("gffnet ")})
 
 
@@ -85,11 +81,11 @@ def test_commands_parse(command: str) -> None:
 
 def test_there_are_commands_and_blocks_to_test() -> None:
     assert len(commands()) >= 6
-    assert len(blocks(ROOT / "README.md", "python")) == 3
+    assert len(blocks(read_page(ROOT / "README.md"), "python")) == 3
 
 
 def test_the_tree_is_complete() -> None:
-    tree = next(block for block in blocks(ROOT / "README.md", "") if block.startswith("src/gffnet/"))
+    tree = next(block for block in blocks(read_page(ROOT / "README.md"), "") if block.startswith("src/gffnet/"))
     named = {
         name.strip("/") for line in tree.splitlines() if line.startswith("  ") for name in line.split("  ")[1].split()
     }
@@ -100,7 +96,7 @@ def test_the_tree_is_complete() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_are_valid(page: Path) -> None:
-    for target, place in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", page.read_text(encoding="utf-8")):
+    for target, place in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", read_page(page)):
         file = page.parent / target if target else page
         assert file.exists(), target
         assert not place or file.suffix != ".md" or place in anchors(file), f"{target}#{place}"
@@ -108,5 +104,5 @@ def test_links_are_valid(page: Path) -> None:
 
 def anchors(page: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
-    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", read_page(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

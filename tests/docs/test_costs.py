@@ -1,22 +1,21 @@
 """Computing costs in docs/training.md and docs/predict.md are those that the networks count."""
 
 from functools import cache
-from pathlib import Path
 
 import pytest
 
 from gffnet.inference.sliding_window import axes
 from gffnet.recipe import EvaluationRecipe, load_recipe
 from gffnet.reports.cost import costs
+from tests.docs.pages import read_page
 
-DOCS = Path(__file__).parents[2] / "docs"
 SUSTAINED = 100e12
 """FLOP/s, as the pages say."""
 
 
 def table(page: str, heading: str) -> list[list[str]]:
     """The rows of the table whose first column has this heading."""
-    text = (DOCS / page).read_text(encoding="utf-8")
+    text = read_page(page)
     lines = text[text.index(f"\n| {heading} |") :].strip().split("\n\n")[0].splitlines()[2:]
     return [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines]
 

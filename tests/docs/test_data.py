@@ -9,19 +9,16 @@ from gffnet.data.check import FINDINGS
 from gffnet.data.datasets import DATASETS, class_count
 from gffnet.data.folder import read_classes
 from gffnet.streets import write_streets
+from tests.docs.pages import blocks, read_page
 
-PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", PAGE, flags=re.DOTALL)
+PAGE = read_page("data.md")
 
 
 def test_the_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_streets(tmp_path / "data/streets", 1, 0, size=(96, 160), workers=1)
     monkeypatch.chdir(tmp_path)
     names: dict = {"__name__": "docs.data"}
-    samples, scene = blocks("python")
+    samples, scene = blocks(PAGE, "python")
     exec(compile(samples, "docs/data.md", "exec"), names)
     assert (names["image"].shape, names["labels"].shape) == ((3, 128, 256), (128, 256))
     exec(compile(scene, "docs/data.md", "exec"), names)
@@ -29,7 +26,7 @@ def test_the_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_classes_are_read_as_the_page_says(tmp_path: Path) -> None:
-    (classes,) = blocks("yaml")
+    (classes,) = blocks(PAGE, "yaml")
     (tmp_path / "classes.yaml").write_text(classes)
     own = read_classes(tmp_path)
     assert own.classes.names == ("road", "pole", "sign")

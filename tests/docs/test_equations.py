@@ -2,12 +2,12 @@
 
 import re
 import textwrap
-from pathlib import Path
 
 import pytest
 
-DOCS = Path(__file__).parents[2] / "docs"
-PAGE = (DOCS / "equations.md").read_text(encoding="utf-8")
+from tests.docs.pages import read_page
+
+PAGE = read_page("equations.md")
 
 
 def shown() -> list[tuple[str, str]]:
@@ -30,7 +30,7 @@ def stands_in(block: str, source: str) -> bool:
 
 @pytest.mark.parametrize(("file", "block"), shown(), ids=lambda text: text.split("\n")[0][-40:])
 def test_the_lines_stand_in_the_source(file: str, block: str) -> None:
-    assert stands_in(block, (DOCS / file).read_text(encoding="utf-8"))
+    assert stands_in(block, read_page(file))
 
 
 def test_every_equation_of_the_paper_is_there() -> None:

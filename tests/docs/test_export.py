@@ -1,15 +1,15 @@
 """The tables of docs/export.md are true; its block is run in tests/export."""
 
 import re
-from pathlib import Path
 
 import pytest
 
 from gffnet.export.export import TOLERANCES, smallest_side
 from gffnet.recipe import ModelRecipe
+from tests.docs.pages import read_page
 from tests.export.networks import network
 
-PAGE = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
+PAGE = read_page("export.md")
 
 
 def test_the_tolerances() -> None:

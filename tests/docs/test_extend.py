@@ -12,10 +12,11 @@ import pytest
 import yaml
 
 from tests.data.trees import picture, save
+from tests.docs.pages import read_page
 from tests.training.processes import forked
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
+PAGE = read_page("extend.md")
 FILE = re.compile(r"^`([\w./]+)`:\n\n```\w+\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 TINY = {

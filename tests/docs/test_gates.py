@@ -1,15 +1,13 @@
 """The page docs/gates.md: its Python runs."""
 
-import re
-from pathlib import Path
-
 import torch
 
 from gffnet.data.io import write_image
 from gffnet.models.gffnet import save_model
+from tests.docs.pages import blocks, read_page
 from tests.gates import networks
 
-PAGE = (Path(__file__).parents[2] / "docs" / "gates.md").read_text(encoding="utf-8")
+PAGE = read_page("gates.md")
 
 
 def test_the_blocks_run(tmp_path, monkeypatch, capsys):
@@ -17,7 +15,7 @@ def test_the_blocks_run(tmp_path, monkeypatch, capsys):
     write_image(tmp_path / "photo.jpg", networks.image())
     monkeypatch.chdir(tmp_path)
     names = {}
-    for block in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL):
+    for block in blocks(PAGE, "python"):
         exec(compile(block, "docs/gates.md", "exec"), names)
     printed = capsys.readouterr().out.splitlines()
     assert [line[:9] for line in printed] == [f"G_{level}: mean" for level in (1, 2, 3, 4)]

@@ -1,6 +1,5 @@
 """The page docs/hub.md: its Python runs, and what it names is there."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -9,9 +8,10 @@ from gffnet.models import model_io as hub
 from gffnet.models.gffnet import save_model
 from gffnet.models.weights import HUB_TIMEOUT
 from tests import tiny
+from tests.docs.pages import blocks, read_page
 from tests.models.fake_hub import FakeHub, point_to, running
 
-PAGE = (Path(__file__).parents[2] / "docs" / "hub.md").read_text(encoding="utf-8")
+PAGE = read_page("hub.md")
 
 
 def test_the_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,7 +22,7 @@ def test_the_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with running(FakeHub()) as fake:
         fake.commit("someone/gffnet-r18", {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()})
         point_to(fake.endpoint, str(tmp_path / "cache"), monkeypatch)
-        for block in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL):
+        for block in blocks(PAGE, "python"):
             exec(compile(block, "docs/hub.md", "exec"), names)
     assert names["logits"].shape == (1, 11, 128, 256)  # type: ignore[attr-defined]
     assert Path("published/config.json").is_file()

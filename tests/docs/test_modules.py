@@ -1,7 +1,6 @@
 """The page docs/modules.md: its blocks run, and its numbers are true."""
 
 import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,8 +9,9 @@ from torchvision.models.segmentation import fcn_resnet50
 from torchvision.ops import FeaturePyramidNetwork
 
 from gffnet import GatedFullyFusion
+from tests.docs.pages import blocks, read_page
 
-PAGE = (Path(__file__).parents[2] / "docs" / "modules.md").read_text()
+PAGE = read_page("modules.md")
 SECTIONS = {part.splitlines()[0].removeprefix("# "): part for part in PAGE.split("\n## ")}
 WITH_CODE = [title for title, part in SECTIONS.items() if "```python" in part]
 
@@ -23,7 +23,7 @@ RGBD = "Color and depth: the maps of two backbones"
 def run(title: str) -> dict:
     """Run the blocks of a section one after the other; what they leave defined."""
     names: dict = {"__name__": "docs.modules"}
-    for block in re.findall(r"```python\n(.*?)```", SECTIONS[title], flags=re.DOTALL):
+    for block in blocks(SECTIONS[title], "python"):
         exec(compile(block, f"docs/modules.md, {title}", "exec"), names)
     return names
 

@@ -19,11 +19,12 @@ from gffnet.recipe import INPUT_KEYS, load_recipe
 from gffnet.recipe.loading import AUTO_EPOCHS, AUTO_KEYS, CROP_MULTIPLE, MAX_ITERATIONS, MIN_ITERATIONS
 from gffnet.streets import Label, render_street
 from tests.data.trees import save
+from tests.docs.pages import blocks, read_page
 from tests.export.networks import symbolic_sizes
 
 Captured = pytest.CaptureFixture[str]
 
-PAGE = (Path(__file__).parents[2] / "docs" / "own_data.md").read_text(encoding="utf-8")
+PAGE = read_page("own_data.md")
 SIZE = (64, 128)
 TINY = {
     "model.backbone": "{name: test_resnet, weights: none}",
@@ -100,12 +101,8 @@ def test_four_commands(
 # The page
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
-
-
 def test_the_classes_are_read_as_the_page_says(tmp_path: Path) -> None:
-    (yaml_block,) = blocks("yaml")
+    (yaml_block,) = blocks(PAGE, "yaml")
     (tmp_path / "classes.yaml").write_text(yaml_block)
     own = read_classes(tmp_path)
     assert own.classes.names == ("other", "road", "sign", "pole")
@@ -127,7 +124,7 @@ def test_the_blocks_convert_what_tools_write(tool: str, tmp_path: Path, monkeypa
     Path("my_data").mkdir()
     Path("labelmap.txt").write_text(LABELMAP)
     Path("class_names.txt").write_text("_background_\nstop: sign\nno")
-    _, cvat, labelme = blocks("python")
+    _, cvat, labelme = blocks(PAGE, "python")
     exec(compile(cvat if tool == "CVAT" else labelme, "docs/own_data.md", "exec"), {})
     own = read_classes(Path("my_data"))
     if tool == "CVAT":

@@ -8,12 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.test_readme import ROOT, blocks, working_folder  # noqa: F401
+from tests.docs.pages import blocks, read_page
+from tests.test_readme import working_folder  # noqa: F401
 
 
 def run(number: int) -> dict[str, Any]:
     names: dict[str, Any] = {"__name__": "page"}
-    exec(blocks(ROOT / "docs/predict.md", "python")[number], names)
+    exec(blocks(read_page("predict.md"), "python")[number], names)
     return names
 
 
@@ -49,7 +50,7 @@ def test_protocols_and_networks() -> None:
 def test_ids_are_read_with_opencv_and_pil() -> None:
     names: dict[str, Any] = {}
     found: dict[str, list[Any]] = {"labels": [], "colors": []}
-    for line in blocks(ROOT / "docs/predict.md", "python")[3].splitlines():
+    for line in blocks(read_page("predict.md"), "python")[3].splitlines():
         exec(line, names)
         if (name := line.split(" = ")[0]) in found:
             found[name].append(names[name])

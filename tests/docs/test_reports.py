@@ -1,6 +1,5 @@
 """The page docs/reports.md: its Python runs, and its numbers are the code's."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -10,10 +9,11 @@ from gffnet.models.gffnet import save_model
 from gffnet.reports.report import MAX_CELLS
 from gffnet.streets import write_streets
 from tests import tiny
+from tests.docs.pages import blocks, read_page
 from tests.reports.runs import make_run
 
-PAGE = (Path(__file__).parents[2] / "docs" / "reports.md").read_text(encoding="utf-8")
-REPORT, COMPARISON = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+PAGE = read_page("reports.md")
+REPORT, COMPARISON = blocks(PAGE, "python")
 
 
 def test_the_block_on_reports_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,10 +15,11 @@ from gffnet.models.model_io import shipped_model
 from gffnet.recipe import load_recipe
 from gffnet.recipe.describe import method_name
 from gffnet.reports.tables import find_scores, make_dataset_tables, to_markdown
+from tests.docs.pages import read_page
 
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT / "benchmarks/camvid"
-PAGE = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+PAGE = read_page("results.md")
 NOTES = (RECORDS / "README.md").read_text(encoding="utf-8")
 
 

@@ -2,7 +2,6 @@
 
 import re
 import shlex
-from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -12,8 +11,9 @@ from gffnet.cli.main import make_parser
 from gffnet.recipe import LossRecipe, load_recipe
 from gffnet.recipe.schema import ScheduleName
 from gffnet.training.losses import LOSSES, make_loss
+from tests.docs.pages import blocks, read_page
 
-PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+PAGE = read_page("training.md")
 SECTION = PAGE.partition("## Losses and schedules")[2].partition("\n## ")[0]
 
 
@@ -33,7 +33,7 @@ def test_its_commands_are_read(line: str) -> None:
 
 
 def test_a_loss_of_ones_own() -> None:
-    (block,) = re.findall(r"```python\n(.*?)```", SECTION, re.S)
+    (block,) = blocks(SECTION, "python")
     exec(compile(block, "docs/training.md", "exec"), {"__name__": "docs.training"})
     try:
         loss = make_loss(LossRecipe(terms={"cross_entropy": 1, "brier": 0.5}))

@@ -1,7 +1,6 @@
 """The section "From Python" of docs/training.md: its blocks run in order, with a miniature network."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,11 @@ import gffnet
 from gffnet.training.callbacks import read_history
 from tests import tiny
 from tests.data.trees import ids, picture, save
+from tests.docs.pages import blocks, read_page
 
-DOCS = Path(__file__).parents[2] / "docs"
 
-
-def blocks(page: str, section: str) -> list[str]:
-    part = (DOCS / page).read_text(encoding="utf-8").split(f"\n## {section}\n")[1].split("\n## ")[0]
-    return re.findall(r"```python\n(.*?)```", part, flags=re.DOTALL)
+def in_section(page: str, section: str) -> list[str]:
+    return blocks(read_page(page).split(f"\n## {section}\n")[1].split("\n## ")[0], "python")
 
 
 def pascal_voc(root: Path) -> None:
@@ -37,7 +34,7 @@ def test_training_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     Path("tiny.yaml").write_text(yaml.safe_dump(small.to_mapping()))
     pascal_voc(tmp_path / "data/VOCdevkit/VOC2012")
     names: dict[str, Any] = {"__name__": "docs.training"}
-    for block in [*blocks("training.md", "From Python"), *blocks("own_data.md", "A torch Dataset")]:
+    for block in [*in_section("training.md", "From Python"), *in_section("own_data.md", "A torch Dataset")]:
         exec(compile(block.replace("folder/gffnet_lite0", "tiny.yaml"), "docs/training.md", "exec"), names)
     miou, square = map(float, capsys.readouterr().out.splitlines()[0].split())
     assert 0 <= square <= 1

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests import tiny
-from tests.test_readme import ROOT, blocks
+from tests.docs.pages import blocks, read_page
 from tests.training.processes import Forked, free_port
 from tests.training.test_resume import before_step, saved_iteration
 from tests.training.test_train import SLURM, same_run
@@ -80,7 +80,7 @@ STAND_INS = {
 
 def test_the_job_of_the_page(tmp_path: Path, camvid: Path) -> None:
     """It is stopped by SLURM's signal, asks to be queued again, and the second time it finishes."""
-    script = next(block for block in blocks(ROOT / "docs/cluster.md", "bash") if "#SBATCH" in block)
+    script = next(block for block in blocks(read_page("cluster.md"), "bash") if "#SBATCH" in block)
     recipe = tiny.recipe(tiny.GFFNET, iterations=150, validate_every=150, checkpoint_every=2)
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe.to_mapping()))
     for old, new in (
