@@ -209,11 +209,6 @@ def pixels(content):
     return np.array(Image.open(io.BytesIO(content)))
 
 
-@pytest.fixture(scope="module")
-def session():
-    return open_session(gated.predictor(), gated.image())
-
-
 ARCHIVED = {1: GateEdit(scale=0.5), 2: GateEdit(value=0.0), 4: GateEdit()}
 
 

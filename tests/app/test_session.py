@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gffnet.app.session import Prediction, Session, SessionCache, SessionExpired, open_session, reduce_image
+from gffnet.app.session import Prediction, SessionCache, SessionExpired, open_session, reduce_image
 from gffnet.errors import UserError
 from gffnet.gates.edit import GateEdit
 from gffnet.metrics.boundary import RING_NAMES
@@ -15,11 +15,6 @@ from tests import tiny
 from tests.app import gated
 
 EDITS = {1: GateEdit(value=0.0), 3: GateEdit(scale=1.7)}
-
-
-@pytest.fixture(scope="module")
-def session() -> Session:
-    return open_session(gated.predictor(), gated.image())
 
 
 def naive(predictor, image, edits):

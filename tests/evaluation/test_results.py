@@ -5,7 +5,6 @@ import dataclasses
 import json
 import math
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from gffnet.evaluation.results import (
 )
 from gffnet.metrics.scores import ScoreAccumulator, Scores
 from tests.evaluation.test_paper import protocol
+from tests.html_page import Page
 
 NAMES = ("road", "a|b <i>", "car")
 
@@ -234,41 +234,18 @@ def test_the_papers_classes_stand_beside_ours() -> None:
     assert [row[-1] for row in found.rows] == ["98.7", "—", "96.5"]
 
 
-class Page(HTMLParser):
-    """Its elements, every one of them closed, and its text."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag != "meta":
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
 def test_the_page_is_whole_in_itself_and_accessible(tmp_path: Path) -> None:
     write_tables(tmp_path / "new", scores())
     text = (tmp_path / "new/scores.html").read_text(encoding="utf-8")
-    page = Page()
-    page.feed(text)
-    assert page.open == []
-    assert not {"script", "link", "img", "iframe"} & {tag for tag, _ in page.elements}
-    assert not any({"src", "href", "onclick"} & attributes.keys() for _, attributes in page.elements)
+    page = Page(text)
+    assert not {"script", "link", "img", "iframe"} & {tag for tag, _ in page.tags}
+    assert not any({"src", "href", "onclick"} & attributes.keys() for _, attributes in page.tags)
     assert "url(" not in text
     assert "prefers-color-scheme: dark" in text
-    headers = [attributes for tag, attributes in page.elements if tag == "th"]
+    headers = page.all("th")
     assert {attributes["scope"] for attributes in headers} == {"col", "row"}
-    identities = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
-    named = {attributes["aria-labelledby"] for _, attributes in page.elements if "aria-labelledby" in attributes}
+    identities = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    named = {attributes["aria-labelledby"] for _, attributes in page.tags if "aria-labelledby" in attributes}
     assert named == set(identities)
     assert len(identities) == len(set(identities)) == 6
     assert "a|b <i>" in page.text

@@ -18,6 +18,7 @@ from gffnet.training.callbacks import DivergenceCheck
 from gffnet.training.checkpoint import AtomicCheckpointIO, LastCheckpoint
 from gffnet.training.train import train
 from tests import tiny
+from tests.training.test_callbacks import At
 
 
 @pytest.mark.parametrize(("every", "wanted"), [(3, [2, 3, 4, 6]), (100, [2, 4, 6])])
@@ -50,15 +51,6 @@ def test_checkpoints_that_are_never_replaced(tmp_path: Path, camvid: Path) -> No
     train(tiny.recipe(keep_every=3, validate_every=6), camvid, again, resume=True, progress=False)
     other = load_file(again / "model/model.safetensors")
     assert all(torch.equal(value, other[key]) for key, value in whole.items())
-
-
-class At(Trainer):
-    """A trainer that is at an iteration and does nothing."""
-
-    global_step = 0
-
-    def __init__(self, step: int) -> None:
-        self.global_step = step
 
 
 def test_a_checkpoint_never_holds_what_a_bad_loss_made(tmp_path: Path) -> None:
