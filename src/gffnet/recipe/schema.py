@@ -12,7 +12,16 @@ from dataclasses import field
 from functools import wraps
 from typing import Annotated, Any, Literal, TypeVar, cast, dataclass_transform, get_args
 
-from pydantic import AfterValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic.dataclasses import dataclass
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
@@ -416,12 +425,16 @@ class TrainingRecipe:
                 f"training.warm_up is {self.warm_up}, but training.schedule 'one_cycle' has a warm-up of its own: set "
                 "training.warm_up to 0."
             )
-        if self.warm_up > self.iterations:
+
+    @model_validator(mode="after")
+    def _check_warm_up(self, info: ValidationInfo) -> "TrainingRecipe":
+        if info.context != _RECORD and self.warm_up > self.iterations:  # runs of earlier versions may have recorded it
             raise RecipeError(
                 f"training.warm_up {self.warm_up} is longer than the run, whose training.iterations are "
                 f"{self.iterations}: the learning rate would never rise to its value. Set training.warm_up to "
                 f"{self.iterations // 20} or another number up to {self.iterations}."
             )
+        return self
 
 
 @validated
