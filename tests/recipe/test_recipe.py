@@ -237,6 +237,7 @@ def test_a_wrong_override(override: str, said: str | None) -> None:
         ("training.learning_rate=[1]", "a valid number, got [1]."),
         (f"training.learning_rate={10**400}", "a valid number, got 1000"),
         ("training.flip=1", "a valid boolean, got 1."),
+        ("training.flip=1.0", "a valid boolean, got 1.0. Did you mean true?"),
         ("training.init_from=3", "a valid string, got 3. A run folder to initialise from."),
         ("model.backbone.name=null", "a valid string, got None."),
         ("model.mean=120", "a valid list, got 120."),

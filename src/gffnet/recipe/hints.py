@@ -93,6 +93,11 @@ _VALUES = {
     "psp": "pyramid_pooling",
 }
 """What other projects call the choices of a key."""
+_FLAGS = {
+    **dict.fromkeys(("true", "yes", "on", "1", "1.0"), "true"),
+    **dict.fromkeys(("false", "no", "off", "0", "0.0"), "false"),
+}
+"""What is meant by a value in place of true or false."""
 
 
 def key_hint(key: str, keys: Iterable[str]) -> str:
@@ -172,9 +177,7 @@ def _converted(value: object, types: Sequence[Any]) -> str:
     if type(None) in types and text in {"none", "null"}:
         return "null"
     if bool in types:
-        return {"1": "true", "0": "false", "yes": "true", "no": "false", "on": "true", "off": "false"}.get(
-            text, text
-        ) * (text in {"1", "0", "1.0", "0.0", "true", "false", "yes", "no", "on", "off"})
+        return _FLAGS.get(text, "")
     if isinstance(value, str) and any(get_origin(each) is dict for each in types):
         return f"{{{value}: 1}}"
     numbers = _numbers(text)
