@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az", "abfss": "az", "adl": "az"}
 """By scheme, the extra of gffnet that installs its package."""
-_TRIES = 4
-"""How often a request is made before its error is final; between two of them 0.5, 2 and 8 seconds pass."""
+_WAITS = (0.5, 2.0, 8.0)
+"""Seconds that pass before a request that failed is made again; then its error is final."""
 
 
 def is_url(path: object) -> bool:
@@ -85,7 +85,7 @@ def again(work: Callable[[], T], what: str) -> T:
         UserError: there are no credentials.
         RunFailed: it failed every time.
     """
-    for wait in (0.5, 2.0, 8.0, None):
+    for wait in (*_WAITS, None):
         try:
             return work()
         except (FileNotFoundError, PermissionError):
@@ -95,8 +95,9 @@ def again(work: Callable[[], T], what: str) -> T:
             if "Credential" in type(error).__name__:
                 raise UserError(f"{what} needs credentials ({reason}): set those of its store.") from None
             if wait is None:
+                tries = 1 + len(_WAITS)
                 raise RunFailed(
-                    f"{what} failed {_TRIES} times ({reason}). What is written is kept: run the same command again."
+                    f"{what} failed {tries} times ({reason}). What is written is kept: run the same command again."
                 ) from None
             time.sleep(wait)
     raise AssertionError

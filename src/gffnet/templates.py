@@ -12,7 +12,7 @@ def fill(
     """The page of a template.
 
     Args:
-        folder: where the template is in the package, such as `analysis/report`.
+        folder: where the template is in the package, such as `reports`.
         name: its file.
         content: its variables; text in them is escaped, and one that is missing is an error.
         filters: what it may pass values through.
