@@ -31,7 +31,7 @@ def refused(captured: Captured, *words: str) -> str:
 def test_every_shipped_recipe_has_a_line(capsys: Captured) -> None:
     lines = printed(capsys).splitlines()
     found = {line.split()[0]: line for line in lines if line.split()[:1] and line.split()[0] in recipe_names()}
-    assert sorted(found) == recipe_names()
+    assert sorted(found) == list(recipe_names())
     line = "camvid/gffnet_r18 PSPNet + GFF + DFP, resnet18 30000 x 16 352x352"
     assert " ".join(found["camvid/gffnet_r18"].split()) == line
     assert "auto x 8" in found["folder/gffnet_r18"]
@@ -49,7 +49,7 @@ def test_the_list_fits_a_narrow_terminal(capsys: Captured, monkeypatch: pytest.M
 
 def test_the_list_as_json(capsys: Captured) -> None:
     rows = json.loads(printed(capsys, "--json"))
-    assert [row["recipe"] for row in rows] == recipe_names()
+    assert [row["recipe"] for row in rows] == list(recipe_names())
     (row,) = [row for row in rows if row["recipe"] == "camvid/gffnet_r18"]
     assert row == {
         "recipe": "camvid/gffnet_r18",

@@ -54,13 +54,9 @@ STANDARD_SIZE = DataSize(1600, 512, 512)
 """Where there are no data, as in `cost`: 20,000 iterations of 8 crops of 512x512."""
 
 
-def recipe_names() -> list[str]:
-    """Names of the recipes that the package ships, such as `cityscapes/gffnet_r101`."""
-    return list(_shipped_names())
-
-
 @cache
-def _shipped_names() -> tuple[str, ...]:
+def recipe_names() -> tuple[str, ...]:
+    """Names of the recipes that the package ships, such as `cityscapes/gffnet_r101`."""
     return tuple(sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.yaml")))
 
 
