@@ -34,15 +34,11 @@ def run(arguments: Namespace) -> None:
 
 def _print_table(rows: list[dict[str, Any]], size: tuple[int, int]) -> None:
     """The rows as a table on standard output."""
-    from rich.table import Table
+    from gffnet.console import Results, make_table
 
-    from gffnet.console import Results
-
-    table = Table(title=f"one image of {size[0]}x{size[1]}; executed: over the first row as written")
-    for heading in ("recipe", "params", "", "GMAC as written", "", "GFLOP", "GMAC executed", ""):
-        table.add_column(heading, justify="left" if heading == "recipe" else "right")
-    for row in rows:
-        table.add_row(
+    headings = ("recipe", "params", "", "GMAC as written", "", "GFLOP", "GMAC executed", "")
+    cells = [
+        (
             row["recipe"],
             f"{row['params'] / 1e6:.2f} M",
             f"{row['params_increase_percent']:+.1f} %",
@@ -52,4 +48,7 @@ def _print_table(rows: list[dict[str, Any]], size: tuple[int, int]) -> None:
             f"{row['executed_macs'] / 1e9:.1f}",
             f"{row['executed_macs_increase_percent']:+.1f} %",
         )
-    Results(width=140).print(table)
+        for row in rows
+    ]
+    title = f"one image of {size[0]}x{size[1]}; executed: over the first row as written"
+    Results(width=140).print(make_table(headings, cells, title))
