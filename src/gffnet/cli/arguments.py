@@ -143,7 +143,7 @@ def size(text: str) -> tuple[int, int]:
     return int(sides[1]), int(sides[2])
 
 
-def _number(text: str) -> float:
+def number(text: str) -> float:
     """What is no number is NaN, which lies in no range."""
     try:
         return float(text)
@@ -153,7 +153,7 @@ def _number(text: str) -> float:
 
 def scale(text: str) -> float:
     """A factor to scale images by, such as `0.75`."""
-    factor = _number(text)
+    factor = number(text)
     if not 0 < factor <= 10:
         raise UserError(f"scale {text!r} must be a number above 0 and at most 10, such as 0.75.")
     return factor
@@ -161,7 +161,7 @@ def scale(text: str) -> float:
 
 def overlap(text: str) -> float:
     """A fraction of a window, such as `0.5`."""
-    fraction = _number(text)
+    fraction = number(text)
     if not 0 <= fraction < 1:
         raise UserError(f"--overlap {text!r} must be a number from 0 to below 1, such as 0.5.")
     return fraction

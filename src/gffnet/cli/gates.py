@@ -1,10 +1,21 @@
 """`gffnet gates`: gate maps of images, and what closing gates changes."""
 
-from argparse import ArgumentTypeError, Namespace
+from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
-from gffnet.cli.arguments import Parser, Paths, add_model, add_truth, ground_truth, levels, path, print_json, scale
+from gffnet.cli.arguments import (
+    Parser,
+    Paths,
+    add_model,
+    add_truth,
+    ground_truth,
+    levels,
+    number,
+    path,
+    print_json,
+    scale,
+)
 from gffnet.errors import UserError
 
 SUMMARY = "gate maps (Figures 6 and 7a), and what closing gates changes (Figure 7b)"
@@ -79,13 +90,10 @@ def run(arguments: Namespace) -> None:
 
 
 def _value(text: str) -> float:
-    """Parse a gate value."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
+    """A value of gates, such as `0.5`."""
+    value = number(text)
     if not 0 <= value <= 1:
-        raise ArgumentTypeError(f"{text!r} must be a number from 0, which closes a gate, to 1, which opens it")
+        raise UserError(f"--value {text!r} must be a number from 0, which closes a gate, to 1, which opens it.")
     return value
 
 
@@ -101,7 +109,7 @@ def _print_tables(numbers: Mapping[str, Any]) -> None:
         [
             f"G{level['level']}",
             f"{level['mean']:.3f}",
-            *(_number(value) for value in near_and_far(level)),
+            *(DASH if value is None else f"{value:.3f}" for value in near_and_far(level)),
             percent(level["share_above_half"], 2),
         ]
         for level in numbers["levels"]
@@ -126,7 +134,3 @@ def _closing_row(closing: Mapping[str, Any], judged: bool) -> list[str]:
     if judged:
         changed += [closing["became_wrong"]["share"], closing["became_right"]["share"], closing["pixel_accuracy"]]
     return [" ".join(f"G{level}" for level in closing["levels"]), *(percent(share, 2) for share in changed)]
-
-
-def _number(value: float | None) -> str:
-    return "—" if value is None else f"{value:.3f}"

@@ -13,6 +13,7 @@ from gffnet.cli.arguments import (
     add_speed,
     load_predictor,
     location,
+    number,
     predictor_options,
     print_json,
     shard,
@@ -68,10 +69,7 @@ def add_arguments(parser: Parser) -> None:
 
 def seconds(text: str) -> float:
     """A number of seconds above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
+    value = number(text)
     if not 0 < value < inf:
         raise UserError(f"--smooth {text!r} must be a number of seconds above 0, such as 0.2.")
     return value
