@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 import gffnet
 from gffnet.app.session import reduce_image
 from gffnet.app.uploads import check_size
-from gffnet.data.colors import highlight, overlay
+from gffnet.data.colors import highlight, legend, overlay
 from gffnet.errors import UserError
 from gffnet.gates.edit import GatedImage, GateEdit, gate_count
 from gffnet.gates.figures import gate_colors
@@ -73,9 +73,7 @@ def build(predictor: Predictor) -> Any:
     import gradio as gr
 
     config = predictor.config
-    colors = {
-        name: "#{:02x}{:02x}{:02x}".format(*color) for name, color in zip(config.classes, config.palette, strict=True)
-    }
+    colors = dict(legend(config.classes, config.palette))
 
     def open_image(image: Image | None, *values: float) -> list[Any]:
         if image is None:

@@ -116,6 +116,7 @@ def _print_areas(areas: dict[str, float], files: int, palette: "Palette") -> Non
     from rich.text import Text
 
     from gffnet.console import Results, percent
+    from gffnet.data.colors import hex_color
 
     results, colors = Results(), dict(zip(areas, palette, strict=True))
     found = sorted(((share, name) for name, share in areas.items() if share > 0), key=lambda of: -of[0])
@@ -126,7 +127,7 @@ def _print_areas(areas: dict[str, float], files: int, palette: "Palette") -> Non
     for share, name in shown:
         line = Text(f"{name}{' ' * (width - cell_len(name))}  {percent(share):>5}")
         if colored:
-            line = Text.assemble(("  ", "on #{:02x}{:02x}{:02x}".format(*colors[name])), " ", line)
+            line = Text.assemble(("  ", f"on {hex_color(colors[name])}"), " ", line)
         results.print(line, soft_wrap=True)
     if len(found) > len(shown):
         results.print_text(f"and {len(found) - len(shown)} more classes")

@@ -73,7 +73,12 @@ def highlight(
 
 def legend(classes: Sequence[str], palette: Palette) -> list[tuple[str, str]]:
     """Every class with its color as `#rrggbb`."""
-    return [(name, "#{:02x}{:02x}{:02x}".format(*color)) for name, color in zip(classes, palette, strict=True)]
+    return [(name, hex_color(color)) for name, color in zip(classes, palette, strict=True)]
+
+
+def hex_color(color: Sequence[int]) -> str:
+    """Red, green and blue as `#rrggbb`."""
+    return "#{:02x}{:02x}{:02x}".format(*color)
 
 
 def legend_picture(classes: Sequence[str], palette: Palette) -> str:

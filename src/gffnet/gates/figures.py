@@ -17,7 +17,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from gffnet.data.colors import MARK, Palette, highlight, legend, overlay
+from gffnet.data.colors import MARK, Palette, hex_color, highlight, legend, overlay
 from gffnet.evaluation.results import pixel_range
 from gffnet.gates.edit import Closing, GateResult, became
 
@@ -143,7 +143,7 @@ def class_legend(
     pixels = np.bincount(np.concatenate([p.ravel() for p in predictions]), minlength=len(classes))
     order = [k for k in np.argsort(-pixels, kind="stable") if pixels[k]][:MAX_LEGEND]
     known = legend(classes, palette)
-    entries = [known[k] for k in order] + [(name, "#{:02x}{:02x}{:02x}".format(*color)) for name, color in extra]
+    entries = [known[k] for k in order] + [(name, hex_color(color)) for name, color in extra]
     entered = figure.legend(
         [Patch(facecolor=color, edgecolor="0.4") for _, color in entries],
         ["?" for _ in entries],

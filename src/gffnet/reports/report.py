@@ -26,7 +26,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gffnet.console import memory_size, percent, screen, signed, track
-from gffnet.data.colors import MARK, Palette, displayable, legend
+from gffnet.data.colors import MARK, Palette, displayable, hex_color, legend
 from gffnet.data.dataset import Dataset, Sample, class_difference, evenly_spaced
 from gffnet.data.datasets import dataset_classes, open_dataset
 from gffnet.data.io import as_array
@@ -857,9 +857,9 @@ def _content(report: Report) -> dict[str, Any]:
         "examples": [(example, example_rows(example, palette)) for example in examples],
         "legend": seen_classes(examples, classes, palette),
         "void": any(of.labels is not None and (of.labels >= len(classes)).any() for of in examples),
-        "mark": "#{:02x}{:02x}{:02x}".format(*MARK),
+        "mark": hex_color(MARK),
         "gate_rows": gate_rows(examples, classes),
-        "gate_colors": ", ".join("#{:02x}{:02x}{:02x}".format(*c) for c in color_table()[:: 255 // 15]),
+        "gate_colors": ", ".join(map(hex_color, color_table()[:: 255 // 15])),
         "charts": training_charts(report.history, report.record),
         "sessions": sessions_of(report.record),
         "record": record_facts(report.record),
