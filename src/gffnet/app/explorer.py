@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gffnet.app.session import Prediction, Session, SessionCache, open_session, reduce_image
 from gffnet.app.uploads import MAX_BYTES, read_upload
 from gffnet.data.colors import MARK, colorize, highlight, overlay
+from gffnet.data.io import encode_image
 from gffnet.errors import UserError
 from gffnet.gates.edit import Edits, GateEdit, edit_gates, gate_map
 from gffnet.gates.figures import color_table, gate_colors
@@ -245,9 +246,7 @@ def _settings(session: Session, edits: Edits, prediction: Prediction, opacity: f
 
 
 def _png(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=3)
-    return buffer.getvalue()
+    return encode_image(Image.fromarray(pixels), "PNG", compress_level=3)
 
 
 def _gate(session: Session, level: int) -> Answer:

@@ -845,7 +845,7 @@ def write_image(path: Path, rgb: NDArray[np.uint8], effort: int = 6) -> None:
     kind = Image.registered_extensions().get(path.suffix.lower())
     if kind not in Image.SAVE:
         raise UserError(f"cannot write {path}: {path.suffix!r} is no image format. Use .png or .jpg.")
-    atomic_write(path, _encoded(Image.fromarray(rgb), kind, quality=95, compress_level=effort))
+    atomic_write(path, encode_image(Image.fromarray(rgb), kind, quality=95, compress_level=effort))
 
 
 def write_labels(
@@ -870,7 +870,14 @@ def write_labels(
     image = Image.fromarray(labels.astype(np.uint8 if labels.max() <= 255 else np.uint16))
     if colors is not None:
         image.putpalette(colors.tobytes())
-    atomic_write(path, _encoded(image, "PNG", compress_level=effort))
+    atomic_write(path, encode_image(image, "PNG", compress_level=effort))
+
+
+def encode_image(image: Image.Image, kind: str, **options: Any) -> bytes:
+    """Return a Pillow image as the content of a file of Pillow's format `kind`; `options` of that format."""
+    content = io.BytesIO()
+    image.save(content, kind, **options)
+    return content.getvalue()
 
 
 def image_files(
@@ -1036,12 +1043,6 @@ def _orientation(image: Image.Image) -> int:
 
 def _unreadable(path: Path, cause: str, remedy: str) -> NoReturn:
     raise UserError(f"cannot read image {path}: {cause}. {remedy}.") from None
-
-
-def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
-    content = io.BytesIO()
-    image.save(content, kind, **options)
-    return content.getvalue()
 
 
 # MATLAB's MAT files: a matrix of ids, and a cell array of texts. Version 7.3 (`save -v7.3`), which is HDF5, is read by

@@ -19,6 +19,7 @@ from PIL import Image
 from gffnet.console import track
 from gffnet.data.cityscapes import CITYSCAPES, EVALUATED, Cityscapes
 from gffnet.data.dataset import class_difference
+from gffnet.data.io import encode_image
 from gffnet.errors import RunFailed, UserError
 from gffnet.files import atomic_file
 from gffnet.inference.predictor import Predictor
@@ -110,9 +111,7 @@ def check_classes(predictor: Predictor) -> None:
 
 def label_ids(train_ids: UInt8[np.ndarray, "h w"]) -> bytes:
     """Encode a label map as a PNG of official label ids."""
-    file = io.BytesIO()
-    Image.fromarray(_LABEL_IDS[train_ids]).save(file, "PNG")
-    return file.getvalue()
+    return encode_image(Image.fromarray(_LABEL_IDS[train_ids]), "PNG")
 
 
 def check_archive(archive: Path, sizes: dict[str, tuple[int, int]]) -> None:

@@ -1,7 +1,6 @@
 """Pictures inside a page: data URIs of images no wider than a page needs them."""
 
 import base64
-import io
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +9,7 @@ from PIL import Image
 from PIL.Image import Resampling
 
 from gffnet.data.colors import MARK, Palette, colorize, highlight
+from gffnet.data.io import encode_image
 from gffnet.gates.figures import color_table
 
 WIDEST = 640
@@ -77,7 +77,5 @@ def _shrunk(image: Image.Image, resampling: Resampling, widest: int = WIDEST) ->
 
 
 def _embedded(image: Image.Image, kind: str, **options: int) -> Picture:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    text = base64.b64encode(buffer.getvalue()).decode()
+    text = base64.b64encode(encode_image(image, kind, **options)).decode()
     return Picture(f"data:image/{kind.lower()};base64,{text}", image.width, image.height)
