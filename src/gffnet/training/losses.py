@@ -37,7 +37,7 @@ A class that never occurs has the weight 1 and is left out of the median.
 import logging
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -241,8 +241,26 @@ class SegmentationLoss(nn.Module):
 # The terms of segmentation_models_pytorch. It is imported where one is used: that takes a second.
 
 
+class _OfSmp(nn.Module):
+    """A loss of segmentation_models_pytorch, without the pixels labelled 255."""
+
+    kind: ClassVar[str]
+    """Its class there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from segmentation_models_pytorch import losses
+
+        self.loss = getattr(losses, self.kind)("multiclass", ignore_index=IGNORE)
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Logits (B, K, H, W) and labels (B, H, W) → scalar."""
+        loss: Tensor = self.loss(logits, labels)
+        return loss
+
+
 @LOSSES.register("dice")
-class Dice(nn.Module):
+class Dice(_OfSmp):
     """Dice loss (Milletari et al., 3DV-16; Sudre et al., DLMIA-17) of the K classes over the pixels i of a batch:
 
         1/K Σ_{c present} (1 - 2 Σ_i p_ic g_ic / (Σ_i p_ic + Σ_i g_ic))
@@ -251,20 +269,11 @@ class Dice(nn.Module):
     over all classes: a batch that shows few of many classes has a small loss.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        from segmentation_models_pytorch.losses import DiceLoss
-
-        self.loss = DiceLoss("multiclass", ignore_index=IGNORE)
-
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Logits (B, K, H, W) and labels (B, H, W) → scalar."""
-        loss: Tensor = self.loss(logits, labels)
-        return loss
+    kind = "DiceLoss"
 
 
 @LOSSES.register("lovasz")
-class Lovasz(nn.Module):
+class Lovasz(_OfSmp):
     """Lovász-softmax (Berman et al., CVPR-18) over the pixels of a batch: the mean over the classes present of
 
         Σ_i e_(i) (J_i - J_{i-1})        J_i = 1 - (n - Σ_{j≤i} g_(j)) / (n + Σ_{j≤i} (1 - g_(j)))
@@ -273,20 +282,11 @@ class Lovasz(nn.Module):
     piecewise linear extension of 1 - IoU to probabilities. It sorts all pixels once per class.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        from segmentation_models_pytorch.losses import LovaszLoss
-
-        self.loss = LovaszLoss("multiclass", ignore_index=IGNORE)
-
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Logits (B, K, H, W) and labels (B, H, W) → scalar."""
-        loss: Tensor = self.loss(logits, labels)
-        return loss
+    kind = "LovaszLoss"
 
 
 @LOSSES.register("focal")
-class Focal(nn.Module):
+class Focal(_OfSmp):
     """Focal loss (Lin et al., ICCV-17) with γ = 2 and without α: the mean over pixels and the K classes of
 
         -(1 - q)^γ log q        q = σ(z_c) for the class of the pixel, 1 - σ(z_c) for every other class
@@ -295,16 +295,7 @@ class Focal(nn.Module):
     are less sharp.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        from segmentation_models_pytorch.losses import FocalLoss
-
-        self.loss = FocalLoss("multiclass", ignore_index=IGNORE)
-
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Logits (B, K, H, W) and labels (B, H, W) → scalar."""
-        loss: Tensor = self.loss(logits, labels)
-        return loss
+    kind = "FocalLoss"
 
 
 def _log_softmax(rows: Float[Tensor, "b h w k"]) -> Float[Tensor, "b h w k"]:
