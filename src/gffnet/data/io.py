@@ -577,7 +577,7 @@ def _tiff_header(path: Path) -> Header | None:
             size = page.imagelength, page.imagewidth
             if 0 in size:
                 return None
-            orientation = int(page.tags.valueof(_ORIENTATION, 1))
+            orientation = tiff_orientation(page)
             channels = 3 if photometric in {3, 5} else bands
             colors, alpha = tiff_colors(page)
             colors = 3 if channels == 3 else colors
@@ -592,6 +592,18 @@ def tiff_colors(page: Any) -> tuple[int, bool]:
     bands, extra = int(page.samplesperpixel), page.extrasamples
     alpha = bool(extra) and int(extra[-1]) in _ALPHA
     return (3 if int(page.photometric) == _RGB_TIFF else bands - alpha), alpha
+
+
+def tiff_orientation(page: Any) -> int:
+    """The EXIF orientation of a page, 1 if upright or not given."""
+    return int(page.tags.valueof(_ORIENTATION, 1))
+
+
+def tiff_white_level(page: Any) -> float | None:
+    """The white level that a page states, the largest of its bands'; None if it states none."""
+    stated = page.tags.valueof(_S_MAX_SAMPLE_VALUE) or page.tags.valueof(_MAX_SAMPLE_VALUE)
+    white = max(stated, default=0) if isinstance(stated, tuple) else stated
+    return float(white) if white else None
 
 
 def _kind_of_tiff(content: bytes) -> str:
@@ -663,15 +675,13 @@ def _decode_tiff(page: Any, content: bytes, as_image: bool) -> Samples:
         values = np.array(Image.fromarray(values, "YCbCr").convert("RGB"))
     if photometric == _MIN_IS_WHITE and values.dtype.kind == "u" and as_image:
         values = np.array(2**bits - 1, values.dtype) - values
-    stated = page.tags.valueof(_S_MAX_SAMPLE_VALUE) or page.tags.valueof(_MAX_SAMPLE_VALUE)
+    white = tiff_white_level(page)
     if values.dtype.kind == "u" and bits not in {8, 16, 32, 64}:
-        stated = 2**bits - 1
+        white = 2.0**bits - 1
         if bits < 8 and as_image:
-            values = np.rint(values * (255 / stated)).astype(np.uint8)
-    white = max(stated, default=0) if isinstance(stated, tuple) else stated
+            values = np.rint(values * (255 / white)).astype(np.uint8)
     colors, alpha = tiff_colors(page)
-    upright = _upright(values, int(page.tags.valueof(_ORIENTATION, 1)))
-    return Samples(upright, colors, float(white) if white else None, alpha)
+    return Samples(_upright(values, tiff_orientation(page)), colors, white, alpha)
 
 
 def _pages(image: Image.Image) -> int:

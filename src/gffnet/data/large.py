@@ -174,11 +174,10 @@ def _open_tiff(path: Path, most: int) -> _File | None:
             stored, size = int(page.samplesperpixel), page.dtype.itemsize
             piece = page.chunks[down] * page.imagewidth * stored * size
             colors, alpha = io.tiff_colors(page)
-            stated = page.tags.valueof(341) or page.tags.valueof(281)
-            stated = max(stated, default=0) if isinstance(stated, tuple) else stated
+            stated = io.tiff_white_level(page)
             plain = int(page.photometric) in _PLAIN and int(page.bitspersample) == 8 * size and page.dtype.kind in "uif"
             in_jpeg = int(page.photometric) == 6 and int(page.compression) == 7
-            whole = int(page.tags.valueof(274, 1)) == 1 and 1 not in page.extrasamples and page.axes in _AXES
+            whole = io.tiff_orientation(page) == 1 and 1 not in page.extrasamples and page.axes in _AXES
             cut_short = any(not count for count in page.databytecounts)
             if not (plain or in_jpeg) or not whole or cut_short or piece > most or unread_suffix(path) is RAW:
                 return None
@@ -197,7 +196,7 @@ def _open_tiff(path: Path, most: int) -> _File | None:
         return np.array(2 ** (8 * size) - 1, values.dtype) - values if flip else values
 
     colors = 3 if in_jpeg else colors
-    return _File(shape, np.dtype(page.dtype).newbyteorder("="), rows, colors, alpha, stated or None, 2 * piece)
+    return _File(shape, np.dtype(page.dtype).newbyteorder("="), rows, colors, alpha, stated, 2 * piece)
 
 
 _AXES = {"YX", "YXS", "SYX"}
