@@ -313,7 +313,7 @@ def _key(file: Path) -> str:
 SIZE = "GFFNET_CACHE_SIZE"
 """The environment variable with the bytes that copies of objects may take, such as 50GB."""
 _DEFAULT_SIZE = "20GB"
-_EMPTY = 8
+EMPTY = 8
 """Bytes at the start of a file that are all 0 where its content is not here: no format that is read begins so."""
 _RECORD = "url.json"
 _SMALL = 10**6
@@ -422,7 +422,7 @@ def _write_record(at: Path, text: str) -> None:
 def is_empty(file: Path) -> bool:
     """Return whether a file has no content yet."""
     with file.open("rb") as opened:
-        start = opened.read(_EMPTY)
+        start = opened.read(EMPTY)
     return bool(start) and not any(start)
 
 

@@ -30,7 +30,7 @@ from torch.utils.data import get_worker_info
 from gffnet.data.unread import RAW, unread_kind, unread_suffix
 from gffnet.errors import UserError, one_line
 from gffnet.files import atomic_write, files_in, leads_nowhere, say_once
-from gffnet.remote import fetch
+from gffnet.remote import EMPTY, fetch
 
 log = logging.getLogger("gffnet")
 
@@ -171,10 +171,10 @@ def read_header(path: Path) -> Header | None:
     """The header of an image file, None if it cannot be read or is no image."""
     try:
         with path.open("rb") as file:
-            start = file.read(len(_NPY))
-        if start == bytes(len(_NPY)) and fetch(path):
+            start = file.read(EMPTY)
+        if start == bytes(EMPTY) and fetch(path):
             return read_header(path)
-        if start == _NPY:
+        if start.startswith(_NPY):
             array = map_array(path)
             height, width, bands = channels_last(array, None).shape
             bits = 8 * array.dtype.itemsize
@@ -963,13 +963,9 @@ def _describe_unread(files: Sequence[Path]) -> str:
 def _whole(path: Path) -> bytes:
     """The bytes of a file, fetched first if it is a copy of an object that is not here yet."""
     content = path.read_bytes()
-    while content.startswith(bytes(_START)) and fetch(path):  # again if it is removed meanwhile
+    while content.startswith(bytes(EMPTY)) and fetch(path):  # again if it is removed meanwhile
         content = path.read_bytes()
     return content
-
-
-_START = 8
-"""Bytes that are 0 at the start of a copy without content, and in no format that is read."""
 
 
 def _content(path: Path) -> bytes:
