@@ -13,17 +13,17 @@ from gffnet.recipe.schema import ModelRecipe, Recipe
 
 # The network
 
-CONTEXTS = {"pyramid_pooling": "PSPNet", "dense_aspp": "DenseASPP", "none": "FCN"}
-FUSIONS = {"concat": "Concat", "addition": "Addition", "fpn": "FPN", "gated_fpn": "Gated FPN", "gff": "GFF"}
-PYRAMIDS = {"dense": "DFP", "literal": "literal DFP"}
+CONTEXT_NAMES = {"pyramid_pooling": "PSPNet", "dense_aspp": "DenseASPP", "none": "FCN"}
+FUSION_NAMES = {"concat": "Concat", "addition": "Addition", "fpn": "FPN", "gated_fpn": "Gated FPN", "gff": "GFF"}
+PYRAMID_NAMES = {"dense": "DFP", "literal": "literal DFP"}
 """The parts of a network as the paper names them, in its order."""
 
 
 def method_name(model: ModelRecipe) -> str:
     """A network as the paper names it, `PSPNet + GFF + DFP`; parts that the paper lacks go by their own name."""
-    parts = [CONTEXTS.get(model.context, model.context)]
-    parts += [FUSIONS.get(model.fusion, model.fusion)] if model.fusion != "none" else []
-    parts += [PYRAMIDS.get(model.dense_pyramid, model.dense_pyramid)] if model.dense_pyramid != "none" else []
+    parts = [CONTEXT_NAMES.get(model.context, model.context)]
+    parts += [FUSION_NAMES.get(model.fusion, model.fusion)] if model.fusion != "none" else []
+    parts += [PYRAMID_NAMES.get(model.dense_pyramid, model.dense_pyramid)] if model.dense_pyramid != "none" else []
     return " + ".join(parts)
 
 

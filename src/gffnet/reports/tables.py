@@ -36,7 +36,7 @@ from gffnet.evaluation.results import SCORES, TOLERANCE, escape_markdown, read_r
 from gffnet.files import atomic_write
 from gffnet.metrics.scores import BANDS, Scores
 from gffnet.recipe import AUTO_KEYS, INPUT_KEYS, Recipe, load_recipe, load_recorded, load_unresolved, recipe_names
-from gffnet.recipe.describe import CONTEXTS, FUSIONS, PYRAMIDS, method_name
+from gffnet.recipe.describe import CONTEXT_NAMES, FUSION_NAMES, PYRAMID_NAMES, method_name
 from gffnet.reports.cost import costs
 from gffnet.templates import fill
 from gffnet.training.run_folder import RECORD, differing_keys
@@ -763,9 +763,9 @@ def _order(key: _Key, recipes: Mapping[str, Recipe], usual: Protocol) -> tuple[o
     places = [
         [*names].index(name) if name in names else len(names)
         for names, name in (
-            (CONTEXTS, model.context),
-            (("none", *FUSIONS), model.fusion),
-            (("none", *PYRAMIDS), model.dense_pyramid),
+            (CONTEXT_NAMES, model.context),
+            (("none", *FUSION_NAMES), model.fusion),
+            (("none", *PYRAMID_NAMES), model.dense_pyramid),
         )
     ]
     return (0, f"{model.backbone.name} {model.backbone.output_stride}", *places, *last)
