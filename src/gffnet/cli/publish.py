@@ -50,9 +50,9 @@ def run(arguments: Namespace) -> None:
     network, facts = gather(model, to, arguments.license, arguments.weights, arguments.scores)
     with nullcontext(out) if out is not None else TemporaryDirectory() as folder:
         save_model(Path(folder), network, facts.config, arguments.weights, arguments.max_shard_size)
-        atomic_write(Path(folder) / CARD, str(make_card(facts)).encode())
+        atomic_write(Path(folder) / CARD, str(make_card(facts)))
         if facts.license_text:
-            atomic_write(Path(folder) / LICENSE, facts.license_text.encode())
+            atomic_write(Path(folder) / LICENSE, facts.license_text)
         if out is not None:
             screen.print(f"model: {out}")
         if to is not None:

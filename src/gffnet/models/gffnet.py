@@ -43,7 +43,7 @@ from gffnet.models.model_io import (
     shipped_model,
     untrained_config,
     upload,
-    write_model,
+    write_weights,
 )
 from gffnet.models.ops import ConcatConv2d, resize, size_of
 from gffnet.models.pyramid import PYRAMIDS, DenseFeaturePyramid, FeaturePyramid, LiteralDensePyramid
@@ -501,7 +501,7 @@ class GFFNet(SegmentationModel):
         text = str(self.generate_model_card(weights=weights, **card))
         save_model(folder, self, self.config, weights, max_shard_size)
         if not (folder / CARD).exists():
-            atomic_write(folder / CARD, text.encode())
+            atomic_write(folder / CARD, text)
 
     def push_to_hub(
         self,
@@ -628,7 +628,8 @@ def save_model(
         CannotWrite: there is no room.
     """
     check_loadable(network, config)
-    write_model(folder, network.state_dict(), config, weights, max_shard_size)
+    write_weights(folder, network.state_dict(), weights, max_shard_size)
+    atomic_write(folder / CONFIG, config.to_text())
 
 
 def check_loadable(network: SegmentationModel, config: ModelConfig) -> None:

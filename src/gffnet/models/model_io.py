@@ -45,7 +45,7 @@ from torch import nn
 import gffnet
 from gffnet.console import screen, size_in_bytes
 from gffnet.errors import Damaged, UserError, one_line
-from gffnet.files import as_path, atomic_write
+from gffnet.files import as_path, atomic_write, write_json
 from gffnet.models.weights import StateDict, reachable
 from gffnet.palette import voc_colors
 from gffnet.recipe import EvaluationRecipe, ModelRecipe, from_mapping, recipe_names, validated
@@ -113,18 +113,6 @@ def untrained_config(model: ModelRecipe, classes: Sequence[str]) -> ModelConfig:
     kind = "pspnet" if model.fusion == "none" else "gffnet"
     palette = tuple(islice(voc_colors(), len(classes)))
     return ModelConfig(model, tuple(classes), palette, dataset="", recipe=f"{kind}_{model.backbone.name}")
-
-
-def write_model(
-    folder: Path,
-    state: Mapping[str, torch.Tensor],
-    config: ModelConfig,
-    weights: WeightFormat = "float32",
-    max_shard_size: str | None = None,
-) -> None:
-    """Write a model folder, each file atomically. `weights` and the errors are as for `write_weights`."""
-    write_weights(folder, state, weights, max_shard_size)
-    atomic_write(folder / CONFIG, config.to_text().encode())
 
 
 def read_model(model: str | Path) -> tuple[ModelConfig, StateDict, Path]:
@@ -256,8 +244,7 @@ def write_weights(
     if WEIGHTS not in files:
         size = sum(value.nbytes for value in stored.values())
         places = {weight: name for name, shard in files.items() for weight in shard}
-        index = json.dumps({"metadata": {"total_size": size}, "weight_map": places}, indent=1)
-        atomic_write(folder / INDEX, index.encode())
+        write_json(folder / INDEX, {"metadata": {"total_size": size}, "weight_map": places})
     for old in folder.glob("model*.safetensors*"):
         if old.name not in files and (old.name == WEIGHTS or SHARD.fullmatch(old.name)):
             old.unlink()

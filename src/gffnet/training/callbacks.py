@@ -154,7 +154,7 @@ class WeightsAndBiases(Logger):
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "wandb_id"
         if not (iteration and path.is_file()):
-            atomic_write(path, secrets.token_hex(4).encode())
+            atomic_write(path, secrets.token_hex(4))
         more: Any = {"finish_timeout": 300} if "finish_timeout" in wandb.Settings.model_fields else {}
         settings = wandb.Settings(silent=True, console="off", **more)  # the progress bar would fill the run's log
         run_id = path.read_text(encoding="utf-8").strip()
@@ -240,7 +240,7 @@ class History(Callback):
         self.iteration = trainer.global_step
         if trainer.is_global_zero and not self._started:
             lines = [line for line in read_history(self.path) if line["iteration"] <= self.iteration]
-            atomic_write(self.path, "".join(json.dumps(line) + "\n" for line in lines).encode())
+            atomic_write(self.path, "".join(json.dumps(line) + "\n" for line in lines))
             scored = [line for line in lines if "miou" in line]
             self._scored = max((line["iteration"] for line in scored), default=None)
             self.best = max((line["miou"] for line in scored if line["miou"] is not None), default=-1.0)

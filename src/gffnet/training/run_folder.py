@@ -204,7 +204,7 @@ class RecipeFile(Callback):
     def on_fit_start(self, trainer: Trainer, task: Any) -> None:
         """Write the recipe."""
         if trainer.is_global_zero:
-            atomic_write(self.out / RECIPE, yaml.safe_dump(self.recipe.to_mapping(), sort_keys=False).encode())
+            atomic_write(self.out / RECIPE, yaml.safe_dump(self.recipe.to_mapping(), sort_keys=False))
 
     def on_train_start(self, trainer: Trainer, task: Any) -> None:
         """Say how the schedule of an extended run continues."""
@@ -524,7 +524,7 @@ def _read_record(path: Path) -> dict[str, Any]:
 
 
 def _write_record(path: Path, record: dict[str, Any]) -> None:
-    atomic_write(path, (json.dumps(record, indent=2) + "\n").encode(), durable=True)
+    atomic_write(path, json.dumps(record, indent=2) + "\n", durable=True)
 
 
 # The environment; it identifies the machine no more than by its hardware
