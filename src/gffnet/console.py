@@ -58,15 +58,15 @@ class Results(Console):
         self,
         headings: Sequence[str],
         rows: Sequence[tuple[str, Sequence[str]]],
-        parts: Sequence[int] | None = None,
-        title: str | None = None,
+        parts: Sequence[int],
+        title: str,
     ) -> None:
         """Print a table that fits: one that is too wide in several pieces, each of which begins with the first column.
 
         Args:
             headings: of the columns; the first has text, the others have numbers.
             rows: the group of every row, which is printed above its first (empty for none), and its cells.
-            parts: numbers of columns, after the first, that are not parted (default: all may be).
+            parts: numbers of columns, after the first, that are not parted.
             title: printed above.
         """
         columns = [*zip(headings, *(cells for _, cells in rows), strict=True)]
@@ -75,7 +75,7 @@ class Results(Console):
         least = [max(_width(*cells), min(word, _LONG_WORD)) for word, (_, *cells) in zip(words, columns, strict=True)]
         most = [_width(*column) for column in columns]
         most[0] = max(most[0], _width(*(group for group, _ in rows)))
-        numbers, parts = least[1:], parts or [1] * (len(headings) - 1)
+        numbers = least[1:]
         widest = min(most[0], max(_NAMES, self.width * 2 // 5))
         firsts = range(widest, min(_NAMES, widest) - 1, -1)
         # The widest first column with which the pieces are fewest.
@@ -97,7 +97,7 @@ class Results(Console):
                     shown.add_row(group, style="italic")
                 for _, cells in members:
                     shown.add_row(*(cells[i] for i in (0, *piece)))
-            if title and piece.start <= 1:
+            if piece.start <= 1:
                 self.print_text(title)
             self.print(shown)
 

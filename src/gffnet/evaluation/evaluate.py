@@ -195,10 +195,10 @@ def score_images(
     dataset: Dataset,
     indices: Sequence[int],
     title: str,
-    variants: int = 1,
-    details: bool = True,
-    partial: "PartialResults | None" = None,
-    resume: bool = False,
+    variants: int,
+    details: bool,
+    partial: "PartialResults | None",
+    resume: bool,
 ) -> "tuple[list[PartialScores], int]":
     """Score the label maps that `predict` returns for each image: one for each of `variants`, such as edited gates.
 

@@ -86,8 +86,8 @@ def closing_figure(
     closings: Sequence[Closing],
     classes: Sequence[str],
     palette: Palette,
-    value: float = 0.0,
-    truth: UInt8[np.ndarray, "h w"] | None = None,
+    value: float,
+    truth: UInt8[np.ndarray, "h w"] | None,
 ) -> UInt8[np.ndarray, "_h _w 3"]:
     """Show a row for each closing, as in Figure 7b: the prediction with gates at `value` and the pixels it changes.
 

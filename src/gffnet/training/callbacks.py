@@ -118,9 +118,7 @@ class WeightsAndBiases(Logger):
     Its id is stored in RUN/wandb_id, with which a resumed run continues the same run there.
     """
 
-    def __init__(
-        self, folder: Path, classes: Sequence[str], project: str, config: dict[str, Any], name: str | None = None
-    ) -> None:
+    def __init__(self, folder: Path, classes: Sequence[str], project: str, config: dict[str, Any], name: str) -> None:
         """Initialise.
 
         Args:

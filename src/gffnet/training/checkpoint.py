@@ -33,7 +33,7 @@ class BestModel(Callback):
 
     state_key = "KeepBest"  # its name in the checkpoints of version 0.1.0
 
-    def __init__(self, folder: Path, history: Callback | None = None) -> None:
+    def __init__(self, folder: Path, history: Any) -> None:
         """Initialise; `history` is the run's `History`, which comes before this callback."""
         self.folder = folder
         self.history = history
@@ -41,7 +41,7 @@ class BestModel(Callback):
 
     def on_train_start(self, trainer: Trainer, task: Any) -> None:
         """A run that is extended knows the score of the validation at its end, which its checkpoint precedes."""
-        self.best = max(self.best, getattr(self.history, "best", self.best))
+        self.best = max(self.best, self.history.best)
 
     def on_validation_end(self, trainer: Trainer, task: Any) -> None:
         """Save the network if it is the best so far."""

@@ -197,7 +197,7 @@ def extended(out: Path, recipe: Recipe, resume: bool, extend: int | None) -> Rec
 class RecipeFile(Callback):
     """Write RUN/recipe.yaml as soon as all ranks have read the one of before, which may have fewer iterations."""
 
-    def __init__(self, out: Path, recipe: Recipe, extend: int | None = None) -> None:
+    def __init__(self, out: Path, recipe: Recipe, extend: int | None) -> None:
         """Initialise with the run folder, its recipe, and the iterations by which it is extended."""
         self.out, self.recipe, self.extend = out, recipe, extend
 

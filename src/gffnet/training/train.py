@@ -484,7 +484,7 @@ def make_task(
     precision: Precision,
     weights: Tensor | None,
     loss: Any,
-    extend: int | None = None,
+    extend: int | None,
 ) -> SegmentationTask:
     """The task of a run: `SegmentationTask`, or a subclass of it that is given.
 
