@@ -968,17 +968,18 @@ def _check_training(
         return
     pixels = np.sum([statistics[name].pixels for name in names], axis=0)
     ignored = sum(statistics[name].ignored for name in names)
-    share = percent(ignored / max(1, ignored + pixels.sum())) + " %"
+    share = ignored / max(1, ignored + pixels.sum())
     labelled = np.flatnonzero(pixels)
-    remedy = (
-        reader.doubt_255(len(labelled), ignored / max(1, ignored + pixels.sum())) if isinstance(reader, Folder) else ""
-    )
+    remedy = reader.doubt_255(len(labelled), share) if isinstance(reader, Folder) else ""
     explained = any(finding.code == "binary-mask" for finding in found.items)
     if len(labelled) == 1 and not explained:
-        name, rest = reader.classes.names[labelled[0]], f"; {share} of the pixels are ignored" if ignored else ""
+        name, rest = (
+            reader.classes.names[labelled[0]],
+            f"; {percent(share)} % of the pixels are ignored" if ignored else "",
+        )
         found.add("one-class", name=name, rest=rest, remedy=remedy or "Label another, or add images that show one.")
     elif len(labelled) and remedy and not explained:
-        found.add("unlisted-255", share=share, remedy=remedy)
+        found.add("unlisted-255", share=f"{percent(share)} %", remedy=remedy)
 
 
 BINARY = "Store the class ids themselves, such as 0 and 1, instead of black and white (0 and 255)."

@@ -496,14 +496,9 @@ class PartialResults:
 
     def _check(self, settings: Mapping[str, Any], sizes: Sequence[Any]) -> None:
         """Refuse partial results that do not belong to this evaluation."""
-        meaning = {
-            "weights_sha256": "another model",
-            "data": "other images or labels",
-        }  # whose values say nothing to a reader
+        hashes = {"weights_sha256": "another model", "data": "other images or labels"}
         changed = [key for key in self.settings | dict(settings) if self.settings.get(key) != settings.get(key)]
-        causes = [
-            meaning.get(key) or f"{key} {settings.get(key)} then, {self.settings.get(key)} now" for key in changed
-        ]
+        causes = [hashes.get(key) or f"{key} {settings.get(key)} then, {self.settings.get(key)} now" for key in changed]
         if not causes:  # a file that could not be read may have been repaired since, but none that was scored
             replaced = (i for i, size in sizes if self._sizes(i) != size)
             causes = [f"the files of {self.dataset.name(i)} have changed" for i in replaced][:1]

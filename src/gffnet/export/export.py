@@ -417,10 +417,8 @@ def export_model(
             total += steps(graph)
             step()
             quantized = quantize(graph, windows, network, partial(open_graph, form, record), step)
-            graph, record = (
-                quantized.model,
-                dataclasses.replace(record, precision="int8", quantization=quantized.record),
-            )
+            graph = quantized.model
+            record = dataclasses.replace(record, precision="int8", quantization=quantized.record)
         else:
             step()
         tolerance = TOLERANCES[record.precision]

@@ -279,12 +279,8 @@ class SegmentationTask(LightningModule):
         """
         if len(self.trainer.optimizers) != 1:
             raise UserError(OPTIMIZERS.format(type(self).__name__, len(self.trainer.optimizers)))
-        device_batch = self.training_recipe.device_batch
-        if (
-            self.automatic_optimization
-            and device_batch
-            and device_batch * self.trainer.world_size < (self.training_recipe.batch)
-        ):
+        batch, device_batch = self.training_recipe.batch, self.training_recipe.device_batch
+        if self.automatic_optimization and device_batch and device_batch * self.trainer.world_size < batch:
             raise UserError(
                 f"training.device_batch {device_batch}: {type(self).__name__} has its own training_step, which gets "
                 "the whole batch of a device. Set training.device_batch to null, or a smaller training.batch."
