@@ -86,7 +86,7 @@ def print_tables(tables: Sequence["Table"], legend: str | None = None) -> None:
 
     results = Results()
     for table in map(to_text, tables):
-        rows = [(group, [cell.marked for cell in cells]) for group, cells in table.rows]
+        rows = [(group, [cell.text + cell.marks for cell in cells]) for group, cells in table.rows]
         results.print_table(table.headings, rows, table.parts, table.title)
         if table.remark:
             results.print_text(table.remark)

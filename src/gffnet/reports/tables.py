@@ -796,9 +796,9 @@ class Cell(NamedTuple):
     notes: tuple[int, ...] = ()
 
     @property
-    def marked(self) -> str:
-        """The text with its footnotes as superscripts."""
-        return self.text + _superscript(",".join(map(str, self.notes)))
+    def marks(self) -> str:
+        """The numbers of its footnotes as superscripts."""
+        return _superscript(",".join(map(str, self.notes)))
 
 
 @dataclass(frozen=True)
@@ -1011,9 +1011,7 @@ def to_markdown(tables: Sequence[Table], title: str = TITLE, legend: str = LEGEN
         lines = [[*map(escape_markdown, table.headings)], ["---", *["---:"] * len(blanks)]]
         for group, rows in groupby(table.rows, key=lambda row: row[0]):
             lines += [[f"*{escape_markdown(group)}*", *blanks]] * bool(group)
-            lines += [
-                [escape_markdown(cell.text) + cell.marked[len(cell.text) :] for cell in cells] for _, cells in rows
-            ]
+            lines += [[escape_markdown(cell.text) + cell.marks for cell in cells] for _, cells in rows]
         parts += [f"## {escape_markdown(table.title)}", "\n".join(f"| {' | '.join(line)} |" for line in lines)]
         parts += [escape_markdown(table.remark)] * bool(table.remark)
         parts += [f"{_superscript(number)} {escape_markdown(note)}" for number, note in enumerate(table.notes, start=1)]
