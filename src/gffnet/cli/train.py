@@ -162,7 +162,7 @@ def resumed_run(arguments: Namespace) -> Path | None:
 
 def resume(run: Path, arguments: Namespace) -> None:
     """Resume a run with what its folder records; options that are given come first."""
-    from gffnet.training.run_folder import recorded_arguments, recorded_python
+    from gffnet.training.run_folder import RECIPE, recorded_arguments, recorded_python
     from gffnet.training.train import is_launched, train
 
     if python := recorded_python(run):
@@ -181,7 +181,7 @@ def resume(run: Path, arguments: Namespace) -> None:
     if devices is None and not is_launched():
         devices = recorded.get("devices")
     train(
-        run / "recipe.yaml",
+        run / RECIPE,
         root,
         run,
         overrides=arguments.set,

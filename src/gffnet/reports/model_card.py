@@ -18,6 +18,7 @@ from gffnet.models.model_io import CARD, LICENSE, ModelConfig, WeightFormat, fin
 from gffnet.recipe import Recipe, TrainingRecipe, load_recorded
 from gffnet.reports.cost import cost
 from gffnet.reports.report import SCORES_FOLDER, read_record, record_facts, training_time
+from gffnet.training.run_folder import RECIPE
 
 _SOURCES = {
     "cityscapes": "Cityscapes (Cordts et al., CVPR-16)",
@@ -65,8 +66,8 @@ def gather(
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, backbone=backbone))
     path = Path(model)
     places = [path, path.parent] if path.is_dir() else [path.parent.parent] if path.is_file() else []
-    run = next((place for place in places if (place / "recipe.yaml").is_file()), None)
-    recipe = load_recorded(run / "recipe.yaml") if run else None
+    run = next((place for place in places if (place / RECIPE).is_file()), None)
+    recipe = load_recorded(run / RECIPE) if run else None
     record = read_record(run) if run else {}
     exact = hash_weights(network)
     network.load_state_dict(rounded(network.state_dict(), weights))

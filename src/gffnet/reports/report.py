@@ -59,7 +59,7 @@ from gffnet.reports.cost import costs
 from gffnet.reports.pictures import Picture, gate_picture, label_picture, marked_picture, photo, share_picture
 from gffnet.templates import fill
 from gffnet.training.callbacks import HISTORY, read_history
-from gffnet.training.run_folder import RECORD
+from gffnet.training.run_folder import RECIPE, RECORD
 
 # ----------------------------------------------------------------------------------------------------------------------
 # Line charts: matplotlib draws them, and their colors become those of the page, so that they follow its dark mode
@@ -709,7 +709,7 @@ def open_run(folder: Path) -> Run:
     Raises:
         UserError: it is no run folder, or it is damaged.
     """
-    file = folder / "recipe.yaml"
+    file = folder / RECIPE
     if not file.is_file():
         there = "is no run folder: it holds no recipe.yaml" if folder.is_dir() else "does not exist"
         raise UserError(f"run {folder} {there}. Name what `gffnet train --out DIR` wrote.")
@@ -914,7 +914,7 @@ def report_of(
         record=record,
         result=result,
         commands=_commands(folder, record, result),
-        recipe=(folder / "recipe.yaml").read_text(encoding="utf-8"),
+        recipe=(folder / RECIPE).read_text(encoding="utf-8"),
     )
     other: Recipe | None = None
     if baseline is not None:
@@ -986,7 +986,7 @@ def _baseline_recipe(baseline: Path, protocol: Mapping[str, Any]) -> Recipe | No
     """The recipe of a baseline: that of the run, or the one that ships by its name."""
     for folder in (baseline, baseline.parent):
         with suppress(UserError):
-            return load_recorded(folder / "recipe.yaml")
+            return load_recorded(folder / RECIPE)
     with suppress(UserError):
         return load_recipe(str(protocol.get("recipe")))
     return None

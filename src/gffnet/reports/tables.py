@@ -39,7 +39,7 @@ from gffnet.recipe import AUTO_KEYS, INPUT_KEYS, Recipe, load_recipe, load_recor
 from gffnet.recipe.describe import CONTEXT_NAMES, FUSION_NAMES, PYRAMID_NAMES, method_name
 from gffnet.reports.cost import costs
 from gffnet.templates import fill
-from gffnet.training.run_folder import RECORD, differing_keys
+from gffnet.training.run_folder import RECIPE, RECORD, differing_keys
 
 # ----------------------------------------------------------------------------------------------------------------------
 # Scored runs: what `gffnet evaluate --out` wrote, and what the run folder around it tells
@@ -220,9 +220,9 @@ def _recipe_of_run(path: Path, name: str | None) -> tuple[Recipe | None, dict[st
         except ValueError:
             return None, {"damaged": RECORD}
         try:
-            return load_recorded(folder / "recipe.yaml"), dict(record)
+            return load_recorded(folder / RECIPE), dict(record)
         except UserError:
-            return None, {"damaged": "recipe.yaml"}
+            return None, {"damaged": RECIPE}
     return None, {}
 
 
