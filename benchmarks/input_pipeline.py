@@ -182,14 +182,16 @@ def check(dataset: Dataset, every: dict[str, Pipeline]) -> None:
     view = Augmentation(CROP, (0.9, SCALES[1]), 0, False, MEAN)
     for k, (image, labels, _) in enumerate(dataset):
         got, got_labels = view(image, labels, np.random.default_rng(k))
-        draw = view.draw(np.random.default_rng(k))
-        size = [round(side * draw.scale) for side in SIZE]
-        starts = [int(u * (side - crop + 1)) for u, side, crop in zip(draw.position, size, CROP, strict=True)]
+        rng = np.random.default_rng(k)  # draws as the view does: the flip, the scale, the position
+        _, scale, position = rng.random(), rng.uniform(*view.scales), rng.random(2)
+        size = [round(side * scale) for side in SIZE]
+        starts = [int(u * (side - crop + 1)) for u, side, crop in zip(position, size, CROP, strict=True)]
         window = (..., *(slice(start, start + crop) for start, crop in zip(starts, CROP, strict=True)))
         off = (interpolate(image[None], size, mode="bilinear", antialias=True)[0][window].short() - got).abs()
         assert off.float().mean() < 0.5
         assert (off > 2).float().mean() < 0.01
-        assert interpolate(labels[None, None], size, mode="nearest-exact")[0, 0][window].equal(got_labels)
+        other = interpolate(labels[None, None], size, mode="nearest-exact")[0, 0][window] != got_labels
+        assert other.float().mean() < 0.001  # at ties, which torch rounds in float32
 
 
 def work(pipeline: Pipeline, form: str, items: Iterator[int], samples: int) -> None:
