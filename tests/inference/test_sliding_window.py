@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from gffnet.errors import UserError
 from gffnet.inference.sliding_window import SlidingWindow, as_slice, resize_region, source_range, window_starts
 from gffnet.recipe import EvaluationRecipe
 
@@ -191,6 +193,37 @@ def test_half_precision_logits_are_averaged_in_float32() -> None:
     seen = window.probabilities(torch.from_numpy(picture(64, 64)))
     assert seen.dtype == torch.float32
     torch.testing.assert_close(seen.sum(0), torch.ones(64, 64), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("score", "returned"),
+    [
+        (lambda x: x[:, :1], r"\(1, 1, 16, 24\)"),  # one logit of two classes: it would be broadcast to both
+        (lambda x: x[:, :2, ::4, ::4], r"\(1, 2, 4, 6\)"),
+        (lambda x: {"out": x[:, :2]}, "a dict"),
+    ],
+)
+@pytest.mark.parametrize("ask", [SlidingWindow.labels, SlidingWindow.logits])
+def test_other_than_logits_of_all_classes_at_every_pixel_are_refused(
+    score: Any, returned: str, ask: Callable[[SlidingWindow, Tensor], Tensor]
+) -> None:
+    window = SlidingWindow(score, 2, EvaluationRecipe())
+    with pytest.raises(UserError, match=rf"score returned {returned} .* must return logits \(1, 2, 16, 24\)"):
+        ask(window, torch.from_numpy(picture(16, 24)))
+
+
+def test_labels_of_more_classes_than_a_byte_has_are_refused() -> None:
+    """They were the class modulo 256."""
+    for classes in (256, 300):
+        bias = torch.arange(classes)[:, None, None].float()
+        window = SlidingWindow(lambda x, bias=bias: x[:, :1] * 0 + bias, classes, EvaluationRecipe())
+        image = torch.zeros(3, 16, 16, dtype=torch.uint8)
+        assert (window.probabilities(image).argmax(0) == classes - 1).all()
+        if classes == 256:
+            assert (window.labels(image) == 255).all()
+        else:
+            with pytest.raises(UserError, match="300 classes"):
+                window.labels(image)
 
 
 # Windows

@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,7 @@ from jaxtyping import Float, Int, Num, UInt8
 from torch import Tensor
 
 from gffnet.data.large import LargeImage
+from gffnet.errors import UserError
 from gffnet.models.ops import size_of
 from gffnet.recipe import EvaluationRecipe
 
@@ -85,7 +86,7 @@ class SlidingWindow:
         if self.protocol.flip or sizes != {size} or len(rows.starts) * len(columns.starts) > 1:
             return self.probabilities(image).log_()
         (top,), (left,) = rows.starts, columns.starts
-        logits = self.score(self._crop(image, size, top, left)[None])[0]
+        logits = self._logits(self._crop(image, size, top, left)[None])[0]
         shown = logits[:, as_slice(rows.shown(top), top), as_slice(columns.shown(left), left)]
         return shown.to(torch.promote_types(logits.dtype, torch.float32), copy=True)
 
@@ -121,12 +122,24 @@ class SlidingWindow:
         return self._score_crops(torch.stack([self._crop(image, size, top, left) for left in lefts]))
 
     def _score_crops(self, crops: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k h w"]:
-        logits = self.score(torch.cat([crops, crops.flip(-1)]) if self.protocol.flip else crops)
+        logits = self._logits(torch.cat([crops, crops.flip(-1)]) if self.protocol.flip else crops)
         probabilities = logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(1)
         if self.protocol.flip:
             direct, flipped = probabilities.chunk(2)
             probabilities = (direct + flipped.flip(-1)) / 2
         return probabilities
+
+    def _logits(self, windows: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k h w"]:
+        """Score windows. Raises `UserError` unless the result is K logits at every pixel, as other shapes broadcast."""
+        logits: Any = self.score(windows)
+        expected = (len(windows), self.classes, *size_of(windows))
+        if not isinstance(logits, Tensor) or logits.shape != expected:
+            returned = f"{tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+            raise UserError(
+                f"score returned {returned} for windows {tuple(windows.shape)} and {self.classes} classes: it must "
+                f"return logits {expected}, a tensor."
+            )
+        return logits
 
     def _crop(
         self, image: Num[Tensor, "c _h _w"] | LargeImage, size: tuple[int, int], top: int, left: int
@@ -146,7 +159,11 @@ class SlidingWindow:
 
 
 def most_probable(probabilities: Float[Tensor, "k h w"]) -> UInt8[Tensor, "h w"]:
-    """Return the class of the highest probability at every pixel."""
+    """Return the class of the highest probability at every pixel. Raises `UserError` of more than 256 classes."""
+    if len(probabilities) > 256:
+        raise UserError(
+            f"labels are uint8, but there are {len(probabilities)} classes: take probabilities(...).argmax(0)."
+        )
     return probabilities.max(0).indices.to(torch.uint8)  # on a CPU, many times faster than `argmax`
 
 
