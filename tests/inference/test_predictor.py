@@ -621,8 +621,9 @@ def test_a_network_in_memory_predicts_as_its_folder_does(tmp_path: Path) -> None
     config = trained_at(None).config
     save_model(tmp_path, NETWORK, config)
     network = tiny.network(tiny.recipe()).train()
-    with pytest.raises(UserError, match="a SegmentationModel has no config"):
-        load(network, "cpu", "float32")
+    for no_model, kind in ((network, "SegmentationModel"), (torch.nn.Conv2d(3, 5, 1), "Conv2d")):
+        with pytest.raises(UserError, match=f"a {kind} has no config"):
+            load(no_model, "cpu", "float32")  # type: ignore[arg-type]
     network.config = config
     predictor, image = load(network, "cpu", "float32", protocol={"flip": True}), tiny.picture(5)
     expected = load(tmp_path, "cpu", "float32").probabilities(image, flip=True)
@@ -642,6 +643,24 @@ def test_an_unknown_protocol_key(tmp_path: Path) -> None:
     save_model(tmp_path, NETWORK, trained_at(None).config)
     with pytest.raises(UserError, match="flipp"):
         load(tmp_path, "cpu", "float32", protocol={"flipp": True})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"memory": "8GB"}, "memory '8GB' must be a number of bytes"),
+        ({"memory": 0}, "memory 0 must be a number of bytes above 0"),
+        ({"batch": 0}, "batch 0 must be a whole number"),
+        ({"batch": 1.5}, "batch 1.5 must be a whole number"),
+        ({"precision": torch.bfloat16}, "precision 'torch.bfloat16' is unknown. Did you mean 'bfloat16'"),
+    ],
+)
+def test_a_wrong_argument_is_named_when_the_model_is_loaded(given: dict[str, Any], message: str) -> None:
+    """Not when it first predicts."""
+    network = tiny.network(tiny.recipe())
+    network.config = trained_at(None).config
+    with pytest.raises(UserError, match=message):
+        load(network, "cpu", **{"precision": "float32", **given})
 
 
 def test_the_model_is_looked_for_before_the_device(tmp_path: Path) -> None:

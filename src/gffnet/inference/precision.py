@@ -143,7 +143,7 @@ def pick_precision(
         return name
     if name != "auto":
         if name not in PRECISIONS:
-            raise unknown("precision", name, ("auto", *PRECISIONS))
+            raise unknown("precision", str(name), ("auto", *PRECISIONS))
         return Precision(getattr(torch, name), "as asked")
     if (given := os.environ.get(AUTO_PRECISION, "auto")) != "auto":
         if given not in ("float32", "bfloat16"):

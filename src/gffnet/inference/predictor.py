@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from math import sqrt
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack, overload
 
@@ -101,7 +102,15 @@ class Predictor:
         memory: int | None = None,
         compiled: bool = False,
     ) -> None:
-        """Prepare a copy of `network`, which itself keeps its device, dtype and mode. The rest is as for `load`."""
+        """Prepare a copy of `network`, which itself keeps its device, dtype and mode. The rest is as for `load`.
+
+        Raises:
+            UserError: the protocol, `batch` or `memory` is not valid.
+        """
+        if batch is not None and not (isinstance(batch, Integral) and batch >= 1):
+            raise UserError(f"batch {batch!r} must be a whole number, 1 or more, or None.")
+        if memory is not None and not (isinstance(memory, Real) and memory > 0):
+            raise UserError(f"memory {memory!r} must be a number of bytes above 0, such as 8_000_000_000, or None.")
         self.config, self.device, self.precision = config, device, precision
         self.batch, self.memory = batch or (4 if device.type == "cuda" else 1), memory
         self._compiled = compiled
@@ -634,18 +643,20 @@ def load(
         compiled: compile the network for the size of its windows, which takes about a minute at the first window.
 
     Raises:
-        UserError: there is no such model or device, the protocol is not valid, or an exported file cannot be run so.
+        UserError: there is no such model, device or precision, the protocol, `batch` or `memory` is not valid, or an
+            exported file cannot be run so.
     """
     model = shipped_model() if model is None else model
     if isinstance(model, str | Path) and is_url(model):
         model = local_folder(model)
     limit_threads(available_cores())
     network: SegmentationModel | Exported
-    if isinstance(model, SegmentationModel):
+    if not isinstance(model, str | Path):
         network, config = model, getattr(model, "config", None)
         if not isinstance(config, ModelConfig):
             raise UserError(
-                f"a {type(model).__name__} has no config, so its classes are not known: give a gffnet.GFFNet."
+                f"a {type(model).__name__} has no config, so its classes are not known: give a gffnet.GFFNet, or the "
+                "path of a model. Any other network predicts by gffnet.SlidingWindow."
             )
         place = pick_device(device)
         kind = pick_precision(precision, place, network)
