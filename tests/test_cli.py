@@ -141,6 +141,12 @@ def test_a_mistake_is_answered_in_one_line(words: list[str], said: str, capsys: 
     assert said in fails(capsys, *words)
 
 
+def test_street_scenes_that_are_refused_leave_no_folder(tmp_path: Path, capsys: Captured) -> None:
+    out = tmp_path / "out"
+    fails(capsys, "data", "streets", "--out", str(out), "--train", "0", "--val", "0")
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -127,7 +127,6 @@ def _streets(arguments: Namespace) -> None:
     from gffnet.streets import write_streets
 
     try:
-        arguments.out.mkdir(parents=True, exist_ok=True)
         with progress("rendering street scenes") as step:
             write_streets(arguments.out, arguments.train, arguments.val, arguments.size, arguments.seed, progress=step)
     except ValueError as error:
