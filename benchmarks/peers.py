@@ -23,8 +23,11 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import numpy as np
 import segmentation_models_pytorch as smp
 import torch
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
 from torch import Tensor, nn
 
 from gffnet.data.dataset import Dataset
@@ -229,11 +232,12 @@ def draw(rows: list[dict[str, Any]], drive: str, file: Path) -> None:
         x, y = [row["milliseconds"] for row in of], [row["miou"] for row in of]
         axes.errorbar(x, y, [row["deviation"] or 0 for row in of], fmt="o", color=color, label=label, capsize=3)
     slowest, highest = (max(row[key] for row in rows) for key in ("milliseconds", "miou"))
-    fused = sorted((row for row in rows if row["network"].startswith("PSPNet + ")), key=lambda row: -row["miou"])
-    for number, row in enumerate(fused):  # they lie close together: names in a column, with lines
-        beside = (0.42 * slowest, highest + 2.2 - 0.36 * number)
+    fused = [row for row in rows if row["network"].startswith("PSPNet + ")]
+    points = np.array([(row["milliseconds"], row["miou"]) for row in fused])
+    column = np.array([(0.42 * slowest, highest + 2.2 - 0.36 * number) for number in range(len(fused))])
+    places = column[linear_sum_assignment(cdist(points, column))[1]]  # the shortest lines do not cross
+    for row, at, beside in zip(fused, points, places, strict=True):  # they lie close together
         name, line = row["network"].removeprefix("PSPNet + "), {"arrowstyle": "-", "color": "#999", "lw": 0.5}
-        at = row["milliseconds"], row["miou"]
         axes.annotate(name, at, beside, va="center", fontsize=8, arrowprops={**line, "relpos": (0, 0.5)})
     for row in rows:
         if row not in fused:

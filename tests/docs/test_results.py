@@ -140,16 +140,21 @@ def ablation_from_imagenet() -> list[str]:
     return rows
 
 
+def difference(one: str, other: str, runs: str = "ablation") -> str:
+    """The cells of the page: mean of the differences between runs of one drive and seed ± its standard error, pairs."""
+    ours, theirs = (scores_from_imagenet(METHODS[name], runs) for name in (one, other))
+    pairs = sorted(ours.keys() & theirs.keys())
+    columns = zip(*([x - y for x, y in zip(ours[p], theirs[p], strict=True)] for p in pairs), strict=True)
+    cells = [f"{signed(fmean(each), 1)} ± {stdev(each) / sqrt(len(pairs)):.1f}" for each in columns]
+    return f"{' | '.join(cells)} | {len(pairs)}"
+
+
 def differences_from_imagenet() -> list[str]:
-    """The rows of the page: mean of the differences between runs of one drive and seed ± its standard error."""
+    """The rows of the page."""
     rows = []
     for one, other in COMPARED:
-        ours, theirs = scores_from_imagenet(METHODS[one]), scores_from_imagenet(METHODS[other])
-        pairs = sorted(ours.keys() & theirs.keys())
-        columns = zip(*([x - y for x, y in zip(ours[p], theirs[p], strict=True)] for p in pairs), strict=True)
-        cells = [f"{signed(fmean(each), 1)} ± {stdev(each) / sqrt(len(pairs)):.1f}" for each in columns]
         first, second = (name.removeprefix("PSPNet + ") for name in (one, other))
-        rows.append(f"| {first} less {second} | {' | '.join(cells)} | {len(pairs)} |")
+        rows.append(f"| {first} less {second} | {difference(one, other)} |")
     return rows
 
 
@@ -186,35 +191,34 @@ def test_the_command_prints_the_same_as_the_page(baseline: str) -> None:
 
 
 CONDITIONS = {"strides 4 8 8 8": "stride8", "2000 iterations": "iterations2000", "two stages": "two_stages"}
-"""The folders of the runs of seed 0 in which one thing differs from the ablation."""
+"""The folders of the runs in which one thing differs from the ablation."""
 
 
 def other_conditions() -> list[str]:
-    """The rows of the page: mIoU and boundary F of each drive, and what each has over the ablation."""
+    """The rows of the page: mIoU and boundary F of each drive, and what each has over the ablation with those seeds."""
     rows = []
     for condition, folder in CONDITIONS.items():
         for method in ("PSPNet", "PSPNet + Addition", "PSPNet + GFF", "PSPNet + GFF + DFP"):
             found, usual = scores_from_imagenet(METHODS[method], folder), scores_from_imagenet(METHODS[method])
             cells = ["—"] * 4
             for number, drive in enumerate(DRIVES):
-                if (drive, "0") in found:
-                    pairs = [(found[drive, "0"][key], usual[drive, "0"][key]) for key in (0, 2)]
-                    cells[2 * number : 2 * number + 2] = [f"{x:.1f} ({signed(x - y, 1)})" for x, y in pairs]
+                if seeds := [seed for of, seed in found if of == drive]:
+                    ours, theirs = ([fmean(of[drive, s][k] for s in seeds) for k in (0, 2)] for of in (found, usual))
+                    cells[2 * number : 2 * number + 2] = [
+                        f"{x:.1f} ({signed(x - y, 1)})" for x, y in zip(ours, theirs, strict=True)
+                    ]
             if found:
-                rows.append(f"| {condition} | {method} | {' | '.join(cells)} |")
+                seeds = sorted({seed for _, seed in found})
+                rows.append(f"| {condition} | {method} | {' | '.join(cells)} | {', '.join(seeds)} |")
     return rows
 
 
 def gff_less_addition() -> list[str]:
-    """The rows of the page: what GFF has over addition in the mean of the drives, with seed 0."""
-    rows = []
-    for condition, folder in {"as above": "ablation", **CONDITIONS}.items():
-        ours, theirs = (scores_from_imagenet(METHODS[f"PSPNet + {name}"], folder) for name in ("GFF", "Addition"))
-        pairs = [zip(ours[drive, "0"], theirs[drive, "0"], strict=True) for drive in DRIVES]
-        drives = [[x - y for x, y in pair] for pair in pairs]
-        cells = [f"{signed(fmean(each), 1)}" for each in zip(*drives, strict=True)]
-        rows.append(f"| {condition} | {' | '.join(cells)} |")
-    return rows
+    """The rows of the page: what GFF has over addition under each condition."""
+    return [
+        f"| {condition} | {difference('PSPNet + GFF', 'PSPNet + Addition', folder)} |"
+        for condition, folder in {"as above": "ablation", **CONDITIONS}.items()
+    ]
 
 
 def test_other_conditions_are_those_of_the_records() -> None:
