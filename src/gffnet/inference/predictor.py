@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from math import sqrt
 from numbers import Integral, Real
+from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack, overload
 
@@ -651,7 +652,7 @@ def load(
         model = local_folder(model)
     limit_threads(available_cores())
     network: SegmentationModel | Exported
-    if not isinstance(model, str | Path):
+    if not isinstance(model, str | PathLike):
         network, config = model, getattr(model, "config", None)
         if not isinstance(config, ModelConfig):
             raise UserError(
