@@ -140,7 +140,13 @@ def ablation_from_imagenet() -> list[str]:
     return rows
 
 
-def difference(one: str, other: str, runs: str = "ablation") -> str:
+def difference(one: str, other: str) -> str:
+    """The first cell of a row."""
+    first, second = (name.removeprefix("PSPNet + ") for name in (one, other))
+    return f"{first} less {second}"
+
+
+def mean_differences(one: str, other: str, runs: str = "ablation") -> str:
     """The cells of the page: mean of the differences between runs of one drive and seed ± its standard error, pairs."""
     ours, theirs = (scores_from_imagenet(METHODS[name], runs) for name in (one, other))
     pairs = sorted(ours.keys() & theirs.keys())
@@ -151,11 +157,7 @@ def difference(one: str, other: str, runs: str = "ablation") -> str:
 
 def differences_from_imagenet() -> list[str]:
     """The rows of the page."""
-    rows = []
-    for one, other in COMPARED:
-        first, second = (name.removeprefix("PSPNet + ") for name in (one, other))
-        rows.append(f"| {first} less {second} | {difference(one, other)} |")
-    return rows
+    return [f"| {difference(*pair)} | {mean_differences(*pair)} |" for pair in COMPARED]
 
 
 def test_the_ablation_from_imagenet_is_that_of_the_records() -> None:
@@ -208,19 +210,18 @@ def other_conditions() -> list[str]:
                         f"{x:.1f} ({signed(x - y, 1)})" for x, y in zip(ours, theirs, strict=True)
                     ]
             if found:
-                seeds = sorted({seed for _, seed in found})
-                rows.append(f"| {condition} | {method} | {' | '.join(cells)} | {', '.join(seeds)} |")
+                trained = ", ".join(sorted({seed for _, seed in found}))
+                rows.append(f"| {condition} | {method} | {' | '.join(cells)} | {trained} |")
     return rows
 
 
 def differences_elsewhere() -> list[str]:
     """The rows of the page: differences under each condition in which both methods were trained on both drives."""
     rows = []
-    for one, other in (("PSPNet + GFF", "PSPNet + Addition"), ("PSPNet + GFF + DFP", "PSPNet + GFF")):
-        first, second = (name.removeprefix("PSPNet + ") for name in (one, other))
+    for pair in (("PSPNet + GFF", "PSPNet + Addition"), ("PSPNet + GFF + DFP", "PSPNet + GFF")):
         for condition, folder in {"as above": "ablation", **CONDITIONS}.items():
-            if len({drive for drive, _ in scores_from_imagenet(METHODS[one], folder)}) == 2:
-                rows.append(f"| {first} less {second} | {condition} | {difference(one, other, folder)} |")
+            if len({drive for drive, _ in scores_from_imagenet(METHODS[pair[0]], folder)}) == 2:
+                rows.append(f"| {difference(*pair)} | {condition} | {mean_differences(*pair, folder)} |")
     return rows
 
 
@@ -270,7 +271,7 @@ def test_the_gates_of_left_out_drives_are_those_of_the_records() -> None:
             found.setdefault(name, []).append(cells)
         return found
 
-    page = (ROOT / "docs/gates.md").read_text(encoding="utf-8")
+    page = read_page("gates.md")
     for name in ("as learned", "G1", "G2", "G3", "G4"):
         cells = [name]
         for of in map(rows, DRIVES):

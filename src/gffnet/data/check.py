@@ -973,10 +973,8 @@ def _check_training(
     remedy = reader.doubt_255(len(labelled), share) if isinstance(reader, Folder) else ""
     explained = any(finding.code == "binary-mask" for finding in found.items)
     if len(labelled) == 1 and not explained:
-        name, rest = (
-            reader.classes.names[labelled[0]],
-            f"; {percent(share)} % of the pixels are ignored" if ignored else "",
-        )
+        name = reader.classes.names[labelled[0]]
+        rest = f"; {percent(share)} % of the pixels are ignored" if ignored else ""
         found.add("one-class", name=name, rest=rest, remedy=remedy or "Label another, or add images that show one.")
     elif len(labelled) and remedy and not explained:
         found.add("unlisted-255", share=f"{percent(share)} %", remedy=remedy)

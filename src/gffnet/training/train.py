@@ -943,6 +943,7 @@ def make_trainer(
         plugins.append(SLURMEnvironment(auto_requeue=False))
     # `SegmentationTask` broadcasts running statistics before validation. Broadcasting them in every forward pass would
     # hang where ranks validate different numbers of images.
+    # A step of one's own may not use the auxiliary head.
     own_step = task is not None and any(map(task.overrides, ("training_step", "losses")))
     ddp = DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=own_step)
     return Trainer(
