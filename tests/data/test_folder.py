@@ -884,6 +884,13 @@ def test_splits_that_hold_images_and_masks(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("images", ["Images", "IMAGES", "image", "img", "imgs"])
+def test_folders_of_other_names(tmp_path: Path, images: str) -> None:
+    for folder in (images, "Masks"):
+        (tmp_path / folder).mkdir()
+    assert "Name its folders images and masks, in lower case." in split_error(tmp_path)
+
+
 def test_no_such_split(tmp_path: Path) -> None:
     said = split_error(folder_tree(tmp_path), "test")
     assert said == f"data set 'folder' at {tmp_path}: split 'test' is not there (there are: train, val). {REMEDY}"

@@ -103,7 +103,9 @@ def test_scaled_windows_are_not_rounded(predictor: Predictor, expected: Predicto
 
 
 def test_refused_requests(path: Path, predictor: Predictor) -> None:
-    with pytest.raises(UserError, match=r"model\.\w+ takes images and windows of 16x16 pixels and more, not 15x90\."):
+    with pytest.raises(
+        UserError, match=r"model\.\w+ takes images and windows of 16x16 pixels and more, not 15x90\. Enlarge"
+    ):
         predictor.predict(tiny.picture(0, 15, 90))
     for ask in (lambda: predictor.encode(tiny.picture(0)), lambda: Explorer([predictor], "a", 160)):
         with pytest.raises(UserError, match=r"is an exported file: .* no gates. Give its run folder"):

@@ -193,6 +193,11 @@ def test_logits_of_a_downscaled_image_and_in_half_precision() -> None:
         pytest.param({"scales": 2}, EvaluationRecipe((16, 24), 0.5, (2.0,)), marks=pytest.mark.slow),
         ({"crop": (32, 16), "overlap": 0.25}, EvaluationRecipe((32, 16), 0.25)),
         ({"crop": 32}, EvaluationRecipe((32, 32), 0.5)),
+        (
+            {"crop": np.int64(32), "scales": np.array([0.5]), "flip": np.True_},
+            EvaluationRecipe((32, 32), 0.5, (0.5,), True),
+        ),
+        ({"crop": (np.int64(32), 16), "scales": np.float32(0.5)}, EvaluationRecipe((32, 16), 0.5, (0.5,))),
         ({"crop": "none"}, EvaluationRecipe(None, 0.5)),
         ({"crop": None, "flip": None}, EvaluationRecipe((16, 24), 0.5)),
     ],

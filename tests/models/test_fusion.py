@@ -1,6 +1,7 @@
 """Every fusion against its equation. Inherit `FusionContract` to test one of your own."""
 
 import re
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pytest
@@ -276,6 +277,22 @@ class TestGatedFullyFusion(FusionContract):
 class TestGatedFullyFusionWithAGatePerChannel(TestGatedFullyFusion):
     options: ClassVar = {"gate_channels": "each"}
     gate_channels = CHANNELS
+
+
+@pytest.mark.parametrize(
+    ("mix", "said"),
+    [
+        (lambda maps: maps[1:], r"Own\.mix must return 3 maps of \[4, 4, 4\] channels and got 2"),
+        (lambda maps: [x[:, :1] for x in maps], r"Own\.mix must return maps of \[4, 4, 4\] .*, and got \[1, 1, 1\]"),
+    ],
+)
+def test_a_mix_that_does_not_return_a_map_per_level_is_refused(mix: Callable[[Any], Any], said: str):
+    class Own(Fusion):
+        def mix(self, reduced: Any, gates: Any) -> Any:
+            return mix(reduced)
+
+    with pytest.raises(ValueError, match=said):
+        Own((2, 3, 5), 4)([torch.zeros(2, channels, 4, 4) for channels in (2, 3, 5)])
 
 
 def test_levels_are_fused_at_once():

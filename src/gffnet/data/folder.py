@@ -596,10 +596,11 @@ LAYOUT = Layout(
     label_files=_label_files,
     list_file=_list_file,
     others={
+        **dict.fromkeys(("I[mM]*", "im[gG]*", "image"), "Name its folders images and masks, in lower case."),
         "[tT][rR][aA][iI][nN]*/images": (
             "Its splits hold their images and masks: move them from train/images to images/train and from train/masks "
             "to masks/train, and so on."
-        )
+        ),
     },
 )
 

@@ -115,7 +115,8 @@ class Exported:
         least = self.record.smallest
         if min(height, width) < least:
             raise UserError(
-                f"model {self.path} takes images and windows of {least}x{least} pixels and more, not {height}x{width}."
+                f"model {self.path} takes images and windows of {least}x{least} pixels and more, not {height}x{width}. "
+                "Enlarge the image or the window, or use the model that was exported, which takes all sizes."
             )
         (probabilities,) = self(windows, ["probabilities"])
         return probabilities.log()

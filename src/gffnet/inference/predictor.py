@@ -189,6 +189,7 @@ class Predictor:
         elif protocol is not None:
             keys.update(protocol)
         keys.update({key: value for key, value in changes.items() if value is not None})
+        keys = {key: _python_values(value) for key, value in keys.items()}
         if isinstance(scales := keys.get("scales"), float | int):
             keys["scales"] = (scales,)
         if isinstance(crop := keys.get("crop"), int):
@@ -592,6 +593,13 @@ def _scale(size: tuple[int, int], usual: tuple[int, int] | None) -> float:
         return 1.0
     ratio = sqrt(size[0] * size[1] / (usual[0] * usual[1]))
     return 1.0 if ratio <= 2 else float(f"{1.5 / ratio:.3g}")
+
+
+def _python_values(value: object) -> Any:
+    """NumPy's numbers and arrays, alone or in a sequence, as Python's, which protocols hold."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    return [_python_values(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _label_array(labels: Any) -> NDArray[Any]:

@@ -98,6 +98,7 @@ class Fusion(nn.Module):
     def fuse(self, reduced: Pyramid, gates: Gates | None) -> list[Tensor]:
         """Reduced maps and gates → fused and refined maps `X̃_l` (B, channels, H_l, W_l)."""
         mixed = self.mix(reduced, gates)
+        check_maps(self, mixed, [self.channels] * len(self.in_channels), ".mix must return")
         return [refinement(x) for refinement, x in zip(self.refinements, mixed, strict=True)]
 
     def forward(self, maps: Pyramid) -> list[Tensor]:

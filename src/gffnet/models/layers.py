@@ -122,14 +122,20 @@ def require_positive(what: str, **counts: int | Sequence[int]) -> None:
             raise ValueError(f"{what}: {name} must be a whole number above 0, not {got!r}")
 
 
-def check_maps(module: nn.Module, maps: Pyramid, channels: Sequence[int]) -> None:
+def check_maps(module: nn.Module, maps: Pyramid, channels: Sequence[int], built: str = " was built for") -> None:
     """Check that a module gets the maps that it was built for.
+
+    Args:
+        module: whose name begins the error.
+        maps: to check.
+        channels: of each map.
+        built: what the error says after that name.
 
     Raises:
         ValueError: another number of maps, or a map with another number of channels.
     """
-    name = type(module).__name__
+    what = f"{type(module).__name__}{built}"
     if len(maps) != len(channels):
-        raise ValueError(f"{name} was built for {len(channels)} maps of {list(channels)} channels and got {len(maps)}")
+        raise ValueError(f"{what} {len(channels)} maps of {list(channels)} channels and got {len(maps)}")
     if (got := [x.shape[1] for x in maps]) != list(channels):
-        raise ValueError(f"{name} was built for maps of {list(channels)} channels, finest first, and got {got}")
+        raise ValueError(f"{what} maps of {list(channels)} channels, finest first, and got {got}")
