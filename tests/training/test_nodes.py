@@ -22,8 +22,13 @@ KILLED, STOPPED = 3, 5
 """The iterations in which a node is killed, and gets SIGTERM."""
 
 
-def job(folder: Path, root: Path, out: str, number: int = 0, at: int = 0) -> list[tuple[int | None, str]]:
-    """Run `srun gffnet train ... --resume` on two nodes; the second gets the signal `number` in iteration `at`."""
+def job(
+    folder: Path, root: Path, out: str, number: int = 0, at: int = 0, faster: tuple[str, str] = ("float32", "float32")
+) -> list[tuple[int | None, str]]:
+    """Run `srun gffnet train ... --resume` on two nodes; the second gets the signal `number` in iteration `at`.
+
+    `faster`: the precision that is the faster one on each node.
+    """
     place = {**SLURM, "SLURM_NTASKS_PER_NODE": "1", "SLURM_NNODES": "2", "SLURM_LOCALID": "0"}
     place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     words = ["train", str(folder / "recipe.yaml"), "--root", str(root), "--out", str(folder / out), "--resume"]
@@ -38,7 +43,7 @@ def job(folder: Path, root: Path, out: str, number: int = 0, at: int = 0) -> lis
             words,
             folder / f"{out} {rank}.log",
             lambda rank=rank: prepare(rank),  # type: ignore[misc]
-            {**place, "SLURM_PROCID": str(rank), "SLURM_NODEID": str(rank)},
+            {**place, "SLURM_PROCID": str(rank), "SLURM_NODEID": str(rank), "GFFNET_PRECISION": faster[rank]},
         )
         for rank in range(2)
     ]
@@ -64,6 +69,14 @@ def test_a_job_that_is_requeued_ends_like_an_unbroken_one(tmp_path: Path, camvid
     assert saved_iteration(tmp_path / "broken") >= STOPPED
     assert [code for code, _ in job(tmp_path, camvid, "broken")] == [0, 0]
     same_run(tmp_path / "whole", tmp_path / "broken")
+
+
+def test_all_nodes_compute_in_the_precision_of_the_first(tmp_path: Path, camvid: Path) -> None:
+    recipe = tiny.recipe(tiny.GFFNET, iterations=3, validate_every=3)
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({**recipe.to_mapping(), "precision": "auto"}))
+    for out, faster in (("alike", ("bfloat16", "bfloat16")), ("different", ("bfloat16", "float32"))):
+        assert [code for code, _ in job(tmp_path, camvid, out, faster=faster)] == [0, 0]
+    same_run(tmp_path / "alike", tmp_path / "different")
 
 
 STAND_INS = {

@@ -274,6 +274,8 @@ class SegmentationTask(LightningModule):
     def on_fit_start(self) -> None:
         """Check what a subclass configures, and attach the moving average to the optimiser's steps.
 
+        All processes compute in the precision of the first.
+
         Raises:
             UserError: it is not one optimiser, or the batch would be split where the task does not.
         """
@@ -287,6 +289,7 @@ class SegmentationTask(LightningModule):
             )
         for config in self.trainer.lr_scheduler_configs:
             config.interval = "step"  # a run is a single epoch
+        self.precision = self.trainer.strategy.broadcast(self.precision)  # nodes may differ in which is faster
         if self.average is not None:
             average = self.average
             self.trainer.optimizers[0].register_step_post_hook(lambda *_: average.update(self.network))
