@@ -5,11 +5,13 @@
     MODEL=model.xml uvicorn serve:app --app-dir examples --port 8000
     curl --data-binary @photo.jpg http://localhost:8000/ --output labels.png
 
-The PNG has the size of the photograph and a palette: its pixels are class indices, shown in the classes' colors.
+The PNG has the size of the photograph and a palette: its pixels are class indices, shown in the classes' colors. Large
+photographs are downscaled as `gffnet predict` does.
 """
 
 import io
 import json
+import math
 import os
 
 import numpy as np
@@ -31,6 +33,16 @@ COMPILED = CORE.compile_model(LABELS, "CPU", {"INFERENCE_NUM_THREADS": CORES, "I
 openvino.Tensor(np.zeros(1))  # its first look at an array, in several threads at once, may block all of them forever
 
 
+def working_size(width: int, height: int) -> tuple[int, int]:
+    """Return the size to predict at: a smaller one for more than four times the pixels of the training images."""
+    config = ABOUT["config"]
+    if config["evaluation"]["crop"] or not config["learned_from"]:
+        return width, height
+    ratio = math.sqrt(width * height / math.prod(config["learned_from"]))
+    least, scale = ABOUT["smallest"], 1.5 / ratio if ratio > 2 else 1
+    return max(least, round(scale * width)), max(least, round(scale * height))
+
+
 def segment(data: bytes) -> Response:
     """Return the labels of an image file as a PNG, or what is wrong with the file."""
     try:
@@ -40,8 +52,10 @@ def segment(data: bytes) -> Response:
         image = ImageOps.exif_transpose(image).convert("RGB")
     except Exception as error:  # a damaged file raises anything
         return Response(f"not an image that can be read: {error}\n", 415)
-    pixels = np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)[None])
+    scaled = image.resize(working_size(*image.size), Image.Resampling.BILINEAR)
+    pixels = np.ascontiguousarray(np.asarray(scaled).transpose(2, 0, 1)[None])
     mask = Image.fromarray(COMPILED.create_infer_request().infer({"image": pixels})["labels"][0])
+    mask = mask.resize(image.size, Image.Resampling.NEAREST)
     mask.putpalette(np.asarray(ABOUT["config"]["palette"], np.uint8).tobytes())
     mask.save(file := io.BytesIO(), "PNG")
     return Response(file.getvalue(), media_type="image/png")

@@ -20,5 +20,5 @@ def test_the_tolerances() -> None:
 
 @pytest.mark.parametrize(("stride", "least"), [(8, 16), (16, 32), (32, 64)])
 def test_the_smallest_images(stride: int, least: int) -> None:
-    assert f"{least} pixels for an output stride of {stride}" in PAGE or f"{least} for {stride}" in PAGE
+    assert f"{least} pixels at an output stride of {stride}" in " ".join(PAGE.split()) or f"{least} at {stride}" in PAGE
     assert smallest_side(network(ModelRecipe(context="none"), (4, 8, min(16, stride), stride))) == least

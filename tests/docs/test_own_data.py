@@ -151,7 +151,7 @@ def test_the_rules_are_those_of_the_code() -> None:
     assert f"up to a multiple of {CROP_MULTIPLE}, at most `training.max_crop`, {most} in this recipe" in PAGE
     assert f"| `{AUTO_KEYS[0]}` |" in PAGE
     assert all(f"| `{key}` | " in PAGE for key in AUTO_KEYS)
-    assert f"measured in {MEASURED} evenly spaced images" in PAGE
+    assert f"measured on {MEASURED} evenly spaced images" in PAGE
     assert all(f"`{key}`" in PAGE for key in INPUT_KEYS)
     assert f"the smallest of {', '.join(map(str, WHITE_LEVELS[:-1]))} and {WHITE_LEVELS[-1]}" in PAGE
     assert ("a fifth is" in PAGE, FRACTION) == (True, 0.2)

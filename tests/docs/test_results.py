@@ -143,7 +143,7 @@ def ablation_from_imagenet() -> list[str]:
 def difference(one: str, other: str) -> str:
     """The first cell of a row."""
     first, second = (name.removeprefix("PSPNet + ") for name in (one, other))
-    return f"{first} less {second}"
+    return f"{first} minus {second}"
 
 
 def mean_differences(one: str, other: str, runs: str = "ablation") -> str:
@@ -244,7 +244,7 @@ def test_gates_of_every_channel_are_those_of_the_records() -> None:
         [fmean(of[drive, "0"][column] for drive in DRIVES) for column in range(3)] for of in (each, one)
     )
     assert (
-        f"{miou:.1f} % of mIoU instead of {ours[0]:.1f}, {thin:.1f} on thin classes instead of {ours[1]:.1f}, and "
+        f"{miou:.1f} % mIoU instead of {ours[0]:.1f}, {thin:.1f} on thin classes instead of {ours[1]:.1f}, and "
         f"{boundary:.1f} of boundary F instead of {ours[2]:.1f}"
     ) in " ".join(PAGE.split())
 

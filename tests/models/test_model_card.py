@@ -104,5 +104,8 @@ def test_procedural_scenes_are_no_photographs() -> None:
 
 
 def test_rounded_weights_are_mentioned() -> None:
-    assert "Kernels are stored as bfloat16; opened, they are float32." in make_card(facts(weights="bfloat16")).text
+    assert (
+        "Kernels are stored as bfloat16 and converted to float32 when the model is opened."
+        in make_card(facts(weights="bfloat16")).text
+    )
     assert "stored as" not in make_card(facts()).text

@@ -287,9 +287,9 @@ class LossRecipe:
         default_factory=lambda: {"cross_entropy": 1.0}, hash=False
     )
     """Weight of each term of the loss: `cross_entropy`, `dice`, `lovasz`, `focal`, or a registered one. A recipe that
-    sets this key names all its terms; a term of its `base` goes with the weight 0."""
+    sets this key names all its terms; to drop a term of its `base`, give it the weight 0."""
     label_smoothing: BelowOne = 0.0
-    """Part of a pixel's weight that is spread evenly over all classes."""
+    """Fraction of a pixel's weight that is spread evenly over all classes."""
     class_weighting: Annotated[Literal["none", "median_frequency", "enet"], _AnyCase()] = "none"
     """Class weights from the pixel frequencies of the training split: `median_frequency`, the median frequency divided
     by that of the class (Eigen and Fergus, ICCV-15); `enet`, `1 / ln(1.02 + frequency)` (Paszke et al., 2016)."""
@@ -298,7 +298,7 @@ class LossRecipe:
     ohem: Probability | None = None
     """Online hard example mining: only pixels whose class has a probability below this count; 0.7 is common."""
     ohem_keep: Fraction = 1 / 16
-    """Part of the labelled pixels that count in any case, the hardest first."""
+    """Fraction of the labelled pixels that count in any case, the hardest first."""
 
     def __post_init__(self) -> None:
         if not any(self.terms.values()):
@@ -405,7 +405,8 @@ class TrainingRecipe:
     compile: Flag = False
     """Compile the network with `torch.compile`: minutes at the start, faster iterations."""
     workers: NonNegativeInt = 4
-    """Processes that load data; 0: the training process loads it. On a CPU, at most one of four cores loads."""
+    """Processes that load data; 0: the training process loads it. On a CPU, at most a quarter of the cores load, none
+    of fewer than four."""
 
     def __post_init__(self) -> None:
         if self.optimizer == "nesterov" and self.momentum == 0:
