@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -19,6 +20,7 @@ from gffnet.data.io import READ_LATER, read_header, read_image
 from gffnet.errors import RunFailed, UserError
 from gffnet.inference.predictor import load
 from gffnet.models.gffnet import save_model
+from gffnet.recipe import validated_split
 from gffnet.training.train import train
 from tests import tiny
 from tests.data.trees import camvid_tree
@@ -234,3 +236,19 @@ def test_a_cache_that_cannot_be_made(store: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(Path, "mkdir", mkdir)
     with pytest.raises(UserError, match=rf"^cannot write {cache}/[0-9a-f]+: Permission denied. Set XDG_CACHE_HOME to"):
         remote.local_folder("memory://bucket/data")
+
+
+def test_the_split_of_a_run_in_a_store(store: Path, tmp_path: Path) -> None:
+    """Of the run, its best network and its checkpoints."""
+    mapping = tiny.recipe().to_mapping()
+    mapping["data"]["val_split"] = "only_0006R0"
+    for folder in ("best", "checkpoints"):
+        (tmp_path / "run" / folder).mkdir(parents=True)
+        (tmp_path / "run" / folder / "last.ckpt").write_bytes(b"0")
+    (tmp_path / "run/recipe.yaml").write_text(yaml.safe_dump(mapping))
+    put(tmp_path / "run", store / "run")
+    for model in ("run", "run/best", "run/checkpoints/last.ckpt"):
+        assert validated_split(tmp_path / model, "camvid") == "only_0006R0"
+        assert validated_split(tmp_path / model, "ade20k") == "val"
+        assert validated_split(f"memory://bucket/{model}", "camvid") == "only_0006R0"
+    assert validated_split("memory://bucket", "camvid") == "val"

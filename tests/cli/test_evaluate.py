@@ -242,6 +242,19 @@ def test_killed_and_resumed_with_more_processes(words: list[str], tmp_path: Path
     assert not (tmp_path / "out/scored").exists()
 
 
+def test_processes_that_would_compute_in_different_precisions(words: list[str], tmp_path: Path) -> None:
+    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
+    auto = [*words, "--precision", "auto"]
+    faster = {0: "float32", 1: "bfloat16"}
+    processes = [
+        Forked(auto, tmp_path / f"rank {i}", environment={**group, "RANK": str(i), "GFFNET_PRECISION": faster[i]})
+        for i in range(2)
+    ]
+    for code, said in [process.wait() for process in processes]:
+        assert code == 2, said
+        assert "precision auto is bfloat16 on some and float32 on other machines" in " ".join(said.split())
+
+
 def evaluate_twice_and_once(words: list[str]) -> int:
     """Two evaluations in Python and one by the command; says how many images were predicted in the first two."""
     predict, predicted = Predictor.predict, []

@@ -103,6 +103,13 @@ def test_a_split_of_another_name_is_scored(tmp_path: Path, caplog: pytest.LogCap
     assert caplog.messages[0] == line
 
 
+def test_a_finished_run_whose_data_are_not_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = make_run(tmp_path / "run")
+    with caplog.at_level("INFO", logger="gffnet"):
+        say_next(run, None)
+    assert caplog.messages[0] == f"score it: gffnet evaluate --model {run} --dataset camvid --root DIR"
+
+
 def test_data_that_have_moved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = make_run(tmp_path / "run", root="/gone")
     assert main(["train", "--resume", str(run)]) == 2

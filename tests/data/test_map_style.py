@@ -21,7 +21,7 @@ from gffnet.data.camvid import CamVid
 from gffnet.data.custom_transform import CustomTransform, takes_keywords
 from gffnet.data.dataset import Classes, Sample, fingerprint
 from gffnet.data.loader import ClassBalance, TrainingStream, class_pixels
-from gffnet.data.map_style import MapStyleDataset, as_dataset, describe, parse_classes
+from gffnet.data.map_style import MapStyleDataset, as_dataset, describe, describe_data, parse_classes
 from gffnet.data.transforms import Augmentation, seeded
 from gffnet.errors import UserError
 from gffnet.metrics.scores import ScoreAccumulator
@@ -48,6 +48,8 @@ def one(image: Any, labels: Any = IDS, **options: Any) -> Sample:
         tv_tensors.Image(TENSOR),
         Image.fromarray(PICTURE),
         PICTURE.astype(np.float32),
+        PICTURE[..., ::-1].copy().astype(np.float32)[..., ::-1],  # BGR, turned round
+        PICTURE.astype(">f4"),
         (TENSOR.double() - 0.4).clamp(0, 255),  # rounded
         TENSOR.float() / 255,
         v2.functional.to_dtype(tv_tensors.Image(TENSOR), torch.float32, scale=True),
@@ -204,6 +206,11 @@ def test_tuples_and_mappings() -> None:
 class Stream(IterableDataset):  # type: ignore[type-arg]
     def __iter__(self) -> Any:
         return iter([(PICTURE, IDS)])
+
+
+def test_what_has_no_length_is_described_all_the_same() -> None:
+    assert describe_data([(PICTURE, IDS)]) == "builtins.list, 1 samples"
+    assert describe_data(DataLoader(Stream())) == "torch.utils.data.dataloader.DataLoader"
 
 
 @pytest.mark.parametrize(

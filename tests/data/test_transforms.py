@@ -172,6 +172,16 @@ def test_colors_are_clipped(level: int, allowed: range) -> None:
     assert set(torch.stack(views).unique().tolist()) == set(allowed)
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_the_largest_shift_leaves_no_level_outside(dtype: torch.dtype) -> None:
+    image, labels = flat(32, 40, 10)
+    for seed in range(50):
+        view, _ = variant(jitter=255)(image.to(dtype), labels, np.random.default_rng(seed))
+        plain, _ = variant(jitter=255)(image.to(torch.float32), labels, np.random.default_rng(seed))
+        assert torch.equal(view.float(), plain.float())
+        assert 0 <= view.min() <= view.max() <= 255
+
+
 def test_padding_has_the_mean_color_whatever_the_shift() -> None:
     image, labels = flat(20, 25)
     for seed in range(20):

@@ -488,6 +488,22 @@ def test_arrays_and_tensors_are_not_copied() -> None:
     assert RGB.tensor(tensor) is tensor
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pillows_deep_images_have_the_white_level_of_the_model(tmp_path: Path, channels: int) -> None:
+    """Whatever their own largest sample suggests."""
+    model = {**tiny.PSPNET, "white_level": 65535.0}
+    model["backbone"] = {**model["backbone"], "in_channels": channels}
+    of = tiny.recipe(model)
+    network = tiny.build_network(of.model, len(tiny.CAMVID.names))
+    predictor = Predictor(network, tiny.config(of), CPU, FLOAT32)
+    deep = np.arange(12 * 17, dtype=np.uint16).reshape(12, 17) * 10
+    for image in (Image.fromarray(deep), Image.fromarray(deep.astype(np.uint8))):
+        image.save(tmp_path / "image.png")
+        assert torch.equal(predictor.tensor(image), predictor.tensor(tmp_path / "image.png"))
+    expected = torch.from_numpy(deep.astype(np.float64) / 257)
+    torch.testing.assert_close(predictor.tensor(Image.fromarray(deep))[0].double(), expected, rtol=1e-6, atol=0)
+
+
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK", "I;16"])
 def test_pillows_modes_become_rgb_as_their_files_do(tmp_path: Path, mode: str) -> None:
     picture = Image.fromarray(tiny.picture(0, 12, 17))

@@ -1,5 +1,6 @@
 """When the best and the last network are written."""
 
+import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import torch
 from lightning import Trainer
 from safetensors.torch import load_file
 
+from gffnet.cli.main import main
 from gffnet.errors import CannotWrite, RunFailed, UserError
 from gffnet.inference.predictor import load
 from gffnet.metrics.confusion import ConfusionMatrix
@@ -51,6 +53,19 @@ def test_checkpoints_that_are_never_replaced(tmp_path: Path, camvid: Path) -> No
     train(tiny.recipe(keep_every=3, validate_every=6), camvid, again, resume=True, progress=False)
     other = load_file(again / "model/model.safetensors")
     assert all(torch.equal(value, other[key]) for key, value in whole.items())
+
+
+def test_a_copied_checkpoint_has_its_recipe_and_gets_a_best_network(tmp_path: Path, camvid: Path) -> None:
+    """Although no later validation is better than the best of the run that it is of."""
+    recipe = tiny.recipe(keep_every=4, learning_rate=1e-9)  # scores stay, and the first is the best
+    run = train(recipe, camvid, tmp_path / "run", name="mine/tiny", progress=False)
+    again = tmp_path / "again"
+    (again / "checkpoints").mkdir(parents=True)
+    shutil.copy(run / "recipe.yaml", again / "recipe.yaml")
+    shutil.copy(run / "checkpoints/iteration_4.ckpt", again / "checkpoints/last.ckpt")
+    assert main(["train", "--resume", str(again), "--root", str(camvid)]) == 0
+    assert json.loads((again / "run.json").read_text())["recipe"] == "mine/tiny"
+    assert json.loads((again / "best/config.json").read_text())["recipe"] == "mine/tiny"
 
 
 def test_a_checkpoint_never_holds_what_a_bad_loss_made(tmp_path: Path) -> None:

@@ -75,6 +75,10 @@ def test_a_quick_one_measures_two_iterations(monkeypatch: pytest.MonkeyPatch) ->
     assert (measured.memory.largest_device_batch, measured.memory.tried_all) == (2, False)
 
 
+def test_a_warm_up_that_is_longer_than_the_dry_run() -> None:
+    assert dry_run(tiny.recipe(warm_up=5), quick=True).iterations == tiny.recipe().training.iterations
+
+
 def test_auto_values_follow_from_the_data(tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     root = folder_tree(tmp_path / "mine")
     monkeypatch.chdir(tmp_path)

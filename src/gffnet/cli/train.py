@@ -211,7 +211,7 @@ def say_next(out: Path, root: Path | None) -> None:
 
     recipe = load_recorded(out / "recipe.yaml")
     model = ["--model", str(out), *(word for plugin in recipe.plugins for word in ("--plugin", plugin))]
-    evaluate = ["gffnet", "evaluate", *model, "--dataset", recipe.data.name, "--root", str(root)]
+    evaluate = ["gffnet", "evaluate", *model, "--dataset", recipe.data.name, "--root", str(root or "DIR")]
     if recipe.data.val_split != "val":
         evaluate += ["--split", recipe.data.val_split]
     log.info("score it: %s", shlex.join(evaluate))

@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Callable
@@ -149,7 +150,7 @@ def build_cache(
             _check_room(folder, nbytes * (len(dataset) - count))
         if progress:
             progress(count, len(dataset))
-    _remove_stale(folder, target, keys)
+    _remove_stale(target, keys)
     return CacheReport(written, len(dataset) - len(left_out) - written, left_out, size)
 
 
@@ -171,13 +172,11 @@ def _cache_sample(dataset: Dataset, meaning: str, target: Path, index: int) -> t
     return key, True, image.nbytes + labels.nbytes, ""
 
 
-def _remove_stale(folder: Path, target: Path, keys: set[str]) -> None:
-    """Remove entries of other keys from a split, and what gffnet 0.1.0 wrote into the same folder."""
+def _remove_stale(target: Path, keys: set[str]) -> None:
+    """Remove the entries of other keys from a split, and no other arrays."""
     for path in target.glob("*.npy"):
-        if path.name.split(".")[0] not in keys:
-            path.unlink(missing_ok=True)
-    for pattern in ("index-*.json", "??/*.flat", "??/*.zstd"):
-        for path in folder.glob(pattern):
+        entry = re.fullmatch(r"([0-9a-f]{32})\.(image|labels)\.npy", path.name)
+        if entry and entry[1] not in keys:
             path.unlink(missing_ok=True)
 
 

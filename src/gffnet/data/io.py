@@ -255,10 +255,16 @@ def as_array(image: Num[Tensor, "c h w"]) -> Num[np.ndarray, "h w c"]:
     return image.permute(1, 2, 0).numpy()
 
 
-def as_rgb(image: Image.Image, what: str) -> NDArray[np.uint8]:
-    """Convert a Pillow image to an upright RGB array (H, W, 3) of eight bits a channel; `what` names it in errors."""
-    levels = to_channels(_pillow_samples(image), 3, None, what, log_notice)
-    return levels if levels.dtype == np.uint8 else np.rint(levels).astype(np.uint8)
+def as_rgb(image: Image.Image, what: str, white_level: float | None) -> NDArray[Any]:
+    """Convert a Pillow image to an upright RGB array (H, W, 3), as `read_input` does a file.
+
+    Args:
+        image: changed where it has an entry for transparency.
+        what: names it in errors.
+        white_level: of the network; without, the array is uint8, else float32 in 0..255 where samples are deeper.
+    """
+    levels = to_channels(_pillow_samples(image), 3, white_level, what, log_notice)
+    return levels if white_level is not None or levels.dtype == np.uint8 else np.rint(levels).astype(np.uint8)
 
 
 # Samples: the numbers that a file holds, and what they mean.

@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
@@ -82,7 +83,9 @@ def describe(given: Any) -> str:
 
 def describe_data(data: Any) -> str:
     """The type and the length of own data, for a record: `mine.Shapes, 40 samples`."""
-    return f"{describe(_innermost(data))}, {len(data)} samples"
+    with suppress(TypeError, NotImplementedError):  # no data set, which is said later
+        return f"{describe(_innermost(data))}, {len(data)} samples"
+    return describe(_innermost(data))
 
 
 def _innermost(data: Any) -> Any:
@@ -266,7 +269,7 @@ class MapStyleDataset(Dataset):
                 image = self._pair(index)[0]
                 if isinstance(image, PIL.Image.Image) or not _is_float(image):
                     return None
-                values = torch.as_tensor(image)
+                values = _float_tensor(image)
                 _check_range(values, f"{self.argument}[{index}]")
                 found.append(float(values.max()))
         if max(found) > 1:
@@ -303,8 +306,9 @@ def to_image(given: Any, in_channels: int, where: str, scale: float | None = Non
             raise UserError(
                 f"{where}: the image is {_dtype(image)}, and the first ones are not: give uint8 images throughout."
             )
-        _check_range(torch.as_tensor(image), where, 255 / scale)
-        image = torch.as_tensor(image).mul(scale).round().to(torch.uint8)
+        image = _float_tensor(image)
+        _check_range(image, where, 255 / scale)
+        image = image.mul(scale).round().to(torch.uint8)
         is_array, image = False, image.permute(2, 0, 1) if is_array else image
     elif _dtype(image) != "uint8":
         raise UserError(f"{where}: the image is {_dtype(image)}: it must be uint8 in 0..255. {_remedy(image)}")
@@ -367,6 +371,13 @@ def _is_float(values: Any) -> bool:
     if isinstance(values, Tensor):
         return values.is_floating_point()
     return isinstance(values, np.ndarray) and values.dtype.kind == "f"
+
+
+def _float_tensor(image: Any) -> Tensor:
+    """Float images as a tensor; an array may be flipped, or in another byte order."""
+    if isinstance(image, np.ndarray):
+        image = np.ascontiguousarray(image, image.dtype.newbyteorder("="))
+    return torch.as_tensor(image)
 
 
 def _check_range(values: Tensor, where: str, most: float = 255.0) -> None:

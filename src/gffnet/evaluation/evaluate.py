@@ -209,6 +209,11 @@ def score_images(
         As `score_dataset`.
     """
     rank, world_size = rank_and_world_size()
+    if len(precisions := sorted(set(all_gather(predictor.precision.name)))) > 1:
+        raise UserError(
+            f"precision auto is {' on some and '.join(precisions)} on other machines, and scores are of one: set "
+            "precision (--precision)."
+        )
     total = [PartialScores(len(dataset.classes.names), details) for _ in range(variants)]
     if partial is not None and rank == 0:
         if not resume:

@@ -537,7 +537,7 @@ class Predictor:
         if isinstance(image, str | Path):
             image = self.read(as_path(image))
         elif isinstance(image, PIL.Image.Image):
-            image = as_tensor(as_rgb(image.copy(), "the image"))
+            image = as_tensor(as_rgb(image.copy(), "the image", self.config.model.white_level))
         elif not isinstance(image, np.ndarray | Tensor):
             raise UserError(f"an image is a {type(image).__name__}: give a path, a PIL image, an array or a tensor.")
         x = self._with_channels(image)

@@ -28,6 +28,7 @@ from gffnet.files import as_path, read_text
 from gffnet.recipe.hints import nearest_recipes
 from gffnet.recipe.schema import Recipe, from_mapping
 from gffnet.registry import load_plugins
+from gffnet.remote import is_url, local_folder
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 AUTO = "auto"
@@ -90,10 +91,13 @@ def load_recorded(file: Path) -> Recipe:
 def validated_split(model: Any, dataset: str) -> str:
     """The split that the run of a model validated on, where the model lies in a run on this data set; else `val`."""
     if isinstance(model, str | Path):
-        for folder in (as_path(model), as_path(model).parent):
-            if (folder / "recipe.yaml").is_file():
-                with suppress(UserError):  # a damaged record does not keep a model from being used
-                    data = load_recorded(folder / "recipe.yaml").data
+        path = as_path(model)
+        for folder in (path, *path.parents[: 2 if path.suffix == ".ckpt" else 1]):
+            file = folder / "recipe.yaml"
+            with suppress(UserError):  # a damaged record does not keep a model from being used
+                file = local_folder(file) if is_url(folder) else file
+                if file.is_file():
+                    data = load_recorded(file).data
                     return data.val_split if data.name == dataset else "val"
     return "val"
 

@@ -338,7 +338,7 @@ class TrainingRecipe:
     """Largest side of an `auto` crop, in pixels: the time of an iteration grows with the area of the crop."""
     scales: Range = (0.75, 2.0)
     """Range of the random scale."""
-    jitter: NonNegativeInt = 10
+    jitter: Annotated[NonNegativeInt, Field(le=255)] = 10
     """Color jitter: a uniform shift in [-jitter, jitter], in 0..255, per channel and image."""
     brightness: Fraction = 0.0
     """Random brightness: multiplied by a factor in [1 - x, 1 + x]. This and the next four keys are for images of one

@@ -45,7 +45,8 @@ class BestModel(Callback):
 
     def on_validation_end(self, trainer: Trainer, task: Any) -> None:
         """Save the network if it is the best so far."""
-        if task.val_scores is not None and task.val_scores.miou > self.best:
+        best = self.best if self.folder.exists() else -1.0  # a checkpoint may have been copied to another folder
+        if task.val_scores is not None and task.val_scores.miou > best:
             self.best = task.val_scores.miou
             if trainer.is_global_zero:
                 save_model(self.folder, task.model, task.config)

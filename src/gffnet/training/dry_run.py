@@ -237,6 +237,7 @@ def _short_run(
     training = replace(
         recipe.training,
         iterations=timer.iterations,
+        warm_up=0,
         batch=images,
         device_batch=None,
         validate_every=10**9,

@@ -231,7 +231,15 @@ def recorded_arguments(out: Path) -> dict[str, Any]:
     the name.
     """
     record = _read_record(out / RECORD)
-    return {**({"name": record["recipe"]} if "recipe" in record else {}), **record.get("arguments", {})}
+    name = record.get("recipe") or _recipe_of_checkpoint(out / LAST)
+    return {**({} if name is None else {"name": name}), **record.get("arguments", {})}
+
+
+def _recipe_of_checkpoint(last: Path) -> str | None:
+    """The name of the recipe in a checkpoint; None if it cannot be read."""
+    with suppress(Exception):  # a damaged file makes its parser raise anything
+        return str(json.loads(torch.load(last, map_location="cpu", weights_only=True, mmap=True)["config"])["recipe"])
+    return None
 
 
 def check_classes(start: ResumePoint, names: Sequence[str], dataset: str) -> None:
