@@ -1,9 +1,14 @@
 """Prediction on Ray: the callable class in a pipeline, and the command on a cluster of which an actor is killed."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +23,7 @@ from gffnet.inference.predictor import load
 from gffnet.models.gffnet import save_model
 from tests import tiny
 from tests.data.trees import camvid_tree
+from tests.training.processes import free_port
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +124,49 @@ def test_a_cluster_of_which_an_actor_is_killed(model: Path, tmp_path: Path) -> N
         return {path.relative_to(tmp_path / out).as_posix(): path.read_bytes() for path in kept}
 
     assert files("out") == files("plain")
+
+
+@pytest.fixture
+def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a cluster of one core that was started in another folder."""
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'gffnet[ray]'")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    (tmp_path / "elsewhere").mkdir()
+    port = free_port()
+    command = [Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--num-cpus", "1"]
+    command += ["--include-dashboard=false", "--port", str(port), "--disable-usage-stats"]
+    with tempfile.TemporaryDirectory() as temporary:  # the path of a socket in it must be short
+        started = subprocess.Popen(
+            [*command, f"--temp-dir={temporary}"],
+            cwd=tmp_path / "elsewhere",
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            yield f"127.0.0.1:{port}"
+        finally:
+            os.killpg(started.pid, signal.SIGTERM)
+            started.wait(60)
+
+
+@pytest.mark.slow
+def test_relative_paths_on_a_cluster_that_runs(
+    head: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(model, tmp_path / "model")
+    root = camvid_tree(tmp_path / "CamVid", val=2)
+    monkeypatch.chdir(tmp_path)
+    how = ["--model", "model", "--precision", "float32", "--device", "cpu", "--ray", head]
+    photos = root.relative_to(tmp_path) / "val"
+    deadline = time.monotonic() + 60
+    while main(["predict", str(photos), "--out", "out", *how]):
+        assert "no Ray cluster that can be reached" in capfd.readouterr().err
+        assert time.monotonic() < deadline
+    assert len(list((tmp_path / "out/labels").iterdir())) == 2
+    assert main(["evaluate", "--dataset", "camvid", "--root", "CamVid", "--out", "scores", *how]) == 0
+    assert (tmp_path / "scores/scores.json").is_file()
+    assert not any((tmp_path / "elsewhere").iterdir())
 
 
 @pytest.mark.slow

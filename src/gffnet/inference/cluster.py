@@ -11,7 +11,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -166,7 +166,7 @@ def _start(address: str | None) -> None:
         reason = first_line(error).rstrip(".")
         raise UserError(
             f"--ray {address or ''}: there is no Ray cluster that can be reached ({reason}). Start one with "
-            "`ray start --head`, check HOST:PORT, or give --ray local."
+            "`ray start --head`, check HOST:PORT, or give --ray local. To one with a token, set RAY_AUTH_MODE=token."
         ) from None
 
 
@@ -219,7 +219,10 @@ def describe_actor(
     """
     import ray
 
+    folder = Path.cwd()
+
     def describe() -> tuple[ModelConfig, dict[str, Any]]:
+        _work_in(folder)
         load_plugins(plugins)
         predictor = load(**options)
         return predictor.config, describe_prediction(predictor)
@@ -246,10 +249,17 @@ class _Actor:
         return [*self._predictor.rows(items)]
 
 
-class _Pickled:
-    """An actor, as Ray Data calls it."""
+def _work_in(folder: Path) -> None:
+    """Resolve relative paths as in `folder`, if it is there: Ray starts workers where the cluster was started."""
+    with suppress(OSError):
+        os.chdir(folder)
 
-    def __init__(self, actor: Callable[..., Callable[[Any], Any]], *arguments: Any) -> None:
+
+class _Pickled:
+    """An actor, as Ray Data calls it; `folder`: see `_work_in`."""
+
+    def __init__(self, folder: Path, actor: Callable[..., Callable[[Any], Any]], *arguments: Any) -> None:
+        _work_in(folder)
         self._actor = actor(*arguments)
 
     def __call__(self, batch: Batch) -> Batch:
@@ -316,7 +326,7 @@ def on_actors(
     try:
         done = _dataset(items).map_batches(
             _Pickled,
-            fn_constructor_args=(actor, *arguments),
+            fn_constructor_args=(Path.cwd(), actor, *arguments),
             batch_size=None,
             compute=ray.data.ActorPoolStrategy(min_size=1),
             num_cpus=resources.num_cpus,
