@@ -84,6 +84,37 @@ def test_copies_are_made_when_they_are_read_and_stay_within_the_limit(
             remote._limit()
 
 
+def test_objects_of_zeros_are_fetched_a_few_times(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They look like copies that have no content yet."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.png").write_bytes(bytes(5000))
+    put(tmp_path / "in", store / "data")
+    fetched, download = [], remote.download
+    monkeypatch.setattr(remote, "download", lambda *of: (fetched.append(1), download(*of)))
+    root = remote.local_folder("memory://bucket/data", later=READ_LATER)
+    assert read_header(root / "a.png") is None
+    with pytest.raises(UserError, match=r"a\.png"):
+        read_image(root / "a.png")
+    assert len(fetched) < 6
+
+
+def test_copies_that_were_removed_are_no_duplicates(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    root = tmp_path / "own"
+    for kind in ("images", "masks"):
+        (root / kind).mkdir(parents=True)
+    for i in range(6):
+        np.save(root / f"images/{i}.npy", rng.integers(0, 256, (300, 400, 3), np.uint8))
+        Image.fromarray(rng.integers(0, 2, (300, 400), np.uint8)).save(root / f"masks/{i}.png")
+    (root / "classes.yaml").write_text("classes: [a, b]")
+    put(root, store / "own")
+    monkeypatch.setenv(remote.SIZE, "1MB")
+    main(["data", "check", "folder", "--root", "memory://bucket/own", "--workers", "1", "--json"])
+    assert not [f for f in json.loads(capsys.readouterr().out)["findings"] if f["code"].startswith("identical")]
+
+
 def test_a_data_set_at_a_url_trains_the_same(store: Path, tmp_path: Path) -> None:
     root = camvid_tree(tmp_path / "CamVid")
     put(root, store / "CamVid")

@@ -22,6 +22,8 @@ from safetensors.torch import load_file
 import gffnet
 from gffnet.cli.ablation import seeds
 from gffnet.cli.main import main, make_parser
+from gffnet.data.dataset import fingerprint
+from gffnet.data.datasets import open_dataset
 from gffnet.errors import UserError
 from gffnet.evaluation.evaluate import PARTIAL_FOLDER, PartialResults, PartialScores, plain
 from gffnet.recipe import load_recipe
@@ -29,6 +31,7 @@ from gffnet.reports import ablation as module
 from gffnet.reports.ablation import Ablation
 from gffnet.streets.write import write_streets
 from tests import tiny
+from tests.data.trees import camvid_tree
 from tests.reports.scored import save_run, save_scores
 from tests.training.processes import Forked
 
@@ -407,6 +410,19 @@ def test_a_signal_lets_the_runs_save(number: int, prepared: Path, tmp_path: Path
 
 def of(tmp_path: Path, **options: Any) -> Ablation:
     return dataclasses.replace(Ablation([FIRST, SECOND], Path("my data"), tmp_path, [0, 1]), **options)
+
+
+def test_runs_that_were_trained_on_other_data_are_refused(tmp_path: Path) -> None:
+    root = camvid_tree(tmp_path / "CamVid")
+    run = tmp_path / FIRST / "seed_0"
+    run.mkdir(parents=True)
+    known = {"split": "train", "samples": 5, "fingerprint": fingerprint(open_dataset("camvid", root, "train"))}
+    (run / "run.json").write_text(json.dumps({"sessions": [], "data": {"splits": {"train": known}}}))
+    ablation = of(tmp_path, root=root)
+    ablation.check_data()
+    (root / "train/train_000.png").write_bytes((root / "train/train_001.png").read_bytes() + b" ")
+    with pytest.raises(UserError, match=r"seed_0 was trained on other data, as its split 'train' tells"):
+        ablation.check_data()
 
 
 def test_the_commands(tmp_path: Path) -> None:

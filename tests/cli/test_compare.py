@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -10,7 +11,7 @@ from gffnet.cli.compare import split_models
 from gffnet.cli.main import main
 from gffnet.models.gffnet import save_model
 from tests import tiny
-from tests.data.trees import camvid_tree, cityscapes_tree
+from tests.data.trees import camvid_tree, cityscapes_tree, save
 
 Captured = pytest.CaptureFixture[str]
 
@@ -77,6 +78,16 @@ def test_scores_are_printed_most_improved_first(models: list[str], tmp_path: Pat
     out, err = capsys.readouterr()
     assert json.loads(out)["refined_by"] == {"of": "tests/gff", "over": "tests/psp"}
     assert err == f"comparisons: {tmp_path / 'out'}\n"
+
+
+def test_images_without_a_labelled_pixel(models: list[str], tmp_path: Path, capsys: Captured) -> None:
+    root = camvid_tree(tmp_path / "CamVid")
+    for name in ("val_000", "val_002"):
+        path = root / "valannot" / f"{name}.png"
+        save(path, np.full_like(np.asarray(Image.open(path)), 11))
+    data = ["--dataset", "camvid", "--root", str(root), "--device", "cpu", "--insets", "0"]
+    assert main(["compare", "--models", *models, "val_000", "val_002", *data, "--out", str(tmp_path / "out")]) == 0
+    assert "val_000" in capsys.readouterr().out
 
 
 def test_models_of_one_recipe_are_called_by_where_they_are(models: list[str], photo: str, tmp_path: Path) -> None:

@@ -78,6 +78,19 @@ def test_rows_of_an_array_are_those_of_the_whole(array: Any, tmp_path: Path, mon
     same(open_large(tmp_path / "a.npy", bands, None, 40, ROOM), whole)
 
 
+@pytest.mark.parametrize("suffix", [".npy", ".tif"])
+def test_rows_of_zeros_at_the_end_do_not_decide_on_white(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The margin of a turned scene. Samples of 8 bits that are stretched to 16 stay what they are."""
+    monkeypatch.setattr(large, "bands", lambda height, width: [range(0, 60), range(60, height)])
+    for deep in (RGB.astype(np.uint16) * 15, RGB.astype(np.uint16) * 257):
+        deep[60:] = 0
+        path = tmp_path / f"a{suffix}"
+        np.save(path, deep) if suffix == ".npy" else tiff(deep, photometric="rgb", rowsperstrip=8)(path)
+        same(open_large(path, 3, None, 40, ROOM), read_input(path, 3, None))
+
+
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "a.webp"])
 def test_other_formats_are_decoded_whole_if_they_fit(name: str, tmp_path: Path) -> None:
     Image.fromarray(RGB).convert("CMYK" if name == "a.tif" else "RGB").save(tmp_path / name)

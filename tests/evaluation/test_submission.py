@@ -57,6 +57,20 @@ def cityscapes_predictor() -> Predictor:
     return predictor
 
 
+def test_memory_that_does_not_suffice(root: Path, tmp_path: Path) -> None:
+    predictor = cityscapes_predictor()
+
+    def full(image: Tensor, protocol: EvaluationRecipe) -> NDArray[np.uint8]:
+        raise RuntimeError("not enough memory: you tried to allocate 99 bytes")
+
+    predictor.predict = full  # type: ignore[method-assign, assignment]
+    with pytest.raises(
+        RunFailed, match=r"image .*aachen.*: the network cannot take its 12x16 pixels .* --crop 512x512"
+    ):
+        write_submission(predictor, find_images(root, "val"), tmp_path / "out.zip", WHOLE)
+    assert not (tmp_path / "out.zip").exists()
+
+
 def test_the_official_scorer_agrees(root: Path, tmp_path: Path) -> None:
     official = pytest.importorskip("cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling")
     predictor = cityscapes_predictor()

@@ -742,6 +742,21 @@ def test_an_interrupt_leaves_no_part_and_no_thread(
 # Videos
 
 
+@pytest.mark.parametrize("smooth", [None, 0.2])
+def test_a_model_of_one_channel_sees_videos_in_grey(tmp_path: Path, smooth: float | None) -> None:
+    backbone = {**tiny.PSPNET["backbone"], "in_channels": 1}
+    of = tiny.recipe({**tiny.PSPNET, "backbone": backbone})
+    torch.manual_seed(0)
+    network = tiny.build_network(of.model, 11)
+    predictor = Predictor(network, tiny.config(of), torch.device("cpu"), Precision(torch.float32, "for tests"))
+    save_clip(tmp_path / "film.mp4", [tiny.picture(i) for i in range(2)])
+    assert predict_files(predictor, [tmp_path / "film.mp4"], tmp_path / "out", smooth=smooth).written == 1
+    frame = next(iter(video.frames(tmp_path / "film.mp4"))).image
+    grey = np.array(Image.fromarray(frame).convert("L"))
+    labels = read_labels(min((tmp_path / "out/labels/film").glob("*.png")))
+    np.testing.assert_array_equal(labels, predictor.predict(grey))
+
+
 def test_videos_and_images_of_a_folder(tmp_path: Path, predictor: Predictor) -> None:
     photo(tmp_path / "in/a.png")
     save_clip(tmp_path / "in/deep/film.mp4", [tiny.picture(i) for i in range(3)])
@@ -880,6 +895,40 @@ def test_predictions_without_a_record(tmp_path: Path, predictor: Predictor) -> N
     (tmp_path / "overlay/a.png").touch()
     assert "holds overlay/, but no predict.json that says of which model" in refused(tmp_path, predictor)
     assert open_folder(tmp_path, describe_prediction(predictor), overwrite=True) > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("failed.txt", "of my own"), ("areas.csv", "a,b\n"), ("legend.svg", "<svg/>")]
+)
+def test_files_of_the_users_own_are_not_replaced(name: str, text: str, tmp_path: Path, predictor: Predictor) -> None:
+    path = photo(tmp_path / "a.png")
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=rf"holds {name}, but no predict\.json"):
+        predict_files(predictor, [path], tmp_path)
+    assert (tmp_path / name).read_text() == text
+    assert predict_files(predictor, [path], tmp_path, overwrite=True).written == 1
+
+
+def test_a_list_of_failures_alone_does_not_bind_the_next_command(tmp_path: Path, predictor: Predictor) -> None:
+    for name in ("a.png", "b.png"):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(b"no image")
+    assert len(predict_files(predictor, [tmp_path / "in"], tmp_path / "out").failed) == 2
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"failed.txt"}
+    photo(tmp_path / "in/a.png")
+    photo(tmp_path / "in/b.png")
+    assert predict_files(predictor, [tmp_path / "in"], tmp_path / "out").written == 2
+    assert not (tmp_path / "out/failed.txt").exists()
+
+
+def test_results_that_another_model_leaves_are_named(
+    tmp_path: Path, predictor: Predictor, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a", "b", "c"):
+        photo(tmp_path / f"in/{name}.png")
+    predict_files(tiny.predictor(seed=1), [tmp_path / "in"], tmp_path / "out")
+    predict_files(predictor, [tmp_path / "in/a.png"], tmp_path / "out", overwrite=True)
+    assert f"2 results in {tmp_path}/out, such as b.png, are not predicted again: they stay as they were" in caplog.text
 
 
 def test_overwriting_makes_old_results_count_no_more(tmp_path: Path, predictor: Predictor) -> None:

@@ -101,6 +101,16 @@ def test_from_a_folder_to_a_store(predictor: Predictor, store: Path, tmp_path: P
     np.testing.assert_array_equal(read_labels(tmp_path / "found.png"), predictor.predict(tmp_path / "a.jpg"))
 
 
+def test_large_images_into_a_store(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = tiny.predictor(tiny.recipe(evaluation={"crop": [16, 24]}))
+    monkeypatch.setattr(predictor, "memory", 10**9)
+    monkeypatch.setattr(type(predictor), "is_large", lambda *_: True)
+    summary = predict_stream(predictor, [Path("memory://bucket/in")], Path("memory://bucket/out"))
+    assert (summary.written, [path.name for path, _ in summary.failed]) == (3, ["bad.jpg"])
+    remote.download(store / "out/labels/a.png.png", tmp_path / "found.png")
+    np.testing.assert_array_equal(read_labels(tmp_path / "found.png"), predictor.predict(tiny.picture(0, 24, 32)))
+
+
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [

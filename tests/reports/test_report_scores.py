@@ -156,6 +156,9 @@ def test_a_run_is_evaluated_once(val: Images, tmp_path: Path, made: list[str]) -
     train = Images("camvid", "train", val.dataset)
     assert scores_of_run(run, train).scores.protocol["split"] == "train"  # type: ignore[union-attr]
     assert made == ["val", "train"]
+    assert read_result(run.folder / "scores").scores == first.scores, "they may have taken hours"
+    assert scores_of_run(run, train).scores.protocol["split"] == "train"  # type: ignore[union-attr]
+    assert made == ["val", "train"], "and those beside them are found again"
 
 
 def test_scores_of_another_model_do_not_count(
@@ -262,6 +265,18 @@ def test_classes_of_ones_own_data_are_unknown_before_there_is_a_model(tmp_path: 
     report = report_of(run)
     assert (report.classes, report.palette) == ((), ())
     write_report(tmp_path / "page.html", report)
+
+
+def test_own_data_before_the_end_have_the_classes_and_the_cost_of_the_best_network(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    (run / "model").rename(run / "best")
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    recipe["data"]["name"] = "folder"
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    report = report_of(run)
+    assert report.classes == CAMVID.names
+    ours = costs([("", tiny.recipe(tiny.GFFNET))], (32, 48))[0]  # of 11 classes
+    assert report.cost[-1]["params"] == ours["params"]
 
 
 def test_a_damaged_record_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -125,7 +125,7 @@ def _print_table(numbers: dict[str, Any]) -> None:
         cells += [row[share] for share in shares]
         rows.append(("", [Path(row["image"]).stem, *(percent(value, 2) for value in cells)]))
     if numbers["all"]["labelled"] > 1:
-        together = [numbers["all"][key][name] for _, key in scores for name in names]
+        together = [(numbers["all"][key] or {}).get(name) for _, key in scores for name in names]
         rows.append(("", ["all labelled", *(percent(value, 2) for value in [*together, *(None for _ in shares)])]))
     results = Results()
     results.print_table(headings, rows, [*(len(names) for _ in scores), len(shares)], title)

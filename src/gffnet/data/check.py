@@ -54,7 +54,7 @@ from gffnet.data.statistics import channels_of
 from gffnet.data.unread import unread_suffix
 from gffnet.errors import RunFailed, UserError
 from gffnet.parallel import in_processes
-from gffnet.remote import as_url, is_url, local_folder
+from gffnet.remote import as_url, fetch, is_url, local_folder
 
 Severity: TypeAlias = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -655,6 +655,7 @@ def _check_duplicates(found: Findings, splits: dict[str, Files]) -> None:
     for image, size in sizes.items():
         if frequent[size] > 1:
             try:
+                fetch(image)  # a copy may have been removed since it was decoded
                 with image.open("rb") as content:
                     equal[size, hashlib.file_digest(content, "blake2b").digest()].append(image)
             except OSError:  # reported where it is decoded

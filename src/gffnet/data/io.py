@@ -173,7 +173,8 @@ def read_header(path: Path) -> Header | None:
         with path.open("rb") as file:
             start = file.read(EMPTY)
         if start == bytes(EMPTY) and fetch(path):
-            return read_header(path)
+            with path.open("rb") as file:
+                start = file.read(EMPTY)
         if start.startswith(_NPY):
             array = map_array(path)
             height, width, bands = channels_last(array, None).shape
@@ -373,7 +374,7 @@ def to_channels(
         levels = _levels(stored.values[..., :colors], stored.white_level, white_level, what, notice)
         if colors < channels:
             return np.repeat(levels, channels, axis=2)
-        return levels if colors == channels else _grey(levels)
+        return levels if colors == channels else to_grey(levels)
     if bands != channels:
         raise wrong_bands(what, bands, channels, alpha=bands > colors)
     return _levels(stored.values, stored.white_level, white_level, what, notice)
@@ -388,7 +389,7 @@ def wrong_bands(what: str, bands: int, channels: int, alpha: bool) -> UserError:
     )
 
 
-def _grey(rgb: NDArray[Any]) -> NDArray[Any]:
+def to_grey(rgb: NDArray[Any]) -> NDArray[Any]:
     """Luminance by ITU-R 601-2, as Pillow has it, (H, W, 1)."""
     if rgb.dtype == np.uint8:
         return np.array(Image.fromarray(rgb).convert("L"))[..., None]
@@ -409,8 +410,10 @@ def _levels(
     if values.dtype == bool:
         return values.astype(np.uint8) * np.uint8(255)
     high = largest_sample(values)
-    if white_level is None:
-        white_level = stated if stated and stated >= high else assumed_white_level(values, high, what, notice)
+    if white_level is None and stated and stated >= high:
+        white_level = stated
+    elif white_level is None:
+        white_level = assumed_white_level(values, high, is_stretched(values), what, notice)
     levels: NDArray[np.float32] = np.nan_to_num(values.astype(np.float32) / np.float32(white_level / 255))
     return np.clip(levels, 0, 255, out=levels)
 
@@ -433,11 +436,16 @@ def guess_white_level(values: NDArray[Any], high: float, what: str) -> int:
     return level
 
 
-def assumed_white_level(values: NDArray[Any], high: float, what: str, notice: Notice) -> int:
+def is_stretched(values: NDArray[Any]) -> bool:
+    """Whether samples of 16 bits are such of 8 bits, stretched to the whole range."""
+    return values.dtype == np.uint16 and bool((values >> 8 == values & 255).all())
+
+
+def assumed_white_level(values: NDArray[Any], high: float, stretched: bool, what: str, notice: Notice) -> int:
     """The white level that the largest sample suggests, with a notice. Raises `UserError`."""
     level = guess_white_level(values, high, what)
     # The whole range of 16 bits, or 8 bits stretched to it, needs no word; that of signed ones ends at half of it.
-    if values.dtype == np.uint16 and (level == 65535 or (values >> 8 == values & 255).all()):
+    if stretched or (values.dtype == np.uint16 and level == 65535):
         return 65535
     notice(
         "white-level",
@@ -966,10 +974,16 @@ def _describe_unread(files: Sequence[Path]) -> str:
     return f"{files[0]} ({kind.what}){more}; gffnet reads {READ}. {remedy}."
 
 
+_FETCHES = 3
+"""How often an object is fetched: it may be removed before it is read; one that begins with zeros looks like that."""
+
+
 def _whole(path: Path) -> bytes:
     """The bytes of a file, fetched first if it is a copy of an object that is not here yet."""
     content = path.read_bytes()
-    while content.startswith(bytes(EMPTY)) and fetch(path):  # again if it is removed meanwhile
+    for _ in range(_FETCHES):
+        if not content.startswith(bytes(EMPTY)) or not fetch(path):
+            break
         content = path.read_bytes()
     return content
 

@@ -134,13 +134,14 @@ class _File(NamedTuple):
 
 def _white_level(path: Path, file: _File) -> float:
     """The white level that the file states, or that its largest sample suggests. Raises `UserError`."""
-    high, values = 0.0, np.empty(0)
+    high, values, stretched = 0.0, np.empty(0), True
     for rows in bands(*file.shape[:2]):
         values = file.rows(rows)
         high = max(high, io.largest_sample(values))
+        stretched = stretched and io.is_stretched(values)
     if file.stated and file.stated >= high:
         return file.stated
-    return io.assumed_white_level(values, high, f"image {path}", log_notice)
+    return io.assumed_white_level(values, high, stretched, f"image {path}", log_notice)
 
 
 def _open_npy(path: Path, channels: int) -> _File | None:

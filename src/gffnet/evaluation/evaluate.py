@@ -246,8 +246,7 @@ def _predictions(predict: Callable[[Tensor], Iterable[LabelMap]], device: str, s
         with network_errors(torch.device(device), size_of(image)):
             return list(predict(image))
     except TooLarge as error:
-        remedy = "Predict it in windows, such as --crop 512x512, or on --device cpu."
-        raise RunFailed(f"image {sample.name}: {error} {remedy}") from None
+        raise RunFailed(f"image {sample.name}: {error} {error.remedy}") from None
 
 
 def _score(

@@ -34,7 +34,7 @@ from torch import Tensor
 from gffnet import remote
 from gffnet.console import screen, track
 from gffnet.data.colors import Palette, display_levels, displayable, label_colors, legend_picture, overlay
-from gffnet.data.io import EXTENSIONS, as_array, as_tensor, image_files, read_labels, write_image, write_labels
+from gffnet.data.io import EXTENSIONS, as_array, image_files, read_labels, write_image, write_labels
 from gffnet.data.large import LabelFile, bands, write_png
 from gffnet.errors import BadName, CannotWrite, RunFailed, UserError, first_line, unknown
 from gffnet.files import atomic_write, cannot_write, say_once, utf8, write_json
@@ -278,7 +278,7 @@ class Job:
         smoothing = None if self.smooth is None else Smoothing(self.predictor, self.smooth)
 
         def predict(frame: video.Frame) -> NDArray[np.uint8]:
-            image = as_tensor(frame.image)
+            image = self.predictor.frame(frame.image)
             alone: Callable[[], NDArray[np.uint8]] = partial(self.predictor.predict, image)
             smoothed = partial(smoothing.predict, frame.image, float(frame.time)) if smoothing else None
             labels = self._predict(size_of(image), smoothed or alone)
@@ -355,6 +355,9 @@ class Job:
 
 class TooLarge(UserError):
     """The network cannot take an image of this size; it can take others."""
+
+    remedy = "Predict it in windows, such as --crop 512x512, or on --device cpu."
+    """Where no image may be left out."""
 
 
 @contextmanager
@@ -477,16 +480,20 @@ def open_folder(
             of other files under the same names.
         CannotWrite: it cannot be written to.
     """
-    used = _holds_results(out)  # looked for first: others write the record first
+    used = _holds_results(out) or _foreign_file(out)  # looked for first: others write the record first
     there, now = _read_record(out), {**made, "smooth": smooth}
     remedy = "Choose another --out, or predict everything again with --overwrite."
     if there is None and used and not overwrite:
-        raise UserError(f"folder {out} holds {used}/, but no {RECORD} that says of which model. {remedy}")
+        raise UserError(f"folder {out} holds {used}, but no {RECORD} that says of which model. {remedy}")
     sources = {result_name(path, name): _source(path) for path, name in names.items()}
     others = _others(out, there or {}, names)
     if there is None or (overwrite and (others or _differences(there, now))):
         since = file_system_time(out) if used else 0.0
         kept = {} if there is None or _differences(there, now) else there.get(_SOURCES, {})
+        if sources and there and not kept and (left := there.get(_SOURCES, {}).keys() - sources.keys()):
+            say_once(
+                f"{len(left)} results in {out}, such as {min(left)}, are not predicted again: they stay as they were"
+            )
         write_json(out / RECORD, {**now, _SINCE: since, _SOURCES: {**kept, **sources}})
         there, others = _read_record(out) or now, []  # another process may have written it, too
     if found := _differences(there, now):
@@ -501,10 +508,21 @@ def open_folder(
 
 
 def _holds_results(out: Path) -> str | None:
-    """The first of the folders of results in `out` that holds a file."""
+    """The first of the folders of results in `out` that holds a file, such as `labels/`."""
     if is_remote(out):
-        return next((name for name in RESULTS if remote.holds_any(out / name)), None)
-    return next((name for name in RESULTS if any(path.is_file() for path in (out / name).rglob("*"))), None)
+        return next((f"{name}/" for name in RESULTS if remote.holds_any(out / name)), None)
+    return next((f"{name}/" for name in RESULTS if any(path.is_file() for path in (out / name).rglob("*"))), None)
+
+
+def _foreign_file(out: Path) -> str | None:
+    """A file that would be replaced and looks like the user's own, where there is no record."""
+    if is_remote(out):
+        return None
+    with suppress(OSError):  # a list of failures may be all that a command without results has left
+        lines = (out / FAILED_LIST).read_text(errors="replace").splitlines()
+        if not all(": " in line for line in lines):
+            return FAILED_LIST
+    return next((name for name in (LEGEND, AREAS) if (out / name).is_file()), None)
 
 
 def result_name(path: Path, name: Path) -> str:
@@ -624,7 +642,7 @@ def file_system_time(out: Path) -> float:
 # The legend, and the areas of the classes
 
 
-LEGEND, AREAS = "legend.svg", "areas.csv"
+LEGEND, AREAS, FAILED_LIST = "legend.svg", "areas.csv", "failed.txt"
 
 
 def _write_legend(out: Path, config: ModelConfig) -> None:
@@ -737,7 +755,7 @@ class Summary:
     @property
     def listing(self) -> Path:
         """The file that lists the failures."""
-        return _of_shard(self.out, "failed.txt", self.shard)
+        return _of_shard(self.out, FAILED_LIST, self.shard)
 
     def fail(self, file: Path, reason: str) -> None:
         """Add a failure, and print it."""

@@ -16,12 +16,12 @@ from typing import Any, Literal, TypeAlias, TypedDict, Unpack, overload
 import numpy as np
 import PIL.Image
 import torch
-from jaxtyping import Float, Num
+from jaxtyping import Float, Num, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
 from gffnet.data.colors import displayable, overlay
-from gffnet.data.io import as_array, as_rgb, as_tensor, lifted_limit, read_header, read_input
+from gffnet.data.io import as_array, as_rgb, as_tensor, lifted_limit, read_header, read_input, to_grey
 from gffnet.data.large import LargeImage, open_large
 from gffnet.errors import UserError
 from gffnet.files import as_path
@@ -555,6 +555,10 @@ class Predictor:
                 )
             x = x[:1]
         return x.to(self.device)
+
+    def frame(self, rgb: UInt8[np.ndarray, "h w 3"]) -> UInt8[Tensor, "c h w"]:
+        """Return a frame of a video as a tensor, grey for a model of one channel, as `read` returns a file."""
+        return as_tensor(to_grey(rgb) if self.config.model.backbone.in_channels == 1 else rgb)
 
     def _check_levels(self, image: NDArray[Any] | Tensor) -> None:
         """Raise `UserError` unless an image is uint8, or float32 in 0..255 to a model with a white level."""

@@ -319,6 +319,8 @@ class FilePredictor:
         if any(row.error for row in stage.rows):
             return stage
         work, out = self._work, stage.folder / "out" if is_remote(self._work.out) else self._work.out
+        if is_remote(work.out):
+            out.mkdir(parents=True, exist_ok=True)
         names = {path: item.name for path, item in stage.items.items()}
         summary = Summary(out, work.results, single=True)  # nothing is printed here
         counts = _Counts({result_name(item.path, item.name) for item in stage.items.values() if item.recount})

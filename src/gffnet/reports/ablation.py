@@ -33,7 +33,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 import gffnet
 from gffnet.console import screen
-from gffnet.data.dataset import fold_splits
+from gffnet.data.dataset import Dataset, fingerprint, fold_splits
 from gffnet.data.datasets import open_dataset
 from gffnet.errors import Damaged, RunFailed, Stopped, UserError
 from gffnet.evaluation.evaluate import PARTIAL_FOLDER, plain, saved_settings
@@ -67,7 +67,7 @@ from gffnet.reports.tables import (
 )
 from gffnet.training.callbacks import HISTORY
 from gffnet.training.dry_run import free_memory
-from gffnet.training.run_folder import RECIPE, is_locked, resume_point
+from gffnet.training.run_folder import RECIPE, is_locked, recorded_fingerprints, resume_point
 from gffnet.training.train import find_launch, read_recipe, recipe_folder
 
 TITLE = "Ablation"
@@ -254,15 +254,16 @@ class Ablation:
         """Open every split once, so that a mistake is said before anything starts.
 
         Raises:
-            UserError: as `open_dataset`.
+            UserError: as `open_dataset`; or a run has been trained on other data.
         """
+        found: dict[str, Dataset] = {}
         for name, split in dict.fromkeys(
             (run.recipe.data.name, split)
             for run in self.runs
             for split in (run.recipe.data.train_split, run.recipe.data.val_split, self._split(run))
         ):
             try:
-                open_dataset(name, self.root, split, self.cache)
+                found[split] = open_dataset(name, self.root, split, self.cache)
             except UserError as error:
                 fold = next((fold for fold in self.folds if split in fold_splits(fold)), None)
                 if fold is None or repr(split) not in str(error):
@@ -271,6 +272,16 @@ class Ablation:
                     f"--folds {fold}: {error} A fold F needs the splits without_F and only_F; "
                     "write folds with spaces between."
                 ) from None
+        now: dict[str, str] = {}
+        for run in self.runs:
+            for split, before in recorded_fingerprints(run.folder).items():
+                if split in found and split not in now:
+                    now[split] = fingerprint(found[split])
+                if now.get(split, before) != before:
+                    raise UserError(
+                        f"--root {self.root}: {run.folder} was trained on other data, as its split {split!r} tells: "
+                        "files or classes have changed since. Give the data that it was trained on, or another --out."
+                    )
 
     def _check_options(self) -> None:
         """Raise `UserError` for options that contradict each other."""

@@ -21,8 +21,12 @@ from gffnet.models.ops import use_reference
 from gffnet.recipe import ModelRecipe, Recipe
 
 
-def costs(recipes: Sequence[tuple[str, Recipe]], size: tuple[int, int]) -> list[dict[str, Any]]:
+def costs(
+    recipes: Sequence[tuple[str, Recipe]], size: tuple[int, int], num_classes: int | None = None
+) -> list[dict[str, Any]]:
     """The cost of each named recipe for an image of `size` (height, width), with increments over the first, in percent.
+
+    The networks have `num_classes`; None: as many as the data set of their recipe.
 
     Keys: `recipe`, `params`, `macs`, `flops`, `executed_macs`, `executed_flops`, `params_increase_percent`,
     `macs_increase_percent` and `executed_macs_increase_percent` (executed MACs over the first recipe's `macs`).
@@ -33,7 +37,7 @@ def costs(recipes: Sequence[tuple[str, Recipe]], size: tuple[int, int]) -> list[
             "recipe": name,
             "height": size[0],
             "width": size[1],
-            **cost(recipe.model, class_count(recipe.data.name), size),
+            **cost(recipe.model, num_classes or class_count(recipe.data.name), size),
         }
         first = rows[0] if rows else row
         row["params_increase_percent"] = 100 * (row["params"] / first["params"] - 1)

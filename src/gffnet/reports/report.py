@@ -53,7 +53,7 @@ from gffnet.inference.predictor import Predictor, load
 from gffnet.metrics.scores import Scores
 from gffnet.models.fusion import GatedFusion
 from gffnet.models.gffnet import load_model
-from gffnet.models.model_io import CONFIG, ModelConfig, hash_weights
+from gffnet.models.model_io import CONFIG, ModelConfig, hash_weights, read_model
 from gffnet.recipe import EvaluationRecipe, Recipe, from_mapping, load_recipe, load_recorded
 from gffnet.reports.cost import costs
 from gffnet.reports.pictures import Picture, gate_picture, label_picture, marked_picture, photo, share_picture
@@ -740,8 +740,10 @@ def scores_of_run(run: Run, images: Images | None, named: Path | None = None, de
             )
         return result
     scores = run.folder / SCORES_FOLDER
-    folder = next((path for path in (scores, run.folder) if (path / SCORES).is_file()), None)
-    if folder is not None:
+    places = [scores, run.folder]
+    if images is not None:
+        places.append(run.folder / f"{SCORES_FOLDER}_{images.name}_{images.split}")
+    for folder in (path for path in places if (path / SCORES).is_file()):
         result = read_result(folder)
         protocol = result.scores.protocol
         if run.weights is None or protocol.get("weights_sha256") != run.weights:
@@ -751,8 +753,9 @@ def scores_of_run(run: Run, images: Images | None, named: Path | None = None, de
     if images is None or run.config is None:
         return None
     result = score_dataset(load(run.folder, device), images.dataset, images.name, images.split, run.config.evaluation)
-    write_result(scores, result)
-    screen.print(f"scores: {scores}")
+    to = places[-1] if (scores / SCORES).is_file() else scores  # what is there may have taken hours
+    write_result(to, result)
+    screen.print(f"scores: {to}")
     return result
 
 
@@ -899,8 +902,8 @@ def report_of(
     result = scores_of_run(run, images, scores, device)
     classes: Sequence[str] = ()
     palette: Palette = ()
-    if run.config is not None:
-        classes, palette = run.config.classes, run.config.palette
+    if (config := run.config or _best_config(folder)) is not None:
+        classes, palette = config.classes, config.palette
     elif run.recipe.data.name != "folder":  # its classes are known with the model only
         known = dataset_classes(run.recipe.data.name)
         classes, palette = known.names, known.palette
@@ -928,8 +931,15 @@ def report_of(
         bare = dataclasses.replace(run.recipe.model, fusion="none", dense_pyramid="none")
         other = dataclasses.replace(run.recipe, model=bare)
     networks = [*([(called, other)] if other else []), (name, run.recipe)]
-    cost = costs(networks, run.recipe.evaluation.crop or run.recipe.training.crop)
+    cost = costs(networks, run.recipe.evaluation.crop or run.recipe.training.crop, len(classes) or None)
     return dataclasses.replace(report, examples=_examples(run, images, result, shown, device), cost=cost)
+
+
+def _best_config(folder: Path) -> ModelConfig | None:
+    """The config of the best network of a run; None before its first validation."""
+    with suppress(UserError):
+        return read_model(folder / "best")[0]
+    return None
 
 
 def read_record(folder: Path) -> dict[str, Any]:

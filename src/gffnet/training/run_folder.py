@@ -444,6 +444,12 @@ def recorded_python(out: Path) -> dict[str, str]:
     return dict(_read_record(out / RECORD).get("python", {}))
 
 
+def recorded_fingerprints(out: Path) -> dict[str, str]:
+    """The fingerprint of each split that the run in `out` trains on or validates on, by the split's name."""
+    splits = _read_record(out / RECORD).get("data", {}).get("splits", {}).values()
+    return {split["split"]: split["fingerprint"] for split in splits}
+
+
 def precision_of_run(out: Path, device: torch.device) -> str | None:
     """The dtype in which the run in `out` has last trained on this kind of device, by its name; None: it has not."""
     sessions = _read_record(out / RECORD).get("sessions", [])
