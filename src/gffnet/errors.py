@@ -24,6 +24,10 @@ class BadName(CannotWrite):
     """A file cannot be written because of its name, too long or taken by a folder; those of other names can."""
 
 
+class WrongSize(UserError):
+    """A network cannot take an image of this size; it can take others."""
+
+
 class RunFailed(Exception):
     """Work that failed on its way; the message says what is saved and how to resume. Exit code 1."""
 

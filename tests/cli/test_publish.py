@@ -107,7 +107,7 @@ def test_folder_and_hub(run: Path, hub: FakeHub, tmp_path: Path) -> None:
         (["--to", "tiny"], "no name on the hub"),
         (["--out", "RUN"], "is the model itself"),
         (["--out", "RUN/model"], "is the model itself"),
-        (["--out", "full"], "holds other files, and would get a README.md"),
+        (["--out", "full"], "holds other files, which would be replaced"),
         (["--out", "full/file"], "holds other files"),
         (["--out", "new", "--license", "Apache 2"], "such as apache-2.0"),
         (["--out", "new", "--max-shard-size", "16"], "such as 16MB"),

@@ -73,7 +73,7 @@ def test_what_is_printed_is_the_recipe(
     assert max(map(len, text.splitlines())) <= limit
     file = tmp_path / "mine.yaml"
     file.write_text(text)
-    assert load_unresolved(file) == load_unresolved(name, ["training.loss.ohem=0.7"])
+    assert load_unresolved(file, inputs=True) == load_unresolved(name, ["training.loss.ohem=0.7"], inputs=True)
 
 
 def test_a_section_alone(capsys: Captured) -> None:

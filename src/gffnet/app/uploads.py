@@ -55,7 +55,7 @@ def read_upload(content: bytes, max_side: int, model: ModelRecipe | None = None)
         path = Path(folder, "image")
         path.write_bytes(content)
         header = read_header(path)
-        if header is None or header.format not in SIGNATURES:
+        if header is None or header.format not in {*SIGNATURES, "MPO"}:  # JPEGs with further pictures
             raise UserError("this file begins like an image, but is damaged: open it and save it again.")
         check_size(header.size, max_side)
         try:

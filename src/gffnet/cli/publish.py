@@ -2,7 +2,7 @@
 
 import re
 from argparse import Namespace
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -53,6 +53,8 @@ def run(arguments: Namespace) -> None:
         atomic_write(Path(folder) / CARD, str(make_card(facts)))
         if facts.license_text:
             atomic_write(Path(folder) / LICENSE, facts.license_text)
+        else:
+            (Path(folder) / LICENSE).unlink(missing_ok=True)  # of another model
         if out is not None:
             screen.print(f"model: {out}")
         if to is not None:
@@ -71,8 +73,18 @@ def _check(arguments: Namespace, model: Path) -> None:
         return
     if out.resolve() in (model.resolve(), (model / "model").resolve()):
         raise UserError(f"--out {out} is the model itself. Name another folder.")
-    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / "config.json").is_file())):
-        raise UserError(f"--out {out} holds other files, and would get a README.md. Name a new or an empty folder.")
+    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or _is_published(out))):
+        raise UserError(f"--out {out} holds other files, which would be replaced. Name a new or an empty folder.")
+
+
+def _is_published(folder: Path) -> bool:
+    """Whether a folder holds a model of gffnet that is no part of a run."""
+    from gffnet.models.model_io import read_config
+
+    with suppress(UserError):
+        read_config(folder, record=True)
+        return not (folder.parent / "recipe.yaml").is_file()
+    return False
 
 
 def _license(text: str) -> str:

@@ -51,7 +51,7 @@ def run(arguments: Namespace) -> None:
     recipe = Recipe()
     auto: list[str] = []
     if arguments.recipe is not None:
-        recipe, auto = load_unresolved(arguments.recipe, arguments.set)
+        recipe, auto = load_unresolved(arguments.recipe, arguments.set, inputs=True)
     _show(arguments.recipe, recipe, auto, arguments.keys or "", arguments.json)
 
 
@@ -130,6 +130,7 @@ def _aligned(rows: list[_Row], full: bool) -> list[str]:
 
 def _show(name: str | None, recipe: "Recipe", auto: list[str], prefix: str, as_json: bool) -> None:
     from gffnet.console import WIDEST, Results
+    from gffnet.recipe import INPUT_KEYS
     from gffnet.recipe.describe import Key, Section, recipe_keys, value_of
     from gffnet.recipe.hints import key_hint
     from gffnet.recipe.schema import dotted_keys
@@ -141,6 +142,7 @@ def _show(name: str | None, recipe: "Recipe", auto: list[str], prefix: str, as_j
         raise UserError(f"--keys {prefix} is unknown.{key_hint(prefix, dotted_keys())} At the top: {sections}.")
     keys = [found] if isinstance(found, Key) else list(found.flat())
     values = {key.name: value_of(recipe, key.name, auto) for key in keys}
+    values |= dict.fromkeys(values.keys() & {*INPUT_KEYS} & {*auto})  # null: of the weights, or of the images
     if as_json:
         print_json([{"key": key.name, "value": values[key.name], **_described(key)} for key in keys])
         return
@@ -179,6 +181,11 @@ def _yaml(section: "Section", values: Mapping[str, Any], width: int, depth: int 
             yield from _yaml(each, values, width, depth + 1)
             continue
         value = values[each.name]
+        if value is None and each.name == "model.backbone.in_channels":
+            yield from _commented(
+                f"{indent}# {last}: {yaml_text(each.default)}", f"{each.meaning} ({each.values})", width
+            )
+            continue
         changed = value != each.default
         note = f"{each.values}; default {yaml_text(each.default)}" if changed else each.values
         yield from _commented(
@@ -186,7 +193,7 @@ def _yaml(section: "Section", values: Mapping[str, Any], width: int, depth: int 
         )
 
 
-def _commented(text: str, comment: str, width: int, style: str) -> "Iterator[Text]":
+def _commented(text: str, comment: str, width: int, style: str = "") -> "Iterator[Text]":
     """A line of YAML with its comment beside it, or above it where there is no room beside it."""
     from rich.text import Text
 

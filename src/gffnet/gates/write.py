@@ -116,6 +116,11 @@ def write_gates(
     return {**write_summary(), "by_image": by_image}
 
 
+def _is_result(path: Path) -> bool:
+    """Whether a file or folder lies among comparisons, or holds gate maps."""
+    return (path.parent / "compare.json").is_file() or (path / "gates.npz").is_file()
+
+
 def result_folders(image_paths: Sequence[Path], out: Path) -> dict[Path, Path]:
     """Return the folder in `out` of every image: its name without suffix, numbered where names repeat."""
     folders: dict[Path, Path] = {}
@@ -132,9 +137,16 @@ def result_folders(image_paths: Sequence[Path], out: Path) -> dict[Path, Path]:
 
 
 def refuse_replacing(images: Sequence[Path], files: Iterable[Path] = (), within: Iterable[Path] = ()) -> None:
-    """Raise `UserError` if an image is one of the `files` that will be written, or lies in one of the folders."""
+    """Raise `UserError` if an image is one of the `files` that will be written, or lies in one of the folders.
+
+    Also if a file or folder that will be written is there already, and nothing beside it tells of an earlier command.
+    """
+    files, within = [*files], [*within]
     taken = {Path(os.path.realpath(path.parent)) / path.name for path in files}
     folders = {Path(os.path.realpath(path)) for path in within}
     for image in images:
         if (at := Path(os.path.realpath(image.parent))) in folders or at / image.name in taken:
             raise UserError(f"image {image} is where results would be written: choose another --out.")
+    for path in (*files, *(folder for folder in within if folder.is_dir() and any(folder.iterdir()))):
+        if path.exists() and not _is_result(path):
+            raise UserError(f"{path} is there already, and is not of an earlier command: choose another --out.")

@@ -36,7 +36,7 @@ from gffnet.console import screen, track
 from gffnet.data.colors import Palette, display_levels, displayable, label_colors, legend_picture, overlay
 from gffnet.data.io import EXTENSIONS, as_array, image_files, read_labels, write_image, write_labels
 from gffnet.data.large import LabelFile, bands, write_png
-from gffnet.errors import BadName, CannotWrite, RunFailed, UserError, first_line, unknown
+from gffnet.errors import BadName, CannotWrite, RunFailed, UserError, WrongSize, first_line, unknown
 from gffnet.files import atomic_write, cannot_write, say_once, utf8, write_json
 from gffnet.inference import video
 from gffnet.inference.predictor import Predictor
@@ -353,8 +353,8 @@ class Job:
             self._written.append(path)
 
 
-class TooLarge(UserError):
-    """The network cannot take an image of this size; it can take others."""
+class TooLarge(WrongSize):
+    """The network cannot take so many pixels."""
 
     remedy = "Predict it in windows, such as --crop 512x512, or on --device cpu."
     """Where no image may be left out."""
@@ -863,7 +863,7 @@ def for_each_readable(
                 continue
             except BadName as error:
                 left_out.append(error)
-            except TooLarge as error:
+            except WrongSize as error:
                 left_out.append(UserError(f"image {path}: {error}"))
         if len(paths) > 1:
             screen.print(f"left out: {left_out[-1]}", style="yellow")

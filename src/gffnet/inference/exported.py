@@ -25,7 +25,7 @@ from jaxtyping import Float, Num
 from torch import Tensor
 from torch.export.passes import move_to_device_pass
 
-from gffnet.errors import UserError, one_line
+from gffnet.errors import UserError, WrongSize, one_line
 from gffnet.inference.precision import pick_device
 from gffnet.models.model_io import ModelConfig
 from gffnet.recipe import from_mapping, validated
@@ -88,7 +88,7 @@ def read_record(text: str | None, path: Path) -> ExportRecord:
     if not text:
         raise UserError(f"model {path} has no description: give a file that `gffnet export` wrote, or a run folder.")
     try:
-        return from_mapping(ExportRecord, json.loads(text), f"model {path}")
+        return from_mapping(ExportRecord, json.loads(text), f"model {path}", record=True)  # it has no parts to import
     except json.JSONDecodeError as error:
         raise UserError(f"model {path}: its description is not valid: {error}. Export it again.") from None
 
@@ -109,12 +109,12 @@ class Exported:
         """Return the log-probabilities of windows, whose softmax is the probabilities.
 
         Raises:
-            UserError: the windows are smaller than `record.smallest`.
+            WrongSize: the windows are smaller than `record.smallest`.
         """
         height, width = windows.shape[-2:]
         least = self.record.smallest
         if min(height, width) < least:
-            raise UserError(
+            raise WrongSize(
                 f"model {self.path} takes images and windows of {least}x{least} pixels and more, not {height}x{width}. "
                 "Enlarge the image or the window, or use the model that was exported, which takes all sizes."
             )
@@ -254,8 +254,10 @@ class ProgramFile(Exported):
         return [found[name] for name in wanted]
 
 
-def open_for_windows(path: Path, device: str, precision: str, compiled: bool) -> Exported:
+def open_for_windows(path: Path, device: str, precision: str, compiled: bool, weights: Path | None = None) -> Exported:
     """Open a file that `gffnet export` wrote, to take windows of floats; the options are those of `load`.
+
+    `weights`: the `.bin` file of an `.xml` file, if it does not lie beside it.
 
     Raises:
         UserError: it is missing, damaged or not of gffnet, or it cannot be run with these options.
@@ -265,7 +267,7 @@ def open_for_windows(path: Path, device: str, precision: str, compiled: bool) ->
     if path.suffix == ".pt2":
         exported: Exported = ProgramFile(path, pick_device(device), floats=True)
     elif device in ("auto", "cpu"):
-        exported = (OpenVinoFile if path.suffix == ".xml" else OnnxFile)(path, floats=True)
+        exported = OpenVinoFile(path, True, weights) if path.suffix == ".xml" else OnnxFile(path, floats=True)
     else:
         raise UserError(f"--device {device}: model {path} runs on the CPU. Give --device cpu, or a .pt2 file or run.")
     own = exported.record.precision

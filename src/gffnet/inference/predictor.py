@@ -660,7 +660,10 @@ def load(
             exported file cannot be run so.
     """
     model = shipped_model() if model is None else model
+    weights: Path | None = None
     if isinstance(model, str | Path) and is_url(model):
+        if str(model).endswith(".xml"):  # of OpenVINO, whose weights lie beside it
+            weights = local_folder(f"{str(model).removesuffix('.xml')}.bin")
         model = local_folder(model)
     limit_threads(available_cores())
     network: SegmentationModel | Exported
@@ -675,7 +678,7 @@ def load(
         kind = pick_precision(precision, place, network)
     elif is_exported(model):
         network = open_for_windows(
-            as_path(model), device, precision if isinstance(precision, str) else "auto", compiled
+            as_path(model), device, precision if isinstance(precision, str) else "auto", compiled, weights
         )
         config, place = network.record.config, network.device
         kind = Precision(getattr(torch, network.record.precision), "as it was exported")

@@ -242,7 +242,8 @@ def _parts(recipe: ModelRecipe, num_classes: int) -> tuple[Any, ...]:
     if recipe.fusion != "none":
         kind: Any = FUSIONS[recipe.fusion]
         levels = (*backbone.channels, context.out_channels) if kind.takes_context else backbone.channels
-        options: dict[str, Any] = {"gate_channels": recipe.gate_channels} if issubclass(kind, GatedFusion) else {}
+        gated = issubclass(kind, GatedFusion) or "gate_channels" in inspect.signature(kind).parameters
+        options: dict[str, Any] = {"gate_channels": recipe.gate_channels} if gated else {}
         fusion = kind(
             levels, channels, **_taken(kind, refinement=recipe.refinement, separable=recipe.separable), **options
         )
@@ -604,6 +605,8 @@ def _with_config(config: ModelConfig) -> GFFNet:
     network = kind.__new__(kind)
     SegmentationModel.__init__(network, *_parts(config.model.without_weights(), len(config.classes)))
     network.config = config
+    if config.model.white_level is not None:  # as in `build_network`
+        network._unchecked_batches = 0
     return network
 
 

@@ -17,6 +17,7 @@ import hashlib
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import field
@@ -129,12 +130,21 @@ def read_model(model: str | Path) -> tuple[ModelConfig, StateDict, Path]:
     if is_exported(model):
         raise UserError(f"model {path} is an exported file, which can predict and no more. Give its run folder.")
     folder = fetch(str(model)) if is_hub_name(model) else find_model(model)
+    return read_config(folder), read_weights(folder), folder / WEIGHTS
+
+
+def read_config(folder: Path, record: bool = False) -> ModelConfig:
+    """Return the config in a model folder; of a `record`, plug-ins need not be imported.
+
+    Raises:
+        UserError: it is missing or not valid.
+    """
     source = f"model config {folder / CONFIG}"
     try:
         mapping = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise UserError(f"{source}: not valid ({error}); copy or train it again.") from None
-    return from_mapping(ModelConfig, mapping, source), read_weights(folder), folder / WEIGHTS
+    return from_mapping(ModelConfig, mapping, source, record)
 
 
 def find_model(model: str | Path) -> Path:
@@ -238,6 +248,10 @@ def write_weights(
         CannotWrite: there is no room.
     """
     stored = {name: _to_stored(name, value, kind) for name, value in state.items()}
+    seen = Counter(value.untyped_storage().data_ptr() for value in stored.values())
+    stored = {  # safetensors takes no weights that share memory, as tied ones do
+        name: value.clone() if seen[value.untyped_storage().data_ptr()] > 1 else value for name, value in stored.items()
+    }
     files = _split(stored, max_shard_size)
     for name, shard in files.items():
         atomic_write(folder / name, safetensors.torch.save(shard, {"format": "pt"}))
@@ -434,7 +448,7 @@ def upload(
                 folder_path=folder,
                 commit_message=message,
                 allow_patterns=kept,
-                delete_patterns=FILES,
+                delete_patterns=[*FILES, LICENSE],
             )
     except Exception as error:  # the client's exceptions differ between its releases
         raise _refused(f"model {repository} could not be uploaded to the hub", repository, None, error) from None

@@ -114,7 +114,7 @@ class _OfChannels:
 
     def _of_weights(self, name: str, weights: str) -> tuple[float, ...]:
         """What timm's weights of a model were trained with; ImageNet's, to the last digit, where they are the same."""
-        if weights != "imagenet":
+        if weights == "none":
             return self.rgb
         import timm  # takes seconds
 

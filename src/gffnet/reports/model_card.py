@@ -16,6 +16,7 @@ from gffnet.models.gffnet import SegmentationModel, load_model
 from gffnet.models.model_card import METRICS, TASK, Facts
 from gffnet.models.model_io import CARD, LICENSE, ModelConfig, WeightFormat, find_model, hash_weights, rounded
 from gffnet.recipe import Recipe, TrainingRecipe, load_recorded
+from gffnet.remote import is_url, local_folder
 from gffnet.reports.cost import cost
 from gffnet.reports.report import SCORES_FOLDER, read_record, record_facts, training_time
 from gffnet.training.run_folder import RECIPE
@@ -60,11 +61,11 @@ def gather(
         UserError: there is no such model, the evaluation that is named is of another one, or the card in its folder
             names another licence.
     """
-    network, config = load_model(model)
+    path = local_folder(model) if is_url(model) else Path(model)
+    network, config = load_model(path if is_url(model) else model)
     backbone = config.model.backbone
     backbone = dataclasses.replace(backbone, weights=Path(backbone.weights).name)  # no folders of this machine
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, backbone=backbone))
-    path = Path(model)
     places = [path, path.parent] if path.is_dir() else [path.parent.parent] if path.is_file() else []
     run = next((place for place in places if (place / RECIPE).is_file()), None)
     recipe = load_recorded(run / RECIPE) if run else None

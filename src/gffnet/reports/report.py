@@ -51,9 +51,9 @@ from gffnet.gates.figures import color_table
 from gffnet.gates.statistics import GateStatistics, near_and_far
 from gffnet.inference.predictor import Predictor, load
 from gffnet.metrics.scores import Scores
-from gffnet.models.fusion import GatedFusion
+from gffnet.models.fusion import Fusion
 from gffnet.models.gffnet import load_model
-from gffnet.models.model_io import CONFIG, ModelConfig, hash_weights, read_model
+from gffnet.models.model_io import CONFIG, ModelConfig, hash_weights, read_config
 from gffnet.recipe import EvaluationRecipe, Recipe, from_mapping, load_recipe, load_recorded
 from gffnet.reports.cost import costs
 from gffnet.reports.pictures import Picture, gate_picture, label_picture, marked_picture, photo, share_picture
@@ -593,7 +593,8 @@ def make_example(predictor: Predictor, sample: Sample, protocol: EvaluationRecip
     """
     image, labels = as_array(sample.image), sample.labels.numpy()
     prediction, gates, closings = predictor.predict(image, protocol), None, []
-    if isinstance(predictor.network.fusion, GatedFusion):
+    fusion = predictor.network.fusion
+    if fusion is not None and type(fusion).gates is not Fusion.gates:
         gated = GatedImage(predictor, image, scale=1.0)  # as the evaluation sees it
         gates = dataclasses.replace(gated.learned, prediction=prediction)
         closings = [gated.close([level]) for level in range(1, len(gates.maps) + 1)]
@@ -938,7 +939,7 @@ def report_of(
 def _best_config(folder: Path) -> ModelConfig | None:
     """The config of the best network of a run; None before its first validation."""
     with suppress(UserError):
-        return read_model(folder / "best")[0]
+        return read_config(folder / "best", record=True)
     return None
 
 

@@ -592,13 +592,7 @@ def fit_inputs(
     for dataset in (train_set, val_set):
         check_bands(dataset, in_channels)
     deep = is_deep(train_set)
-    if not set(INPUT_KEYS[1:]).isdisjoint(auto) and (deep or in_channels != 3):
-        statistics = measure(train_set, in_channels, white_level)
-        if (init_from := recipe.training.init_from) is not None:
-            trained = load_model(init_from)[1].model
-            if trained.backbone.in_channels == in_channels and (in_channels != 3 or trained.white_level is not None):
-                level = trained.white_level or statistics.white_level
-                statistics = ImageStatistics(level, trained.mean, trained.std)
+    if not set(INPUT_KEYS[1:]).isdisjoint(auto) and (statistics := input_statistics(recipe, train_set, deep)):
         level = statistics.white_level if deep else white_level
         recipe = with_inputs(recipe, auto, in_channels, statistics.mean, statistics.std, level)
     found = {key: reduce(getattr, key.split("."), recipe) for key in INPUT_KEYS if key in auto}
@@ -609,6 +603,24 @@ def fit_inputs(
     train_set = train_set.for_model(recipe.model)
     check_channels(recipe, train_set)
     return recipe, train_set, val_set.for_model(recipe.model)
+
+
+def input_statistics(recipe: Recipe, train_set: Dataset, deep: bool) -> ImageStatistics | None:
+    """Mean, standard deviation and white level of the inputs: of the run that is initialised from, else measured.
+
+    None: those of the backbone's weights, which 8-bit RGB images have. Deep RGB has those of a run on deep images.
+    """
+    in_channels, measured = recipe.model.backbone.in_channels, None
+    if deep or in_channels != 3:
+        measured = measure(train_set, in_channels, recipe.model.white_level)
+    if (init_from := recipe.training.init_from) is None:
+        return measured
+    trained = load_model(init_from)[1].model
+    other_depth = deep and in_channels == 3 and trained.white_level is None
+    if trained.backbone.in_channels != in_channels or other_depth:
+        return measured
+    level = trained.white_level or (measured.white_level if measured else None)
+    return ImageStatistics(level, trained.mean, trained.std)
 
 
 # The data
