@@ -103,7 +103,7 @@ def test_from_a_folder_to_a_store(predictor: Predictor, store: Path, tmp_path: P
 
 def test_large_images_into_a_store(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     predictor = tiny.predictor(tiny.recipe(evaluation={"crop": [16, 24]}))
-    monkeypatch.setattr(predictor, "memory", 10**9)
+    monkeypatch.setattr(predictor, "memory", 10**12)  # more than this process takes
     monkeypatch.setattr(type(predictor), "is_large", lambda *_: True)
     summary = predict_stream(predictor, [Path("memory://bucket/in")], Path("memory://bucket/out"))
     assert (summary.written, [path.name for path, _ in summary.failed]) == (3, ["bad.jpg"])
