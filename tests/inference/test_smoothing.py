@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gffnet.data.io import read_labels, write_image
 from gffnet.errors import UserError
 from gffnet.inference.batch import predict_files
+from gffnet.inference.precision import Precision
 from gffnet.inference.predictor import Predictor
 from gffnet.inference.smoothing import Smoothing
 from gffnet.inference.tiling import TiledWindow
@@ -148,3 +149,12 @@ def test_what_cannot_be_smoothed(tmp_path: Path, predictor: Predictor) -> None:
     predict_files(predictor, [path], tmp_path / "out")
     with pytest.raises(UserError, match=r"smooth None there, 0\.1 now"):
         predict_files(predictor, [path], tmp_path / "out", smooth=SECONDS)
+
+
+def test_a_model_of_other_channels_is_refused() -> None:
+    backbone = {**tiny.PSPNET["backbone"], "in_channels": 4}
+    of = tiny.recipe({**tiny.PSPNET, "backbone": backbone})
+    network = tiny.build_network(of.model, 11)
+    predictor = Predictor(network, tiny.config(of), torch.device("cpu"), Precision(torch.float32, "for tests"))
+    with pytest.raises(UserError, match="but this model takes"):
+        Smoothing(predictor, SECONDS).predict(tiny.picture(0), 0.0)

@@ -31,10 +31,10 @@ from gffnet.data.datasets import open_dataset
 from gffnet.data.loader import FixedSamples
 from gffnet.data.map_style import as_dataset, as_gffnet, dataset_name
 from gffnet.data.statistics import check_bands
-from gffnet.errors import CannotWrite, RunFailed, Stopped, UserError
+from gffnet.errors import CannotWrite, Stopped, UserError
 from gffnet.evaluation.results import ImageScore, Result, score_image, write_result
 from gffnet.files import as_path, atomic_write
-from gffnet.inference.batch import TooLarge, network_errors
+from gffnet.inference.batch import required
 from gffnet.inference.precision import pick_device, resumed_precision
 from gffnet.inference.predictor import Predictor, load
 from gffnet.metrics.confusion import Absent
@@ -242,11 +242,8 @@ def _merge(variants: "Sequence[PartialScores]", arrays: Sequence[Mapping[str, ND
 
 def _predictions(predict: Callable[[Tensor], Iterable[LabelMap]], device: str, sample: Sample) -> list[LabelMap]:
     image = sample.image.as_subclass(Tensor)
-    try:
-        with network_errors(torch.device(device), size_of(image)):
-            return list(predict(image))
-    except TooLarge as error:
-        raise RunFailed(f"image {sample.name}: {error} {error.remedy}") from None
+    with required(torch.device(device), size_of(image), sample.name):
+        return list(predict(image))
 
 
 def _score(

@@ -22,7 +22,7 @@ from gffnet.data.dataset import class_difference
 from gffnet.data.io import encode_image
 from gffnet.errors import RunFailed, UserError
 from gffnet.files import atomic_file
-from gffnet.inference.batch import TooLarge, network_errors
+from gffnet.inference.batch import required
 from gffnet.inference.predictor import Predictor
 from gffnet.parallel import background_writer, prefetch
 from gffnet.recipe import EvaluationRecipe
@@ -92,11 +92,8 @@ def write_submission(predictor: Predictor, images: dict[str, Path], out: Path, p
         ):
             for name, image in zip(images, pixels, strict=True):
                 sizes[name] = image.shape[1], image.shape[2]
-                try:
-                    with network_errors(predictor.device, sizes[name]):
-                        predicted = predictor.predict(image, protocol)
-                except TooLarge as error:
-                    raise RunFailed(f"image {images[name]}: {error} {error.remedy}") from None
+                with required(predictor.device, sizes[name], images[name]):
+                    predicted = predictor.predict(image, protocol)
                 later(lambda name, labels: archive.writestr(f"{name}.png", label_ids(labels)), name, predicted)
         file.flush()
         check_archive(Path(file.name), sizes)

@@ -20,7 +20,7 @@ from torch import Tensor
 from gffnet.errors import UserError
 from gffnet.inference.predictor import ImageLike, Predictor
 from gffnet.inference.sliding_window import most_probable
-from gffnet.models.fusion import FUSIONS, Fusion, GatedFusion
+from gffnet.models.fusion import FUSIONS, GatedFusion
 from gffnet.models.layers import Gates
 from gffnet.models.ops import resize
 from gffnet.recipe import load_recipe, recipe_names
@@ -173,9 +173,7 @@ def gate_count(predictor: Predictor) -> int:
         UserError: its fusion has none.
     """
     fusion = predictor.network.fusion
-    if isinstance(fusion, GatedFusion):
-        return len(fusion.gate_convs)
-    if fusion is not None and type(fusion).gates is not Fusion.gates:  # of the user's own
+    if fusion is not None and fusion.has_gates:
         return len(fusion.in_channels)
     config = predictor.config
     gated = [name for name in FUSIONS if issubclass(FUSIONS[name], GatedFusion)]

@@ -356,9 +356,6 @@ class Job:
 class TooLarge(WrongSize):
     """The network cannot take so many pixels."""
 
-    remedy = "Predict it in windows, such as --crop 512x512, or on --device cpu."
-    """Where no image may be left out."""
-
 
 @contextmanager
 def network_errors(device: torch.device, size: tuple[int, int]) -> Iterator[None]:
@@ -378,6 +375,21 @@ def network_errors(device: torch.device, size: tuple[int, int]) -> Iterator[None
     if device.type == "cuda":
         torch.cuda.empty_cache()  # leave the memory of this image to the next
     raise TooLarge(f"the network cannot take its {size[0]}x{size[1]} pixels ({reason}).")
+
+
+@contextmanager
+def required(device: torch.device, size: tuple[int, int], image: object) -> Iterator[None]:
+    """Turn errors into those of gffnet as `network_errors` does, for an `image` that may not be left out.
+
+    Raises:
+        RunFailed: the network cannot take it, or the device failed.
+    """
+    try:
+        with network_errors(device, size):
+            yield
+    except TooLarge as error:
+        remedy = "Predict it in windows, such as --crop 512x512, or on --device cpu."
+        raise RunFailed(f"image {image}: {error} {remedy}") from None
 
 
 _Read = tuple[Path, Path, Any]

@@ -71,7 +71,7 @@ class Smoothing:
         # the average, the frame's own, and the average moved; the flow, its grid and the weight
         held = (3 * 4 * len(self._predictor.config.classes) + 64) * height * width
         window = self._predictor.window(size=(height, width), held=held)
-        probabilities = window.probabilities(self._predictor.frame(image).to(self._predictor.device))
+        probabilities = window.probabilities(self._predictor.tensor(self._predictor.frame(image)))
         labels: NDArray[np.uint8] = most_probable(self.update(image, probabilities, time)).cpu().numpy()
         return labels
 

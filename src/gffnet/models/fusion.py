@@ -91,6 +91,11 @@ class Fusion(nn.Module):
         """Return the gate maps `G_l` of the unreduced maps, or `None` where the fusion has no gates."""
         return None
 
+    @property
+    def has_gates(self) -> bool:
+        """Whether the fusion has gates, one map for each of `in_channels`."""
+        return type(self).gates is not Fusion.gates
+
     def mix(self, reduced: Pyramid, gates: Gates | None) -> list[Tensor]:
         """Apply the equation of the fusion to the reduced maps."""
         raise NotImplementedError

@@ -61,11 +61,12 @@ def gather(
         UserError: there is no such model, the evaluation that is named is of another one, or the card in its folder
             names another licence.
     """
-    path = local_folder(model) if is_url(model) else Path(model)
-    network, config = load_model(path if is_url(model) else model)
+    model = local_folder(model) if is_url(model) else model
+    network, config = load_model(model)
     backbone = config.model.backbone
     backbone = dataclasses.replace(backbone, weights=Path(backbone.weights).name)  # no folders of this machine
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, backbone=backbone))
+    path = Path(model)
     places = [path, path.parent] if path.is_dir() else [path.parent.parent] if path.is_file() else []
     run = next((place for place in places if (place / RECIPE).is_file()), None)
     recipe = load_recorded(run / RECIPE) if run else None

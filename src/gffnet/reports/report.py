@@ -51,7 +51,6 @@ from gffnet.gates.figures import color_table
 from gffnet.gates.statistics import GateStatistics, near_and_far
 from gffnet.inference.predictor import Predictor, load
 from gffnet.metrics.scores import Scores
-from gffnet.models.fusion import Fusion
 from gffnet.models.gffnet import load_model
 from gffnet.models.model_io import CONFIG, ModelConfig, hash_weights, read_config
 from gffnet.recipe import EvaluationRecipe, Recipe, from_mapping, load_recipe, load_recorded
@@ -594,7 +593,7 @@ def make_example(predictor: Predictor, sample: Sample, protocol: EvaluationRecip
     image, labels = as_array(sample.image), sample.labels.numpy()
     prediction, gates, closings = predictor.predict(image, protocol), None, []
     fusion = predictor.network.fusion
-    if fusion is not None and type(fusion).gates is not Fusion.gates:
+    if fusion is not None and fusion.has_gates:
         gated = GatedImage(predictor, image, scale=1.0)  # as the evaluation sees it
         gates = dataclasses.replace(gated.learned, prediction=prediction)
         closings = [gated.close([level]) for level in range(1, len(gates.maps) + 1)]
