@@ -137,3 +137,25 @@ def test_nothing_is_made_for_a_hub_that_is_not_there(
     point_to("http://127.0.0.1:9", str(tmp_path), monkeypatch)
     assert main(["publish", str(run), "--to", "me/tiny", "--out", str(tmp_path / "new")]) == 2
     assert not (tmp_path / "new").exists()
+
+
+def test_models_of_others_and_runs_are_not_replaced(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    foreign, other = tmp_path / "foreign", Path(shutil.copytree(run, tmp_path / "other"))
+    foreign.mkdir()
+    (foreign / "config.json").write_text('{"architectures": ["BertModel"]}')
+    (foreign / "model-00001-of-00002.safetensors").write_bytes(b"theirs")
+    for folder in (foreign, other / "model"):
+        before = {path: path.read_bytes() for path in folder.iterdir()}
+        assert main(["publish", "--out", str(folder)]) == 2
+        assert "holds other files, which would be replaced" in capsys.readouterr().err
+        assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_the_licence_of_another_model_does_not_stay(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main(["publish", "--out", str(out)]) == 0
+    assert (out / "LICENSE").is_file()
+    assert main(["publish", str(run), "--out", str(out), "--license", "mit"]) == 0
+    assert not (out / "LICENSE").exists()

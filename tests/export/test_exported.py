@@ -277,3 +277,9 @@ def test_the_block_of_the_page_runs_without_gffnet(tmp_path: Path, monkeypatch: 
     assert (names["labels"][0] == expected).mean() >= 0.9999
     assert len(names["classes"]) == len(np.unique(expected))
     assert names["labels"].shape == (1, 75, 131)
+
+
+def test_the_record_of_a_network_with_parts_of_ones_own_is_read_without_them() -> None:
+    said = json.loads(record().to_text())
+    said["config"]["model"]["fusion"] = "a_fusion_of_mine"
+    assert read_record(json.dumps(said), PATH).config.model.fusion == "a_fusion_of_mine"

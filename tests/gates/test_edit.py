@@ -1,8 +1,11 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from gffnet.errors import UserError
-from gffnet.gates.edit import MAX_SCALE, GateEdit, edit_gates
+from gffnet.gates.edit import MAX_SCALE, GateEdit, edit_gates, gate_count
+from gffnet.models.fusion import Addition, Fusion
 
 GATES = [torch.rand(1, 1, 4, 5), torch.rand(1, 1, 2, 3), torch.rand(1, 3, 2, 3)]
 
@@ -52,3 +55,17 @@ def test_what_no_gate_can_be(edits, message):
 )
 def test_whether_an_edit_changes_anything(edit, changes):
     assert edit.changes is changes
+
+
+def test_a_fusion_with_gates_that_is_no_gated_fusion_has_as_many_as_levels():
+    class Own(Fusion):
+        def gates(self, maps):
+            return [x.mean(1, keepdim=True).sigmoid() for x in maps]
+
+        def mix(self, reduced, gates):
+            return [gate * x for gate, x in zip(gates, reduced, strict=True)]
+
+    own = Own((2, 3, 4), 4)
+    assert own.has_gates
+    assert not Addition((2, 3), 4).has_gates
+    assert gate_count(SimpleNamespace(network=SimpleNamespace(fusion=own))) == 3

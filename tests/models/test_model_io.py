@@ -361,7 +361,7 @@ def test_other_shards_take_the_place_of_those_before(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("kind", "bits"), [("float16", 10), ("bfloat16", 7)])
 def test_kernels_are_rounded_to_the_nearest_and_vectors_are_exact(tmp_path: Path, kind: str, bits: int) -> None:
     write_weights(tmp_path, state(), kind, "10KB")  # type: ignore[arg-type]
-    read = read_weights(tmp_path)
+    read = model_io.read_weights(tmp_path)
     for name, value in state().items():
         assert read[name].dtype == value.dtype
         if value.ndim < 2:
@@ -397,7 +397,9 @@ def test_values_that_float16_cannot_hold(tmp_path: Path) -> None:
 
 def test_a_weight_that_no_shard_can_hold(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"max_shard_size 10KB: weight 'big' alone has 4\.0 MB.*Give 5MB or more"):
-        write_weights(tmp_path, {"small": torch.zeros(3), "big": torch.zeros(1000, 1000)}, max_shard_size="10KB")
+        model_io.write_weights(
+            tmp_path, {"small": torch.zeros(3), "big": torch.zeros(1000, 1000)}, max_shard_size="10KB"
+        )
     assert names(tmp_path) == []
 
 
@@ -514,3 +516,11 @@ def test_an_installation_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(model_io, "SHIPPED", tmp_path / "nothing")
     with pytest.raises(UserError, match=r"no model ships with this version\. Train one, and name"):
         load()
+
+
+def test_tied_weights_are_saved(tmp_path: Path) -> None:
+    weight = torch.rand(3, 3)
+    model_io.write_weights(tmp_path, {"one": weight, "other": weight})
+    read = model_io.read_weights(tmp_path)
+    assert torch.equal(read["one"], weight)
+    assert torch.equal(read["other"], weight)

@@ -409,3 +409,13 @@ def test_every_key_has_a_meaning_and_a_range() -> None:
     assert training["iterations"]["anyOf"] == [{"type": "integer", "minimum": 1}, {"const": "auto"}]
     assert training["learning_rate"].items() >= {"type": "number", "exclusiveMinimum": 0, "default": 0.01}.items()
     assert "gff" in schema["$defs"]["ModelRecipe"]["properties"]["fusion"]["enum"]
+
+
+def test_weights_from_a_file_are_normalised_as_those_of_timm(tmp_path: Path) -> None:
+    """The same weights: a file is the remedy where they cannot be downloaded."""
+    mean = {
+        weights: load_recipe("folder/gffnet_lite0", [f"model.backbone.weights={weights}"]).model.mean
+        for weights in ("imagenet", str(tmp_path / "lite0.pth"), "none")
+    }
+    assert mean[str(tmp_path / "lite0.pth")] == mean["imagenet"] == pytest.approx((127.5,) * 3)
+    assert mean["none"] == pytest.approx((123.675, 116.28, 103.53))

@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from gffnet.errors import UserError
-from gffnet.models.gffnet import SegmentationModel, save_model
+from gffnet.models.gffnet import SegmentationModel, load_model, save_model
 from gffnet.models.ops import ConcatConv2d
 from gffnet.training.finetune import initialize_from
+from gffnet.training.train import train
 from tests import tiny
 
 CLASSES = tuple(f"class {i}" for i in range(11))
@@ -105,3 +107,18 @@ def test_another_architecture_is_refused(tmp_path: Path) -> None:
         initialize_from(tmp_path / "wide", narrow, CLASSES, whole=True)
     with pytest.raises(UserError, match="does not exist"):
         initialize_from(tmp_path / "none", tiny.network(tiny.recipe(tiny.PSPNET)), CLASSES, whole=False)
+
+
+def test_a_run_that_is_initialised_normalises_as_the_one_before(tmp_path: Path, camvid: Path) -> None:
+    mean = [100.0, 101.0, 102.0]
+    before = tiny.recipe({**tiny.PSPNET, "mean": mean}, iterations=2, validate_every=2)
+    first = train(before, camvid, tmp_path / "first", progress=False)
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump({**_without_inputs(tiny.recipe().to_mapping())}))
+    changes = [f"training.init_from={first}", "training.iterations=1", "training.validate_every=1"]
+    second = train(tmp_path / "tiny.yaml", camvid, tmp_path / "second", overrides=changes, progress=False)
+    assert list(load_model(second)[1].model.mean) == mean
+
+
+def _without_inputs(mapping: dict[str, Any]) -> dict[str, Any]:
+    """A recipe that leaves mean and standard deviation open."""
+    return {**mapping, "model": {key: value for key, value in mapping["model"].items() if key not in {"mean", "std"}}}
