@@ -423,6 +423,10 @@ def test_runs_that_were_trained_on_other_data_are_refused(tmp_path: Path) -> Non
     (root / "train/train_000.png").write_bytes((root / "train/train_001.png").read_bytes() + b" ")
     with pytest.raises(UserError, match=r"seed_0 was trained on other data, as its split 'train' tells"):
         ablation.check_data()
+    now = {**known, "fingerprint": fingerprint(open_dataset("camvid", root, "train"))}
+    sessions = [{"data": {"splits": {"train": now}}}]  # it was resumed on them
+    (run / "run.json").write_text(json.dumps({"sessions": sessions, "data": {"splits": {"train": known}}}))
+    ablation.check_data()
 
 
 def test_the_commands(tmp_path: Path) -> None:

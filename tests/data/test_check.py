@@ -284,6 +284,10 @@ def test_folds_share_their_images_but_not_the_two_of_one_fold(tmp_path: Path) ->
     (finding,) = [finding for finding in check(folder, "folder").findings if "leak" in finding.code]
     assert (finding.code, finding.files) == ("split-leak", ("images/b.png",))
     assert "(only_y and without_y)" in finding.message
+    for name in ("only_x", "without_y"):
+        (folder / f"{name}.txt").unlink()  # the others are no folds then
+    (finding,) = [finding for finding in check(folder, "folder").findings if "leak" in finding.code]
+    assert "(only_y and without_x)" in finding.message
 
 
 @fault("image-unreadable", "error", "damaged or cut short", "download it again")

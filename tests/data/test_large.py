@@ -91,6 +91,19 @@ def test_rows_of_zeros_at_the_end_do_not_decide_on_white(
         same(open_large(path, 3, None, 40, ROOM), read_input(path, 3, None))
 
 
+@pytest.mark.parametrize("band", ["unassalpha", "unspecified"])
+def test_a_band_that_is_dropped_does_not_decide_on_white(
+    band: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alpha and near infrared reach 65535 beside colours of 12 bits."""
+    path, more = tmp_path / "a.tif", np.full((90, 70, 1), 65535, np.uint16)
+    tiff(np.dstack([RGB.astype(np.uint16) * 15, more]), photometric="rgb", extrasamples=[band], rowsperstrip=8)(path)
+    whole = read_input(path, 3, None)
+    assert whole.max() > 200
+    monkeypatch.setattr(large, "read_input", None)
+    same(open_large(path, 3, None, 40, ROOM), whole)
+
+
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "a.webp"])
 def test_other_formats_are_decoded_whole_if_they_fit(name: str, tmp_path: Path) -> None:
     Image.fromarray(RGB).convert("CMYK" if name == "a.tif" else "RGB").save(tmp_path / name)

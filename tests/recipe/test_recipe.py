@@ -21,6 +21,7 @@ from gffnet.recipe import (
     RecipeError,
     StrictLoader,
     TrainingRecipe,
+    dump_yaml,
     from_mapping,
     load_recipe,
     load_unresolved,
@@ -167,6 +168,18 @@ def test_numbers_are_those_of_yaml_1_2(text: str, number: object) -> None:
     found = yaml.load(text, StrictLoader)
     assert (found, type(found)) == (number, type(number))
     assert yaml.load(yaml.safe_dump(number), StrictLoader) == number
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *["08", "010", "0o17", "1e3", "1.5e3", "1_000", ".5", "1:30", "0b11", "no", "null", "~", "2020-01-01", "", "a"],
+        *[8, 1e-05, 1000.0, math.inf, None, True, [0.5, "1e3"]],
+    ],
+)
+def test_what_a_recipe_holds_is_read_back_by_either_version_of_yaml(value: object) -> None:
+    text = dump_yaml({"key": value})
+    assert yaml.load(text, StrictLoader) == yaml.safe_load(text) == {"key": value}
 
 
 def test_a_recipe_in_another_encoding(tmp_path: Path) -> None:

@@ -290,5 +290,8 @@ def test_scores_of_another_model(run: Path, capsys: pytest.CaptureFixture[str]) 
     assert "scores.json is not of this model" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"--scores .*: these are the scores of another model"):
         gather(str(run), scores=run / SCORES_FOLDER)
+    scores = scores_of(run)  # where a report writes them, to keep those of before
+    write_scores(run / "scores_camvid_val" / "scores.json", Scores.from_json(scores))
+    assert gather(str(run)).facts.results
     with pytest.raises(UserError, match="does not exist"):
         gather(str(run), scores=run / "none")

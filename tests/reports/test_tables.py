@@ -576,6 +576,15 @@ def test_a_damaged_record_is_said(tmp_path, file):
     assert (run.in_paper, run.changes) == (False, (f"settings unknown: {file} is damaged",))
 
 
+def test_a_record_of_another_tool_in_a_folder_on_the_way(tmp_path):
+    folder = save_run(tmp_path, "cityscapes/pspnet_r101", 0.7, "training.iterations=3")
+    scores = folder / "scores"
+    assert (scores / "scores.json").is_file()
+    (scores / "run.json").write_text('{"step": 1}\n{"step": 2}\n')
+    (run,) = find_scores([tmp_path])
+    assert run.changes == ("training.iterations 3",)
+
+
 def test_a_baseline_of_one_of_two_data_sets(tmp_path):
     save_run(tmp_path / "camvid", "camvid/gffnet_lite0", 0.5)
     save_run(tmp_path / "streets", "streets/gffnet_lite0", 0.5)

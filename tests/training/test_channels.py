@@ -129,6 +129,17 @@ def test_samples_that_are_all_alike_do_not_divide_by_zero(tmp_path: Path) -> Non
     assert inputs(root)[0].std == (1,) * 4
 
 
+def test_alpha_that_is_dropped_does_not_decide_on_white(tmp_path: Path) -> None:
+    root = tree(tmp_path, 4, 3800)
+    alpha = np.full((*SIZE, 1), 65535, np.uint16)
+    for i, file in enumerate(sorted(root.glob("images/*/*.tif"))):
+        pixels = np.dstack([bands(i, 3, 3800, np.uint16), alpha])
+        tifffile.imwrite(file, pixels, photometric="rgb", extrasamples=["unassalpha"])
+    model, _ = inputs(root)
+    assert (model.backbone.in_channels, model.white_level) == (3, 4095)
+    assert 40 < min(model.mean) < max(model.mean) < 210
+
+
 def test_four_bands_of_which_one_is_marked_as_alpha_are_rgb_unless_four_are_asked_for(tmp_path: Path) -> None:
     root = tree(tmp_path, 4, 3800)
     for i, file in enumerate(sorted(root.glob("images/*/*.tif"))):

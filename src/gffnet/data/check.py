@@ -44,6 +44,7 @@ from gffnet.data.io import (
     READ,
     Header,
     as_array,
+    bands_used,
     largest_sample,
     read_header,
     read_image,
@@ -647,7 +648,7 @@ def _check_duplicates(found: Findings, splits: dict[str, Files]) -> None:
     for split, files in splits.items():
         for image in dict.fromkeys(image for image, _ in files):
             names[image].append(split)
-    shared = {image: pair for image, those in names.items() if (pair := leak(those))}
+    shared = {image: pair for image, those in names.items() if (pair := leak(those, splits))}
     found.add("split-leak", [*shared], len(names), " and ".join(next(iter(shared.values()), ())))
     sizes = {image: image.stat().st_size for image in names}
     frequent = Counter(sizes.values())
@@ -663,7 +664,7 @@ def _check_duplicates(found: Findings, splits: dict[str, Files]) -> None:
     copies: dict[str, list[list[Path]]] = {"identical-across-splits": [], "identical-images": []}
     for group in equal.values():
         if len(group) > 1:
-            across = leak(dict.fromkeys(name for image in group for name in names[image]))
+            across = leak(dict.fromkeys(name for image in group for name in names[image]), splits)
             copies["identical-across-splits" if across else "identical-images"].append(group)
     for code, groups in copies.items():
         detail = f"the same as {found.relative(groups[0][1])}" if groups else ""
@@ -771,7 +772,8 @@ def _read_image(file: Path) -> ImageStats:
     notices: dict[str, str] = {}
     try:
         if channels != 3 or (header is not None and header.deep):
-            pixels = read_stored(file, channels, notices.__setitem__).values
+            stored = read_stored(file, channels, notices.__setitem__)
+            pixels = bands_used(stored.values, stored.colors, channels)
         else:
             pixels = as_array(read_image(file, notice=notices.__setitem__))
     except UserError as error:

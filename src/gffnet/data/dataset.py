@@ -362,12 +362,14 @@ def fold_of(train: str, val: str) -> str | None:
     return fold if (train, val) == fold_splits(fold) else None
 
 
-def leak(splits: Collection[str]) -> tuple[str, ...]:
+def leak(splits: Collection[str], all_splits: Collection[str]) -> tuple[str, ...]:
     """Two of the splits that have an image in common, and must not; none if they may.
 
-    Of the splits of folds, only the two of one fold must not: `without_A` has the images of `only_B`.
+    Of the splits of folds, only the two of one fold must not: `without_A` has the images of `only_B`. A fold has both
+    its splits among `all_splits` of the data set.
     """
-    of_folds = {name for name in splits if name.startswith(("only_", "without_"))}
+    folds = (fold_splits(name.removeprefix("only_")) for name in all_splits if name.startswith("only_"))
+    of_folds = {name for fold in folds if fold[0] in all_splits for name in fold}
     for pair in combinations(splits, 2):
         if of_folds.isdisjoint(pair) or fold_of(*pair) or fold_of(*reversed(pair)):
             return pair

@@ -369,15 +369,20 @@ def to_channels(
     stored: Samples, channels: int, white_level: float | None, what: str, notice: Notice = log_notice
 ) -> NDArray[Any]:
     """So many channels of an image: uint8, or float32 in 0..255. Raises `UserError`."""
-    bands, colors = stored.values.shape[2], stored.colors
+    values, bands, colors = bands_used(stored.values, stored.colors, channels), stored.values.shape[2], stored.colors
     if channels in {1, 3} and colors in {1, 3}:
-        levels = _levels(stored.values[..., :colors], stored.white_level, white_level, what, notice)
+        levels = _levels(values, stored.white_level, white_level, what, notice)
         if colors < channels:
             return np.repeat(levels, channels, axis=2)
         return levels if colors == channels else to_grey(levels)
     if bands != channels:
         raise wrong_bands(what, bands, channels, alpha=bands > colors)
-    return _levels(stored.values, stored.white_level, white_level, what, notice)
+    return _levels(values, stored.white_level, white_level, what, notice)
+
+
+def bands_used(values: NDArray[Any], colors: int, channels: int) -> NDArray[Any]:
+    """The bands that `to_channels` uses: of an image that is grey or RGB neither alpha nor bands without a name."""
+    return values[..., :colors] if channels in {1, 3} and colors in {1, 3} else values
 
 
 def wrong_bands(what: str, bands: int, channels: int, alpha: bool) -> UserError:

@@ -103,7 +103,7 @@ def open_large(path: Path, channels: int, white_level: float | None, rows: int, 
 
     file = file._replace(rows=rows_of_file)
     height, width, stored = file.shape
-    white = white_level if file.dtype in (np.uint8, bool) else white_level or _white_level(path, file)
+    white = white_level if file.dtype in (np.uint8, bool) else white_level or _white_level(path, file, channels)
 
     def read(wanted: range) -> Tensor:
         samples = Samples(file.rows(wanted), file.colors, None, file.alpha)
@@ -132,11 +132,11 @@ class _File(NamedTuple):
     """Bytes of the pieces that the file is decoded in, for one row."""
 
 
-def _white_level(path: Path, file: _File) -> float:
+def _white_level(path: Path, file: _File, channels: int) -> float:
     """The white level that the file states, or that its largest sample suggests. Raises `UserError`."""
     high, values, stretched = 0.0, np.empty(0), True
     for rows in bands(*file.shape[:2]):
-        values = file.rows(rows)
+        values = io.bands_used(file.rows(rows), file.colors, channels)
         high = max(high, io.largest_sample(values))
         stretched = stretched and io.is_stretched(values)
     if file.stated and file.stated >= high:

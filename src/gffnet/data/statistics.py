@@ -15,6 +15,7 @@ from gffnet.data.io import (
     Header,
     Samples,
     as_array,
+    bands_used,
     guess_white_level,
     largest_sample,
     read_header,
@@ -100,7 +101,7 @@ def measure(dataset: Dataset, in_channels: int, white_level: float | None = None
     taken: list[tuple[str, Samples]] = []
     highest, stated, deep = 0.0, list[float | None](), False
     for what, samples in _read(dataset, in_channels):
-        values = samples.values
+        values = bands_used(samples.values, samples.colors, in_channels)
         if values.dtype not in (np.uint8, bool):
             high, deep = largest_sample(values), True
             if white_level is None and samples.white_level is None:
@@ -108,7 +109,7 @@ def measure(dataset: Dataset, in_channels: int, white_level: float | None = None
             highest = max(highest, high)
             stated.append(samples.white_level)
         step = max(1, isqrt(values.shape[0] * values.shape[1] // PIXELS))
-        taken.append((what, samples._replace(values=values[::step, ::step].copy())))
+        taken.append((what, samples._replace(values=samples.values[::step, ::step].copy())))
     if white_level is None and deep:
         known = [level for level in stated if level is not None]
         whole = len(known) == len(stated) and max(known) >= highest

@@ -240,7 +240,8 @@ def _merge(variants: "Sequence[PartialScores]", arrays: Sequence[Mapping[str, ND
         scores.merge(part)
 
 
-def _predictions(predict: Callable[[Tensor], Iterable[LabelMap]], device: str, sample: Sample) -> list[LabelMap]:
+def predict_sample(predict: Callable[[Tensor], Iterable[LabelMap]], device: str, sample: Sample) -> list[LabelMap]:
+    """Return what `predict` says of the image of a sample. Raises `RunFailed` if the device cannot take it."""
     image = sample.image.as_subclass(Tensor)
     with required(torch.device(device), size_of(image), sample.name):
         return list(predict(image))
@@ -286,7 +287,7 @@ def _score(
             closing(prefetch(source.__getitem__, indices, min(1, readers))) as samples,
         ):
             for index, sample in zip(shown, samples, strict=True):
-                later(score, index, sample.labels.numpy(), _predictions(predict, device, sample))
+                later(score, index, sample.labels.numpy(), predict_sample(predict, device, sample))
     except BaseException as error:
         if partial is None:
             raise

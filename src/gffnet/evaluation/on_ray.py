@@ -12,7 +12,15 @@ from torch import Tensor
 from gffnet.console import track
 from gffnet.data.dataset import Dataset
 from gffnet.data.datasets import open_dataset
-from gffnet.evaluation.evaluate import PartialScores, images_for, protocol_record, same_classes
+from gffnet.data.loader import FixedSamples
+from gffnet.evaluation.evaluate import (
+    LabelMap,
+    PartialScores,
+    images_for,
+    predict_sample,
+    protocol_record,
+    same_classes,
+)
 from gffnet.evaluation.results import Result, write_result
 from gffnet.inference.cluster import actor_resources, connected, describe_actor, on_actors, ray_errors
 from gffnet.inference.predictor import load
@@ -71,14 +79,18 @@ class _Actor:
         name, _, split, _ = source
         same_classes(self._predictor, dataset.classes.names, name)
         self._dataset: Dataset = images_for(self._predictor, dataset)
+        self._samples = FixedSamples(self._dataset) if dataset.random else self._dataset
         self._details = details
         self._record = protocol_record(self._predictor, self._predictor.protocol, name, split)
+
+    def _predict(self, image: Tensor) -> list[LabelMap]:
+        return [self._predictor.predict(image, self._predictor.protocol)]  # with a protocol: large ones at their size
 
     def __call__(self, indices: Sequence[int]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         scores = PartialScores(len(self._dataset.classes.names), self._details)
         for index in indices:
-            sample = self._dataset[index]
+            sample = self._samples[index]
             labels: NDArray[np.uint8] = sample.labels.numpy()
-            image = sample.image.as_subclass(Tensor)  # with a protocol: large ones are not downscaled
-            scores.update(index, labels, self._predictor.predict(image, self._predictor.protocol))
+            (predicted,) = predict_sample(self._predict, self._predictor.device.type, sample)
+            scores.update(index, labels, predicted)
         return scores.arrays(), self._record

@@ -233,6 +233,22 @@ for _kind, _pattern in {
     )
 
 
+class _Dumper(yaml.SafeDumper):
+    """Write YAML that means the same by versions 1.1 and 1.2: text that is a number in either is quoted."""
+
+
+_Dumper.yaml_implicit_resolvers = {
+    first: [*yaml.SafeDumper.yaml_implicit_resolvers.get(first, []), *resolvers]
+    for first, resolvers in StrictLoader.yaml_implicit_resolvers.items()
+}
+
+
+def dump_yaml(mapping: dict[str, Any]) -> str:
+    """A recipe as the content of a file, which `StrictLoader` reads back."""
+    text: str = yaml.dump(mapping, Dumper=_Dumper, sort_keys=False)
+    return text
+
+
 def _read(recipe: str | Path, chain: dict[Path, str]) -> dict[Any, Any]:
     """The values of a recipe file, merged into those of its `base`; `chain` holds the files that led here."""
     path = as_path(recipe)

@@ -129,19 +129,19 @@ def _with_card(facts: Facts, folder: Path, exact: str, written: str) -> Facts:
 
 def _scores(run: Path | None, weights: set[str], named: Path | None) -> Scores | None:
     """The scores of a model whose weights are one of these; None if there are none."""
-    places = [named] if named else [run / SCORES_FOLDER, run] if run else []
-    place = next((place for place in places if place == named or (place / SCORES).is_file()), None)
-    if place is None:
-        return None
-    scores = read_result(place).scores
-    if scores.protocol.get("weights_sha256") in weights:
-        return scores
-    if named:
-        raise UserError(
-            f"--scores {named}: these are the scores of another model, whose weights have another SHA-256. Name what "
-            "`gffnet evaluate --model MODEL --out DIR` wrote of this one, or leave --scores out."
-        )
-    screen.print(f"ignored: {place / SCORES} is not of this model", style="yellow")
+    places = [named] if named else []
+    if run and not named:  # `gffnet report` adds the data set and split to the folder where it was taken
+        places = [run / SCORES_FOLDER, run, *sorted(run.glob(f"{SCORES_FOLDER}_*"))]
+    for place in (place for place in places if place == named or (place / SCORES).is_file()):
+        scores = read_result(place).scores
+        if scores.protocol.get("weights_sha256") in weights:
+            return scores
+        if named:
+            raise UserError(
+                f"--scores {named}: these are the scores of another model, whose weights have another SHA-256. Name "
+                "what `gffnet evaluate --model MODEL --out DIR` wrote of this one, or leave --scores out."
+            )
+        screen.print(f"ignored: {place / SCORES} is not of this model", style="yellow")
     return None
 
 

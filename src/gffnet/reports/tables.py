@@ -218,6 +218,8 @@ def _recipe_of_run(path: Path, name: str | None) -> tuple[Recipe | None, dict[st
         except (OSError, LookupError, TypeError):
             continue  # not a run folder
         except ValueError:
+            if not (folder / RECIPE).is_file():
+                continue  # of another tool
             return None, {"damaged": RECORD}
         try:
             return load_recorded(folder / RECIPE), dict(record)

@@ -43,7 +43,7 @@ from gffnet.files import NO_ROOM, atomic_write, cannot_write
 from gffnet.inference.precision import Precision
 from gffnet.models.model_io import CONFIG, damaged_checkpoint
 from gffnet.parallel import available_cores, restored_signals
-from gffnet.recipe import Recipe, recipe_from_mapping
+from gffnet.recipe import Recipe, StrictLoader, dump_yaml, recipe_from_mapping
 from gffnet.training.callbacks import History
 
 try:
@@ -204,7 +204,7 @@ class RecipeFile(Callback):
     def on_fit_start(self, trainer: Trainer, task: Any) -> None:
         """Write the recipe."""
         if trainer.is_global_zero:
-            atomic_write(self.out / RECIPE, yaml.safe_dump(self.recipe.to_mapping(), sort_keys=False))
+            atomic_write(self.out / RECIPE, dump_yaml(self.recipe.to_mapping()))
 
     def on_train_start(self, trainer: Trainer, task: Any) -> None:
         """Say how the schedule of an extended run continues."""
@@ -264,7 +264,7 @@ def stored_recipe(out: Path) -> dict[str, Any]:
         Damaged: it is missing or damaged.
     """
     try:
-        stored = yaml.safe_load((out / RECIPE).read_text(encoding="utf-8"))
+        stored = yaml.load((out / RECIPE).read_text(encoding="utf-8"), StrictLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         stored = None
     if not isinstance(stored, dict) or not stored.keys() >= _SECTIONS:
@@ -445,9 +445,11 @@ def recorded_python(out: Path) -> dict[str, str]:
 
 
 def recorded_fingerprints(out: Path) -> dict[str, str]:
-    """The fingerprint of each split that the run in `out` trains on or validates on, by the split's name."""
-    splits = _read_record(out / RECORD).get("data", {}).get("splits", {}).values()
-    return {split["split"]: split["fingerprint"] for split in splits}
+    """The fingerprint of each split that the run in `out` last trained on or validated on, by the split's name."""
+    record = _read_record(out / RECORD)
+    sessions = record.get("sessions") or [{}]
+    data = sessions[-1].get("data") or record.get("data", {})  # that of a session, where it had changed
+    return {split["split"]: split["fingerprint"] for split in data.get("splits", {}).values()}
 
 
 def precision_of_run(out: Path, device: torch.device) -> str | None:

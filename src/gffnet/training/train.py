@@ -599,7 +599,7 @@ def fit_inputs(
     found = {key: value for key, value in found.items() if value != reduce(getattr, key.split("."), before)}
     shown = [f"{key} {list(value) if isinstance(value, tuple) else f'{value:g}'}" for key, value in found.items()]
     if shown:
-        log.info("found in the training images: %s", ", ".join(shown))
+        log.info("set for the training images: %s", ", ".join(shown))
     train_set = train_set.for_model(recipe.model)
     check_channels(recipe, train_set)
     return recipe, train_set, val_set.for_model(recipe.model)
