@@ -30,6 +30,13 @@ def test_overlay_mixes_and_leaves_unlabelled_pixels_alone():
     assert mixed.tolist() == [[[78, 80, 82], [125, 100, 75], [100, 100, 100]]]
 
 
+@pytest.mark.parametrize("unlabelled", [-1, -100, 255, 300])
+def test_labels_of_no_class_are_black_and_leave_the_image_as_it_is(unlabelled):
+    image, labels = np.full((1, 2, 3), 100, np.uint8), np.array([[unlabelled, 1]])
+    assert colorize(labels, PALETTE).tolist() == [[[0, 0, 0], [200, 100, 0]]]
+    assert overlay(image, labels, PALETTE).tolist() == [[[100, 100, 100], [150, 100, 50]]]
+
+
 @pytest.mark.parametrize(("alpha", "expected"), [(0.0, [100, 100, 100]), (0.5, [55, 60, 65]), (1.0, [10, 20, 30])])
 def test_alpha_is_the_share_of_the_color(alpha, expected):
     image = np.full((1, 1, 3), 100, np.uint8)

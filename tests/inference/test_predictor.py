@@ -380,10 +380,26 @@ def test_a_model_for_one_channel(tmp_path: Path) -> None:
     assert probabilities.shape == (11, 40, 56)
     assert torch.equal(predictor.probabilities(tensor[None, None], crop=(32, 64))[0], probabilities)
     assert np.asarray(predictor.overlay(grey)).shape == (40, 56, 3)
+    color = Image.fromarray(tiny.picture(5))
+    color.save(tmp_path / "color.png")
+    assert torch.equal(predictor.tensor(color), predictor.tensor(tmp_path / "color.png"))
     with pytest.raises(UserError, match=r"in color, but this model takes one channel: .* image.convert\('L'\)"):
         predictor.predict(tiny.picture(5))
     with pytest.raises(UserError, match=r"takes \(height, width, 1\)"):
         predictor.predict(np.zeros((4, 5, 2), np.uint8))
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_pillow_s_modes_of_more_bands_are_for_models_of_as_many(mode: str) -> None:
+    bands = len(mode)
+    backbone = {**tiny.PSPNET["backbone"], "in_channels": bands}
+    recipe = tiny.recipe({**tiny.PSPNET, "backbone": backbone, "mean": [9.0] * bands, "std": [9.0] * bands})
+    predictor = Predictor(tiny.build_network(recipe.model, 11), tiny.config(recipe), CPU, FLOAT32)
+    image = Image.fromarray(tiny.picture(0, 12, 17)).convert(mode)
+    image.putalpha(77)
+    assert torch.equal(predictor.tensor(image), torch.from_numpy(np.array(image)).permute(2, 0, 1))
+    with pytest.raises(UserError, match=rf"the image has 3 bands, but the model takes {bands}"):
+        predictor.tensor(image.convert("RGB"))
 
 
 def test_greyscale_images_are_rgb_as_their_files_are(tmp_path: Path) -> None:

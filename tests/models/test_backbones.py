@@ -487,6 +487,24 @@ def test_imagenet_weights_are_looked_up_under_the_name(monkeypatch: pytest.Monke
     assert asked == ["test_resnet"]
 
 
+@pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_lite0", "densenet121", "test_byobnet"])
+def test_a_single_value_per_channel_is_normalised_by_the_running_statistics(name: str) -> None:
+    """In training as in evaluation; other maps by the statistics of the batch."""
+    torch.manual_seed(0)
+    backbone = randomized(build_backbone(BackboneRecipe(name, "none", None)))
+    image = torch.randn(1, 3, 20, 20).double()
+    expected = pyramid(backbone, image)
+    assert expected[-1].shape[2:] == (1, 1)
+    norms = [module for module in backbone.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    before = [norm.running_mean.clone() for norm in (norms[0], norms[-1])]
+    norms[-1].train()  # of the coarsest map
+    for x, y in zip(pyramid(backbone, image), expected, strict=True):
+        torch.testing.assert_close(x, y)
+    pyramid(backbone.train(), image)
+    assert torch.equal(norms[-1].running_mean, before[1])
+    assert not torch.equal(norms[0].running_mean, before[0])
+
+
 # Swin is not here: tracing its windows with free sizes takes many minutes.
 @pytest.mark.slow
 @pytest.mark.parametrize(

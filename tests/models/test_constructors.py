@@ -19,6 +19,7 @@ from gffnet.models.fusion import FUSIONS, Addition, GatedFullyFusion
 from gffnet.models.gffnet import GFFNet, PSPNet, SegmentationModel, _plain, build_network, load_model, save_model
 from gffnet.models.model_io import CONFIG, hash_weights
 from gffnet.models.ops import use_reference
+from gffnet.models.pyramid import PYRAMIDS, DenseFeaturePyramid
 from gffnet.recipe import BackboneRecipe, ModelRecipe, RecipeError
 from tests import tiny
 
@@ -198,6 +199,28 @@ def test_a_fusion_of_one_s_own_need_not_take_every_option(monkeypatch: pytest.Mo
     assert type(GFFNet(NAME, 5, channels=8, fusion="plain").fusion) is Plain
     with pytest.raises(UserError, match=r"refinement is 1, but Plain takes no such argument\. Add `refinement` to its"):
         GFFNet(NAME, 5, channels=8, fusion="plain", refinement=1)
+    with pytest.raises(UserError, match=r"gate_channels is each, but Plain takes no such argument"):
+        GFFNet(NAME, 5, channels=8, fusion="plain", gate_channels="each")
+    GFFNet(NAME, 5, channels=8, fusion="addition", gate_channels="each")  # a recipe for all rows of an ablation
+
+
+def test_parts_derived_from_the_package_s_own_need_not_take_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gated(GatedFullyFusion):
+        def __init__(self, in_channels: Any, channels: int = 256) -> None:
+            super().__init__(in_channels, channels)
+
+    class Dense(DenseFeaturePyramid):
+        def __init__(self, context_channels: int, levels: int, channels: int) -> None:
+            super().__init__(context_channels, levels, channels)
+
+    monkeypatch.setitem(FUSIONS, "gated", Gated)
+    monkeypatch.setitem(PYRAMIDS, "own_dense", Dense)
+    network = GFFNet(NAME, 5, channels=8, fusion="gated", pyramid="own_dense")
+    assert (type(network.fusion), type(network.pyramid)) == (Gated, Dense)
+    with pytest.raises(UserError, match=r"gate_channels is each, but Gated takes no such argument"):
+        GFFNet(NAME, 5, channels=8, fusion="gated", gate_channels="each")
+    with pytest.raises(UserError, match=r"pyramid_kernel is 3, but Dense takes no .* Add `kernel_size` to its"):
+        GFFNet(NAME, 5, channels=8, pyramid="own_dense", pyramid_kernel=3)
 
 
 # The classifier
@@ -495,13 +518,22 @@ def test_a_network_with_another_activation_is_not_saved(tmp_path: Path) -> None:
     assert not (tmp_path / "saved").exists()
 
 
-def test_a_network_with_a_forward_of_its_own_is_not_saved(tmp_path: Path) -> None:
-    class Other(GFFNet):
-        def forward(self, images: Tensor) -> Any:
-            return super().forward(images)
+@pytest.mark.parametrize("name", ["forward", "encode", "features", "reduce", "decode", "normalize"])
+def test_a_network_that_computes_by_a_method_of_its_own_is_not_saved(tmp_path: Path, name: str) -> None:
+    method = getattr(GFFNet, name)
+    other = type("Other", (GFFNet,), {name: lambda self, *inputs: method(self, *inputs)})
+    with pytest.raises(UserError, match=f"its class Other has {name} of its own"):
+        other("test_resnet", num_classes=2, channels=16).save_pretrained(tmp_path / "saved")
 
-    with pytest.raises(UserError, match="its class Other has a forward of its own"):
-        Other("test_resnet", num_classes=2, channels=16).save_pretrained(tmp_path / "saved")
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("weights", ["float32", "float16"])
+def test_a_network_of_another_dtype_is_loaded_in_float32(tmp_path: Path, dtype: torch.dtype, weights: Any) -> None:
+    network = GFFNet("test_resnet", num_classes=2, channels=16).to(dtype)
+    network.save_pretrained(tmp_path, weights=weights)
+    loaded = GFFNet.from_pretrained(tmp_path)
+    assert {value.dtype for value in loaded.parameters()} == {torch.float32}
+    torch.testing.assert_close(loaded.head.classifier.bias, network.head.classifier.bias.float())
 
 
 def test_images_of_another_shape_and_statistics_of_another_range() -> None:

@@ -49,7 +49,8 @@ def _shown(image: Num[np.ndarray, "h w c"]) -> Num[np.ndarray, "h w 3"]:
 
 def colorize(labels: Integer[np.ndarray, "h w"], palette: Palette) -> UInt8[np.ndarray, "h w 3"]:
     """The label map in the colors of its classes; 255, and every label that is no class, is black."""
-    colors: np.ndarray = label_colors(palette)[np.clip(labels, 0, 255)]
+    known = labels if labels.dtype == np.uint8 else np.where((labels >= 0) & (labels < 255), labels, 255)
+    colors: np.ndarray = label_colors(palette)[known]
     return colors
 
 
@@ -57,7 +58,7 @@ def overlay(
     image: UInt8[np.ndarray, "h w 3"], labels: Integer[np.ndarray, "h w"], palette: Palette, alpha: float = 0.5
 ) -> UInt8[np.ndarray, "h w 3"]:
     """`(1 - alpha) · image + alpha · colors`; the bare image where a label is no class."""
-    known = (labels < min(len(palette), 255))[..., None]
+    known = ((labels >= 0) & (labels < min(len(palette), 255)))[..., None]
     mixed = (1 - alpha) * image.astype(np.float32) + alpha * colorize(labels, palette)
     return np.where(known, np.rint(mixed).astype(np.uint8), image)
 

@@ -30,7 +30,7 @@ from torchvision.tv_tensors import Image, Mask
 
 from gffnet.data.io import read_header, read_input, read_labels
 from gffnet.errors import UserError, nearest
-from gffnet.files import read_text
+from gffnet.files import as_path, read_text
 from gffnet.recipe import ModelRecipe, StrictLoader
 from gffnet.registry import Registry
 
@@ -501,9 +501,9 @@ class Dataset(torch.utils.data.Dataset[Sample]):
     white_level: float | None = None
     """What deeper samples than those of 8 bits are scaled by; None: images are rounded to 8 bits."""
 
-    def __init__(self, root: Path, split: str, files: Files | None = None) -> None:
-        self.root = root
-        self.files = list_files(self.layout, root, split) if files is None else files
+    def __init__(self, root: str | Path, split: str, files: Files | None = None) -> None:
+        self.root = as_path(root)
+        self.files = list_files(self.layout, self.root, split) if files is None else files
 
     def __len__(self) -> int:
         return len(self.files)

@@ -13,6 +13,7 @@ from gffnet.data.cache import with_cache
 from gffnet.data.dataset import DATASETS, Classes, Dataset, usual_split
 from gffnet.data.io import READ_LATER
 from gffnet.errors import UserError
+from gffnet.files import as_path
 from gffnet.remote import as_url, is_url, local_folder
 
 __all__ = [
@@ -30,7 +31,7 @@ _CLASSES = 19
 """Stands in for the number of classes that a folder defines where there are no data, to compute a recipe's cost."""
 
 
-def open_dataset(name: str, root: Path | None, split: str, cache: Path | None = None) -> Dataset:
+def open_dataset(name: str, root: str | Path | None, split: str, cache: Path | None = None) -> Dataset:
     """Open a data set, with its cache if there is one.
 
     Args:
@@ -46,7 +47,7 @@ def open_dataset(name: str, root: Path | None, split: str, cache: Path | None = 
     return with_cache(dataset, "+".join(dataset.layout.find_splits(dataset.root, split)), cache)
 
 
-def open_files(name: str, root: Path | None, split: str) -> Dataset:
+def open_files(name: str, root: str | Path | None, split: str) -> Dataset:
     """Open a data set without its cache. Otherwise as `open_dataset`."""
     dataset = DATASETS[name]
     if root is None:
@@ -54,9 +55,9 @@ def open_files(name: str, root: Path | None, split: str) -> Dataset:
     return dataset(local_root(root), split)
 
 
-def local_root(root: Path) -> Path:
+def local_root(root: str | Path) -> Path:
     """The folder of a data set; of one at a URL, the local one, where images are copied when they are read."""
-    return _copied_root(as_url(root)) if is_url(root) else root
+    return _copied_root(as_url(root)) if is_url(root) else as_path(root)
 
 
 @cache

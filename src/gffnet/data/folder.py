@@ -620,10 +620,10 @@ class Folder(Dataset):
 
     layout = LAYOUT
 
-    def __init__(self, root: Path, split: str, files: Files | None = None) -> None:
+    def __init__(self, root: str | Path, split: str, files: Files | None = None) -> None:
         super().__init__(root, split, files)
-        self.stored = read_classes(root)
-        names, source = self.stored.classes.names, root / FILE
+        self.stored = read_classes(self.root)
+        names, source = self.stored.classes.names, self.root / FILE
         self.colors: ColorTable | None = None
         if self.stored.masks == "colors":
             self.colors = ColorTable(self.stored.train_ids, names, source)

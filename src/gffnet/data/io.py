@@ -256,15 +256,18 @@ def as_array(image: Num[Tensor, "c h w"]) -> Num[np.ndarray, "h w c"]:
     return image.permute(1, 2, 0).numpy()
 
 
-def as_rgb(image: Image.Image, what: str, white_level: float | None) -> NDArray[Any]:
-    """Convert a Pillow image to an upright RGB array (H, W, 3), as `read_input` does a file.
+def from_pillow(image: Image.Image, channels: int, white_level: float | None) -> NDArray[Any]:
+    """Convert a Pillow image to an upright array (H, W, C), as `read_input` does a file.
 
     Args:
         image: changed where it has an entry for transparency.
-        what: names it in errors.
+        channels: of the array.
         white_level: of the network; without, the array is uint8, else float32 in 0..255 where samples are deeper.
+
+    Raises:
+        UserError: it has other channels.
     """
-    levels = to_channels(_pillow_samples(image), 3, white_level, what, log_notice)
+    levels = to_channels(_pillow_samples(image), channels, white_level, "the image", log_notice)
     return levels if white_level is not None or levels.dtype == np.uint8 else np.rint(levels).astype(np.uint8)
 
 

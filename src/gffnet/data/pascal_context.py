@@ -190,9 +190,9 @@ class PascalContext(Dataset):
         },
     )
 
-    def __init__(self, root: Path, split: str, files: Files | None = None) -> None:
+    def __init__(self, root: str | Path, split: str, files: Files | None = None) -> None:
         super().__init__(root, split, files)
-        found = _label_maps(root)
+        found = _label_maps(self.root)
         self.variant = found[0] if found else VARIANTS[0]
         self.table = self.variant.table
 

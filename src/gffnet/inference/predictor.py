@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gffnet.data.colors import displayable, overlay
-from gffnet.data.io import as_array, as_rgb, as_tensor, lifted_limit, read_header, read_input, to_grey
+from gffnet.data.io import as_array, as_tensor, from_pillow, lifted_limit, read_header, read_input, to_grey
 from gffnet.data.large import LargeImage, open_large
 from gffnet.errors import UserError
 from gffnet.files import as_path
@@ -537,7 +537,8 @@ class Predictor:
         if isinstance(image, str | Path):
             image = self.read(as_path(image))
         elif isinstance(image, PIL.Image.Image):
-            image = as_tensor(as_rgb(image.copy(), "the image", self.config.model.white_level))
+            model = self.config.model
+            image = as_tensor(from_pillow(image.copy(), model.backbone.in_channels, model.white_level))
         elif not isinstance(image, np.ndarray | Tensor):
             raise UserError(f"an image is a {type(image).__name__}: give a path, a PIL image, an array or a tensor.")
         x = self._with_channels(image)

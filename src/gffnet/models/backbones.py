@@ -20,12 +20,13 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.norm_act import BatchNormAct2d
 from timm.models import is_model_in_modules
 from torch import Tensor, nn
 
 from gffnet.errors import UserError, nearest, one_line
 from gffnet.files import as_path
-from gffnet.models.layers import meta_device
+from gffnet.models.layers import Norm, meta_device, running_norm
 from gffnet.models.weights import fit_weights, in_wheel, pretrained_file, read_weights_file
 from gffnet.recipe import BackboneRecipe
 from gffnet.registry import Registry, names
@@ -131,13 +132,34 @@ def _create_model(recipe: BackboneRecipe, pretrained: Path | None, **options: An
     """
     # `custom_load=False`: the file is timm's own release, also for models whose original release needs conversion.
     overlay = None if pretrained is None else {"file": str(pretrained), "custom_load": False}
-    return timm.create_model(
+    model = timm.create_model(
         recipe.name,
         pretrained=pretrained is not None,
         pretrained_cfg_overlay=overlay,
         in_chans=recipe.in_channels,
         **options,
     )
+    allow_single_values(model)
+    return model
+
+
+class NormAct(BatchNormAct2d):
+    """timm's batch normalisation with an activation, which does the same."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) → the same shape."""
+        if self.training and x.numel() == x.shape[1]:
+            x = running_norm(self, x)
+            return self.act(self.drop(x))  # type: ignore[no-any-return]
+        return super().forward(x)  # type: ignore[no-untyped-call, no-any-return]
+
+
+def allow_single_values(network: nn.Module) -> None:
+    """Let the batch normalisation of a network of torch or timm take a single value per channel, as `Norm` does."""
+    kinds = {nn.BatchNorm2d: Norm, BatchNormAct2d: NormAct}
+    for module in network.modules():
+        if (kind := kinds.get(type(module))) is not None:
+            module.__class__ = kind  # which adds no state: names of weights stay
 
 
 class ResNet(Backbone):

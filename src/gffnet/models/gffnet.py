@@ -225,10 +225,16 @@ def build_network(recipe: ModelRecipe, num_classes: int) -> SegmentationModel:
     Raises:
         UserError: an unknown backbone, unavailable weights, or an output stride that the backbone does not support.
     """
-    network = SegmentationModel(*_parts(recipe, num_classes))
+    network = SegmentationModel.__new__(SegmentationModel)
+    _build(network, recipe, num_classes)
+    return network
+
+
+def _build(network: SegmentationModel, recipe: ModelRecipe, num_classes: int) -> None:
+    """Initialise the network of a recipe."""
+    SegmentationModel.__init__(network, *_parts(recipe, num_classes))
     if recipe.white_level is not None:  # deep images are read as floats, and some are dark
         network._unchecked_batches = 0
-    return network
 
 
 def _parts(recipe: ModelRecipe, num_classes: int) -> tuple[Any, ...]:
@@ -242,16 +248,16 @@ def _parts(recipe: ModelRecipe, num_classes: int) -> tuple[Any, ...]:
     if recipe.fusion != "none":
         kind: Any = FUSIONS[recipe.fusion]
         levels = (*backbone.channels, context.out_channels) if kind.takes_context else backbone.channels
-        gated = issubclass(kind, GatedFusion) or "gate_channels" in inspect.signature(kind).parameters
-        options: dict[str, Any] = {"gate_channels": recipe.gate_channels} if gated else {}
-        fusion = kind(
-            levels, channels, **_taken(kind, refinement=recipe.refinement, separable=recipe.separable), **options
-        )
+        options: dict[str, Any] = {"refinement": recipe.refinement, "separable": recipe.separable}
+        if issubclass(kind, GatedFusion) or kind.__module__ != GatedFusion.__module__:  # ours without gates ignore it
+            options["gate_channels"] = recipe.gate_channels
+        fusion = kind(levels, channels, **_taken(kind, **options))
         context_channels = fusion.channels if fusion.takes_context else context.out_channels
         kind = PYRAMIDS[recipe.dense_pyramid]
-        dense = issubclass(kind, DenseFeaturePyramid | LiteralDensePyramid)
+        ours = kind.__module__ == DenseFeaturePyramid.__module__
+        dense = not ours or issubclass(kind, DenseFeaturePyramid | LiteralDensePyramid)
         options = {"kernel_size": recipe.pyramid_kernel} if dense else {}
-        pyramid = kind(context_channels, len(backbone.channels), fusion.channels, **options)
+        pyramid = kind(context_channels, len(backbone.channels), fusion.channels, **_taken(kind, **options))
         head_channels = pyramid.out_channels
     head = Head(head_channels, num_classes, recipe.dropout)
     return backbone, context, fusion, pyramid, head, recipe.mean, recipe.std
@@ -268,10 +274,11 @@ def _taken(kind: Any, **options: Any) -> dict[str, Any]:
     taken = {name: value for name, value in options.items() if any_name or name in parameters}
     defaults = ModelRecipe()
     for name, value in options.items():
-        if name not in taken and value != getattr(defaults, name):
+        key = "pyramid_kernel" if name == "kernel_size" else name
+        if name not in taken and value != getattr(defaults, key):
             raise UserError(
-                f"{name} is {value}, but {kind.__name__} takes no such argument. Add `{name}` to its __init__, or "
-                f"leave {name} at {getattr(defaults, name)}."
+                f"{key} is {value}, but {kind.__name__} takes no such argument. Add `{name}` to its __init__, or "
+                f"leave {key} at {getattr(defaults, key)}."
             )
     return taken
 
@@ -371,7 +378,7 @@ class GFFNet(SegmentationModel):
             recipe = from_mapping(ModelRecipe, values, type(self).__name__)
         except UserError as error:
             raise RecipeError(_with_arguments(str(error))) from None
-        SegmentationModel.__init__(self, *_parts(recipe, num_classes))
+        _build(self, recipe, num_classes)
         self.config = untrained_config(recipe, [f"class_{number}" for number in range(num_classes)])
 
     def extra_repr(self) -> str:
@@ -603,10 +610,8 @@ def _with_config(config: ModelConfig) -> GFFNet:
     """Build the network of a config with random weights."""
     kind = PSPNet if config.model.fusion == "none" else GFFNet
     network = kind.__new__(kind)
-    SegmentationModel.__init__(network, *_parts(config.model.without_weights(), len(config.classes)))
+    _build(network, config.model.without_weights(), len(config.classes))
     network.config = config
-    if config.model.white_level is not None:  # as in `build_network`
-        network._unchecked_batches = 0
     return network
 
 
@@ -654,8 +659,9 @@ def check_loadable(network: SegmentationModel, config: ModelConfig) -> None:
         for part, expected in described.named_modules()
         if part and not isinstance(expected, _NORMS) and origin(type(modules.get(part))) != origin(type(expected))
     ]
-    if type(network).forward is not SegmentationModel.forward:
-        reasons.append(f"its class {type(network).__name__} has a forward of its own")
+    own = [name for name in _FUNCTIONS if getattr(type(network), name) is not getattr(SegmentationModel, name)]
+    if own:
+        reasons.append(f"its class {type(network).__name__} has {own[0]} of its own")
     if network.mean != described.mean or network.std != described.std:
         reasons.append(f"its mean and std, {network.mean} and {network.std}, are not those of the config")
     if found := mismatches(described.state_dict(), network.state_dict()):
@@ -668,6 +674,8 @@ def check_loadable(network: SegmentationModel, config: ModelConfig) -> None:
         )
 
 
+_FUNCTIONS = ("forward", "encode", "features", "reduce", "decode", "normalize")
+"""What a network computes by; one of a class of the user's is not loaded again."""
 _NORMS = nn.modules.batchnorm._NormBase
 """Batch normalisation of another class is the same function: torch synchronises it between devices."""
 

@@ -70,9 +70,12 @@ class Norm(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → the same shape."""
-        if self.training and x.numel() == x.shape[1]:
-            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
-        return super().forward(x)
+        return running_norm(self, x) if self.training and x.numel() == x.shape[1] else super().forward(x)
+
+
+def running_norm(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """Batch normalisation by the running statistics, also in training."""
+    return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
 
 
 class ConvBlock(nn.Module):

@@ -293,6 +293,7 @@ def rounded(state: Mapping[str, torch.Tensor], kind: WeightFormat) -> StateDict:
 
 def _to_stored(name: str, value: torch.Tensor, kind: WeightFormat) -> torch.Tensor:
     value = value.detach().cpu().contiguous()
+    value = value.float() if value.dtype == torch.float64 else value
     if kind == "float32" or value.ndim < 2 or not value.is_floating_point():
         return value
     half = value.to(getattr(torch, kind))
@@ -323,8 +324,7 @@ def _read_file(path: Path) -> StateDict:
         raise UserError(f"model {path.parent}: {path.name} is missing. Copy or fetch the folder again.") from None
     except (safetensors.SafetensorError, OSError) as error:
         raise UserError(f"model {path}: not a whole safetensors file ({error}); copy or train it again.") from None
-    halves = (torch.float16, torch.bfloat16)
-    return {name: value.float() if value.dtype in halves else value for name, value in state.items()}
+    return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
 
 
 def _read_index(path: Path) -> dict[str, str]:
