@@ -1,17 +1,18 @@
 """Networks that users would pick instead: trained as a GFFNet is, and compared by accuracy and speed.
 
-    python benchmarks/peers.py train --root data/camvid --out runs/peers [--networks Unet FPN ...] [--seeds 3]
+    python benchmarks/peers.py train --root data/camvid --out runs/peers [--networks Unet FPN ...] [--seeds 0 1 2]
     python benchmarks/peers.py table runs/peers runs/ablation [--out benchmarks/camvid/peers]
 
 `train` trains networks of segmentation_models_pytorch, with their defaults, on the encoder, from the weights, on the
 crops in their order, with the loss, optimiser and schedule of a recipe (`--recipe camvid/gffnet_lite0`), without one of
 CamVid's drives, and scores them on that drive. Crops and images are padded to multiples of 32 pixels, which these
 networks ask for. OUT/NETWORK/seed_S holds scores.json, as `gffnet evaluate` writes it; what is finished is kept, and an
-interrupted training resumes at its last checkpoint.
+interrupted training resumes at its last checkpoint. Another drive, recipe or `--set` takes another OUT.
 
 `table` times every network for one image of 360x480, interleaved in one process, with random weights: from uint8 pixels
 to the label map in inference mode, GFFNets as `gffnet predict` runs them in float32, peers channels-last, normalisation
-included. It prints mIoU, milliseconds and parameters, and draws them as a chart (peers.json and peers.svg in --out).
+included. It prints mIoU, milliseconds and parameters, and draws them as a chart (peers.json and peers.svg in --out, in
+place of those of an earlier table).
 """
 
 import argparse
@@ -30,8 +31,10 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 from torch import Tensor, nn
 
+from gffnet.cli.arguments import Parser, folder, path
 from gffnet.data.dataset import Dataset
 from gffnet.data.datasets import dataset_classes, open_dataset
+from gffnet.errors import UserError
 from gffnet.evaluation.results import SCORES, read_result, write_scores
 from gffnet.files import atomic_write
 from gffnet.inference.precision import keep_pages, pick_precision
@@ -47,11 +50,12 @@ from gffnet.training.losses import make_loss
 from gffnet.training.optim import Schedule
 from gffnet.training.run_folder import RECIPE
 from gffnet.training.train import class_statistics
-from harness import interleaved, machine, ratios, spread, timing
+from harness import add_count, interleaved, machine, make_folder, make_parser, ratios, run, spread, timing
 
 NETWORKS = ("Unet", "FPN", "PSPNet", "DeepLabV3Plus", "UPerNet", "Segformer")
 SIZE = (360, 480)
 CHECKPOINT, EVERY = "last.pt", 50
+RECORD, CHART = "peers.json", "peers.svg"
 
 
 class Peer(nn.Module):
@@ -83,24 +87,43 @@ class Peer(nn.Module):
 def train(name: str, seed: int, arguments: argparse.Namespace) -> None:
     """Train and score one network, unless that is done."""
     out = arguments.out / name / f"seed_{seed}"
+    splits = (f"without_{arguments.drive}", f"only_{arguments.drive}")
+    trained = {"split": splits[1], "trained_by": arguments.recipe, "set": [*arguments.set]}
     if (out / SCORES).is_file():
+        check_same(out / SCORES, read_result(out / SCORES).scores.protocol, trained)
         return
     recipe = load_recipe(arguments.recipe, [*arguments.set, f"seed={seed}"])
-    splits = (f"without_{arguments.drive}", f"only_{arguments.drive}")
     train_set, val_set = (open_dataset("camvid", arguments.root, split) for split in splits)
     torch.manual_seed(seed)
     network = Peer(name, recipe, len(train_set.classes.names), pretrained=True).to(memory_format=torch.channels_last)
-    optimize(network, recipe, train_set, val_set, out / CHECKPOINT, f"{name}, seed {seed}")
+    optimize(network, recipe, train_set, val_set, out / CHECKPOINT, f"{name}, seed {seed}", trained)
     scores = score(network, val_set)
-    protocol = {"dataset": "camvid", "split": splits[1], "network": name, "seed": seed, "recipe": f"smp/{name}"}
-    trained = {"trained_by": arguments.recipe, "set": arguments.set}
-    write_scores(out / SCORES, replace(scores, protocol={**protocol, **trained}))
+    protocol = {"dataset": "camvid", "network": name, "seed": seed, "recipe": f"smp/{name}", **trained}
+    write_scores(out / SCORES, replace(scores, protocol=protocol))
     (out / CHECKPOINT).unlink(missing_ok=True)
     print(f"{name}, seed {seed}: mIoU {100 * scores.miou:.1f} %", flush=True)
 
 
-def optimize(network: nn.Module, recipe: Recipe, train_set: Dataset, val_set: Dataset, file: Path, title: str) -> None:
-    """Train a network by a recipe, from its last checkpoint on."""
+def check_same(file: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Refuse what was trained otherwise; keys that a file of an earlier version lacks cannot be compared."""
+    for key, value in wanted.items():
+        if found.get(key, value) != value:
+            raise UserError(
+                f"{file} is of {key} {found[key]!r}, not {value!r}: name another folder with --out, or give "
+                "--drive, --recipe and --set as they were."
+            )
+
+
+def optimize(
+    network: nn.Module,
+    recipe: Recipe,
+    train_set: Dataset,
+    val_set: Dataset,
+    file: Path,
+    title: str,
+    trained: dict[str, Any],
+) -> None:
+    """Train a network by a recipe, from its last checkpoint on; `trained` says what a checkpoint has to be of."""
     training = recipe.training
     balance, weights = class_statistics(recipe, train_set)
     criterion: Any = make_loss(training.loss, weights)
@@ -116,6 +139,7 @@ def optimize(network: nn.Module, recipe: Recipe, train_set: Dataset, val_set: Da
     schedule, first = Schedule(optimizer, training), 0
     if file.is_file():
         state = torch.load(file, weights_only=True)
+        check_same(file, state.get("trained", {}), trained)
         for part, name in ((network, "network"), (optimizer, "optimizer"), (schedule, "schedule")):
             part.load_state_dict(state[name])
         first = state["iteration"]
@@ -132,7 +156,8 @@ def optimize(network: nn.Module, recipe: Recipe, train_set: Dataset, val_set: Da
             print(f"{title}: iteration {iteration + 1} of {training.iterations}, loss {loss.item():.3f}", flush=True)
             parts = {"network": network, "optimizer": optimizer, "schedule": schedule}
             file.parent.mkdir(parents=True, exist_ok=True)
-            state = {**{key: part.state_dict() for key, part in parts.items()}, "iteration": iteration + 1}
+            state = {key: part.state_dict() for key, part in parts.items()}
+            state |= {"iteration": iteration + 1, "trained": trained}
             with file.with_suffix(".part").open("wb") as stream:
                 torch.save(state, stream)
             file.with_suffix(".part").replace(file)
@@ -155,19 +180,49 @@ def labels_of(network: nn.Module, image: Tensor) -> Tensor:
     return labels
 
 
+def find_networks(folders: list[Path], drive: str, recipe: str) -> dict[str, dict[str, Any]]:
+    """The networks that were scored on a drive, by name: recipe, and the scores and their files by seed.
+
+    Raises:
+        UserError: there are none, or two of one network and seed.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for file in sorted({file for each in folders for file in each.rglob(SCORES)}):
+        scores = read_result(file).scores
+        if scores.protocol.get("split") != f"only_{drive}":
+            continue
+        peer = "network" in scores.protocol
+        of = load_recipe(recipe) if peer else load_recorded(file.parents[1] / RECIPE)
+        name = f"{scores.protocol['network']} (smp)" if peer else method_name(of.model)
+        seed = scores.protocol["seed"] if peer else of.seed
+        entry = found.setdefault(name, {"peer": peer, "recipe": of, "scores": [], "files": {}})
+        if other := entry["files"].get(seed):
+            raise UserError(f"{other} and {file} are both of {name} with seed {seed}: leave one of them out.")
+        entry["files"][seed] = file
+        entry["scores"].append(scores)
+    if not found:
+        raise UserError(
+            f"no {SCORES} of drive {drive} in {', '.join(map(str, folders))}: name the folders of its runs."
+        )
+    return found
+
+
+def check_out(out: Path) -> None:
+    """Create the folder of the chart, and refuse one whose files another program wrote."""
+    make_folder(out)
+    if not (out / RECORD).is_file() and not (out / CHART).exists():
+        return
+    try:
+        json.loads((out / RECORD).read_text(encoding="utf-8"))["networks"]
+    except (OSError, ValueError, LookupError, TypeError):
+        raise UserError(f"--out {out} holds a {RECORD} or {CHART} that is no table of peers: name another.") from None
+
+
 def table(arguments: argparse.Namespace) -> None:
     """Print the networks by speed, and draw them."""
-    found: dict[str, dict[str, Any]] = {}
-    for folder in arguments.runs:
-        for file in sorted(folder.rglob(SCORES)):
-            scores = read_result(file).scores
-            if scores.protocol["split"] != f"only_{arguments.drive}":
-                continue
-            peer = "network" in scores.protocol
-            recipe = load_recipe(arguments.recipe) if peer else load_recorded(file.parents[1] / RECIPE)
-            name = f"{scores.protocol['network']} (smp)" if peer else method_name(recipe.model)
-            entry = found.setdefault(name, {"peer": peer, "recipe": recipe, "scores": []})
-            entry["scores"].append(scores)
+    if arguments.out:
+        check_out(arguments.out)
+    found = find_networks(arguments.runs, arguments.drive, arguments.recipe)
     calls, image = {}, torch.randint(0, 256, (3, *SIZE), dtype=torch.uint8)
     for name, entry in found.items():
         torch.manual_seed(0)
@@ -197,8 +252,8 @@ def table(arguments: argparse.Namespace) -> None:
     print("\n".join(lines))
     if arguments.out:
         record = {"machine": lines[0], "drive": arguments.drive, "table": lines[2:], "networks": rows}
-        atomic_write(arguments.out / "peers.json", (json.dumps(record, indent=1) + "\n").encode())
-        draw(rows, arguments.drive, arguments.out / "peers.svg")
+        atomic_write(arguments.out / RECORD, (json.dumps(record, indent=1) + "\n").encode())
+        draw(rows, arguments.drive, arguments.out / CHART)
 
 
 def timed(name: str, entry: dict[str, Any]) -> tuple[nn.Module, Callable[[Tensor], object]]:
@@ -235,7 +290,8 @@ def draw(rows: list[dict[str, Any]], drive: str, file: Path) -> None:
     fused = [row for row in rows if row["network"].startswith("PSPNet + ")]
     points = np.array([(row["milliseconds"], row["miou"]) for row in fused])
     column = np.array([(0.42 * slowest, highest + 2.2 - 0.36 * number) for number in range(len(fused))])
-    places = column[linear_sum_assignment(cdist(points, column))[1]]  # the shortest lines do not cross
+    # The shortest lines do not cross.
+    places = column[linear_sum_assignment(cdist(points, column))[1]] if fused else []
     for row, at, beside in zip(fused, points, places, strict=True):  # they lie close together
         name, line = row["network"].removeprefix("PSPNet + "), {"arrowstyle": "-", "color": "#999", "lw": 0.5}
         axes.annotate(name, at, beside, va="center", fontsize=8, arrowprops={**line, "relpos": (0, 0.5)})
@@ -264,20 +320,20 @@ def better(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 def main() -> None:
     """Train, or print and draw what was trained."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(required=True)
+    parser = make_parser(__doc__)
+    commands = parser.add_subparsers(required=True, metavar="train|table", parser_class=Parser)
     training = commands.add_parser("train")
-    training.add_argument("--root", type=Path, required=True)
-    training.add_argument("--out", type=Path, required=True)
+    training.add_argument("--root", type=folder, required=True)
+    training.add_argument("--out", type=path, required=True)
     training.add_argument("--networks", nargs="+", default=NETWORKS, choices=NETWORKS)
-    training.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    add_count(training, "--seeds", [0, 1, 2], least=0)
     training.add_argument("--set", nargs="+", default=["training.iterations=500"], metavar="KEY=VALUE")
     shown = commands.add_parser("table")
-    shown.add_argument("runs", type=Path, nargs="+")
-    shown.add_argument("--runs-timed", type=int, default=15)
-    shown.add_argument("--out", type=Path)
-    for command, run in ((training, run_all), (shown, table)):
-        command.set_defaults(run=run)
+    shown.add_argument("runs", type=folder, nargs="+")
+    add_count(shown, "--runs-timed", 15)
+    shown.add_argument("--out", type=path, metavar="FOLDER")
+    for command, call in ((training, run_all), (shown, table)):
+        command.set_defaults(run=call)
         command.add_argument("--drive", default="0006R0")
         command.add_argument("--recipe", default="camvid/gffnet_lite0")
     arguments = parser.parse_args()
@@ -286,6 +342,7 @@ def main() -> None:
 
 def run_all(arguments: argparse.Namespace) -> None:
     """Train and score what is left, seed after seed."""
+    make_folder(arguments.out)
     keep_pages()  # as `gffnet train` does
     for seed in arguments.seeds:
         for name in arguments.networks:
@@ -293,4 +350,4 @@ def run_all(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
