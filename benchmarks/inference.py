@@ -45,6 +45,7 @@ from gffnet.export.quantize import to_int8
 from gffnet.inference.exported import openvino_options
 from gffnet.inference.precision import keep_pages, pick_precision
 from gffnet.inference.predictor import Predictor
+from gffnet.inference.sliding_window import most_probable
 from gffnet.inference.tiling import peak_memory
 from gffnet.models.gffnet import SegmentationModel, build_network, load_model
 from gffnet.models.model_io import ModelConfig
@@ -258,7 +259,7 @@ def labels_of(network: nn.Module, dtype: torch.dtype, image: Tensor) -> Tensor:
     with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
         out: Any = network(x)
     logits = out.logits if isinstance(network, SegmentationModel) else out["out"] if isinstance(out, dict) else out
-    labels: Tensor = logits[0, :, : image.shape[1], : image.shape[2]].argmax(0).to(torch.uint8).cpu()
+    labels: Tensor = most_probable(logits[0, :, : image.shape[1], : image.shape[2]]).cpu()
     return labels
 
 

@@ -39,6 +39,7 @@ from gffnet.evaluation.results import SCORES, read_result, write_scores
 from gffnet.files import atomic_write
 from gffnet.inference.precision import keep_pages, pick_precision
 from gffnet.inference.predictor import Predictor
+from gffnet.inference.sliding_window import most_probable
 from gffnet.metrics.scores import ScoreAccumulator, Scores
 from gffnet.models.backbones import build_backbone
 from gffnet.models.gffnet import build_network
@@ -176,7 +177,7 @@ def score(network: nn.Module, dataset: Dataset) -> Scores:
 @torch.inference_mode()
 def labels_of(network: nn.Module, image: Tensor) -> Tensor:
     """The label map of an image, uint8 (3, H, W)."""
-    labels: Tensor = network(image[None])[0].argmax(0).to(torch.uint8)
+    labels: Tensor = most_probable(network(image[None])[0])
     return labels
 
 
