@@ -5,7 +5,8 @@
     python benchmarks/inference.py --model MODEL [MODEL ...] --calibrate DIR [--exports DIR] [--sizes 360x480] ...
 
 Variants run interleaved in one process, so that a slow moment affects all of them. Before and after every sample two
-matrices are multiplied; a sample beside a product slower than 0.8 of the best is discarded and repeated.
+matrices are multiplied; a round with a product slower than 0.8 of the best is discarded and repeated, so that ratios
+are of one round. After four times as many rounds as `--runs` asks for, fewer may be left: the caption has their number.
 
 - `reference`: the same network as the paper writes it, channels-first, float32, not folded; ratios are to it.
 - `float32`, `bfloat16`, `compiled`: what `gffnet predict` runs, in either precision, and compiled in the one that it
@@ -21,7 +22,6 @@ count (of a file's: those of `float32`); GFLOP/s is twice that over the median, 
 matrix product's in the same precision. Memory is the peak of a process that runs the variant alone.
 """
 
-import argparse
 import os
 import tempfile
 import time
@@ -38,12 +38,13 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from gffnet.cli.arguments import size
+from gffnet.cli.arguments import folder, path, size
 from gffnet.data.datasets import dataset_classes
+from gffnet.errors import RunFailed, UserError
 from gffnet.export.export import FORMATS, describe_export, export_model, random_images, to_graph, trace
 from gffnet.export.quantize import to_int8
 from gffnet.inference.exported import openvino_options
-from gffnet.inference.precision import keep_pages, pick_precision
+from gffnet.inference.precision import keep_pages, pick_device, pick_precision
 from gffnet.inference.predictor import Predictor
 from gffnet.inference.sliding_window import most_probable
 from gffnet.inference.tiling import peak_memory
@@ -52,7 +53,7 @@ from gffnet.models.model_io import ModelConfig
 from gffnet.models.ops import use_reference
 from gffnet.recipe import EvaluationRecipe, ModelRecipe, load_recipe
 from gffnet.reports.cost import count_macs
-from harness import machine, ratios, report, spread, timing
+from harness import Report, add_count, add_out, machine, make_folder, make_parser, ratios, run, spread, timing
 
 Label = Callable[[Tensor], object]
 """An image, uint8 (3, H, W), to its label map."""
@@ -67,7 +68,7 @@ DEEPLAB = "DeepLabV3 (torchvision)"
 ENGINES = ("ONNX Runtime", "OpenVINO", "ONNX Runtime, int8", "OpenVINO, int8")
 VARIANTS = (*OURS, *(f"{name}{kind}" for name in (*PEERS, DEEPLAB) for kind in ("", ", bf16")), *ENGINES)
 STALLED = 0.8
-"""Share of the best matrix product below which a sample is thrown away."""
+"""Share of the best matrix product below which a round is discarded."""
 WHOLE = EvaluationRecipe(crop=None)
 
 
@@ -91,35 +92,38 @@ class Case(NamedTuple):
 
 def main() -> None:
     """Measure, print, and write the tables if asked."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--backbones", nargs="+", default=list(BACKBONES), choices=list(BACKBONES))
     parser.add_argument("--sizes", nargs="+", type=size, default=[(360, 480), (512, 512), (1024, 2048)])
     parser.add_argument("--kernels", nargs="+", type=int, default=[1], choices=[1, 3])
     parser.add_argument("--only", nargs="+", default=list(VARIANTS), choices=VARIANTS)
-    parser.add_argument("--runs", type=int, default=5)
+    add_count(parser, "--runs", 5)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--out", type=Path)
+    add_out(parser)
     parser.add_argument("--model", nargs="+", default=[], help="trained models, measured without peers")
-    parser.add_argument("--calibrate", type=Path, help="images for their files in int8")
-    parser.add_argument("--exports", type=Path, help="folder that keeps the exported files (default: a temporary one)")
+    parser.add_argument("--calibrate", type=folder, help="images for their files in int8")
+    parser.add_argument("--exports", type=path, help="folder that keeps the exported files (default: a temporary one)")
     arguments = parser.parse_args()
     if arguments.model:
         arguments.kernels, arguments.only = [1], [name for name in arguments.only if not is_peer(name)]
+    arguments.device = str(pick_device(arguments.device))
     keep_pages()  # as the command line does
     packages = ("segmentation_models_pytorch", "torchvision", "onnxruntime", "openvino", "nncf")
-    lines = [f"{machine(*packages)}, {arguments.device}"]
-    with tempfile.TemporaryDirectory() as folder:
-        options = arguments.device, arguments.exports or Path(folder)
+    shown = Report(arguments.out)
+    shown.add(f"{machine(*packages)}, {arguments.device}")
+    if arguments.exports:
+        make_folder(arguments.exports)
+    with tempfile.TemporaryDirectory() as temporary:
+        options = arguments.device, arguments.exports or Path(temporary)
         names = [Path(trained).name for trained in arguments.model]
         if len({*names}) < len(names):  # files are named by them
-            raise SystemExit("--model: give folders of different names")
+            raise UserError(f"--model {' '.join(arguments.model)}: give folders of different names.")
         cases = [Case(name, 1, *options, trained) for name, trained in zip(names, arguments.model, strict=True)]
         for case in cases or [Case(*each, *options) for each in product(arguments.backbones, arguments.kernels)]:
             wanted = [name for name in arguments.only if not is_peer(name) or case.kernel == arguments.kernels[0]]
             export(case, [name for name in wanted if name in ENGINES], arguments.calibrate)
             for height_width in arguments.sizes:
-                lines += measure(case, wanted, height_width, arguments.runs)
-                report(lines, arguments.out)
+                shown.add(*measure(case, wanted, height_width, arguments.runs))
 
 
 def export(case: Case, engines: list[str], images: Path | None) -> None:
@@ -155,12 +159,14 @@ def measure(case: Case, wanted: list[str], size: tuple[int, int], runs: int) -> 
     torch.compiler.reset()
     image = torch.randint(0, 256, (3, *size), dtype=torch.uint8)
     calls = {name: call for name in wanted if (call := variant(name, case)) is not None}
+    if not calls:
+        return []
     samples, reached = steady(calls, image, runs, case.device)
     base = next(iter(samples))
     lines = [
         "",
         f"**GFFNet, {model(case).backbone.name}, pyramid of {case.kernel}x{case.kernel}, {size[0]}x{size[1]}**, "
-        f"{runs} runs; the matrix product reaches {reached['float32']:.0f} GFLOP/s in float32 and "
+        f"{len(samples[base])} rounds; the matrix product reaches {reached['float32']:.0f} GFLOP/s in float32 and "
         f"{reached['bfloat16']:.0f} in bfloat16",
         "",
         f"| variant | ms | images/s | times as fast as {base} | GMAC | GFLOP/s | of peak | memory |",
@@ -182,29 +188,29 @@ def measure(case: Case, wanted: list[str], size: tuple[int, int], runs: int) -> 
 def steady(
     calls: dict[str, Label], image: Tensor, runs: int, device: str
 ) -> tuple[dict[str, list[float]], dict[str, float]]:
-    """Seconds of `runs` samples of every call, none of them beside a stall, and the best matrix products."""
+    """Seconds of every call in up to `runs` rounds without a stall, and the best matrix products."""
     for call in calls.values():
         for _ in range(2):
             call(image)
     formats = {name: getattr(torch, name) for name in ("float32", "bfloat16")}
     best = {name: max(matrix_product(device, dtype) for _ in range(5)) for name, dtype in formats.items()}
-    samples: dict[str, list[float]] = {name: [] for name in calls}
-    tries = 0
-    while min(map(len, samples.values())) < runs and tries < 4 * runs:
-        tries += 1
-        for name, call in calls.items():
-            before = matrix_product(device, torch.float32)
+    rounds: list[list[float]] = []
+    for _ in range(4 * runs):
+        seconds, products = [], []
+        for call in calls.values():
+            products.append(matrix_product(device, torch.float32))
             start = time.perf_counter()
             call(image)
-            seconds = time.perf_counter() - start
-            after = matrix_product(device, torch.float32)
-            best["float32"] = max(best["float32"], before, after)
-            if min(before, after) >= STALLED * best["float32"] and len(samples[name]) < runs:
-                samples[name].append(seconds)
-    kept = min(map(len, samples.values()))
-    if not kept:
-        raise SystemExit("the machine stalled beside every sample: measure again when nothing else runs")
-    return {name: seconds[:kept] for name, seconds in samples.items()}, best
+            seconds.append(time.perf_counter() - start)
+            products.append(matrix_product(device, torch.float32))
+        best["float32"] = max(best["float32"], *products)
+        if min(products) >= STALLED * best["float32"]:
+            rounds.append(seconds)
+        if len(rounds) == runs:
+            break
+    if not rounds:
+        raise RunFailed("the machine stalled in every round: measure again when nothing else runs.")
+    return dict(zip(calls, map(list, zip(*rounds, strict=True)), strict=True)), best
 
 
 def matrix_product(device: str, dtype: torch.dtype, side: int = 1536) -> float:
@@ -351,4 +357,4 @@ def peak(name: str, case: Case, size: tuple[int, int], threads: int) -> int:
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
-    main()
+    run(main)
