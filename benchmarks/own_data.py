@@ -6,11 +6,10 @@
 Procedural street scenes with the four classes of docs/own_data.md are written into a folder, and every recipe is
 trained on it for some iterations, round by round, each in a process of its own, with every setting as it ships but the
 number of iterations. Images a second are those of history.jsonl after the first ten iterations; ratios are to the first
-recipe, in the same round. Speed does not depend on the weights: those that would be downloaded are random. `--before`
-runs the first recipe from another checkout's `src`, such as an earlier commit's.
+row, in the same round. Speed does not depend on the weights: those that would be downloaded are random. `--before` runs
+the first recipe from another checkout's `src` as well, such as an earlier commit's, which is then the first row.
 """
 
-import argparse
 import json
 import os
 import statistics
@@ -23,43 +22,59 @@ import numpy as np
 from PIL import Image
 
 from gffnet.cli.arguments import size
+from gffnet.errors import RunFailed
 from gffnet.streets import Label, render_street
-from harness import machine, ratios, report, spread, timing
+from harness import (
+    add_count,
+    add_out,
+    commit_of,
+    machine,
+    make_parser,
+    ratios,
+    report,
+    run,
+    source,
+    spread,
+    timing,
+)
 
 CLASSES = "classes: [other, road, sign, pole]\n"
 
 
 def main() -> None:
     """Measure, print, and write the table if asked."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--recipes", nargs="+", default=["folder/gffnet_r18", "folder/gffnet_lite0"])
-    parser.add_argument("--images", type=int, default=40)
+    add_count(parser, "--images", 40, least=2)
     parser.add_argument("--size", type=size, default=(256, 512))
-    parser.add_argument("--iterations", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--before", type=Path, help="src folder of the checkout that runs the first recipe")
-    parser.add_argument("--out", type=Path)
+    add_count(parser, "--iterations", 20, least=20)
+    add_count(parser, "--rounds", 2)
+    parser.add_argument("--before", type=source, help="src folder of a checkout that also runs the first recipe")
+    add_out(parser)
     arguments = parser.parse_args()
+    sources = [(arguments.recipes[0], arguments.before)] if arguments.before else []
+    sources += [(recipe, None) for recipe in dict.fromkeys(arguments.recipes)]
+    speeds: dict[tuple[str, Path | None], list[float]] = {each: [] for each in sources}
     with tempfile.TemporaryDirectory() as folder:
         write_images(Path(folder) / "data", arguments.images, arguments.size)
-        speeds: dict[str, list[float]] = {recipe: [] for recipe in arguments.recipes}
         for number in range(arguments.rounds):
-            for recipe in arguments.recipes:
-                source = arguments.before if recipe == arguments.recipes[0] else None
-                run = Path(folder) / f"{number}-{recipe.replace('/', '-')}"
-                speeds[recipe].append(images_a_second(recipe, Path(folder) / "data", run, arguments.iterations, source))
+            for place, (recipe, code) in enumerate(sources):
+                out = Path(folder) / f"{number}-{place}"
+                found = images_a_second(recipe, Path(folder) / "data", out, arguments.iterations, code)
+                speeds[recipe, code].append(found)
     height, width = arguments.size
     lines = [
         machine(),
         "",
         f"{arguments.images} images of {height}x{width}, {arguments.iterations} iterations, {arguments.rounds} rounds",
         "",
-        f"| recipe | images/s | times {arguments.recipes[0]} |",
-        "|---|---|---|",
+        "| recipe | commit | images/s | times the first |",
+        "|---|---|---|---|",
     ]
-    first = speeds[arguments.recipes[0]]
-    for recipe, found in speeds.items():
-        lines.append(f"| {recipe} | {spread(timing(found), 1)} | {spread(ratios(found, first), 1)} |")
+    first = speeds[sources[0]]
+    for (recipe, code), found in speeds.items():
+        cells = recipe, commit_of(code), spread(timing(found), 1), spread(ratios(found, first), 1)
+        lines.append(f"| {' | '.join(cells)} |")
     report(lines, arguments.out)
 
 
@@ -76,17 +91,19 @@ def write_images(root: Path, images: int, size: tuple[int, int]) -> None:
     (root / "classes.yaml").write_text(CLASSES)
 
 
-def images_a_second(recipe: str, data: Path, run: Path, iterations: int, source: Path | None) -> float:
+def images_a_second(recipe: str, data: Path, out: Path, iterations: int, code: Path | None) -> float:
     """Train a recipe by the command; the speed after the first ten iterations, in which images are decoded."""
-    command = [sys.executable, "-m", "gffnet", "train", recipe, "--root", str(data), "--out", str(run)]
+    command = [sys.executable, "-m", "gffnet", "train", recipe, "--root", str(data), "--out", str(out)]
     changes = [f"training.iterations={iterations}", f"training.validate_every={10 * iterations}"]
     changes += ["model.backbone.weights=none"] if "lite0" not in recipe else []
-    environment = {**os.environ, **({} if source is None else {"PYTHONPATH": str(source.resolve())})}
+    environment = {**os.environ, **({"PYTHONPATH": str(code)} if code else {})}
     words = [word for change in changes for word in ("--set", change)]
-    subprocess.run([*command, *words], check=True, env=environment, stdout=subprocess.DEVNULL)
-    history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    done = subprocess.run([*command, *words], env=environment, stdout=subprocess.DEVNULL, check=False)
+    if done.returncode:
+        raise RunFailed(f"the training of {recipe} failed: see above.")
+    history = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
     return statistics.median([row["images_per_second"] for row in history if "images_per_second" in row][1:])
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -4,19 +4,18 @@
 
 `auto` measures anew, with an empty cache: "measured in" is what that takes, once for a network on a machine. Prediction
 is `Predictor.predict` of one image of 360x480. A training step is forward pass, loss with auxiliary head, backward pass
-and AdamW on images of 240x320, four at a time of ResNet-18 and eight of EfficientNet-Lite0. The networks are the model
-that ships and `GFFNet("tf_efficientnet_lite0", 11, channels=64, output_stride=32)`. Layouts compare the same network,
-folded and called directly where it predicts.
+and AdamW on images of 240x320, four at a time of ResNet-18 and eight of EfficientNet-Lite0. The networks have random
+weights: `GFFNet("resnet18", 11, channels=256, output_stride=16)`, as in `camvid/long/gffnet_r18`, and
+`GFFNet("tf_efficientnet_lite0", 11, channels=64, output_stride=32)`. Layouts compare the same network, folded and
+called directly where it predicts.
 """
 
-import argparse
 import copy
 import os
 import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -26,10 +25,9 @@ import gffnet
 from gffnet.inference.precision import Precision, keep_pages, pick_precision
 from gffnet.inference.predictor import Predictor
 from gffnet.models.gffnet import SegmentationModel
-from gffnet.models.model_io import shipped_model
 from gffnet.models.ops import size_of
 from gffnet.training.task import AuxiliaryHead
-from harness import interleaved, machine, ratios, report, spread, timing
+from harness import add_count, add_out, interleaved, machine, make_parser, ratios, report, run, spread, timing
 
 CPU = torch.device("cpu")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -39,9 +37,9 @@ BATCH = {"r18": 4, "lite0": 8}
 
 def network_of(name: str) -> gffnet.GFFNet:
     """One of the networks, unfolded."""
-    if name == "r18":
-        return gffnet.GFFNet.from_pretrained(shipped_model())
     torch.manual_seed(0)
+    if name == "r18":
+        return gffnet.GFFNet("resnet18", 11, channels=256, output_stride=16)
     return gffnet.GFFNet("tf_efficientnet_lite0", 11, channels=64, output_stride=32)
 
 
@@ -117,15 +115,15 @@ def measure(name: str, threads: int, runs: int) -> tuple[list[str], list[str]]:
 
 def main() -> None:
     """Measure everything, and print two tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser = make_parser(__doc__)
+    add_count(parser, "--threads", [1, 2])
     parser.add_argument("--networks", nargs="+", default=[*BATCH], choices=[*BATCH])
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--out", type=Path)
+    add_count(parser, "--runs", 3)
+    add_out(parser)
     options = parser.parse_args()
     keep_pages()
     os.environ.pop("GFFNET_PRECISION", None)
-    dtypes, layouts = [], []
+    head, dtypes, layouts = f"{machine(threads=options.threads)}, {options.runs} runs", [], []
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CACHE_HOME"] = folder
         for name in options.networks:
@@ -133,15 +131,15 @@ def main() -> None:
                 of_dtypes, of_layouts = measure(name, threads, options.runs)
                 dtypes += of_dtypes
                 layouts += of_layouts
-    head = "network | step | threads"
+    columns = "network | step | threads"
     lines = [
-        f"{machine()}, {options.runs} runs",
+        head,
         "",
-        f"| {head} | float32 ms | bfloat16 ms | auto | measured in | of the best |",
+        f"| {columns} | float32 ms | bfloat16 ms | auto | measured in | of the best |",
         f"|{'---|' * 8}",
         *dtypes,
         "",
-        f"| {head} | channels-last of channels-first, float32 | bfloat16 |",
+        f"| {columns} | channels-last of channels-first, float32 | bfloat16 |",
         f"|{'---|' * 5}",
         *layouts,
     ]
@@ -149,4 +147,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
