@@ -71,3 +71,16 @@ def test_a_cache_is_found_by_every_name_of_its_split(tmp_path: Path) -> None:
     assert sorted(path.name for path in (root / "gffnet_cache").iterdir()) == ["Valid", "train"]
     assert main(["data", "cache", "folder", "--root", str(root), "--split", "val", "--out", str(tmp_path / "out")]) == 0
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["Valid"]
+
+
+@pytest.mark.parametrize("left", ["leftImg8bit", "gtFine"])
+def test_street_scenes_are_not_added_to_others(tmp_path: Path, capsys: Captured, left: str) -> None:
+    out, words = tmp_path / "streets", ["--train", "1", "--val", "0", "--size", "64x128"]
+    (out / left / "train").mkdir(parents=True)
+    assert main(["data", "streets", "--out", str(out), *words]) == 2
+    error = capsys.readouterr().err
+    assert f"--out {out} holds {left} already" in error
+    assert error.count("\n") == 1
+    (out / left / "train").rmdir()
+    assert main(["data", "streets", "--out", str(out), *words]) == 0
+    assert main(["data", "streets", "--out", str(out), *words]) == 2

@@ -127,6 +127,12 @@ def _streets(arguments: Namespace) -> None:
     from gffnet.streets import write_streets
 
     try:
+        for folder in (arguments.out / "leftImg8bit", arguments.out / "gtFine"):
+            if folder.is_dir() and any(folder.iterdir()):
+                raise UserError(
+                    f"--out {arguments.out} holds {folder.name} already, and scenes of two calls would mix: "
+                    "name a new folder, or remove that of before."
+                )
         with progress("rendering street scenes") as step:
             write_streets(arguments.out, arguments.train, arguments.val, arguments.size, arguments.seed, progress=step)
     except ValueError as error:
