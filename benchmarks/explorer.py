@@ -11,21 +11,23 @@ The network is untrained, which does not affect the time; the image is a procedu
 - *parts*: calls in this process, without page and transport, as many runs.
 """
 
-import argparse
+import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from gffnet.app.explorer import pack
 from gffnet.app.session import Session, open_session
+from gffnet.errors import RunFailed, UserError
 from gffnet.gates.edit import GateEdit, edit_gates
 from gffnet.inference.precision import keep_pages
 from gffnet.inference.predictor import load
 from gffnet.streets import render_street
-from harness import interleaved, machine, report, spread, timing
+from harness import add_count, add_out, interleaved, machine, make_parser, report, run, spread, timing
 from large_image import untrained
 
 MOVE = """([level, value, held]) => new Promise((done) => {
@@ -46,12 +48,12 @@ MOVE = """([level, value, held]) => new Promise((done) => {
 
 def main() -> None:
     """Measure, print, and write the report if asked."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--recipe", default="streets/gffnet_r18")
-    parser.add_argument("--max-side", type=int, default=1024)
-    parser.add_argument("--runs", type=int, default=30)
-    parser.add_argument("--precision", default="auto")
-    parser.add_argument("--out", type=Path)
+    add_count(parser, "--max-side", 1024, least=256)
+    add_count(parser, "--runs", 30)
+    parser.add_argument("--precision", choices=["auto", "float32", "bfloat16"], default="auto")
+    add_out(parser)
     arguments = parser.parse_args()
     keep_pages()
     with tempfile.TemporaryDirectory() as name:
@@ -71,30 +73,48 @@ def main() -> None:
 
 
 def in_the_page(model: Path, max_side: int, precision: str, runs: int) -> dict[str, list[float]]:
-    """Return the seconds from a slider event to the picture."""
-    from playwright.sync_api import sync_playwright
+    """Return the seconds from a slider event to the picture.
 
+    Raises:
+        UserError: there is no Chromium.
+        RunFailed: the explorer or the page did not answer.
+    """
+    from playwright.sync_api import Error, sync_playwright
+
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        raise UserError("Chromium is not on PATH: install it, such as by `apt install chromium`.")
     command = [sys.executable, "-m", "gffnet", "explore", "--model", str(model), "--port", "0"]
     command += ["--max-side", str(max_side), "--precision", precision]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process, sync_playwright() as playwright:
-        assert process.stdout
-        address = process.stdout.readline().split()[-1]
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        tab = browser.new_page(viewport={"width": 1440, "height": 900})
-        tab.set_default_timeout(120_000)
-        tab.goto(address)
-        tab.wait_for_selector('main[data-state="exact"]')  # an example is opened at once
-        seconds: dict[str, list[float]] = {"preview, slider held": [], "exact picture, slider released": []}
-        for run in range(-2, runs):
-            value = 0.1 + 0.8 * ((run * 37) % 100) / 100
-            for held, times in zip((True, False), seconds.values(), strict=True):
-                took = tab.evaluate(MOVE, [1 + run % 4, value + 0.05 * held, held]) / 1000
-                if held:  # the exact picture follows by itself: wait for it before the next event
-                    tab.wait_for_selector('main[data-state="exact"]')
-                if run >= 0:
-                    times.append(took)
-        browser.close()
-        process.kill()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            words = process.stdout.readline().split()
+            if not words:
+                raise RunFailed("gffnet explore ended before it served the page: see above.")
+            with sync_playwright() as playwright:
+                browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+                return move(browser.new_page(viewport={"width": 1440, "height": 900}), words[-1], runs)
+        except Error as error:
+            raise RunFailed(f"the page in {chromium}: {error}") from None
+        finally:
+            process.kill()
+
+
+def move(tab: Any, address: str, runs: int) -> dict[str, list[float]]:
+    """Move sliders in a tab of the browser."""
+    tab.set_default_timeout(120_000)
+    tab.goto(address)
+    tab.wait_for_selector('main[data-state="exact"]')  # an example is opened at once
+    seconds: dict[str, list[float]] = {"preview, slider held": [], "exact picture, slider released": []}
+    for number in range(-2, runs):
+        value = 0.1 + 0.8 * ((number * 37) % 100) / 100
+        for held, times in zip((True, False), seconds.values(), strict=True):
+            took = tab.evaluate(MOVE, [1 + number % 4, value + 0.05 * held, held]) / 1000
+            if held:  # the exact picture follows by itself: wait for it before the next event
+                tab.wait_for_selector('main[data-state="exact"]')
+            if number >= 0:
+                times.append(took)
     return seconds
 
 
@@ -127,4 +147,4 @@ def parts(session: Session, runs: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
