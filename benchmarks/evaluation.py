@@ -1,4 +1,4 @@
-"""Multi-scale prediction of a large image, with mirror images, against the classic algorithm; seconds and memory.
+"""Multi-scale prediction of a large image, with horizontal flip, against the classic algorithm; seconds and memory.
 
     python benchmarks/evaluation.py --model RUN [--image FILE] [--size 1024x2048] [--crop 864x864] [--rounds 2]
                                     [--scales 0.75 1.0 1.25 1.5 1.75] [--only VARIANT ...] [--out FILE]
@@ -7,19 +7,17 @@
 The variants take turns, every run in a process of its own, whose peak memory is read at its end:
 
 - `classic`: what is in use for PSPNet and its relatives, written out in `classic` below: window by window, each window
-  and its mirror image in a forward pass of their own, logits resized to the window, softmax, all classes brought to
+  and its flip in a forward pass of their own, logits resized to the window, softmax, all classes brought to
   numpy and added up there in float64, the sum of every scale resized to the image as float probabilities. The network
   is as its paper writes it, float32, channels-first, not folded.
-- `float32`: gffnet with the same windows in float32.
-- `shipped`: gffnet in the number format that it picks on this machine; `compiled`: that, compiled for the window.
+- `float32`: gffnet with the same windows, padded on both sides as in `classic` where the image is smaller, in float32.
+- `shipped`: gffnet in the precision that it picks on this machine; `compiled`: that, compiled for the window.
 
 Loading and a warm-up of one window (in which `compiled` compiles) are not counted. "agreement" is the share of pixels
 with the label of `classic`. Without `--image` it is a procedural street scene. With `--camvid`, the images of its val
 split are predicted by `classic` and `shipped` and both are scored.
 """
 
-import argparse
-import resource
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -35,18 +33,20 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from gffnet.cli.arguments import size
+from gffnet.cli.arguments import folder, path, size
+from gffnet.cli.arguments import scale as factor
 from gffnet.data.datasets import open_dataset
 from gffnet.data.io import as_array, read_image
 from gffnet.inference.precision import keep_pages
 from gffnet.inference.predictor import load
 from gffnet.inference.sliding_window import window_starts
+from gffnet.inference.tiling import most_resident
 from gffnet.metrics.confusion import ConfusionMatrix
 from gffnet.models.gffnet import SegmentationModel, load_model
 from gffnet.models.ops import use_reference
 from gffnet.recipe import EvaluationRecipe
 from gffnet.streets import render_street
-from harness import machine, ratios, report, spread, timing
+from harness import add_count, add_out, machine, make_parser, ratios, report, run, spread, timing
 
 Predict = Callable[[NDArray[np.uint8], EvaluationRecipe], NDArray[np.uint8]]
 VARIANTS = ("classic", "float32", "shipped", "compiled")
@@ -64,17 +64,17 @@ class Run(NamedTuple):
 
 def main() -> None:
     """Measure, print, and keep it if asked."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--image", type=Path)
+    parser.add_argument("--image", type=path)
     parser.add_argument("--size", type=size, default=(1024, 2048))
     parser.add_argument("--crop", type=size, default=(864, 864))
-    parser.add_argument("--scales", type=float, nargs="+", default=SCALES)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--scales", type=factor, nargs="+", default=SCALES)
+    add_count(parser, "--rounds", 2)
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=VARIANTS)
-    parser.add_argument("--camvid", type=Path)
-    parser.add_argument("--images", type=int)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--camvid", type=folder)
+    add_count(parser, "--images", None)
+    add_out(parser)
     arguments = parser.parse_args()
     lines = [f"{machine('numpy', 'opencv-python-headless')}, {load_model(arguments.model)[1].recipe}", ""]
     if arguments.camvid:
@@ -121,7 +121,7 @@ def run_once(variant: str, model: str, image: NDArray[np.uint8], protocol: Evalu
     predict(np.ascontiguousarray(image[:height, :width]), EvaluationRecipe(protocol.crop, flip=True))
     start = time.perf_counter()
     labels = predict(image, protocol)
-    return Run(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, labels)
+    return Run(time.perf_counter() - start, most_resident() or 0, labels)
 
 
 def make(variant: str, model: str) -> Predict:
@@ -145,7 +145,9 @@ def classic(network: SegmentationModel, image: NDArray[np.uint8], protocol: Eval
         scaled = cv2.resize(image.astype(np.float32), (scaled_width, scaled_height), interpolation=cv2.INTER_LINEAR)
         crop_height, crop_width = protocol.crop or (scaled_height, scaled_width)
         down, right = max(crop_height - scaled_height, 0), max(crop_width - scaled_width, 0)
-        padded = cv2.copyMakeBorder(scaled, 0, down, 0, right, cv2.BORDER_CONSTANT, value=network.mean)
+        above, before = down // 2, right // 2
+        sides = above, down - above, before, right - before
+        padded = cv2.copyMakeBorder(scaled, *sides, cv2.BORDER_CONSTANT, value=network.mean)
         sums: NDArray[np.float64] | None = None
         count = np.zeros(padded.shape[:2])
         for top in window_starts(padded.shape[0], crop_height, protocol.overlap):
@@ -157,14 +159,14 @@ def classic(network: SegmentationModel, image: NDArray[np.uint8], protocol: Eval
                 sums[rows, columns] += probabilities
                 count[rows, columns] += 1
         assert sums is not None
-        sums = (sums / count[:, :, None])[:scaled_height, :scaled_width]
+        sums = (sums / count[:, :, None])[above : above + scaled_height, before : before + scaled_width]
         total = total + cv2.resize(sums, (width, height), interpolation=cv2.INTER_LINEAR)
     labels: NDArray[np.uint8] = np.argmax(total, axis=2).astype(np.uint8)
     return labels
 
 
 def _window(network: SegmentationModel, window: NDArray[Any]) -> NDArray[np.float32]:
-    """The probabilities of a window (h, w, C), averaged with those of its mirror image, as (h, w, K)."""
+    """The probabilities of a window (h, w, C), averaged with those of its flip, as (h, w, K)."""
     x = torch.from_numpy(np.ascontiguousarray(window.transpose(2, 0, 1)))[None]
     results = []
     for view in (x, x.flip(3)):
@@ -194,7 +196,7 @@ def on_camvid(model: str, root: Path, images: int | None, protocol: EvaluationRe
         same.append((found["classic"] == found["shipped"]).mean())
     miou = {variant: 100 * matrix.scores().miou for variant, matrix in matrices.items()}
     return [
-        f"CamVid val, {number} images, whole, scales {protocol.scales} with mirror images",
+        f"CamVid val, {number} images, whole, scales {protocol.scales} with horizontal flip",
         "",
         "| variant | images a second | mIoU |",
         "|---|---|---|",
@@ -206,4 +208,4 @@ def on_camvid(model: str, root: Path, images: int | None, protocol: EvaluationRe
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

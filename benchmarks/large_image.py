@@ -8,9 +8,7 @@ its own, from the PNG to label map, color map and overlay. "all at once" is the 
 classes at the size of the image.
 """
 
-import argparse
 import dataclasses
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,27 +18,41 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gffnet.cli.arguments import memory, size
+from gffnet.cli.arguments import memory, overlap, scale, size
 from gffnet.data.datasets import dataset_classes
+from gffnet.errors import RunFailed
 from gffnet.models.gffnet import build_network, save_model
 from gffnet.models.model_io import ModelConfig
 from gffnet.recipe import load_recipe
-from harness import machine, report
+from harness import add_out, machine, make_parser, report, run
+
+PREDICT = """
+import sys
+from pathlib import Path
+from gffnet.cli.main import main
+from gffnet.inference.tiling import most_resident
+
+code = main(sys.argv[1:-1])
+Path(sys.argv[-1]).write_text(str(most_resident()))
+sys.exit(code)
+"""
+"""`gffnet` with arguments, and its peak memory into the last of them: `getrusage` would count this process in."""
 
 
 def main() -> None:
     """Measure, print, and write to --out."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--size", type=size, default=(10_000, 10_000))
     parser.add_argument("--memory", default="8GB")
     parser.add_argument("--recipe", default="ade20k/gffnet_r101")
     parser.add_argument("--backbone", help="instead of the recipe's, such as resnet18")
-    parser.add_argument("--crop", default="512x512")
-    parser.add_argument("--overlap", default="0.333")
-    parser.add_argument("--scales", nargs="+", default=["1.0"])
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--crop", type=size, default=(512, 512))
+    parser.add_argument("--overlap", type=overlap, default=0.333)
+    parser.add_argument("--scales", type=scale, nargs="+", default=[1.0])
+    add_out(parser)
     arguments = parser.parse_args()
-    height, width = arguments.size
+    most, (height, width), crop = memory(arguments.memory), arguments.size, "{}x{}".format(*arguments.crop)
+    protocol = ["--crop", crop, "--overlap", str(arguments.overlap), "--scales", *map(str, arguments.scales)]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         classes = untrained(arguments.recipe, arguments.backbone, folder / "model")
@@ -48,26 +60,18 @@ def main() -> None:
         Image.fromarray(pixels).save(folder / "image.png", compress_level=1)
         del pixels
         words = ["predict", str(folder / "image.png"), "--model", str(folder / "model"), "--out", str(folder / "out")]
-        words += [
-            "--memory",
-            arguments.memory,
-            "--crop",
-            arguments.crop,
-            "--overlap",
-            arguments.overlap,
-            "--scales",
-            *arguments.scales,
-        ]
+        words += ["--memory", arguments.memory, *protocol]
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "gffnet", *words], check=True)
+        done = subprocess.run([sys.executable, "-c", PREDICT, *words, folder / "peak"], check=False)
         seconds = time.perf_counter() - start
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+        if done.returncode:
+            raise RunFailed("the prediction failed: see above.")
+        peak = int((folder / "peak").read_text())
     lines = [
         machine(),
         f"{arguments.recipe} {arguments.backbone or ''}, {height}x{width}, {classes} classes",
-        f"windows of {arguments.crop}, overlap {arguments.overlap}, scales {' '.join(arguments.scales)}; "
-        f"all at once {4 * classes * height * width / 1e9:.0f} GB",
-        f"--memory {arguments.memory}: peak {peak / 1e9:.2f} GB ({100 * peak / memory(arguments.memory):.0f} % of it), "
+        f"{' '.join(protocol)}; all at once {4 * classes * height * width / 1e9:.0f} GB",
+        f"--memory {arguments.memory}: peak {peak / 1e9:.2f} GB ({100 * peak / most:.0f} % of it), "
         f"{seconds:.0f} s, {height * width / 1e6 / seconds:.2f} megapixels per second",
     ]
     report(lines, arguments.out)
@@ -85,4 +89,4 @@ def untrained(recipe: str, backbone: str | None, folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
