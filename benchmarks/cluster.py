@@ -30,8 +30,10 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 from PIL import Image
 
+from gffnet.cli.arguments import Parser, size
+from gffnet.errors import RunFailed, UserError
 from gffnet.parallel import available_cores
-from harness import machine, report
+from harness import add_count, add_out, machine, make_parser, positive, report, run
 
 KILLER = """
 import os, signal
@@ -55,16 +57,17 @@ batch.write_labels = write_labels
 
 
 def make_images(folder: Path, number: int, bad: int, size: tuple[int, int]) -> None:
-    """Write random blocks of color, and every so often a file that is no image."""
+    """Write random blocks of color, and `bad` files that are no images, evenly among them."""
     rng = np.random.default_rng(0)
+    broken = {(2 * i + 1) * number // (2 * bad) for i in range(bad)}
     for i in range(number):
         path = folder / f"{i // 500:02d}" / f"{i:05d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        if bad and i % (number // bad) == 7:
+        if i in broken:
             path.write_bytes(b"no image" * 20)
         else:
-            blocks = rng.integers(0, 256, (size[0] // 16, size[1] // 16, 3), np.uint8)
-            Image.fromarray(blocks.repeat(16, 0).repeat(16, 1)).save(path)
+            blocks = rng.integers(0, 256, (-(-size[0] // 16), -(-size[1] // 16), 3), np.uint8)
+            Image.fromarray(blocks.repeat(16, 0).repeat(16, 1)[: size[0], : size[1]]).save(path)
 
 
 def make_model(folder: Path) -> Path:
@@ -82,7 +85,8 @@ def predict(*words: object, **environment: str) -> tuple[dict[str, int], float]:
     run = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
     seconds = time.perf_counter() - start
     if run.returncode not in {0, 1} or not run.stdout:
-        raise SystemExit(run.stderr[-3000:])
+        print(run.stderr[-3000:], file=sys.stderr)
+        raise RunFailed(f"gffnet predict {' '.join(map(str, words))} failed: see above.")
     found = json.loads(run.stdout)
     return {"written": found["written"], "skipped": found["skipped"], "failed": len(found["failed"])}, seconds
 
@@ -279,13 +283,14 @@ class Pages(BaseHTTPRequestHandler):
 
 
 LIST = """
-import re, sys, time
+import pickle, sys, time
 from pathlib import Path
 from gffnet.inference.stream import Listing
+from gffnet.inference.tiling import most_resident
 from gffnet.remote import open_url
 
 def peak():
-    return int(re.search(r"VmHWM: *(\\d+)", Path("/proc/self/status").read_text().replace("\\t", " "))[1]) // 1024
+    return most_resident() // 10**6
 
 start, before, number = time.perf_counter(), peak(), 0
 items = Listing(open_url("s3://bucket/photos"), Path("/nowhere"))
@@ -308,7 +313,7 @@ else:
         actors = ray.data.ActorPoolStrategy(min_size=1)
         done = cluster._dataset(items).map_batches(Nothing, batch_size=None, compute=actors, num_cpus=1)
         for batch in done.iter_batches(batch_size=None, batch_format="numpy"):
-            number += cluster.BATCH * len(batch["items"])
+            number += sum(len(pickle.loads(each)) for each in batch["items"])
 seconds = time.perf_counter() - start
 print(number, f"{seconds:.1f}", before, peak())
 """
@@ -323,7 +328,8 @@ def list_keys(arguments: argparse.Namespace) -> list[str]:
         environment = {**os.environ, **access(server.server_address[1])}
         run = subprocess.run([sys.executable, "-c", LIST, how], capture_output=True, text=True, env=environment)
         if run.returncode:
-            raise SystemExit(run.stderr[-3000:])
+            print(run.stderr[-3000:], file=sys.stderr)
+            raise RunFailed(f"the listing failed ({how}): see above.")
         number, seconds, before, after = run.stdout.split()[-4:]
         title = "listed by one process" if how == "alone" else "listed and given out on Ray, actors do nothing"
         lines.append(
@@ -356,32 +362,38 @@ def costs(arguments: argparse.Namespace) -> list[str]:
 
 def main() -> None:
     """Run one of the measurements."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(required=True)
-    for name, run in (("ray", on_ray), ("s3", on_s3)):
+    parser = make_parser(__doc__)
+    commands = parser.add_subparsers(required=True, metavar="ray|s3|listing|costs", parser_class=Parser)
+    for name, measure in (("ray", on_ray), ("s3", on_s3)):
         command = commands.add_parser(name)
-        command.add_argument("--images", type=int, default=2000)
-        command.add_argument("--bad", type=int, default=40)
-        command.add_argument("--size", type=lambda text: tuple(map(int, text.split("x"))), default=(64, 96))
+        add_count(command, "--images", 2000, least=20)
+        add_count(command, "--bad", 40, least=0)
+        command.add_argument("--size", type=size, default=(64, 96))
         command.add_argument("--model")
-        command.add_argument("--break-at", type=int, default=3000, help="connections after which all break")
-        command.set_defaults(run=run)
+        add_count(command, "--break-at", 3000, help="connections after which all break")
+        command.set_defaults(run=measure)
     command = commands.add_parser("listing")
-    command.add_argument("--keys", type=int, default=1_000_000)
+    add_count(command, "--keys", 1_000_000)
     command.add_argument("--how", nargs="+", choices=["alone", "ray"], default=["alone", "ray"])
     command.set_defaults(run=list_keys)
     command = commands.add_parser("costs")
-    command.add_argument("--images-a-second", type=float, required=True, help="of one actor")
-    command.add_argument("--driver", type=float, default=5000, help="images a second that are listed and given out")
-    command.add_argument("--start", type=float, default=30, help="seconds until all actors have loaded the model")
-    command.add_argument("--price", type=float, default=1.0, help="of an actor, per hour")
+    for option, default, about in (
+        ("--images-a-second", None, "of one actor"),
+        ("--driver", 5000.0, "images a second that are listed and given out"),
+        ("--start", 30.0, "seconds until all actors have loaded the model"),
+        ("--price", 1.0, "of an actor, per hour"),
+    ):
+        required = default is None
+        command.add_argument(option, type=positive(option), required=required, default=default, help=about)
     command.set_defaults(run=costs)
     for command in commands.choices.values():
-        command.add_argument("--out", type=Path)
+        add_out(command)
     arguments = parser.parse_args()
+    if arguments.run in {on_ray, on_s3} and arguments.bad >= arguments.images:
+        raise UserError(f"--bad {arguments.bad} must be below --images {arguments.images}.")
     lines = arguments.run(arguments)
-    report([*lines, "" if arguments.run is costs else machine("ray", "s3fs")], arguments.out)
+    report(lines if arguments.run is costs else [*lines, machine("ray", "s3fs")], arguments.out)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
