@@ -11,11 +11,9 @@ and with four images for the backward pass, all operations of a kind in one impl
 time over that of the reference: above 1, the reference is faster.
 """
 
-import argparse
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,7 +24,7 @@ import gffnet
 from gffnet.cli.arguments import size
 from gffnet.inference.precision import keep_pages
 from gffnet.models.ops import ConcatConv2d, EquivalentForms
-from harness import interleaved, machine, report
+from harness import Report, add_count, add_out, interleaved, machine, make_parser, run
 
 Call = tuple[EquivalentForms, tuple[Any, ...]]
 
@@ -57,7 +55,7 @@ def operations(backbone: str, channels: int, kernel: int, of: tuple[int, int]) -
     return calls
 
 
-def run(calls: list[Call], dtype: torch.dtype, training: bool, reference: bool) -> Callable[[], None]:
+def repeated(calls: list[Call], dtype: torch.dtype, training: bool, reference: bool) -> Callable[[], None]:
     """A call of all these operations in one implementation; in training under autocast, else in the dtype."""
     ready = []
     for module, inputs in calls:
@@ -88,7 +86,7 @@ def run(calls: list[Call], dtype: torch.dtype, training: bool, reference: bool) 
 
 def ratio(calls: list[Call], dtype: torch.dtype, training: bool, runs: int) -> float:
     """Time of the efficient implementation over that of the reference, both the least."""
-    forms = {name: run(calls, dtype, training, name == "reference") for name in ("reference", "efficient")}
+    forms = {name: repeated(calls, dtype, training, name == "reference") for name in ("reference", "efficient")}
     seconds = interleaved(forms, runs, warm_up=1)
     return min(seconds["efficient"]) / min(seconds["reference"])
 
@@ -147,32 +145,29 @@ def row(
 
 def main() -> None:
     """Measure, and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--backbones", nargs="+", default=["resnet18", "tf_efficientnet_lite0"])
-    parser.add_argument("--channels", nargs="+", type=int, default=[48, 128, 256])
+    add_count(parser, "--channels", [48, 128, 256])
     parser.add_argument("--sizes", nargs="+", type=size, default=[(128, 256), (256, 512)])
-    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"], choices=["float32", "bfloat16"])
+    add_count(parser, "--runs", 3)
     parser.add_argument("--whole", action="store_true", help="time whole networks")
-    parser.add_argument("--out", type=Path)
+    add_out(parser)
     options = parser.parse_args()
     keep_pages()
     kinds = ("LevelSum", "ConcatConv2d 1x1", "ConcatConv2d 3x3", "PooledConv2d", "PyramidPooling")
     columns = [f"{name}, {step}" for name in kinds for step in ("forward", "with backward")]
-    lines = [f"{machine()}, {options.runs} runs", ""]
-    lines += [f"| backbone | channels | image | dtype | {' | '.join(columns)} |", f"|{'---|' * (4 + len(columns))}"]
-    print("\n".join(lines), flush=True)
+    report = Report(options.out)
+    report.add(f"{machine()}, {options.runs} runs", "")
+    report.add(f"| backbone | channels | image | dtype | {' | '.join(columns)} |", f"|{'---|' * (4 + len(columns))}")
     for backbone in options.backbones:
         for channels in options.channels:
             for of in options.sizes:
                 for dtype in options.dtypes:
                     ratios = row(backbone, channels, of, getattr(torch, dtype), options.runs, options.whole)
                     shown = " | ".join(f"{ratios[column]:.2f}" for column in columns)
-                    lines.append(f"| {backbone} | {channels} | {of[0]}x{of[1]} | {dtype} | {shown} |")
-                    print(lines[-1], flush=True)
-    if options.out:
-        report(lines, options.out)
+                    report.add(f"| {backbone} | {channels} | {of[0]}x{of[1]} | {dtype} | {shown} |")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

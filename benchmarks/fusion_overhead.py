@@ -7,10 +7,8 @@ Four networks run interleaved: PSPNet and PSPNet + GFF + DFP, each in its refere
 second to the efficient one. Weights are random; batch normalisation is not folded; eager mode.
 """
 
-import argparse
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -19,7 +17,7 @@ from gffnet.cli.arguments import size
 from gffnet.models.gffnet import SegmentationModel, build_network
 from gffnet.models.ops import use_reference
 from gffnet.recipe import load_recipe
-from harness import Timing, interleaved, machine, ratios, timing
+from harness import Report, add_count, add_out, interleaved, machine, make_parser, ratios, run, spread, timing
 
 CLASSES = 19
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -27,20 +25,17 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 def main() -> None:
     """Measure every backbone and dtype; print one table each, and write them if asked."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--size", type=size, default=(512, 512))
     parser.add_argument("--backbones", nargs="+", default=["r18", "r101"], choices=["r18", "r101"])
-    parser.add_argument("--runs", type=int, default=7)
-    parser.add_argument("--out", type=Path)
+    add_count(parser, "--runs", 7)
+    add_out(parser)
     arguments = parser.parse_args()
-    lines = [f"{machine()}, {arguments.size[0]}x{arguments.size[1]}, {arguments.runs} runs", ""]
+    report = Report(arguments.out)
+    report.add(f"{machine()}, {arguments.size[0]}x{arguments.size[1]}, {arguments.runs} runs")
     for backbone in arguments.backbones:
         for name, dtype in DTYPES.items():
-            lines += measure(backbone, name, dtype, arguments.size, arguments.runs)
-            print("\n".join(lines), flush=True)
-            if arguments.out:
-                arguments.out.write_text("\n".join(lines) + "\n")
-            lines = [*lines, ""] if arguments.out else []
+            report.add("", *measure(backbone, name, dtype, arguments.size, arguments.runs))
 
 
 @torch.inference_mode()
@@ -65,13 +60,9 @@ def measure(backbone: str, name: str, dtype: torch.dtype, size: tuple[int, int],
         of_reference, of_efficient = (ratios(values, seconds[f"pspnet {form}"]) for form in ("reference", "efficient"))
         lines.append(
             f"| {' | '.join(call.split())} | {1e3 * t.median:.0f} | {1e3 * t.low:.0f}-{1e3 * t.high:.0f} "
-            f"| {_spread(of_reference)} | {_spread(of_efficient)} |"
+            f"| {spread(of_reference, 3)} | {spread(of_efficient, 3)} |"
         )
     return [*lines, "", *parts(networks["gffnet"], image, runs)]
-
-
-def _spread(ratio: Timing) -> str:
-    return f"{ratio.median:.3f} ({ratio.low:.3f}-{ratio.high:.3f})"
 
 
 def parts(net: SegmentationModel, image: Tensor, runs: int) -> list[str]:
@@ -130,4 +121,4 @@ def forward(net: SegmentationModel, image: Tensor, reference: bool) -> Tensor:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

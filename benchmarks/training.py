@@ -19,13 +19,11 @@ paper's; `smp-dilated` has all five, dilated to stride 8, which is as near as it
 is still a 1x1 convolution instead of a 3x3, and the classifier a 3x3.
 """
 
-import argparse
 import dataclasses
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from functools import cache
 from itertools import product
-from pathlib import Path
 from typing import NamedTuple
 
 import segmentation_models_pytorch as smp
@@ -35,12 +33,13 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from gffnet.cli.arguments import size
-from gffnet.inference.precision import keep_pages
+from gffnet.errors import UserError
+from gffnet.inference.precision import keep_pages, pick_device
 from gffnet.models.gffnet import build_network
 from gffnet.models.ops import size_of, use_reference
 from gffnet.recipe import load_recipe
 from gffnet.training.task import AuxiliaryHead
-from harness import interleaved, machine, ratios, report, spread, timing
+from harness import Report, add_count, add_out, interleaved, machine, make_parser, ratios, run, spread, timing
 
 CLASSES, IGNORE, AUXILIARY_WEIGHT = 19, 255, 0.4
 LAYOUTS = {"channels-first": torch.contiguous_format, "channels-last": torch.channels_last}
@@ -116,7 +115,7 @@ def setups(patterns: Sequence[str]) -> list[Setup]:
     every = [Setup(*form, *mode) for form, mode in product(forms, modes)]
     chosen = [setup for setup in every if any(fnmatch(str(setup), pattern) for pattern in patterns)]
     if not chosen:
-        raise SystemExit("error: no setup matches; there are\n" + "\n".join(map(str, every)))
+        raise UserError(f"--only {' '.join(patterns)} matches no setup. There are: {', '.join(map(str, every))}.")
     return list(dict.fromkeys(s for setup in chosen for s in (setup.reference, setup)))
 
 
@@ -208,36 +207,34 @@ def measure(
 
 def main() -> None:
     """Measure every backbone, print a table each, and keep them if asked."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
     parser.add_argument("--size", type=size, help="512x512, on a GPU 864x864")
-    parser.add_argument("--batch", type=int, help="1, on a GPU 4")
+    add_count(parser, "--batch", None, help="1, on a GPU 4")
     parser.add_argument("--backbones", nargs="+", default=["r18", "r101"], choices=list(ENCODERS))
-    parser.add_argument("--runs", type=int, default=5)
+    add_count(parser, "--runs", 5)
     parser.add_argument("--only", nargs="+", metavar="PATTERN", help="setups to measure")
     parser.add_argument("--keep-pages", action="store_true", help="have the allocator keep what is freed")
-    parser.add_argument("--out", type=Path)
+    add_out(parser)
     options = parser.parse_args()
     chosen = setups(options.only or USUAL)
     if options.keep_pages:
         keep_pages()
-    gpu = options.device == "cuda"
+    gpu = pick_device(options.device).type == "cuda"
     shape = (options.batch or (4 if gpu else 1), *(options.size or ((864, 864) if gpu else (512, 512))))
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32
-    lines = [
+    report = Report(options.out)
+    report.add(
         f"{machine('segmentation-models-pytorch')}, {torch.cuda.get_device_name() if gpu else 'CPU'}, "
         f"{shape[1]}x{shape[2]}, batch {shape[0]}, {options.runs} runs{', pages kept' * options.keep_pages}"
-    ]
+    )
     for backbone in options.backbones:
         table, peak = measure(backbone, chosen, shape, options.runs, options.device)
         trainee.cache_clear()
         of = ", ".join(f"{dtype} {value / 1e9:.0f}" for dtype, value in peak.items())
         of += f", ratio {peak['bfloat16'] / peak['float32']:.1f}"
-        lines += ["", f"**{backbone}**; matrix product, GFLOP/s: {of}", "", *table]
-        if options.out:  # in case that the rest is interrupted
-            options.out.write_text("\n".join(lines) + "\n")
-    report(lines, options.out)
+        report.add("", f"**{backbone}**; matrix product, GFLOP/s: {of}", "", *table)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
