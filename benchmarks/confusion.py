@@ -10,11 +10,9 @@ its checks of the values off, which favours it. Labels of 19 classes are those o
 patch in twelve wrong. All three must count the same before they are timed. Reading the files is left out.
 """
 
-import argparse
 import os
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
 
@@ -29,7 +27,7 @@ from gffnet.metrics.confusion import ConfusionMatrix
 from gffnet.metrics.objects import size_counts
 from gffnet.metrics.scores import BANDS, SIZES, TOLERANCES, ScoreAccumulator
 from gffnet.streets import render_street
-from harness import interleaved, machine, one_core, ratios, report, spread, timing
+from harness import add_count, add_out, interleaved, machine, make_parser, one_core, ratios, report, run, spread, timing
 
 try:
     from torchmetrics.classification import MulticlassConfusionMatrix
@@ -44,10 +42,10 @@ Ways = dict[str, Callable[[], NDArray[np.int64]]]
 
 def main() -> None:
     """Check that all count the same, time them, and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--images", type=int, default=4)
-    parser.add_argument("--out", type=Path)
+    parser = make_parser(__doc__)
+    add_count(parser, "--rounds", 15)
+    add_count(parser, "--images", 4)
+    add_out(parser)
     options = parser.parse_args()
     one_core()
     cv2.setNumThreads(1)
@@ -147,4 +145,4 @@ def winding(rng: np.random.Generator, labels: Map, scale: int, pixels: float) ->
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -3,8 +3,8 @@
     python -m pip install -c constraints.txt -e '.[bench]'
     python benchmarks/input_pipeline.py [--rounds 7] [--samples 24] [--data CITYSCAPES] [--out FILE]
 
-Six pipelines take turns on the same items of 8 pairs (procedural streets, if no data are given), each with draws of its
-own from the same distributions. Three are ours, three as their authors document: "classic" is OpenCV and numpy as in
+Five pipelines take turns on the same items of 8 pairs (procedural streets, if no data are given), each with draws of
+its own from the same distributions. Two are ours, three as their authors document: "classic" is OpenCV and numpy as in
 PSPNet's and mmseg's training, scaling eight bits as mmseg does, which is faster; torchvision's v2 transforms on
 tensors; albumentations with OpenCV's threads off. Ours hands out uint8, for the network normalises, on its device;
 users of the others take normalised float32, contiguous as batches are. So the first table compares what each is used
@@ -13,7 +13,6 @@ for, the second float32 from all (ours by the network's code, on the same core),
 batching, workers and the device are left out.
 """
 
-import argparse
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -31,6 +30,7 @@ from torchvision.io import decode_image
 from torchvision.transforms import v2
 from torchvision.tv_tensors import Image, Mask
 
+from gffnet.cli.arguments import folder
 from gffnet.data.cache import build_cache, with_cache
 from gffnet.data.cityscapes import TRAIN_IDS, Cityscapes
 from gffnet.data.dataset import Dataset
@@ -40,7 +40,7 @@ from gffnet.data.transforms import Augmentation
 from gffnet.models.gffnet import build_network
 from gffnet.recipe import load_recipe
 from gffnet.streets import write_streets
-from harness import interleaved, machine, one_core, ratios, report, spread, timing
+from harness import add_count, add_out, interleaved, machine, make_parser, one_core, ratios, report, run, spread, timing
 
 try:
     import albumentations as A
@@ -216,18 +216,18 @@ def table(forms: dict[str, str], seconds: dict[str, list[float]], samples: int) 
 
 def main() -> None:
     """Check that all make the same, time them, and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--samples", type=int, default=24, help="of every pipeline in a round")
-    parser.add_argument("--data", type=Path, default=Path(tempfile.gettempdir()) / "gffnet-input-pipeline")
-    parser.add_argument("--out", type=Path)
+    parser = make_parser(__doc__)
+    add_count(parser, "--rounds", 7)
+    add_count(parser, "--samples", 24, help="of every pipeline in a round")
+    parser.add_argument("--data", type=folder, default=Path(tempfile.gettempdir()) / "gffnet-input-pipeline")
+    add_out(parser)
     options = parser.parse_args()
     if options.data == parser.get_default("data") and len(list(options.data.rglob("*.png"))) < 2 * PAIRS:
         write_streets(options.data, PAIRS, 0, SIZE)
     files = Cityscapes(options.data, "train").files
     dataset = Cityscapes(options.data, "train", files=files[:: max(1, len(files) // PAIRS)][:PAIRS])
-    with tempfile.TemporaryDirectory() as folder:
-        every = pipelines(dataset, options.data, Path(folder), max(CHECKED, options.samples * (options.rounds + 1)))
+    with tempfile.TemporaryDirectory() as cache:
+        every = pipelines(dataset, options.data, Path(cache), max(CHECKED, options.samples * (options.rounds + 1)))
         one_core()
         cv2.setNumThreads(0)
         check(dataset, every)
@@ -245,4 +245,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -8,11 +8,9 @@ folded (which the FPN has none of), and one forward and backward pass in trainin
 thread (`time.process_time`), which other processes hardly change.
 """
 
-import argparse
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +19,9 @@ from torchvision.ops import FeaturePyramidNetwork
 
 from gffnet import GatedFullyFusion
 from gffnet.cli.arguments import size
+from gffnet.errors import UserError
 from gffnet.models.folding import fold_norms
-from harness import interleaved, machine, one_core, ratios, report, spread, timing
+from harness import add_count, add_out, interleaved, machine, make_parser, one_core, ratios, report, run, spread, timing
 
 IN_CHANNELS = (256, 512, 1024, 2048)
 STRIDES = (4, 8, 16, 32)
@@ -68,12 +67,14 @@ def train(neck: nn.Module, maps: list[Tensor]) -> None:
 
 def main() -> None:
     """Measure every width; print one table each."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--size", type=size, default=(512, 512))
-    parser.add_argument("--channels", type=int, nargs="+", default=[64, 128])
-    parser.add_argument("--runs", type=int, default=15)
-    parser.add_argument("--out", type=Path)
+    add_count(parser, "--channels", [64, 128])
+    add_count(parser, "--runs", 15)
+    add_out(parser)
     arguments = parser.parse_args()
+    if min(arguments.size) < STRIDES[-1]:
+        raise UserError("--size {}x{} must be 32x32 or more, the stride of the last map.".format(*arguments.size))
     one_core()
     height, width = arguments.size
     lines = [f"{machine('torchvision')}, {height}x{width}, {arguments.runs} runs, CPU time"]
@@ -118,4 +119,4 @@ def _calls(necks: dict[str, nn.Module], maps: list[Tensor]) -> dict[str, Callabl
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -42,9 +42,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from gffnet.cli.arguments import size
+from gffnet.cli.arguments import Parser, folder, size
 from gffnet.data.datasets import open_files
 from gffnet.data.io import as_array
+from gffnet.errors import UserError
 from gffnet.inference.batch import RESULTS, predict_files
 from gffnet.inference.precision import keep_pages
 from gffnet.inference.predictor import Predictor, load
@@ -52,7 +53,7 @@ from gffnet.inference.sliding_window import most_probable
 from gffnet.inference.smoothing import Smoothing
 from gffnet.inference.video import frames
 from gffnet.metrics.confusion import ConfusionMatrix
-from harness import interleaved, machine, ratios, report, spread, timing
+from harness import add_count, add_out, interleaved, machine, make_parser, positive, ratios, report, run, spread, timing
 from large_image import untrained
 
 Picture = NDArray[np.uint8]
@@ -66,29 +67,29 @@ SMOOTH = 0.2
 
 def main() -> None:
     """Measure, print, and write to --out."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parts = parser.add_subparsers(required=True)
+    parser = make_parser(__doc__)
+    parts = parser.add_subparsers(required=True, metavar="speed|drive|pan", parser_class=Parser)
     part = parts.add_parser("speed")
     part.set_defaults(run=speed)
-    part.add_argument("images", type=Path)
-    part.add_argument("--frames", type=int, default=16)
+    part.add_argument("images", type=folder)
+    add_count(part, "--frames", 16)
     part.add_argument("--size", type=size, help="to which the images are resized")
-    part.add_argument("--rounds", type=int, default=5)
+    add_count(part, "--rounds", 5)
     part.add_argument("--recipe", help="of an untrained network (default: the model that ships)")
     part.add_argument("--write", nargs="+", default=list(RESULTS), choices=RESULTS)
-    for name, run in {"drive": drive, "pan": pan}.items():
+    for name, measure in {"drive": drive, "pan": pan}.items():
         part = parts.add_parser(name)
-        part.set_defaults(run=run)
-        part.add_argument("root", type=Path)
-        part.add_argument("--seconds", type=float, nargs="+", default=[0.1, 0.2, 0.4])
+        part.set_defaults(run=measure)
+        part.add_argument("root", type=folder)
+        part.add_argument("--seconds", type=positive("--seconds"), nargs="+", default=[0.1, 0.2, 0.4])
         if name == "drive":
-            part.add_argument("--strides", type=int, nargs="+", default=[1, 2, 5, 15])
+            add_count(part, "--strides", [1, 2, 5, 15])
         else:
-            part.add_argument("--images", type=int, default=6)
-            part.add_argument("--frames", type=int, default=20)
+            add_count(part, "--images", 6)
+            add_count(part, "--frames", 20, least=2)
     for part in parts.choices.values():
         part.add_argument("--model", help="default: the model that ships")
-        part.add_argument("--out", type=Path)
+        add_out(part)
     arguments = parser.parse_args()
     keep_pages()  # as the command line does
     report([machine("av", "opencv-python-headless"), *arguments.run(arguments)], arguments.out)
@@ -104,7 +105,9 @@ def speed(arguments: argparse.Namespace) -> list[str]:
         if arguments.recipe:
             untrained(arguments.recipe, None, folder / "model")
         predictor = load(folder / "model" if arguments.recipe else arguments.model)
-        sources = sorted(path for path in arguments.images.iterdir() if path.suffix in {".png", ".jpg"})
+        sources = sorted(path for path in arguments.images.glob("*") if path.suffix in {".png", ".jpg"})
+        if not sources:
+            raise UserError(f"{arguments.images} holds no .png or .jpg: name a folder of images.")
         (folder / "images").mkdir()
         pictures = []
         for i, path in enumerate(islice(cycle(sources), arguments.frames)):
@@ -305,4 +308,4 @@ def panned(predictor: Predictor, source: Picture, truth: Labels, number: int) ->
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
-    main()
+    run(main)
