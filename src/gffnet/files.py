@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import secrets
 import shutil
 from collections import deque
@@ -35,6 +36,20 @@ def as_path(path: str | Path) -> Path:
 def utf8(text: str) -> bytes:
     """Encode text. Names of files that are not in UTF-8 themselves get escapes: `\\udc93`."""
     return text.encode("utf-8", "backslashreplace")
+
+
+_PART = re.compile(r"\.[0-9a-f]{8}\.part")
+"""The name of what is being written, by `atomic_file` and `atomic_folder`."""
+
+
+def is_part(path: Path) -> bool:
+    """Return whether a file or folder is one that gffnet is writing, or that a killed process left."""
+    return _PART.fullmatch(path.name) is not None
+
+
+def holds_files(folder: Path) -> bool:
+    """Return whether there is anything in a folder but what killed processes left."""
+    return not all(map(is_part, folder.iterdir()))
 
 
 def atomic_write(path: Path, data: bytes | str, durable: bool = False) -> None:

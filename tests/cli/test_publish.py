@@ -8,6 +8,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from gffnet.cli.main import main
+from gffnet.errors import UserError
 from gffnet.evaluation.results import write_scores
 from gffnet.metrics.scores import Scores
 from gffnet.models import model_io
@@ -159,3 +160,25 @@ def test_the_licence_of_another_model_does_not_stay(run: Path, tmp_path: Path) -
     assert (out / "LICENSE").is_file()
     assert main(["publish", str(run), "--out", str(out), "--license", "mit"]) == 0
     assert not (out / "LICENSE").exists()
+
+
+def test_an_interrupted_command_can_be_repeated(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, write = tmp_path / "out", model_io.atomic_write
+    out.mkdir()
+    (out / ".0123abcd.part").write_bytes(b"killed while writing")
+
+    def interrupted(path: Path, data: bytes | str) -> None:
+        write(path, data)
+        if path.suffix == ".safetensors":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model_io, "atomic_write", interrupted)
+        assert main(["publish", str(run), "--out", str(out), "--max-shard-size", "1MB"]) == 130
+    with pytest.raises(UserError, match=r"model .*out: model\.safetensors is missing"):
+        load_model(out)
+    capsys.readouterr()
+    assert main(["publish", str(run), "--out", str(out)]) == 0, capsys.readouterr().err
+    assert hash_weights(load_model(out)[0]) == hash_weights(load_model(run)[0])

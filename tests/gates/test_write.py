@@ -178,3 +178,19 @@ def test_no_image_is_replaced(predictor, files, tmp_path):
 def test_no_images_no_results(predictor, tmp_path):
     assert write_gates(predictor, [], tmp_path / "out")["by_image"] == []
     assert not (tmp_path / "out").exists()
+
+
+def test_an_interrupted_command_can_be_repeated(predictor, files, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    (out / "street-2").mkdir(parents=True)
+    (out / "street-2/.0123abcd.part").write_bytes(b"killed while writing")
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gffnet.gates.write.write_image", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            write_gates(predictor, files, out)
+    write_gates(predictor, files, out)
+    assert (out / "street/gates.png").exists()

@@ -212,6 +212,22 @@ def test_an_image_too_large_is_left_out(contenders, images, tmp_path, monkeypatc
         write_comparison(contenders, [large], NOTHING, tmp_path / "other")
 
 
+def test_an_interrupted_comparison_can_be_repeated(contenders, images, tmp_path, monkeypatch):
+    """Even if it was killed, so that it had no time to write its numbers."""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    look = FigureOptions(panels=True)
+    with monkeypatch.context() as patch:
+        patch.setattr("gffnet.reports.compare._write_panels", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            write_comparison(contenders, images, NOTHING, tmp_path / "out", look)
+    assert (tmp_path / "out" / images[0].name).exists()
+    assert json.loads((tmp_path / "out/compare.json").read_text())["images"] == []
+    assert len(write_comparison(contenders, images, NOTHING, tmp_path / "out", look)["images"]) == 3
+
+
 LABELS = np.array([[0, 0, 1, 1, 255, 2]], np.uint8)
 FIRST = np.array([[0, 1, 1, 0, 0, 0]], np.uint8)
 LAST = np.array([[0, 0, 0, 2, 1, 0]], np.uint8)

@@ -49,7 +49,7 @@ def run(arguments: Namespace) -> None:
         check_upload(to)
     network, facts = gather(model, to, arguments.license, arguments.weights, arguments.scores)
     with nullcontext(out) if out is not None else TemporaryDirectory() as folder:
-        save_model(Path(folder), network, facts.config, arguments.weights, arguments.max_shard_size)
+        save_model(Path(folder), network, facts.config, arguments.weights, arguments.max_shard_size, config_first=True)
         atomic_write(Path(folder) / CARD, str(make_card(facts)))
         if facts.license_text:
             atomic_write(Path(folder) / LICENSE, facts.license_text)
@@ -64,6 +64,8 @@ def run(arguments: Namespace) -> None:
 
 def _check(arguments: Namespace, model: Path) -> None:
     """Raise `UserError` for no destination, the model itself, or a folder with other files."""
+    from gffnet.files import holds_files
+
     out = arguments.out
     if out is None and arguments.to is None:
         raise UserError("a destination is missing: --out DIR for a folder, --to OWNER/NAME for the hub, or both.")
@@ -73,7 +75,7 @@ def _check(arguments: Namespace, model: Path) -> None:
         return
     if out.resolve() in (model.resolve(), (model / "model").resolve()):
         raise UserError(f"--out {out} is the model itself. Name another folder.")
-    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or _is_published(out))):
+    if out.exists() and not (out.is_dir() and (not holds_files(out) or _is_published(out))):
         raise UserError(f"--out {out} holds other files, which would be replaced. Name a new or an empty folder.")
 
 

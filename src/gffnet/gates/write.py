@@ -5,6 +5,8 @@ OUT/IMAGE/stats.json                the same of one image
 OUT/IMAGE/gates.png                 figure of the image, its prediction and its gates (Figures 6 and 7a)
 OUT/IMAGE/closed.png                figure of what closing gates changes (Figure 7b), if any are closed
 OUT/IMAGE/g1.png ..., gates.npz     every gate map alone: colored, and as float16 arrays `g1` ...
+
+`gates.npz` is the first file of a folder, by which a later call knows its own.
 """
 
 import io
@@ -19,7 +21,7 @@ from gffnet.data.colors import displayable
 from gffnet.data.dataset import Truth
 from gffnet.data.io import write_image
 from gffnet.errors import RunFailed, UserError
-from gffnet.files import atomic_write, utf8, write_json
+from gffnet.files import atomic_write, holds_files, utf8, write_json
 from gffnet.gates.edit import GatedImage
 from gffnet.gates.figures import closing_figure, gate_colors, gates_figure
 from gffnet.gates.statistics import GateStatistics
@@ -80,13 +82,13 @@ def write_gates(
         labels = truth.labels(path) if truth is not None else None
         statistics = GateStatistics(classes)
         statistics.add(gated.learned, closed, labels)
-        arrays: dict[str, Any] = {}
-        for level, gate in enumerate(gated.learned.maps, start=1):
-            write_image(folder / f"g{level}.png", gate_colors(gate))
-            arrays[f"g{level}"] = gate.astype(np.float16)
+        maps = dict(enumerate(gated.learned.maps, start=1))
+        arrays: dict[str, Any] = {f"g{level}": gate.astype(np.float16) for level, gate in maps.items()}
         archive, picture = io.BytesIO(), displayable(image)
         np.savez_compressed(archive, **arrays)
         atomic_write(folder / "gates.npz", archive.getvalue())
+        for level, gate in maps.items():
+            write_image(folder / f"g{level}.png", gate_colors(gate))
         name = utf8(path.name).decode()
         write_image(folder / "gates.png", gates_figure(name, picture, gated.learned, classes, palette))
         if closed:
@@ -147,6 +149,6 @@ def refuse_replacing(images: Sequence[Path], files: Iterable[Path] = (), within:
     for image in images:
         if (at := Path(os.path.realpath(image.parent))) in folders or at / image.name in taken:
             raise UserError(f"image {image} is where results would be written: choose another --out.")
-    for path in (*files, *(folder for folder in within if folder.is_dir() and any(folder.iterdir()))):
+    for path in (*files, *(folder for folder in within if folder.is_dir() and holds_files(folder))):
         if path.exists() and not _is_result(path):
             raise UserError(f"{path} is there already, and is not of an earlier command: choose another --out.")

@@ -621,8 +621,9 @@ def save_model(
     config: ModelConfig,
     weights: WeightFormat = "float32",
     max_shard_size: str | None = None,
+    config_first: bool = False,
 ) -> None:
-    """Write a model folder, each file atomically.
+    """Write a model folder, each file atomically, `config.json` last: in a run, the model is complete where it is.
 
     Args:
         folder: the model folder.
@@ -630,14 +631,16 @@ def save_model(
         config: its config.
         weights: dtype of kernels on the disk.
         max_shard_size: maximal size of a weights file, such as `16MB`; None: one file.
+        config_first: write `config.json` before the weights, too: it tells whose an incomplete folder is.
 
     Raises:
         UserError: as `check_loadable` and `model_io.write_weights`; then nothing is written.
         CannotWrite: there is no room.
     """
     check_loadable(network, config)
-    write_weights(folder, network.state_dict(), weights, max_shard_size)
-    atomic_write(folder / CONFIG, config.to_text())
+    text = config.to_text()
+    write_weights(folder, network.state_dict(), weights, max_shard_size, text if config_first else None)
+    atomic_write(folder / CONFIG, text)
 
 
 def check_loadable(network: SegmentationModel, config: ModelConfig) -> None:

@@ -233,7 +233,11 @@ _HEADER_ENTRY = 160
 
 
 def write_weights(
-    folder: Path, state: Mapping[str, torch.Tensor], kind: WeightFormat = "float32", max_shard_size: str | None = None
+    folder: Path,
+    state: Mapping[str, torch.Tensor],
+    kind: WeightFormat = "float32",
+    max_shard_size: str | None = None,
+    config: str | None = None,
 ) -> None:
     """Write the weights of a network in place of those that are in the folder, each file atomically.
 
@@ -242,6 +246,7 @@ def write_weights(
         state: the weights by name.
         kind: dtype of kernels on the disk.
         max_shard_size: maximal size of a file, such as `16MB`; None: all in one file.
+        config: the text of a `config.json` to write before them, once it is known that they can be written.
 
     Raises:
         UserError: one weight alone is larger than a shard, or is outside the range of float16.
@@ -253,6 +258,8 @@ def write_weights(
         name: value.clone() if seen[value.untyped_storage().data_ptr()] > 1 else value for name, value in stored.items()
     }
     files = _split(stored, max_shard_size)
+    if config is not None:
+        atomic_write(folder / CONFIG, config)
     for name, shard in files.items():
         atomic_write(folder / name, safetensors.torch.save(shard, {"format": "pt"}))
     if WEIGHTS not in files:

@@ -347,6 +347,8 @@ class Comparison:
         shown = predicted if labels is None else [*predicted, labels]
         figure = comparison_figure(utf8(path.name).decode(), panels, insets, shown, self.classes, self.palette, of)
         file = f"{name}.{self.options.kind}"
+        if not self.records:  # before any figure: by this file, a later comparison knows those of an interrupted one
+            write_json(self.out / NUMBERS, self.numbers())
         atomic_write(self.out / file, figure_bytes(figure, self.options.kind))
         if self.options.panels:
             _write_panels(self.out / name, panels, insets)
