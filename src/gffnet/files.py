@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from gffnet import remote
 from gffnet.errors import BadName, CannotWrite, UserError
@@ -179,7 +179,13 @@ _RECORDS = {
     ),
 }
 """What commands write into a folder, by the file that tells of them."""
-_COMPARISON = "compare.json"
+COMPARISON = "compare.json"
+_KEYS = {
+    "stats.json": {"pixels", "levels", "closings"},
+    "ablation.json": {"protocol", "learned", "closings"},
+    COMPARISON: {"models", "refined_by", "images"},
+}
+"""Keys by which a record of gates, of a gate ablation or of a comparison is known: others have files of these names."""
 
 
 def files_in(folder: Path, out: Path | None = None) -> list[Path]:
@@ -239,21 +245,47 @@ def _is(kind: Callable[[], bool]) -> bool:
         return False
 
 
+def exists(path: Path) -> bool:
+    """Return whether a file or folder is there; False where none can be: its name is too long, or one may not look."""
+    return os.path.exists(path)  # noqa: PTH110  # Path.exists raises
+
+
 def leads_nowhere(path: Path) -> bool:
     """Return whether a path is a link to something that is not there."""
-    return path.is_symlink() and not os.path.exists(path)  # noqa: PTH110  # Path.exists raises if it may not look
+    return path.is_symlink() and not exists(path)
 
 
 def _results_in(folder: Path, names: Collection[str]) -> list[str]:
     """The files and folders among the `names` of a folder that commands of gffnet wrote there."""
-    written = {name for record, those in _RECORDS.items() if record in names for name in those}
-    if _COMPARISON in names:
-        try:
-            figures = [str(each["figure"]) for each in json.loads((folder / _COMPARISON).read_bytes())["images"]]
-        except (OSError, ValueError, LookupError, TypeError):  # it is no comparison of gffnet
-            figures = []
-        written |= {*figures, *(Path(figure).stem for figure in figures)}
+    written = compared(folder) if COMPARISON in names else set()
+    for record, those in _RECORDS.items():
+        if record in names and (record not in _KEYS or _own_record(folder / record)):
+            written |= {*those}
     return sorted(written.intersection(names))
+
+
+def compared(folder: Path) -> set[str]:
+    """The names of the figures, and of the folders with their panels, that `gffnet compare` wrote into a folder."""
+    record = _own_record(folder / COMPARISON)
+    try:
+        figures = {str(each["figure"]) for each in record["images"]} if record else set()
+        return {*record["written"]} if "written" in record else {*figures, *(Path(each).stem for each in figures)}
+    except (LookupError, TypeError):  # it is no comparison of gffnet
+        return set()
+
+
+def is_result(path: Path) -> bool:
+    """Return whether `gffnet gates`, `gates-ablation` or `compare` wrote a file or folder, as far as records tell."""
+    return bool(_own_record(path)) or (path / "gates.npz").is_file() or path.name in compared(path.parent)
+
+
+def _own_record(path: Path) -> dict[str, Any]:
+    """The content of a record that is known by its `_KEYS`; empty for any other file, or none."""
+    try:
+        record = json.loads(path.read_bytes()) if path.name in _KEYS else None
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) and record.keys() >= _KEYS[path.name] else {}
 
 
 @cache

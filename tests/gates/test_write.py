@@ -194,3 +194,34 @@ def test_an_interrupted_command_can_be_repeated(predictor, files, tmp_path, monk
             write_gates(predictor, files, out)
     write_gates(predictor, files, out)
     assert (out / "street/gates.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("theirs", "content"),
+    [
+        ("stats.json", '{"mine": 1}'),
+        ("stats.json", "no JSON"),
+        ("street/notes.txt", "mine"),
+        ("street/stats.json", '{"mine": 1}'),
+        ("street/g1.png", "mine"),
+    ],
+)
+@pytest.mark.parametrize("compared", [None, '{"images": [{"figure": "street.png"}]}', "[]"])
+def test_files_of_others_are_not_replaced(theirs, content, compared, predictor, files, tmp_path):
+    """Nor beside a compare.json that is none of gffnet's."""
+    out = tmp_path / "out"
+    (out / theirs).parent.mkdir(parents=True)
+    (out / theirs).write_text(content)
+    if compared is not None:
+        (out / "compare.json").write_text(compared)
+    before = sorted(out.rglob("*"))
+    with pytest.raises(UserError, match="is there already, and is not of an earlier command: choose another --out"):
+        write_gates(predictor, files[:1], out)
+    assert sorted(out.rglob("*")) == before
+    assert (out / theirs).read_text() == content
+
+
+def test_results_of_earlier_commands_are_replaced(predictor, files, tmp_path):
+    for each in (files[:1], files[1:], files):
+        write_gates(predictor, each, tmp_path / "out")
+    assert json.loads((tmp_path / "out/stats.json").read_text())["images"] == 2

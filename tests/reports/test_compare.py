@@ -161,6 +161,7 @@ def test_images_of_one_name_do_not_collide(contenders, tmp_path):
 
 def test_a_figure_whose_name_is_too_long_does_not_stop_the_others(contenders, truth, images, tmp_path, capsys):
     long = [save(tmp_path / folder / f"{'k' * 251}.png", picture(0, (24, 32))) for folder in "xy"]
+    (tmp_path / "out").mkdir()  # the system looks for such a name in a folder that is there only
     with pytest.raises(RunFailed, match="1 of 3 images were left out"):
         write_comparison(contenders, [*long, images[0]], truth, tmp_path / "out")
     assert "File name too long. Its longest name has 257 bytes" in capsys.readouterr().err
@@ -226,6 +227,44 @@ def test_an_interrupted_comparison_can_be_repeated(contenders, images, tmp_path,
     assert (tmp_path / "out" / images[0].name).exists()
     assert json.loads((tmp_path / "out/compare.json").read_text())["images"] == []
     assert len(write_comparison(contenders, images, NOTHING, tmp_path / "out", look)["images"]) == 3
+
+
+MINE = '{"images": [{"figure": "photo.png"}]}'
+
+
+@pytest.mark.parametrize("theirs", ["compare.json", "photo.png", "photo/image.png", "photo/notes.txt"])
+@pytest.mark.parametrize("beside", ["nothing", "their own compare.json", "a comparison", "a comparison of photo"])
+def test_files_of_others_are_not_replaced(theirs, beside, contenders, tmp_path):
+    out, photo = tmp_path / "out", save(tmp_path / "photo.png", picture(0, (24, 32)))
+    if beside == "a comparison":
+        write_comparison(contenders, [save(tmp_path / "other.png", picture(1, (24, 32)))], NOTHING, out)
+    if beside == "a comparison of photo":
+        write_comparison(contenders, [photo], NOTHING, out)
+        if theirs == "photo.png":
+            return  # it is its figure
+    (out / theirs).parent.mkdir(parents=True, exist_ok=True)
+    (out / theirs).write_text(MINE)
+    if beside == "their own compare.json":
+        (out / "compare.json").write_text(MINE)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match="is there already, and is not of an earlier command: choose another --out"):
+        write_comparison(contenders, [photo], NOTHING, out, FigureOptions(panels=True))
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_figures_of_earlier_comparisons_are_replaced(contenders, tmp_path):
+    """Also those that the last one did not write."""
+    out, paths = tmp_path / "out", [save(tmp_path / name, picture(0, (24, 32))) for name in ("a.png", "b.png")]
+    look = FigureOptions(panels=True)
+    for images in (paths[:1], paths[1:], paths[:1], paths):
+        numbers = write_comparison(contenders, images, NOTHING, out, look)
+    assert numbers["written"] == ["a", "a.png", "b", "b.png"]
+    (out / "b.png").unlink()
+    assert write_comparison(contenders, paths[:1], NOTHING, out, look)["written"] == ["a", "a.png", "b"]
+    record = json.loads((out / "compare.json").read_text())
+    del record["written"]  # as of a version that did not write it
+    (out / "compare.json").write_text(json.dumps(record))
+    assert write_comparison(contenders, paths[:1], NOTHING, out, look)["written"] == ["a", "a.png"]
 
 
 LABELS = np.array([[0, 0, 1, 1, 255, 2]], np.uint8)

@@ -21,7 +21,7 @@ from gffnet.data.colors import displayable
 from gffnet.data.dataset import Truth
 from gffnet.data.io import write_image
 from gffnet.errors import RunFailed, UserError
-from gffnet.files import atomic_write, holds_files, utf8, write_json
+from gffnet.files import atomic_write, exists, holds_files, is_result, utf8, write_json
 from gffnet.gates.edit import GatedImage
 from gffnet.gates.figures import closing_figure, gate_colors, gates_figure
 from gffnet.gates.statistics import GateStatistics
@@ -53,13 +53,14 @@ def write_gates(
         The content of `out/stats.json`, and as `by_image` that of every other `stats.json`.
 
     Raises:
-        UserError: the model has no gates or no such level, or every image was left out.
+        UserError: the model has no gates or no such level, files of others would be replaced, or every image was left
+            out.
         RunFailed: some images were left out; the results of all the others are written.
     """
     levels = [tuple(sorted(set(closing))) for closing in closings]
     classes, palette = predictor.config.classes, predictor.config.palette
     folders = result_folders(image_paths, out)
-    refuse_replacing(image_paths, within=folders.values())
+    refuse_replacing(image_paths, [out / "stats.json"], folders.values())
     notices = Notices(predictor, "--scale 1 keeps their size")
     total = GateStatistics(classes)
     by_image: list[dict[str, Any]] = []
@@ -118,11 +119,6 @@ def write_gates(
     return {**write_summary(), "by_image": by_image}
 
 
-def _is_result(path: Path) -> bool:
-    """Whether a file or folder lies among comparisons, or holds gate maps."""
-    return (path.parent / "compare.json").is_file() or (path / "gates.npz").is_file()
-
-
 def result_folders(image_paths: Sequence[Path], out: Path) -> dict[Path, Path]:
     """Return the folder in `out` of every image: its name without suffix, numbered where names repeat."""
     folders: dict[Path, Path] = {}
@@ -141,7 +137,7 @@ def result_folders(image_paths: Sequence[Path], out: Path) -> dict[Path, Path]:
 def refuse_replacing(images: Sequence[Path], files: Iterable[Path] = (), within: Iterable[Path] = ()) -> None:
     """Raise `UserError` if an image is one of the `files` that will be written, or lies in one of the folders.
 
-    Also if a file or folder that will be written is there already, and nothing beside it tells of an earlier command.
+    Also if a file or folder that will be written is there already, and no record says that it is of an earlier command.
     """
     files, within = [*files], [*within]
     taken = {Path(os.path.realpath(path.parent)) / path.name for path in files}
@@ -149,6 +145,7 @@ def refuse_replacing(images: Sequence[Path], files: Iterable[Path] = (), within:
     for image in images:
         if (at := Path(os.path.realpath(image.parent))) in folders or at / image.name in taken:
             raise UserError(f"image {image} is where results would be written: choose another --out.")
-    for path in (*files, *(folder for folder in within if folder.is_dir() and holds_files(folder))):
-        if path.exists() and not _is_result(path):
+    for path in filter(exists, (*files, *within)):
+        empty = path in within and path.is_dir() and not holds_files(path)
+        if not empty and not is_result(path):
             raise UserError(f"{path} is there already, and is not of an earlier command: choose another --out.")

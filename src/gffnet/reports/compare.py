@@ -33,7 +33,7 @@ from gffnet.data.io import write_image
 from gffnet.errors import UserError
 from gffnet.evaluation.evaluate import plain
 from gffnet.evaluation.results import score_image
-from gffnet.files import atomic_write, utf8, write_json
+from gffnet.files import COMPARISON, atomic_write, compared, exists, utf8, write_json
 from gffnet.gates.figures import LOST, REFINED, class_legend
 from gffnet.gates.write import refuse_replacing, result_folders
 from gffnet.inference.batch import for_each_readable
@@ -41,7 +41,6 @@ from gffnet.inference.predictor import Predictor
 from gffnet.metrics.confusion import ConfusionMatrix
 from gffnet.recipe import ModelRecipe
 
-NUMBERS = "compare.json"
 CHANGED = MARK
 
 
@@ -308,6 +307,8 @@ class Comparison:
         config = models[0].predictor.config
         self.classes, self.palette = config.classes, config.palette
         self.records: list[dict[str, Any]] = []
+        self.written: set[str] = set()
+        """Names of figures, and of folders with panels, in `out`: those of earlier comparisons, and of this one."""
         self._counts = [ConfusionMatrix(len(self.classes)) for _ in models]
 
     def add(self, path: Path, image: Num[np.ndarray, "h w c"], name: str) -> None:
@@ -347,8 +348,9 @@ class Comparison:
         shown = predicted if labels is None else [*predicted, labels]
         figure = comparison_figure(utf8(path.name).decode(), panels, insets, shown, self.classes, self.palette, of)
         file = f"{name}.{self.options.kind}"
+        self.written |= {file, *([name] if self.options.panels else [])}
         if not self.records:  # before any figure: by this file, a later comparison knows those of an interrupted one
-            write_json(self.out / NUMBERS, self.numbers())
+            write_json(self.out / COMPARISON, self.numbers())
         atomic_write(self.out / file, figure_bytes(figure, self.options.kind))
         if self.options.panels:
             _write_panels(self.out / name, panels, insets)
@@ -385,6 +387,7 @@ class Comparison:
             ],
             "refined_by": {"of": self.models[-1].name, "over": self.models[0].name},
             "images": sorted(self.records, key=_most_improved),
+            "written": sorted(self.written),
             "all": {
                 "images": len(self.records),
                 "labelled": sum(record["refined"] is not None for record in self.records),
@@ -421,13 +424,15 @@ def write_comparison(
         What `compare.json` holds.
 
     Raises:
-        UserError: as `Comparison`, or every image was left out.
+        UserError: as `Comparison`, files of others would be replaced, or every image was left out.
         RunFailed: some images were left out; the others are written.
     """
     comparison = Comparison(models, truth, out, options or FigureOptions())
     folders = result_folders(image_paths, out)
     figures = [folder.with_name(f"{folder.name}.{comparison.options.kind}") for folder in folders.values()]
-    refuse_replacing(image_paths, figures, folders.values() if comparison.options.panels else ())
+    panels = [*folders.values()] if comparison.options.panels else []
+    refuse_replacing(image_paths, [out / COMPARISON, *figures], panels)
+    comparison.written = compared(out).union(path.name for path in (*figures, *panels))
     try:
         for_each_readable(
             models[0].predictor,
@@ -437,8 +442,9 @@ def write_comparison(
             lambda path, image: comparison.add(path, image, folders[path].name),
         )
     finally:
+        comparison.written = {name for name in comparison.written if exists(out / name)}
         if comparison.records:
-            write_json(out / NUMBERS, comparison.numbers())
+            write_json(out / COMPARISON, comparison.numbers())
     return comparison.numbers()
 
 
