@@ -52,6 +52,13 @@ def holds_files(folder: Path) -> bool:
     return not all(map(is_part, folder.iterdir()))
 
 
+def remove_parts(folder: Path) -> None:
+    """Remove the files in a folder that killed processes left; not those of its subfolders, nor folders."""
+    for path in folder.glob(".*.part"):
+        if is_part(path) and not path.is_dir():
+            path.unlink(missing_ok=True)
+
+
 def atomic_write(path: Path, data: bytes | str, durable: bool = False) -> None:
     """Write `data`, text as `utf8` encodes it, to the file or object `path`, as `atomic_file` does."""
     if is_remote(path):

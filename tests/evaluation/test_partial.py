@@ -152,9 +152,10 @@ def test_only_its_own_files_are_removed(data: Dataset, folder: Path) -> None:
     assert not folder.exists()
     remove_partial(folder)
     store(data, folder, 0)
-    (folder / "mine.npz").write_bytes(b"")
+    for name in ("mine.npz", ".mine.part"):
+        (folder / name).write_bytes(b"")
     remove_partial(folder)
-    assert [path.name for path in folder.iterdir()] == ["mine.npz"]
+    assert sorted(path.name for path in folder.iterdir()) == [".mine.part", "mine.npz"]
 
 
 def test_a_full_disk_takes_nothing_away(data: Dataset, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

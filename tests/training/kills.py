@@ -133,7 +133,7 @@ def _iteration(out: Path) -> int:
 def same(one: Path, two: Path) -> bool:
     """Whether two runs have the same weights, and have the same history but for the times; no partial file is left."""
     files = ("model/model.safetensors", "best/model.safetensors")
-    if any(two.rglob("*.part")):
+    if any(two.glob("*/*.part")):
         return False
     stories = [
         [{k: v for k, v in line.items() if k not in TIMES} for line in read_history(run / "history.jsonl")]

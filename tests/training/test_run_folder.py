@@ -195,9 +195,14 @@ def test_partial_files_of_a_killed_process_are_removed(broken: Path, camvid: Pat
         path.write_bytes(b"half")
     video = broken / "predicted/.89abcdef.part"  # a folder: that of its next prediction
     video.mkdir(parents=True)
+    others = [broken / name for name in (".0123abcd.part", "scores/.0123abcd.part", "best/.mine.part")]
+    for path in others:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"half")
     run(broken, camvid, resume=True)
     assert not any(path.exists() for path in left)
     assert video.is_dir()
+    assert all(path.exists() for path in others)
 
 
 def test_where_a_run_resumes(tmp_path: Path, broken: Path) -> None:

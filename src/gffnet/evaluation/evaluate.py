@@ -33,7 +33,7 @@ from gffnet.data.map_style import as_dataset, as_gffnet, dataset_name
 from gffnet.data.statistics import check_bands
 from gffnet.errors import CannotWrite, Stopped, UserError
 from gffnet.evaluation.results import ImageScore, Result, score_image, write_result
-from gffnet.files import as_path, atomic_write
+from gffnet.files import as_path, atomic_write, remove_parts
 from gffnet.inference.batch import required
 from gffnet.inference.precision import pick_device, resumed_precision
 from gffnet.inference.predictor import Predictor, load
@@ -521,8 +521,9 @@ def _partial_files(folder: Path) -> list[Path]:
 
 def remove_partial(folder: Path) -> None:
     """Remove the files of partial results, and their folder if nothing else is in it."""
-    for path in [*_partial_files(folder), *folder.glob(".*.part")]:
+    for path in _partial_files(folder):
         path.unlink(missing_ok=True)
+    remove_parts(folder)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
 

@@ -39,7 +39,7 @@ from lightning import Callback, Trainer
 import gffnet
 from gffnet.data.dataset import Dataset, class_difference, fingerprint
 from gffnet.errors import CannotWrite, Damaged, RunFailed, Stopped, UserError, one_line
-from gffnet.files import NO_ROOM, atomic_write, cannot_write
+from gffnet.files import NO_ROOM, atomic_write, cannot_write, remove_parts
 from gffnet.inference.precision import Precision
 from gffnet.models.model_io import CONFIG, damaged_checkpoint
 from gffnet.parallel import available_cores, restored_signals
@@ -308,9 +308,8 @@ def lock(out: Path) -> Iterator[None]:
         with suppress(OSError):  # a full disk, which raises elsewhere
             file.truncate(0)
             file.write(str(os.getpid()).encode())
-        for part in out.rglob(".*.part"):
-            if not part.is_dir():  # a video's frames, which its next prediction replaces
-                part.unlink(missing_ok=True)
+        for folder in (LAST.parent, "best", "model"):  # beside them, an export may be writing, too
+            remove_parts(out / folder)
         try:
             yield
         finally:
