@@ -898,7 +898,14 @@ def test_predictions_without_a_record(tmp_path: Path, predictor: Predictor) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("failed.txt", "of my own"), ("areas.csv", "a,b\n"), ("legend.svg", "<svg/>")]
+    ("name", "text"),
+    [
+        ("failed.txt", "of my own"),
+        ("failed.txt", "a: b\n"),
+        ("failed.txt", ""),
+        ("areas.csv", "a,b\n"),
+        ("legend.svg", "<svg/>"),
+    ],
 )
 def test_files_of_the_users_own_are_not_replaced(name: str, text: str, tmp_path: Path, predictor: Predictor) -> None:
     path = photo(tmp_path / "a.png")
@@ -914,10 +921,16 @@ def test_a_list_of_failures_alone_does_not_bind_the_next_command(tmp_path: Path,
         (tmp_path / "in").mkdir(exist_ok=True)
         (tmp_path / "in" / name).write_bytes(b"no image")
     assert len(predict_files(predictor, [tmp_path / "in"], tmp_path / "out").failed) == 2
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"failed.txt"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"failed.txt", "predict.json"}
+    assert len(predict_files(predictor, [tmp_path / "in"], tmp_path / "out").failed) == 2
     photo(tmp_path / "in/a.png")
     photo(tmp_path / "in/b.png")
-    assert predict_files(predictor, [tmp_path / "in"], tmp_path / "out").written == 2
+    (tmp_path / "out" / LEGEND).touch()
+    with pytest.raises(UserError, match=rf"holds {LEGEND}, but no predict\.json that says of which model"):
+        predict_files(predictor, [tmp_path / "in"], tmp_path / "out")
+    (tmp_path / "out" / LEGEND).unlink()
+    other = tiny.predictor(seed=1)
+    assert predict_files(other, [tmp_path / "in"], tmp_path / "out").written == 2
     assert not (tmp_path / "out/failed.txt").exists()
 
 

@@ -228,8 +228,15 @@ def test_requests_for_the_files_beside_the_results_are_made_again(
     (store / "in/bad.jpg").write_bytes(b"no image")
     failed.clear()
     predict_stream(predictor, inputs, Path("memory://bucket/none"))
-    assert ("rm_file", "/bucket/none/predict.json") in failed
-    assert not (store / "none/predict.json").exists()
+    assert ("pipe_file", "/bucket/none/predict.json") in failed
+    assert (store / "none/predict.json").read_bytes() == b"{}\n"
+
+
+def test_a_list_of_the_users_own_is_not_replaced(store: Path, predictor: Predictor) -> None:
+    (store / "out/failed.txt").write_bytes(b"a: b\n")
+    with pytest.raises(UserError, match=r"holds failed\.txt, but no predict\.json"):
+        predict_stream(predictor, [Path("memory://bucket/in")], Path("memory://bucket/out"))
+    assert (store / "out/failed.txt").read_bytes() == b"a: b\n"
 
 
 class NoCredentialsError(Exception):

@@ -161,7 +161,10 @@ def open_results(
     finally:
         if shard == (1, 1) and not _holds_results(out):  # other shards may be about to write some
             with suppress(CannotWrite):  # what was raised before says more
-                _remove(out / RECORD)
+                if summary.failed or is_done(summary.listing, 0.0):
+                    write_json(out / RECORD, {})  # binds no later command, but says whose the list is
+                else:
+                    _remove(out / RECORD)
         if areas.rows:
             areas.write()
             _write_legend(out, config)
@@ -462,6 +465,7 @@ def result_names(
 
 
 RECORD = "predict.json"
+"""What `describe_prediction` says, and more; empty where there are no results, but a list of failures."""
 _SINCE = "since"
 """Key of the record: time in seconds from which on files are of this model, where another's are being replaced."""
 _SOURCES = "sources"
@@ -494,14 +498,16 @@ def open_folder(
     """
     used = _holds_results(out) or _foreign_file(out)  # looked for first: others write the record first
     there, now = _read_record(out), {**made, "smooth": smooth}
+    if there is not None and used == FAILED_LIST:
+        used = None
     remedy = "Choose another --out, or predict everything again with --overwrite."
-    if there is None and used and not overwrite:
+    if not there and used and not overwrite:
         raise UserError(f"folder {out} holds {used}, but no {RECORD} that says of which model. {remedy}")
     sources = {result_name(path, name): _source(path) for path, name in names.items()}
     others = _others(out, there or {}, names)
-    if there is None or (overwrite and (others or _differences(there, now))):
+    if not there or (overwrite and (others or _differences(there, now))):
         since = file_system_time(out) if used else 0.0
-        kept = {} if there is None or _differences(there, now) else there.get(_SOURCES, {})
+        kept = {} if not there or _differences(there, now) else there.get(_SOURCES, {})
         if sources and there and not kept and (left := there.get(_SOURCES, {}).keys() - sources.keys()):
             say_once(
                 f"{len(left)} results in {out}, such as {min(left)}, are not predicted again: they stay as they were"
@@ -527,14 +533,8 @@ def _holds_results(out: Path) -> str | None:
 
 
 def _foreign_file(out: Path) -> str | None:
-    """A file that would be replaced and looks like the user's own, where there is no record."""
-    if is_remote(out):
-        return None
-    with suppress(OSError):  # a list of failures may be all that a command without results has left
-        lines = (out / FAILED_LIST).read_text(errors="replace").splitlines()
-        if not all(": " in line for line in lines):
-            return FAILED_LIST
-    return next((name for name in (LEGEND, AREAS) if (out / name).is_file()), None)
+    """A file that would be replaced, and is the user's own where there is no record; the list of failures last."""
+    return next((name for name in (LEGEND, AREAS, FAILED_LIST) if is_done(out / name, 0.0)), None)
 
 
 def result_name(path: Path, name: Path) -> str:
