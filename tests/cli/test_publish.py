@@ -154,12 +154,33 @@ def test_models_of_others_and_runs_are_not_replaced(
         assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_the_licence_of_another_model_does_not_stay(run: Path, tmp_path: Path) -> None:
+def test_the_licence_of_another_model_does_not_stay(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out"
     assert main(["publish", "--out", str(out)]) == 0
     assert (out / "LICENSE").is_file()
+    capsys.readouterr()
     assert main(["publish", str(run), "--out", str(out), "--license", "mit"]) == 0
     assert not (out / "LICENSE").exists()
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"removed: {out / 'LICENSE'}, the text of cc-by-nc-4.0; this model has mit" in said
+
+
+@pytest.mark.parametrize("license", [["--license", "mit"], []])
+def test_a_licence_that_was_added_stays(license: list[str], run: Path, hub: FakeHub, tmp_path: Path) -> None:
+    """In the folder and on the hub."""
+    words = ["publish", str(run), "--out", str(tmp_path / "out"), *license]
+    assert main([*words, "--to", "me/tiny"]) == 0
+    hub.commit("me/tiny", {**hub.commits["me/tiny"][-1][1], "LICENSE": b"mine"})
+    assert main(["publish", str(run), "--to", "me/tiny", *license, "--weights", "float16"]) == 0
+    assert hub.commits["me/tiny"][-1][1]["LICENSE"] == b"mine"
+    (tmp_path / "out/LICENSE").write_text("mine")
+    assert main(words) == 0
+    assert (tmp_path / "out/LICENSE").read_text() == "mine"
+    (tmp_path / "out/README.md").write_text("---\n- no mapping: {\n---\n")
+    assert main(words) == 0
+    assert (tmp_path / "out/LICENSE").read_text() == "mine"
 
 
 def test_an_interrupted_command_can_be_repeated(

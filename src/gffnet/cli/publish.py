@@ -50,11 +50,11 @@ def run(arguments: Namespace) -> None:
     network, facts = gather(model, to, arguments.license, arguments.weights, arguments.scores)
     with nullcontext(out) if out is not None else TemporaryDirectory() as folder:
         save_model(Path(folder), network, facts.config, arguments.weights, arguments.max_shard_size, config_first=True)
-        atomic_write(Path(folder) / CARD, str(make_card(facts)))
         if facts.license_text:
             atomic_write(Path(folder) / LICENSE, facts.license_text)
         else:
-            (Path(folder) / LICENSE).unlink(missing_ok=True)  # of another model
+            _remove_other_license(Path(folder), facts.license)
+        atomic_write(Path(folder) / CARD, str(make_card(facts)))
         if out is not None:
             screen.print(f"model: {out}")
         if to is not None:
@@ -87,6 +87,21 @@ def _is_published(folder: Path) -> bool:
         read_config(folder, record=True)
         return not (folder.parent / "recipe.yaml").is_file()
     return False
+
+
+def _remove_other_license(folder: Path, license: str | None) -> None:
+    """Remove the text of another licence than the model's: that of the model whose card is in the folder."""
+    from huggingface_hub import ModelCard
+
+    from gffnet.console import screen
+    from gffnet.models.model_io import CARD, LICENSE
+
+    file, before = folder / LICENSE, license
+    with suppress(Exception):  # no card, or one that its user damaged: the text may be of this model
+        before = ModelCard.load(folder / CARD).data.license
+    if file.is_file() and before != license:
+        file.unlink()
+        screen.print(f"removed: {file}, the text of {before or 'another licence'}; this model has {license or 'none'}")
 
 
 def _license(text: str) -> str:

@@ -442,11 +442,13 @@ def upload(
 ) -> str:
     """Upload a model folder to the hub in one commit, in place of the model that is there; return its address.
 
+    A LICENSE that is there stays unless the folder has one: its owner may have added it.
+
     Raises:
         UserError: the name is not valid, the hub cannot be reached, or it refuses.
     """
     check_upload(repository)
-    api, kept = HfApi(token=token, **_CLIENT), [*FILES, CARD, LICENSE]
+    api = HfApi(token=token, **_CLIENT)
     try:
         with _progress_bars():
             api.create_repo(repository, private=private, exist_ok=True)
@@ -454,8 +456,8 @@ def upload(
                 repo_id=repository,
                 folder_path=folder,
                 commit_message=message,
-                allow_patterns=kept,
-                delete_patterns=[*FILES, LICENSE],
+                allow_patterns=[*FILES, CARD, LICENSE],
+                delete_patterns=FILES,
             )
     except Exception as error:  # the client's exceptions differ between its releases
         raise _refused(f"model {repository} could not be uploaded to the hub", repository, None, error) from None
