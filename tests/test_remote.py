@@ -24,6 +24,7 @@ from gffnet.recipe import validated_split
 from gffnet.training.train import train
 from tests import tiny
 from tests.data.trees import camvid_tree
+from tests.export.networks import exported_file
 
 pytest.importorskip("upath", reason="pip install universal-pathlib")
 
@@ -163,6 +164,17 @@ def test_a_model_at_a_url(store: Path, tmp_path: Path) -> None:
     assert found.weights == wanted.weights
     with pytest.raises(UserError, match="memory://bucket/none"):
         load("memory://bucket/none")
+    assert main(["publish", "memory://bucket/runs/mine", "--out", str(tmp_path / "published")]) == 0
+    assert load(tmp_path / "published").weights == wanted.weights
+
+
+def test_an_exported_file_at_a_url(store: Path, tmp_path: Path) -> None:
+    """Of OpenVINO, its weights are fetched as well."""
+    files = exported_file("openvino", tmp_path)
+    put(tmp_path, store / "exported")
+    found = load(f"memory://bucket/exported/{files.name}")
+    image = tiny.picture(0, 48, 64)
+    np.testing.assert_array_equal(found.predict(image), load(files).predict(image))
 
 
 def fail(monkeypatch: pytest.MonkeyPatch, store: Path, method: str, within: str, errors: list[Exception]) -> None:

@@ -6,6 +6,7 @@ A `UserError` is a mistake that the reader can fix: the command line prints it a
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 class UserError(Exception):
@@ -30,6 +31,9 @@ class WrongSize(UserError):
 
 class RunFailed(Exception):
     """Work that failed on its way; the message says what is saved and how to resume. Exit code 1."""
+
+    result: Any = None
+    """What the call would have returned, of the part that is done, where it says so."""
 
 
 class Stopped(RunFailed):

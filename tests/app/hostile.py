@@ -132,6 +132,7 @@ READ: dict[str, tuple[Callable[[], bytes], tuple[int, int]]] = {
     "alpha": (lambda: encoded("PNG", mode="RGBA"), (96, 128)),
     "one bit": (lambda: encoded("PNG", mode="1"), (96, 128)),
     "sixteen bits": (_deep, (96, 128)),
+    "jpeg with a second picture": (lambda: animated("MPO"), (96, 128)),
     "animated webp": (lambda: animated("WEBP"), (96, 128)),
     "animated png": (lambda: animated("PNG"), (96, 128)),
     "garbage for exif": (lambda: encoded("JPEG", exif=b"Exif\0\0" + bytes(range(256)) * 20), (96, 128)),

@@ -56,6 +56,17 @@ def test_images_may_follow_the_models_or_go_before(
     assert "improved" not in printed  # nobody knows
 
 
+def test_what_is_done_is_printed_where_an_image_cannot_be_read(
+    models: list[str], photo: str, tmp_path: Path, capsys: Captured
+) -> None:
+    (tmp_path / "broken.png").write_bytes(b"none")
+    words = ["--models", *models, photo, str(tmp_path / "broken.png"), "--out", str(tmp_path / "out"), "--json"]
+    assert main(["compare", *words, "--device", "cpu", "--insets", "0"]) == 1
+    out, err = capsys.readouterr()
+    assert [Path(image["image"]).name for image in json.loads(out)["images"]] == ["photo.png"]
+    assert "1 of 2 images were left out" in err
+
+
 def test_models_are_told_from_images(models: list[str], tmp_path: Path) -> None:
     checkpoint = str(tmp_path / "last.ckpt")
     assert split_models(["a", "b", "c.png", *models]) == (["a", "b"], ["c.png", *models])

@@ -56,6 +56,16 @@ def test_tables_are_printed(words: list[str], photo: str, capsys: Captured) -> N
     assert "accuracy" not in out
 
 
+def test_what_is_done_is_printed_where_an_image_cannot_be_read(
+    words: list[str], photo: str, tmp_path: Path, capsys: Captured
+) -> None:
+    (tmp_path / "broken.png").write_bytes(b"none")
+    assert main([*words, photo, str(tmp_path / "broken.png"), "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out)["images"] == len(json.loads(out)["by_image"]) == 1
+    assert "1 of 2 images were left out" in err
+
+
 def test_very_large_images_are_downscaled_unless_a_scale_is_given(
     words: list[str], photo: str, tmp_path: Path, capsys: Captured, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from gffnet.errors import UserError, nearest
+from gffnet.errors import RunFailed, UserError, nearest
 from gffnet.remote import is_url
 
 if TYPE_CHECKING:
@@ -221,6 +221,17 @@ def add_cache(parser: Parser) -> None:
 def print_json(value: Any) -> None:
     """Print the machine-readable result on standard output."""
     print(json.dumps(value, indent=1))
+
+
+def show_result(compute: Callable[[], Any], show: Callable[[Any], None]) -> None:
+    """Show what `compute` returns; if it fails on its way, the part that is done, and raise the error."""
+    try:
+        result = compute()
+    except RunFailed as failed:
+        if failed.result is not None:
+            show(failed.result)
+        raise
+    show(result)
 
 
 SCALES = (0.75, 1.0, 1.25, 1.5, 1.75)

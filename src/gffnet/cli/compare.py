@@ -5,7 +5,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gffnet.cli.arguments import Parser, Paths, add_device, add_truth, ground_truth, path, print_json, whole_number
+from gffnet.cli.arguments import (
+    Parser,
+    Paths,
+    add_device,
+    add_truth,
+    ground_truth,
+    path,
+    print_json,
+    show_result,
+    whole_number,
+)
 from gffnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -66,11 +76,8 @@ def run(arguments: Namespace) -> None:
     if truth.classes is not None:
         same_classes(named[0].predictor, truth.classes, arguments.dataset)
     options = FigureOptions(arguments.format, arguments.insets, arguments.panels)
-    numbers = write_comparison(named, images, truth, arguments.out, options)
-    if arguments.json:
-        print_json(numbers)
-    else:
-        _print_table(numbers)
+    show = print_json if arguments.json else _print_table
+    show_result(lambda: write_comparison(named, images, truth, arguments.out, options), show)
     screen.print(f"comparisons: {arguments.out}")
 
 

@@ -15,6 +15,7 @@ from gffnet.cli.arguments import (
     path,
     print_json,
     scale,
+    show_result,
 )
 from gffnet.errors import UserError
 
@@ -78,14 +79,9 @@ def run(arguments: Namespace) -> None:
     predictor = load(arguments.model, arguments.device, arguments.precision)
     if truth.classes is not None:
         same_classes(predictor, truth.classes, arguments.dataset)
-    paths = image_files([truth.image(path) for path in arguments.images], out=arguments.out)
-    numbers = write_gates(
-        predictor, list(paths), arguments.out, arguments.close, arguments.value, truth, arguments.scale
-    )
-    if arguments.json:
-        print_json(numbers)
-    else:
-        _print_tables(numbers)
+    paths = list(image_files([truth.image(path) for path in arguments.images], out=arguments.out))
+    options = arguments.out, arguments.close, arguments.value, truth, arguments.scale
+    show_result(lambda: write_gates(predictor, paths, *options), print_json if arguments.json else _print_tables)
     screen.print(f"gate maps: {arguments.out}")
 
 

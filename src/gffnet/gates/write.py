@@ -55,7 +55,7 @@ def write_gates(
     Raises:
         UserError: the model has no gates or no such level, files of others would be replaced, or every image was left
             out.
-        RunFailed: some images were left out; the results of all the others are written.
+        RunFailed: some images were left out; the results of all the others are written, and its `result`.
     """
     levels = [tuple(sorted(set(closing))) for closing in closings]
     classes, palette = predictor.config.classes, predictor.config.palette
@@ -113,8 +113,8 @@ def write_gates(
         for_each_readable(
             predictor, list(folders), "gate maps", out, lambda path, image: write_one(path, image, folders[path])
         )
-    except RunFailed:
-        write_summary()
+    except RunFailed as failed:
+        failed.result = {**write_summary(), "by_image": by_image}
         raise
     return {**write_summary(), "by_image": by_image}
 

@@ -30,7 +30,7 @@ from PIL.Image import Resampling
 from gffnet.data.colors import MARK, Palette, colorize, displayable, highlight
 from gffnet.data.dataset import Truth, class_difference
 from gffnet.data.io import write_image
-from gffnet.errors import UserError
+from gffnet.errors import RunFailed, UserError
 from gffnet.evaluation.evaluate import plain
 from gffnet.evaluation.results import score_image
 from gffnet.files import COMPARISON, atomic_write, compared, exists, utf8, write_json
@@ -425,7 +425,7 @@ def write_comparison(
 
     Raises:
         UserError: as `Comparison`, files of others would be replaced, or every image was left out.
-        RunFailed: some images were left out; the others are written.
+        RunFailed: some images were left out; the others are written, and its `result`.
     """
     comparison = Comparison(models, truth, out, options or FigureOptions())
     folders = result_folders(image_paths, out)
@@ -441,6 +441,9 @@ def write_comparison(
             out,
             lambda path, image: comparison.add(path, image, folders[path].name),
         )
+    except RunFailed as failed:
+        failed.result = comparison.numbers()
+        raise
     finally:
         comparison.written = {name for name in comparison.written if exists(out / name)}
         if comparison.records:
