@@ -199,6 +199,14 @@ def test_a_smaller_call_keeps_the_table_of_a_larger_one(prepared: Path, tmp_path
     call(FIRST, more=["--split", "test"])
     assert (out / "ablation_2.md").read_text() == (out / "ablation.md").read_text()
 
+    # files of others
+    (out / "ablation.json").unlink()
+    (out / "ablation.md").write_text("mine")
+    (out / "ablation_3.json").write_text("mine, too")
+    assert f"what was in the place of the table is now {out / 'ablation_4.md'}" in call(FIRST, more=["--split", "test"])
+    assert [(out / name).read_text() for name in ("ablation_4.md", "ablation_3.json")] == ["mine", "mine, too"]
+    assert not (out / "ablation_4.json").exists()
+
 
 def test_runs_of_an_earlier_call_and_another_recipe_of_the_same_name_are_kept_apart(
     prepared: Path, tmp_path: Path

@@ -49,6 +49,22 @@ def test_all_is_written_and_printed(given: list[str], tmp_path: Path, capsys: Ca
     assert f"{100 * record['closings'][0]['scores']['miou']:.2f}" in printed
 
 
+@pytest.mark.parametrize("name", ["ablation.json", "ablation.md", "by_class.png", "by_distance.png"])
+def test_files_of_others_are_not_replaced(name: str, given: list[str], tmp_path: Path, capsys: Captured) -> None:
+    """Such as those of `gffnet ablation`."""
+    words = ["gates-ablation", *given, "--limit", "1", "--no-pairs", "--out", str(tmp_path / "out")]
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text('{"runs": []}')
+    assert main(words) == 2
+    assert f"out/{name} is there already, and is not of an earlier command" in capsys.readouterr().err
+    assert [path.read_text() for path in (tmp_path / "out").iterdir()] == ['{"runs": []}']
+    (tmp_path / "out" / name).unlink()
+    assert main(words) == main(words) == 0
+    for written in ("ablation.md", "by_class.png"):  # as if interrupted before
+        (tmp_path / "out" / written).unlink()
+    assert main(words) == 0
+
+
 def test_interrupted_and_resumed(
     given: list[str], tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,13 +49,15 @@ def run(arguments: Namespace) -> None:
     """Score, write and print."""
     from gffnet.data.datasets import open_dataset
     from gffnet.evaluation.evaluate import precision_of_partial, remove_partial
-    from gffnet.gates.ablation import PARTIAL_FOLDER, ablate, write_ablation
+    from gffnet.gates.ablation import PARTIAL_FOLDER, ablate, refuse_others, write_ablation
     from gffnet.parallel import device_of_rank, process_group, rank_and_world_size
     from gffnet.recipe import validated_split
 
     out: Path | None = arguments.out
     if arguments.resume and out is None:
         raise UserError("--resume reads the partial results in --out DIR. Name the folder of the ablation.")
+    if out is not None:
+        refuse_others(out)
     with stop_on_sigterm(), process_group():
         device = device_of_rank(arguments.device)
         recorded = precision_of_partial(out, arguments.resume, device, PARTIAL_FOLDER)

@@ -44,9 +44,10 @@ from gffnet.evaluation.evaluate import (
     score_images,
 )
 from gffnet.evaluation.results import TOLERANCE, Table, markdown, pixel_range
-from gffnet.files import atomic_write, write_json
+from gffnet.files import atomic_write, is_result, write_json
 from gffnet.gates.edit import Edits, GateEdit, edit_gates, gate_count
 from gffnet.gates.figures import class_changes_figure, held, losses_figure
+from gffnet.gates.write import refuse_replacing
 from gffnet.inference.predictor import ImageLike, Predictor
 from gffnet.metrics.scores import BANDS, SIZES, Scores
 from gffnet.models.layers import Encoded
@@ -343,15 +344,25 @@ def _verdict(gates: Sequence[Mapping[str, Any]], leans: Mapping[int, np.ndarray]
 
 
 def write_ablation(out: Path, record: Mapping[str, Any]) -> None:
-    """Write `by_class.png`, `by_distance.png`, `ablation.md`, and `ablation.json` last: where it is, all of them are.
+    """Write `ablation.json`, by which a later call knows all of its files, `ablation.md` and the figures.
 
     Raises:
+        UserError: as `refuse_others`.
         CannotWrite: a file cannot be written.
     """
+    refuse_others(out)
+    write_json(out / "ablation.json", record)
     write_image(out / "by_class.png", class_changes_figure(title_of(record), record))
     write_image(out / "by_distance.png", losses_figure(title_of(record), record))
     atomic_write(out / "ablation.md", markdown(title_of(record), all_tables(record)))
-    write_json(out / "ablation.json", record)
+
+
+def refuse_others(out: Path) -> None:
+    """Raise `UserError` if a file that `write_ablation` writes is in `out`, and is not of an earlier call of it."""
+    if not is_result(out / "ablation.json"):
+        refuse_replacing(
+            [], [out / name for name in ("ablation.json", "ablation.md", "by_class.png", "by_distance.png")]
+        )
 
 
 def title_of(record: Mapping[str, Any]) -> str:

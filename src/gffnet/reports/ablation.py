@@ -545,15 +545,15 @@ class Ablation:
         )
 
     def write(self, table: Table, failures: Sequence[Failure] = ()) -> None:
-        """Write `ablation.md` and `ablation.json`; an earlier table that has other runs is renamed.
+        """Write `ablation.json` and `ablation.md`; an earlier table with other runs, or one of others, is renamed.
 
         Raises:
             CannotWrite: they cannot be written.
         """
         self._keep_earlier_table()
         text = to_markdown([table], title=TITLE, legend=LEGEND)
+        write_json(self.out / "ablation.json", self.to_mapping(table, failures))  # first: it says whose the table is
         atomic_write(self.out / "ablation.md", text)
-        write_json(self.out / "ablation.json", self.to_mapping(table, failures))
 
     @cached_property
     def tabulated(self) -> list[Run]:
@@ -591,21 +591,24 @@ class Ablation:
             runs = [(run["recipe"], run["seed"], run.get("fold")) for run in record["runs"] if run["done"]]
             settings = record["split"], sorted(record["overrides"])
         except FileNotFoundError:
-            return [], True
+            return [], not (self.out / "ablation.md").exists()  # a table without a record is another's
         except (OSError, ValueError, LookupError, TypeError, AttributeError):  # damaged
             return [], False
         return runs, settings == (", ".join(self.scored_splits), sorted(self.overrides))
 
     def _keep_earlier_table(self) -> None:
-        """Rename the table in `out` if it has runs that this one has not."""
+        """Rename the table in `out` if it has runs that this one has not, or is another's."""
         before, agree = self._earlier_table()
         if agree and {*before} <= {(run.name, run.seed, run.fold) for run in self.tabulated}:
             return
-        number = next(i for i in range(1, sys.maxsize) if not (self.out / f"ablation_{i}.md").exists())
-        for suffix in ".md", ".json":
+        files = [self.out / name for name in ("ablation.md", "ablation.json")]
+        taken = {path.stem for path in self.out.glob("ablation_*")}
+        number = next(i for i in range(1, sys.maxsize) if f"ablation_{i}" not in taken)
+        for each in files:
             with suppress(FileNotFoundError):
-                (self.out / f"ablation{suffix}").rename(self.out / f"ablation_{number}{suffix}")
-        screen.print(f"the table of earlier runs, of other settings, is now {self.out / f'ablation_{number}.md'}")
+                each.rename(each.with_stem(f"ablation_{number}"))
+        what = "the table of earlier runs, of other settings," if before else "what was in the place of the table"
+        screen.print(f"{what} is now {files[0].with_stem(f'ablation_{number}')}")
 
     def to_mapping(self, table: Table, failures: Sequence[Failure] = ()) -> dict[str, Any]:
         """All numbers as plain values: every run, and every score of the table."""
