@@ -229,3 +229,8 @@ class FixedSamples(torch.utils.data.Dataset[Sample]):
         with seeded(index):
             sample: Sample = self.dataset[index]
         return sample
+
+
+def fixed_samples(dataset: Any) -> Any:
+    """A data set to score on, whose samples must not depend on what was drawn before."""
+    return FixedSamples(dataset) if getattr(dataset, "random", False) else dataset

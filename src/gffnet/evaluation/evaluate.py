@@ -28,7 +28,7 @@ import gffnet
 from gffnet.console import screen, track
 from gffnet.data.dataset import Classes, Dataset, Sample, class_difference, fingerprint
 from gffnet.data.datasets import open_dataset
-from gffnet.data.loader import FixedSamples
+from gffnet.data.loader import fixed_samples
 from gffnet.data.map_style import as_dataset, as_gffnet, dataset_name
 from gffnet.data.statistics import check_bands
 from gffnet.errors import CannotWrite, Stopped, UserError
@@ -279,12 +279,11 @@ def _score(
             saved = time.monotonic()
 
     shown = track(indices, title) if title is not None else indices
-    source = FixedSamples(dataset) if dataset.random else dataset  # as in the validation of a training
     try:
         with (
             io_threads(device, len(indices)) as (readers, writers),
             background_writer(min(1, writers)) as later,
-            closing(prefetch(source.__getitem__, indices, min(1, readers))) as samples,
+            closing(prefetch(fixed_samples(dataset).__getitem__, indices, min(1, readers))) as samples,
         ):
             for index, sample in zip(shown, samples, strict=True):
                 later(score, index, sample.labels.numpy(), predict_sample(predict, device, sample))

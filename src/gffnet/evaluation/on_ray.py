@@ -12,7 +12,7 @@ from torch import Tensor
 from gffnet.console import track
 from gffnet.data.dataset import Dataset
 from gffnet.data.datasets import open_dataset
-from gffnet.data.loader import FixedSamples
+from gffnet.data.loader import fixed_samples
 from gffnet.evaluation.evaluate import (
     LabelMap,
     PartialScores,
@@ -79,7 +79,7 @@ class _Actor:
         name, _, split, _ = source
         same_classes(self._predictor, dataset.classes.names, name)
         self._dataset: Dataset = images_for(self._predictor, dataset)
-        self._samples = FixedSamples(self._dataset) if dataset.random else self._dataset
+        self._samples = fixed_samples(self._dataset)
         self._details = details
         self._record = protocol_record(self._predictor, self._predictor.protocol, name, split)
 

@@ -144,7 +144,7 @@ def _create_model(recipe: BackboneRecipe, pretrained: Path | None, **options: An
 
 
 class NormAct(BatchNormAct2d):
-    """timm's batch normalisation with an activation, which does the same."""
+    """timm's batch normalisation with an activation, which treats a single value per channel as `Norm` does."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → the same shape."""

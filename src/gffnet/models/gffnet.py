@@ -631,7 +631,7 @@ def save_model(
         config: its config.
         weights: dtype of kernels on the disk.
         max_shard_size: maximal size of a weights file, such as `16MB`; None: one file.
-        config_first: write `config.json` before the weights, too: it tells whose an incomplete folder is.
+        config_first: write `config.json` before the weights instead: it tells whose an incomplete folder is.
 
     Raises:
         UserError: as `check_loadable` and `model_io.write_weights`; then nothing is written.
@@ -640,7 +640,8 @@ def save_model(
     check_loadable(network, config)
     text = config.to_text()
     write_weights(folder, network.state_dict(), weights, max_shard_size, text if config_first else None)
-    atomic_write(folder / CONFIG, text)
+    if not config_first:
+        atomic_write(folder / CONFIG, text)
 
 
 def check_loadable(network: SegmentationModel, config: ModelConfig) -> None:

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Sampler, Subset
 
 from gffnet.data.custom_transform import CustomTransform
 from gffnet.data.dataset import IGNORE, Sample
-from gffnet.data.loader import ClassBalance, FixedSamples, TrainingStream, Views, collate
+from gffnet.data.loader import ClassBalance, TrainingStream, Views, collate, fixed_samples
 from gffnet.data.map_style import describe
 from gffnet.data.transforms import Augmentation, ColorJitter
 from gffnet.errors import UserError, one_line
@@ -167,9 +167,7 @@ class SegmentationDataModule(LightningDataModule):
         length = training.iterations * training.batch
         self.stream = TrainingStream(train, augmentation, recipe.seed, length, balance=balance)
         self.sampler = IterationSampler(first_iteration, training.iterations, training.batch, rank, world_size)
-        if getattr(val, "random", False):  # scores must not depend on what was drawn before
-            val = FixedSamples(val)
-        self.val = rank_subset(val, rank, world_size)
+        self.val = rank_subset(fixed_samples(val), rank, world_size)
         on_cpu = device.type == "cpu"
         cores = max(1, available_cores() // processes_per_node)
         self.max_workers = divide_cores(cores, processes_per_node)[0] if on_cpu else cores
