@@ -567,6 +567,42 @@ def test_a_recipe_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert arguments.set == ["training.batch=4", "data.train_split=without_0006R0", "data.val_split=only_0006R0"]
 
 
+def test_recipes_of_one_table_are_evaluated_in_one_way(tmp_path: Path) -> None:
+    """Scores of different protocols cannot be compared."""
+    flipped = tmp_path / "flipped.yaml"
+    flipped.write_text(f"base: {SECOND}\nevaluation: {{flip: true, scales: [0.5, 1]}}\n")
+    recipes = [FIRST, str(flipped)]
+    with pytest.raises(UserError, match=r"scales \[0\.5, 1\.0\].* of one protocol.*--set evaluation\.scales=\[1\.0\]"):
+        _ = of(tmp_path, recipes=recipes).runs
+    with pytest.raises(UserError, match=r"flip True, and .* with False.*--set evaluation\.flip=false"):
+        _ = of(tmp_path, recipes=recipes, overrides=["evaluation.scales=[1]"]).runs
+    assert of(tmp_path, recipes=recipes, overrides=["evaluation.scales=[1]", "evaluation.flip=true"]).runs
+
+    # windows that follow from the training images: all of the same, which are not known yet
+    fpn = tmp_path / "fpn.yaml"
+    fpn.write_text("base: folder/gffnet_r18\nmodel: {fusion: fpn}\n")
+    recipes = ["folder/gffnet_r18", str(fpn)]
+    assert of(tmp_path, recipes=recipes).runs
+    with pytest.raises(UserError, match=r"crop None, and .*--set evaluation\.crop=null"):
+        _ = of(tmp_path, recipes=["folder/gffnet_r18", "folder/pspnet_lite0"]).runs
+    fpn.write_text("base: folder/gffnet_r18\nmodel: {fusion: fpn}\ntraining: {max_crop: 256}\n")
+    with pytest.raises(UserError, match=r"crop auto, at most 256, and .* at most 512.*--set evaluation\.crop=null"):
+        _ = of(tmp_path, recipes=recipes).runs
+    assert of(tmp_path, recipes=recipes, overrides=["training.crop=[256,256]"]).runs
+
+
+def test_earlier_runs_of_another_protocol_are_not_in_the_table(prepared: Path, tmp_path: Path) -> None:
+    assert main(words(tmp_path)) == 0
+    out = tmp_path / "out"
+    assert "PSPNet + GFF" in (out / "ablation.md").read_text()
+    for recipe in out.glob(f"{SECOND}/*/recipe.yaml"):
+        mapping = yaml.safe_load(recipe.read_text())
+        mapping["evaluation"]["flip"] = True
+        recipe.write_text(yaml.safe_dump(mapping))
+    assert main(["ablation", FIRST, *words(tmp_path)[3:]]) == 0
+    assert "PSPNet + GFF" not in (out / "ablation.md").read_text()
+
+
 def test_iterations_that_follow_from_the_data_are_known_once_a_run_has_started(tmp_path: Path) -> None:
     found = of(tmp_path, overrides=["training.iterations=auto"])
     shown = module._Shown(found.runs)

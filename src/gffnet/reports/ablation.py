@@ -96,8 +96,8 @@ class Run:
     folder: Path
     recipe: Recipe
     """With its seed; `auto` values hold their defaults until the run has started, see `started`."""
-    auto: bool = False
-    """Whether the iterations are one of these."""
+    auto: frozenset[str] = frozenset()
+    """The keys of these."""
     fold: str | None = None
     """That it is validated on, and trained without."""
     damaged: str = ""
@@ -137,8 +137,17 @@ class Run:
     @property
     def iterations(self) -> int | None:
         """That it trains; None if they follow from the data and it has not started."""
-        recipe = self.started or (None if self.auto else self.recipe)
+        recipe = self.started or (None if "training.iterations" in self.auto else self.recipe)
         return recipe.training.iterations if recipe else None
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """How it is evaluated; a window that follows from the training images is told in words."""
+        found, training = plain(self.recipe.evaluation), self.recipe.training
+        if "evaluation.crop" in self.auto:  # it is that of training
+            known = "training.crop" not in self.auto
+            found["crop"] = list(training.crop) if known else f"auto, at most {training.max_crop}"
+        return found
 
     @property
     def trained(self) -> bool:
@@ -205,8 +214,8 @@ class Ablation:
         """Every recipe with every seed.
 
         Raises:
-            UserError: a recipe, seed or fold twice, recipes of several data sets or splits, splits beside folds, or a
-                folder holds a run of another recipe.
+            UserError: a recipe, seed or fold twice, recipes of several data sets, splits or protocols, splits beside
+                folds, or a folder holds a run of another recipe.
         """
         names = [recipe_folder(recipe) for recipe in self.recipes]
         for what, values in ("recipe", names), ("seed", self.seeds), ("fold", self.folds):
@@ -228,6 +237,15 @@ class Ablation:
                     f"recipe {run.source} is of {_data(run.recipe)}, and {first.source} of {_data(first.recipe)}: "
                     "compare recipes of one data set and split, or set the same: --set data.train_split=train."
                 )
+            if other := [key for key, value in run.protocol.items() if value != first.protocol[key]]:
+                key = other[0]
+                value = first.protocol[key]
+                remedy = None if isinstance(value, str) else value
+                raise UserError(
+                    f"recipe {run.source} is evaluated with {key} {run.protocol[key]}, and {first.source} with "
+                    f"{value}: scores of one table are of one protocol. Set the same for all: "
+                    f"--set evaluation.{key}={json.dumps(remedy).replace(' ', '')}."
+                )
             if launch is not None:
                 launch.split(run.recipe.training.batch)
         return runs
@@ -237,13 +255,13 @@ class Ablation:
 
     def _run(self, name: str, source: str, seed: int, fold: str | None) -> Run:
         folder, changes, damaged = self._folder(name, seed, fold), self._changes(seed, fold), ""
+        recipe, auto = read_recipe(source, changes)
         try:
-            recipe, auto = read_recipe(source, changes, resumed=folder)
+            recipe, _ = read_recipe(source, changes, resumed=folder)
             resume_point(folder, recipe, resume=True)
         except Damaged as error:
-            recipe, auto = read_recipe(source, changes)
             damaged = str(error)
-        return Run(name, source, seed, folder, recipe, "training.iterations" in auto, fold, damaged)
+        return Run(name, source, seed, folder, recipe, frozenset(auto), fold, damaged)
 
     def _of_one_name(self, names: Sequence[str]) -> str:
         """What to do about files that have one name; empty if there are none."""
@@ -577,12 +595,13 @@ class Ablation:
         return Run(name, name, seed, folder, load_recorded(folder / RECIPE), fold=fold)
 
     def _agrees(self, run: Run) -> bool:
-        """Whether a run is of the same data as those of this call, and of the same recipe if they have one name."""
+        """Whether a run is of the same data and protocol as those of this call, and of the same recipe if they have one
+        name."""
         of_fold = [other for other in self.runs if other.fold == run.fold]
         of_name = [other for other in of_fold if other.name == run.name]
-        return _data(run.recipe) == _data(of_fold[0].recipe) and not any(
-            unlike(run.recipe, other.started or other.recipe) for other in of_name[:1]
-        )
+        first = of_fold[0].started or of_fold[0].recipe
+        same = (_data(run.recipe), run.recipe.evaluation) == (_data(first), first.evaluation)
+        return same and not any(unlike(run.recipe, other.started or other.recipe) for other in of_name[:1])
 
     def _earlier_table(self) -> tuple[list[tuple[str, int, str | None]], bool]:
         """Recipe, seed and fold of the finished runs of the table in `out`, and whether its settings are the same."""
