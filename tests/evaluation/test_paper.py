@@ -82,6 +82,16 @@ def test_another_protocol_has_no_row(changes: dict[str, Any], said: str) -> None
     assert said in found.remark
 
 
+def test_a_part_of_the_split_is_told() -> None:
+    of = protocol("cityscapes/pspnet_r18")
+    assert match(of, 500).remark == match(of).remark == "Table 4, PSPNet ResNet18"
+    assert match(of, 1).remark == "Table 4, PSPNet ResNet18; ours is of 1 image, not the 500 of val"
+    trainval = PaperRow("ade20k/pspnet_r50", (6,), "PSPNet", 40.0, split="train+val")
+    assert trainval.part(20210 + 2000) == ""
+    assert trainval.part(2000) == "of 2000 images, not the 22210 of train+val"
+    assert PaperRow("mine/net", (1,), "mine", 40.0).part(7) == ""
+
+
 def test_the_finished_network_on_val_is_not_the_row_of_test() -> None:
     assert "it is of test" in match(protocol("cityscapes/gffnet_r101_trainval")).remark
 

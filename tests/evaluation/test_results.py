@@ -214,8 +214,8 @@ def test_nothing_was_labelled() -> None:
 @pytest.mark.parametrize(
     ("recipe", "row", "remark"),
     [
-        ("cityscapes/gffnet_r101", ["81.2", "—"], "Paper: Tables 2 and 3, PSPNet + GFF + DFP."),
-        ("cityscapes/pspnet_r18", ["73.0", "—"], "Paper: Table 4, PSPNet ResNet18."),
+        ("cityscapes/gffnet_r101", ["81.2", "—"], "Paper: Tables 2 and 3, PSPNet + GFF + DFP"),
+        ("cityscapes/pspnet_r18", ["73.0", "—"], "Paper: Table 4, PSPNet ResNet18; ours is of 1 image"),
         ("ade20k/gffnet_r101", ["45.33", "82.01"], "Paper: Table 6, GFFNet ResNet101; the paper does not say"),
         ("streets/demo", ["—", "—"], "No figure of the paper stands beside ours: the paper has no row for"),
     ],

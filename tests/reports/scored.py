@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from gffnet.data.datasets import image_count
 from gffnet.evaluation.evaluate import plain
 from gffnet.recipe import load_recipe
 
@@ -22,7 +23,8 @@ def save_scores(folder: Path, of: str, miou: float, other: Mapping[str, Any] | N
     """A `scores.json` of a recipe's own protocol but for `changes` to it; `other` scores beside the mIoU, in 0..1."""
     recipe = load_recipe(of)
     record = {**plain(recipe.evaluation), "dataset": recipe.data.name, "split": recipe.data.val_split, "recipe": of}
-    scores = {"miou": miou, "pixel_accuracy": 0.9, "per_class": {"road": 0.5}, "images": 1, **(other or {})}
+    images = image_count(recipe.data.name, recipe.data.val_split) or 1
+    scores = {"miou": miou, "pixel_accuracy": 0.9, "per_class": {"road": 0.5}, "images": images, **(other or {})}
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "scores.json"
     path.write_text(json.dumps({**scores, "protocol": {**record, "weights_sha256": str(folder), **changes}}))

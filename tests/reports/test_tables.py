@@ -103,13 +103,59 @@ def test_the_same_network_by_the_same_protocol_counts_once(tmp_path):
     assert len(find_scores([tmp_path, tmp_path / "a"])) == 3
 
 
+def test_scores_of_other_data_or_windows_are_not_the_same(tmp_path):
+    """One network, scored on two folders whose splits have one name, or by windows that overlap otherwise."""
+    changes = {
+        "a": ({"images": 2, "pixels": 100}, {}),
+        "b": ({"images": 2, "pixels": 120}, {}),
+        "c": ({"images": 3, "pixels": 100}, {}),
+        "d": ({"images": 2, "pixels": 100}, {"crop": [64, 64], "overlap": 1 / 3}),
+        "e": ({"images": 2, "pixels": 100}, {"crop": [64, 64], "overlap": 0.33}),
+        "f": ({"images": 2, "pixels": 100, "boundary_f": {"3": {"mean": 0.25, "per_class": {}}}}, {}),  # is `a`
+    }
+    for name, (scores, protocol) in changes.items():
+        save_scores(tmp_path / name, "folder/gffnet_r18", 0.5, scores, weights_sha256="one", **protocol)
+    found = find_scores([tmp_path])
+    assert {run.path.parent.name for run in found} == {"b", "c", "d", "e", "f"}
+    (complete,) = [run for run in found if run.path.parent.name == "f"]
+    assert complete.by_column()["boundary_f"] == 25
+
+
+def test_a_part_of_a_split_is_a_row_of_its_own_that_says_so(tmp_path):
+    for seed, (images, miou) in enumerate({500: 0.8, 2: 0.4}.items()):
+        save_run(tmp_path / str(images), "cityscapes/pspnet_r101", miou, f"seed={seed}", other={"images": images})
+    table = make_paper_tables(find_scores([tmp_path]), {})[0]
+    rows = [row for row in table.rows if row.recipe == "cityscapes/pspnet_r101"]
+    assert {row.protocol.partition(", window")[0]: row.ours["miou"].values for row in rows} == {
+        "cityscapes val": pytest.approx((80,)),
+        "cityscapes val, 2 images": pytest.approx((40,)),
+    }
+    assert [note.partition(": ")[2] for note in rows[0].notes] == ["of 2 images, not the 500 of val"]
+
+
+def test_a_class_that_is_called_like_a_score(tmp_path):
+    sizes = [{"name": "small", "from": 0, "to": 1024, "miou": 0.25, "objects": 1, "per_class": {}}]
+    classes = {"small": 0.5, "miou": 0.125, "road": 0.75}
+    save_scores(tmp_path, "folder/gffnet_r18", 0.375, {"per_class": classes, "iou_by_size": sizes})
+    (run,) = find_scores([tmp_path])
+    found = {key: value for key, value in run.by_column().items() if value is not None}
+    expected = {"miou": 37.5, "miou (class)": 12.5, "small": 25, "small (class)": 50, "road": 75, "pixel_accuracy": 90}
+    assert found == expected
+
+
 def test_the_protocol_in_words(tmp_path):
     save_scores(tmp_path / "a", "camvid/gffnet_r18", 0.5)
     save_scores(tmp_path / "b", "cityscapes/gffnet_r101", 0.5, scales=MULTI, flip=True)
     whole, window = (one.measured for one in find_scores([tmp_path]))
     assert whole == ("camvid val", "whole images", "single scale", "without flip")
-    expected = ("window 864x864, overlap 0.33", "scales 0.75 1 1.25 1.5 1.75", "with flip")
+    expected = ("window 864x864, overlap 0.3333", "scales 0.75 1 1.25 1.5 1.75", "with flip")
     assert window == ("cityscapes val", *expected)
+    save_scores(tmp_path / "a", "camvid/gffnet_r18", 0.5, {"images": 1})
+    save_scores(tmp_path / "b", "camvid/gffnet_r18", 0.5, {"images": None}, crop=[64, 96], overlap=0.33)
+    assert [one.measured[:2] for one in find_scores([tmp_path])] == [
+        ("camvid val, 1 image", "whole images"),
+        ("camvid val", "window 64x96, overlap 0.33"),
+    ]
 
 
 def test_mistakes(tmp_path):

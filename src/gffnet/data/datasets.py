@@ -10,7 +10,7 @@ import gffnet.data.coco_stuff
 import gffnet.data.folder
 import gffnet.data.pascal_context  # noqa: F401  # registers itself, as those above do
 from gffnet.data.cache import with_cache
-from gffnet.data.dataset import DATASETS, Classes, Dataset, usual_split
+from gffnet.data.dataset import DATASETS, Classes, Dataset, Layout, usual_split
 from gffnet.data.io import READ_LATER
 from gffnet.errors import UserError
 from gffnet.files import as_path
@@ -21,6 +21,7 @@ __all__ = [
     "cached_splits",
     "class_count",
     "dataset_classes",
+    "image_count",
     "local_root",
     "open_dataset",
     "open_files",
@@ -86,6 +87,13 @@ def class_count(name: str) -> int:
     """
     classes: Classes | None = getattr(DATASETS[name], "classes", None)
     return _CLASSES if classes is None else len(classes.names)
+
+
+def image_count(name: str, split: str) -> int | None:
+    """The number of images in a split of the release, or in several joined by `+`; None where it is not known."""
+    layout: Layout | None = getattr(DATASETS[name], "layout", None) if name in DATASETS else None
+    counts = [layout.counts.get(part, 0) for part in split.split("+")] if layout else [0]
+    return sum(counts) if all(counts) else None
 
 
 def thin_classes(name: str) -> tuple[str, ...]:

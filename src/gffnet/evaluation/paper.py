@@ -13,6 +13,8 @@ from typing import Any
 
 import yaml
 
+from gffnet.data.datasets import image_count
+
 _FILE = Path(__file__).with_name("paper.yaml")
 _CROPS = {"cityscapes": (864, 864)}
 _OVERLAP = 1 / 3
@@ -51,6 +53,13 @@ class PaperRow:
         """Such as `Tables 2 and 3, PSPNet + GFF`."""
         *others, last = map(str, self.tables)
         return f"Table{'s' if others else ''} {', '.join(others)}{' and ' if others else ''}{last}, {self.method}"
+
+    def part(self, images: int | None) -> str:
+        """`of 2 images, not the 500 of val` for a score of another number of images than the split has; else empty."""
+        whole = image_count(self.dataset, self.split)
+        if None in (images, whole) or images == whole:
+            return ""
+        return f"of {images} image{'s' * (images != 1)}, not the {whole} of {self.split}"
 
     def differences(self, protocol: Mapping[str, Any]) -> list[str]:
         """List how this row's protocol differs from one that `scores.json` holds."""
@@ -134,8 +143,11 @@ def paper_rows() -> tuple[PaperRow, ...]:
     return tuple({id(line.row): line.row for table in paper_tables() for line in table.rows if line.row}.values())
 
 
-def match(protocol: Mapping[str, Any]) -> Match:
-    """Find the paper's row with the recipe and protocol of a score, as `scores.json` holds it."""
+def match(protocol: Mapping[str, Any], images: int | None = None) -> Match:
+    """Find the paper's row with the recipe and protocol of a score, as `scores.json` holds it.
+
+    The remark says so if it is of a part of the split, that is of fewer `images`.
+    """
     rows = [row for row in paper_rows() if row.recipe == protocol.get("recipe")]
     if not rows:
         return Match(None, f"the paper has no row for {protocol.get('recipe')}")
@@ -144,8 +156,12 @@ def match(protocol: Mapping[str, Any]) -> Match:
     if differences:
         reason = f"the paper's row ({nearest.where}) was measured otherwise: {', '.join(differences)}"
         return Match(None, reason, nearest)
-    doubt = "" if nearest.scales else "; the paper does not say whether it is multi-scale"
-    return Match(nearest, nearest.where + doubt, nearest)
+    doubts = [nearest.where]
+    if not nearest.scales:
+        doubts.append("the paper does not say whether it is multi-scale")
+    if part := nearest.part(images):
+        doubts.append(f"ours is {part}")
+    return Match(nearest, "; ".join(doubts), nearest)
 
 
 def _key(table: Mapping[str, Any], line: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -212,7 +212,7 @@ def all_tables(scores: Scores) -> list[Table]:
 
 def summary(scores: Scores) -> Table:
     """Our scores, and the paper's below them."""
-    found = match(scores.protocol)
+    found = match(scores.protocol, scores.images)
     columns = {
         "mIoU": "miou",
         "pixel accuracy": "pixel_accuracy",

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 from gffnet.console import DASH, MINUS, signed, track
 from gffnet.data.dataset import fold_of, fold_splits
-from gffnet.data.datasets import dataset_classes, thin_classes
+from gffnet.data.datasets import dataset_classes, image_count, thin_classes
 from gffnet.errors import UserError, nearest
 from gffnet.evaluation.paper import Match, PaperTable, PrintedRow, match, paper_rows, paper_tables
 from gffnet.evaluation.results import SCORES, TOLERANCE, escape_markdown, read_result
@@ -102,7 +102,7 @@ class ScoredRun:
     @property
     def match(self) -> Match:
         """The row of the paper with its recipe and protocol, or the reason why there is none."""
-        return match(self.scores.protocol)
+        return match(self.scores.protocol, self.scores.images)
 
     @property
     def in_paper(self) -> bool:
@@ -114,16 +114,21 @@ class ScoredRun:
         """The protocol in words."""
         get = self.scores.protocol.get
         crop, scales = get("crop"), " ".join(f"{scale:g}" for scale in get("scales") or [1.0])
-        window = f"window {crop[0]}x{crop[1]}, overlap {get('overlap'):.2g}" if crop else "whole images"
+        window = f"window {crop[0]}x{crop[1]}, overlap {get('overlap'):.4g}" if crop else "whole images"
         scale = "single scale" if scales == "1" else f"scales {scales}"
-        return f"{self.dataset} {self.split}", window, scale, "with flip" if get("flip") else "without flip"
+        data, images = f"{self.dataset} {self.split}", self.scores.images
+        if images not in (None, image_count(self.dataset, self.split)):  # a part of it, or data of one's own
+            data += f", {images} image{'s' * (images != 1)}"
+        return data, window, scale, "with flip" if get("flip") else "without flip"
 
     def by_column(self) -> dict[str, float | None]:
-        """All scores that tables show, by the keys of their columns, in percent."""
+        """All scores that tables show, by the keys of their columns, in percent.
+
+        That of a class is `class_key` of its name.
+        """
         of, boundary = self.scores, self.scores.boundary_f.get(TOLERANCE)
         thin = [value for name in thin_classes(self.dataset) if (value := of.per_class.get(name)) is not None]
         values = {
-            **of.per_class,
             "miou": of.miou,
             "pixel_accuracy": of.pixel_accuracy,
             "boundary_f": None if boundary is None else boundary.mean,
@@ -135,13 +140,14 @@ class ScoredRun:
             "far_accuracy": of.iou_by_distance[-1].pixel_accuracy if of.iou_by_distance else None,
             "thin": fmean(thin) if thin and len(thin) == len(thin_classes(self.dataset)) else None,
         }
+        values |= {class_key(name): iou for name, iou in of.per_class.items()}
         return {key: None if value is None else 100 * value for key, value in values.items()}
 
 
 def find_scores(paths: Sequence[Path]) -> list[ScoredRun]:
     """Read every `scores.json` in `paths` (files, or folders searched to any depth).
 
-    The same weights scored by the same protocol count once.
+    The same weights scored by the same protocol on the same data count once; scores with details before those without.
 
     Raises:
         UserError: a path does not exist or holds no scores, or a file is damaged.
@@ -162,7 +168,9 @@ def find_scores(paths: Sequence[Path]) -> list[ScoredRun]:
     runs: dict[tuple[Any, ...], ScoredRun] = {}
     for file in files:
         run = read_scored(file)
-        runs.setdefault((run.scores.protocol.get("weights_sha256", file), run.measured), run)
+        key = run.scores.protocol.get("weights_sha256", file), run.measured, run.scores.pixels
+        if key not in runs or (run.scores.boundary_f and not runs[key].scores.boundary_f):
+            runs[key] = run
     shipped, first = recipe_names(), dict[str, Recipe]()
     for key, run in runs.items():
         if run.recipe and run.name not in shipped:  # a name of one's own may stand for several recipes
@@ -495,6 +503,8 @@ def _paper_rows(printed: PrintedRow, runs: Sequence[ScoredRun]) -> list[Row]:
             continue
         if run.in_paper:
             protocols.setdefault(run.measured, []).append(run)
+            if part := row.part(run.scores.images):
+                notes.append(f"{run.path}: {part}")
         elif run.match.row is None:
             notes.append(f"{run.path}: {run.match.remark}")
         else:
@@ -542,6 +552,12 @@ DETAIL_COLUMNS = (
     Column("far", f"mIoU beyond {BANDS[-1]} px", ours_only=True),
     *ACCURACY_COLUMNS,
 )
+
+
+def class_key(name: str) -> str:
+    """The key of a class: its name, followed by `(class)` if a score has this key, such as `small`."""
+    taken = {column.key for column in (*SCORE_COLUMNS, THIN, *DETAIL_COLUMNS)}
+    return f"{name} (class)" if name in taken else name
 
 
 def fold_columns(folds: Iterable[str]) -> list[Column]:
@@ -781,8 +797,8 @@ def _class_table(table: Table, runs: Sequence[ScoredRun]) -> list[Table]:
         return []
     if not any(run.scores.per_class.keys() >= set(names) for run in runs):
         return []
-    rows = [row for row in table.rows if not row.ours.keys().isdisjoint(names)]
-    columns = [Column(name, name, ours_only=True) for name in names]
+    columns = [Column(class_key(name), name, ours_only=True) for name in names]
+    rows = [row for row in table.rows if any(column.key in row.ours for column in columns)]
     title = table.title.partition(":")[0]
     return [Table(f"{table.name}_classes", f"{title}: IoU by class", columns, rows, by_class=True)] if rows else []
 
