@@ -83,6 +83,13 @@ def test_the_trials_on_left_out_drives_are_those_of_the_records(trial: str) -> N
     assert f"| `{trial}/` | {cells} |\n" in NOTES
 
 
+def test_the_trials_of_augmentations_are_compared_with_the_run_of_the_ablation() -> None:
+    runs = [RECORDS / f"ablation/without_{drive}/camvid/gffnet_lite0/seed_0/scores/scores.json" for drive in DRIVES]
+    mious = [100 * json.loads(run.read_text())["miou"] for run in runs]
+    cells = " | ".join(f"{miou:.1f}" for miou in (*mious, fmean(mious)))
+    assert f"| all of them | `ablation/` | {cells} |\n" in NOTES
+
+
 @pytest.mark.parametrize("drive", DRIVES)
 @pytest.mark.parametrize("trial", ["long3000", "long"])
 def test_the_model_that_ships_is_shown_with_the_scores_on_left_out_drives(trial: str, drive: str) -> None:
