@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gffnet.errors import BadName, CannotWrite, UserError
-from gffnet.files import as_path, atomic_file, atomic_folder, atomic_write, cannot_write, read_text
+from gffnet.files import as_path, atomic_file, atomic_folder, atomic_write, cannot_write, check_writable, read_text
 
 
 def listing(folder: Path) -> list[str]:
@@ -77,6 +77,20 @@ def test_a_folder_of_that_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot write .*taken: Is a directory"):
         atomic_write(tmp_path / "taken", b"data")
     assert listing(tmp_path) == ["taken"]
+
+
+def test_a_folder_of_that_name_is_seen_before_anything_is_written(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(UserError, match=r"taken: Is a directory"), atomic_file(tmp_path / "taken"):
+        pytest.fail("hours of work")
+
+
+def test_whether_a_folder_can_be_written_to(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new/deeper")
+    assert listing(tmp_path / "new/deeper") == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CannotWrite, match=rf"{tmp_path}/file is a file, not a folder\."):
+        check_writable(tmp_path / "file")
 
 
 def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:

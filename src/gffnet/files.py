@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, BinaryIO
 
 from gffnet import remote
@@ -86,6 +87,8 @@ def atomic_file(path: Path, durable: bool = False) -> Iterator[BinaryIO]:
     """
     temporary = path.with_name(f".{secrets.token_hex(4)}.part")  # short: any name that the file system takes is written
     try:
+        if path.is_dir():  # now rather than once everything is written
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("xb") as file:
@@ -131,6 +134,22 @@ def _clear(path: Path, temporary: Path, old: Path) -> None:
         old.replace(path)
     for left in (temporary, old):
         shutil.rmtree(left, ignore_errors=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Create a folder and a passing file in it, so that work whose results go there fails before it begins.
+
+    Raises:
+        CannotWrite: files cannot be written there. An object store is not asked.
+    """
+    if is_remote(folder):
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise cannot_write(folder, error) from None
 
 
 _REMEDIES = {

@@ -49,7 +49,7 @@ def test_a_model_folder_keeps_what_its_card_says(run: Path, tmp_path: Path, caps
     """Without its run: scores, training, limits and licence are those of the card, and rounding is told."""
     first, again = tmp_path / "first", tmp_path / "again"
     scored, sha = shutil.copytree(run, tmp_path / "run"), hash_weights(load_model(run)[0])
-    protocol = {"dataset": "camvid", "split": "val", "absent": "left out", "weights_sha256": sha}
+    protocol = {"recipe": "mine", "dataset": "camvid", "split": "val", "absent": "left out", "weights_sha256": sha}
     scores = {"miou": 0.5, "pixel_accuracy": 0.9, "per_class": {"sky": 0.1}, "per_class_accuracy": {}, "absent": []}
     scores |= {"images": 1, "pixels": 1, "protocol": protocol}
     write_scores(scored / "scores.json", Scores.from_json(scores))

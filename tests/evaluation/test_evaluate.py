@@ -121,6 +121,14 @@ def test_absent_classes_are_left_out_unless_official_code_counts_them() -> None:
     assert "official code" in absent_rule("cityscapes")[1]
 
 
+@pytest.mark.parametrize("dataset", ["", "mine.Shapes"])
+def test_data_are_needed_where_the_model_was_trained_on_ones_own(dataset: str) -> None:
+    predictor = tiny.predictor()
+    predictor.config = dataclasses.replace(predictor.config, dataset=dataset)
+    with pytest.raises(UserError, match=f"data is missing: the model was trained on {dataset or 'data'}.*camvid"):
+        gffnet.evaluate(predictor, root="data")
+
+
 def test_the_data_set_scored_is_named_and_not_the_one_trained_on(val: Dataset) -> None:
     scores = score_dataset(tiny.predictor(), val, "folder", "test", EvaluationRecipe((32, 48))).scores
     assert (scores.protocol["dataset"], scores.protocol["split"]) == ("folder", "test")

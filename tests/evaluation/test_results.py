@@ -93,6 +93,25 @@ def test_what_holds_no_scores_is_refused(text: str, tmp_path: Path) -> None:
         read_result(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("miou", "high", "miou is 'high': "),
+        ("per_class", {"road": "x"}, "per_class.road is 'x': "),
+        ("iou_by_distance", [{"from": 1, "to": 2}], "iou_by_distance.0.miou is missing"),
+        ("protocol", {"dataset": "camvid", "split": "val"}, "recipe is missing"),
+        ("protocol", {"dataset": 3, "split": "val", "recipe": "mine"}, "dataset is 3: "),
+        ("protocol", {"dataset": "camvid", "split": "val", "recipe": "mine", "crop": "wide"}, "crop"),
+    ],
+)
+def test_a_damaged_key_is_named(key: str, value: Any, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "scores.json"
+    path.write_text(json.dumps(scores().to_json() | {key: value}))
+    with pytest.raises(UserError, match=re.escape(f"{path}")) as caught:
+        read_result(tmp_path)
+    assert said in str(caught.value)
+
+
 # Scores of images
 
 

@@ -149,6 +149,11 @@ def test_a_gated_fpn_has_five_gates_and_ten_pairs(val: Dataset) -> None:
     assert len(ablated(val, predictor, pairs=True, limit=1)["closings"]) == 5 + 10
 
 
+def test_two_gates_are_closed_together_as_well(val: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ablation, "gate_count", lambda predictor: 2)
+    assert [of["levels"] for of in ablated(val, pairs=True, limit=1)["closings"]] == [[1], [2], [1, 2]]
+
+
 def test_models_that_cannot_be_ablated(val: Dataset) -> None:
     with pytest.raises(UserError, match="has no gates"):
         ablated(val, tiny.predictor())

@@ -114,6 +114,15 @@ def test_a_gate_a_channel_and_five_levels(files, tmp_path):
     assert (tmp_path / "out" / "street" / "g5.png").exists()
 
 
+def test_maps_of_more_gates_do_not_stay(predictor, files, tmp_path):
+    write_gates(networks.predictor("camvid/pspnet_r18_gated_fpn"), files[:1], tmp_path / "out")
+    folder = tmp_path / "out/street"
+    (folder / "good.png").write_bytes((folder / "g5.png").read_bytes())  # of someone else
+    write_gates(predictor, files[:1], tmp_path / "out")
+    maps = sorted(path.name for path in folder.glob("g*.png"))
+    assert maps == ["g1.png", "g2.png", "g3.png", "g4.png", "gates.png", "good.png"]
+
+
 def test_folders_never_collide(tmp_path):
     paths = [tmp_path / name for name in ("x/s.png", "y/s.png", "z/s-2.png", "x/s.png", "x/s.jpg")]
     folders = result_folders(paths, tmp_path)

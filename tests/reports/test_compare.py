@@ -17,6 +17,7 @@ from gffnet.data.dataset import Truth
 from gffnet.data.datasets import open_files
 from gffnet.data.io import as_array, read_image
 from gffnet.errors import RunFailed, UserError
+from gffnet.evaluation.evaluate import score_dataset
 from gffnet.metrics.confusion import ConfusionMatrix
 from gffnet.reports.compare import (
     CHANGED,
@@ -36,7 +37,7 @@ from gffnet.reports.compare import (
     write_comparison,
 )
 from tests import tiny
-from tests.data.trees import camvid_tree, picture, save
+from tests.data.trees import camvid_tree, ids, picture, save
 
 NOTHING = Truth([])
 
@@ -107,6 +108,36 @@ def test_some_images_with_labels_and_some_without(contenders, images, truth, tmp
     numbers = write_comparison(contenders, [other, *images], truth, tmp_path / "out")
     assert numbers["images"][-1]["image"] == str(other)
     assert (numbers["all"]["images"], numbers["all"]["labelled"]) == (4, 3)
+
+
+def test_labelled_images_much_larger_than_the_training_images_are_scored_as_evaluate_does(
+    contenders, tmp_path, monkeypatch
+):
+    """Prediction without labels downscales them."""
+    root = camvid_tree(tmp_path / "CamVid", train=1, val=1)
+    path = save(root / "val/val_000.png", picture(0, (120, 160)))
+    save(root / "valannot/val_000.png", ids(0, 12, (120, 160)))
+    dataset = open_files("camvid", root, "val")
+    for model in (one.predictor for one in contenders):
+        monkeypatch.setattr(model, "config", dataclasses.replace(model.config, learned_from=(40, 50)))
+        image = as_array(read_image(path))
+        assert (model.predict(image) != model.predict(image, model.protocol)).any()
+    numbers = write_comparison(contenders, [path], Truth([dataset]), tmp_path / "out")
+    for name, model in contenders:
+        scored = score_dataset(model, dataset, "camvid", "val", model.protocol, details=False).scores
+        assert numbers["all"]["miou"][name] == pytest.approx(scored.miou)
+        assert numbers["all"]["pixel_accuracy"][name] == pytest.approx(scored.pixel_accuracy)
+
+
+def test_absent_classes_count_as_in_the_official_code(contenders, images, camvid, tmp_path, monkeypatch):
+    for path in images:
+        save(camvid / "valannot" / path.name, np.zeros((12, 16), np.uint8))  # sky alone
+    monkeypatch.setattr("gffnet.reports.compare.absent_rule", lambda dataset: ("zero", "for tests"))
+    truth = Truth([open_files("camvid", camvid, "val")])
+    found = write_comparison(contenders, images, truth, tmp_path / "out")["all"]["miou"]
+    for name, model in contenders:
+        right = sum((model.predict(as_array(read_image(path))) == 0).sum() for path in images)
+        assert found[name] == pytest.approx(right / (12 * 16 * len(images)) / 11)
 
 
 def test_panels_and_windows_as_files_of_their_own(contenders, tmp_path):
@@ -198,10 +229,10 @@ def test_an_image_too_large_is_left_out(contenders, images, tmp_path, monkeypatc
     predictor = contenders[1].predictor
     predict = predictor.predict
 
-    def limited(image):
+    def limited(image, protocol):
         if image.shape[0] == 40:
             raise torch.OutOfMemoryError("no room\nat all")
-        return predict(image)
+        return predict(image, protocol)
 
     monkeypatch.setattr(predictor, "predict", limited)
     large = save(tmp_path / "large.png", picture(0, (40, 80)))

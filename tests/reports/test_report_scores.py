@@ -161,6 +161,34 @@ def test_a_run_is_evaluated_once(val: Images, tmp_path: Path, made: list[str]) -
     assert made == ["val", "train"], "and those beside them are found again"
 
 
+def test_scores_that_cannot_be_kept_are_shown_all_the_same(
+    val: Images, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(tmp_path / "run")
+    (run / "scores").write_text("a file")
+    result = scores_of_run(open_run(run), val)
+    assert result is not None
+    assert result.scores.images == 3
+    assert "scores: not kept: cannot write" in capsys.readouterr().err
+    assert (run / "scores").read_text() == "a file"
+
+
+def test_the_examples_are_of_the_network_that_was_scored(val: Images, tmp_path: Path) -> None:
+    """Scores of the best network, beside the last."""
+    run, other = (make_run(tmp_path / f"run{seed}", seed=seed) for seed in (0, 1))
+    (other / "model").rename(run / "best")
+    best = load(run / "best")
+    scored = score_dataset(best, val.dataset, "camvid", "val", best.config.evaluation)
+    write_result(run / "scores", scored)
+    report = report_of(run, val, run / "scores", shown=1)
+    assert report.result is not None
+    assert report.result.scores.miou == scored.scores.miou
+    (example,) = report.examples
+    names = [val.dataset.name(i) for i in range(3)]
+    image = val.dataset[names.index(example.name)].image
+    assert np.array_equal(example.prediction, best.predict(image, best.config.evaluation))
+
+
 def test_scores_of_another_model_do_not_count(
     val: Images, tmp_path: Path, made: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -95,6 +95,8 @@ def test_another_size_shows_the_same_street():
     [
         (0, (63, 128), r"size is 63x128.*at least 64x128"),
         (0, (64, 127), r"size is 64x127.*at least 64x128"),
+        (0, (8193, 128), r"size is 8193x128.*at most 8192x8192"),
+        (0, (64, 10**6), r"size is 64x1000000.*at most 8192x8192"),
         (-1, (64, 128), r"seed is -1.*0 or more"),
         ((1, -2), (64, 128), r"seed is \(1, -2\).*0 or more"),
     ],
@@ -179,6 +181,7 @@ def test_more_scenes_keep_the_first(written, tmp_path):
         ({"val": -2}, "val is -2"),
         ({"train": 0, "val": 0}, "train and val are both 0"),
         ({"size": (32, 128)}, "size is 32x128"),
+        ({"size": (64, 8193)}, "size is 64x8193"),
         ({"seed": -1}, "seed is -1"),
         ({"workers": 0}, "workers is 0: it must be 1 or more"),
     ],

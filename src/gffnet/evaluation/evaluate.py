@@ -26,7 +26,7 @@ from torch import Tensor
 
 import gffnet
 from gffnet.console import screen, track
-from gffnet.data.dataset import Classes, Dataset, Sample, class_difference, fingerprint
+from gffnet.data.dataset import DATASETS, Classes, Dataset, Sample, class_difference, fingerprint
 from gffnet.data.datasets import open_dataset
 from gffnet.data.loader import fixed_samples
 from gffnet.data.map_style import as_dataset, as_gffnet, dataset_name
@@ -121,7 +121,7 @@ def evaluate(
         predictor = load(model, place, resumed_precision(precision, recorded))
     protocol, _ = predictor.resolve_protocol(None, {"scales": scales, "flip": flip, "crop": crop, "overlap": overlap})
     if data is None or isinstance(data, str):
-        name = predictor.config.dataset if data is None else data
+        name = data or _trained_on(predictor)
         split = split or validated_split(model, name)
         dataset = open_dataset(name, root, split, cache)
     elif root is not None:
@@ -139,6 +139,17 @@ def evaluate(
             write_result(folder, result)
             remove_partial(folder / PARTIAL_FOLDER)
     return result
+
+
+def _trained_on(predictor: Predictor) -> str:
+    """The name of the data set that a model was trained on."""
+    name = predictor.config.dataset
+    if name not in DATASETS:  # data of one's own, with or without a name
+        raise UserError(
+            f"data is missing: the model was trained on {name or 'data that its record does not name'}, which is none "
+            f"of {', '.join(sorted(DATASETS))}. Give a data set as data, or one of these names and its root."
+        )
+    return name
 
 
 def score_dataset(

@@ -22,6 +22,7 @@ from gffnet.evaluation.evaluate import (
     same_classes,
 )
 from gffnet.evaluation.results import Result, write_result
+from gffnet.files import check_writable
 from gffnet.inference.cluster import actor_resources, connected, describe_actor, on_actors, ray_errors
 from gffnet.inference.predictor import load
 from gffnet.registry import load_plugins
@@ -49,9 +50,12 @@ def evaluate_on_ray(
         address, plugins: as for `gffnet.inference.cluster.predict_on_ray`.
 
     Raises:
+        CannotWrite: nothing can be written into `out`.
         UserError: as `gffnet.evaluate`; Ray is not installed, or there is no cluster at `address`.
         RunFailed: actors died again and again.
     """
+    if out is not None:
+        check_writable(out)
     dataset = open_dataset(data, root, split, cache)
     names = dataset.classes.names
     with connected(address), ray_errors():

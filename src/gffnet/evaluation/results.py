@@ -7,6 +7,7 @@ OUT/confusion.csv           pixels by class and predicted class
 """
 
 import csv
+import dataclasses
 import io
 import json
 import math
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int64, UInt8
+from pydantic import TypeAdapter, ValidationError
 from tabulate import tabulate
 
 from gffnet.console import DASH, percent
@@ -24,6 +26,7 @@ from gffnet.errors import UserError
 from gffnet.evaluation.paper import match
 from gffnet.files import atomic_write, write_json
 from gffnet.metrics.scores import ByClass, Scores
+from gffnet.recipe import EvaluationRecipe, from_mapping
 from gffnet.templates import fill
 
 SCORES, IMAGES, CONFUSION = "scores.json", "images.csv", "confusion.csv"
@@ -85,6 +88,15 @@ def write_result(out: Path, result: Result) -> None:
     write_scores(out / SCORES, result.scores)
 
 
+@dataclass(frozen=True)
+class _Scored:
+    """The part of every protocol that says what was scored."""
+
+    recipe: str
+    dataset: str
+    split: str
+
+
 def read_result(path: Path) -> Result:
     """Read the evaluation in a folder, or the scores alone from a `scores.json`.
 
@@ -95,16 +107,34 @@ def read_result(path: Path) -> Result:
     file = path / SCORES if path.is_dir() else path
     try:
         scores = Scores.from_json(json.loads(file.read_text(encoding="utf-8")))
-        scores.protocol["dataset"]
+        TypeAdapter(_Scored).validate_python(scores.protocol)
     except FileNotFoundError:
         raise UserError(f"{file} does not exist. `gffnet evaluate --out {folder}` writes it.") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        found = "missing" if first["type"] == "missing" else f"{first['input']!r}: {first['msg']}"
+        raise UserError(
+            f"{file} does not hold scores as `gffnet evaluate --out` writes them: {where} is {found}."
+        ) from None
     except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise UserError(f"{file} does not hold scores as `gffnet evaluate --out` writes them ({error!r}).") from None
+    protocol_of(scores, str(file))
     if not path.is_dir():
         return Result(scores, [], None)
     images = read_images(folder / IMAGES) if (folder / IMAGES).is_file() else []
     confusion = read_confusion(folder / CONFUSION) if (folder / CONFUSION).is_file() else None
     return Result(scores, images, confusion)
+
+
+def protocol_of(scores: Scores, source: str) -> EvaluationRecipe:
+    """How the images were predicted; keys that files of earlier versions lack have their defaults.
+
+    Raises:
+        UserError: the scores, of the file `source`, hold no such protocol.
+    """
+    keys = [each.name for each in dataclasses.fields(EvaluationRecipe)]
+    return from_mapping(EvaluationRecipe, {key: scores.protocol[key] for key in keys if key in scores.protocol}, source)
 
 
 def write_scores(path: Path, scores: Scores) -> None:

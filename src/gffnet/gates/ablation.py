@@ -137,7 +137,7 @@ def ablate(
     names = same_classes(predictor, dataset.classes.names, name)
     dataset = images_for(predictor, dataset)
     closings: list[tuple[int, ...]] = [(), *((level,) for level in levels)]
-    if pairs and len(levels) > 2:
+    if pairs:
         closings += combinations(levels, 2)
     indices = evenly_spaced(len(dataset), limit or len(dataset), endpoint=False)
     record = {**protocol_record(predictor, protocol, name, split), "value": value}

@@ -11,6 +11,7 @@ OUT/IMAGE/g1.png ..., gates.npz     every gate map alone: colored, and as float1
 
 import io
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,9 @@ def write_gates(
         atomic_write(folder / "gates.npz", archive.getvalue())
         for level, gate in maps.items():
             write_image(folder / f"g{level}.png", gate_colors(gate))
+        for old in folder.glob("g*.png"):  # of an earlier call, of a network with more gates
+            if (number := re.fullmatch(r"g(\d+)", old.stem)) and int(number[1]) not in maps:
+                old.unlink()
         name = utf8(path.name).decode()
         write_image(folder / "gates.png", gates_figure(name, picture, gated.learned, classes, palette))
         if closed:

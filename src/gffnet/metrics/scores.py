@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from gffnet.metrics.boundary import band_counts, boundary_hits, f_scores
@@ -112,16 +113,12 @@ class Scores:
         """Read what `to_json` returned; files of earlier versions may lack fields, unknown keys are ignored.
 
         Raises:
-            LookupError, TypeError, AttributeError: these are no scores.
+            LookupError, TypeError, AttributeError, pydantic.ValidationError: these are no scores.
         """
         known = {each.name: values[each.name] for each in fields(cls) if each.name in values}
-        known["boundary_f"] = {tolerance: BoundaryF(**f) for tolerance, f in known.get("boundary_f", {}).items()}
-        for name, kind in (("iou_by_distance", DistanceBand), ("iou_by_size", SizeBin)):
-            known[name] = [
-                kind(**{_FROM_JSON.get(key, key): v for key, v in part.items()}) for part in known.get(name, [])
-            ]
-        known["per_class"] = dict(values["per_class"].items())
-        return cls(**known)
+        for name in ("iou_by_distance", "iou_by_size"):
+            known[name] = [{_FROM_JSON.get(key, key): v for key, v in part.items()} for part in known.get(name, [])]
+        return TypeAdapter(cls).validate_python(known)
 
 
 _TO_JSON = {"start": "from", "end": "to"}

@@ -31,7 +31,7 @@ from gffnet.data.colors import MARK, Palette, colorize, displayable, highlight
 from gffnet.data.dataset import Truth, class_difference
 from gffnet.data.io import write_image
 from gffnet.errors import RunFailed, UserError
-from gffnet.evaluation.evaluate import plain
+from gffnet.evaluation.evaluate import absent_rule, plain
 from gffnet.evaluation.results import score_image
 from gffnet.files import COMPARISON, atomic_write, compared, exists, utf8, write_json
 from gffnet.gates.figures import LOST, REFINED, class_legend
@@ -320,9 +320,13 @@ class Comparison:
         """
         labels, picture = self.truth.labels(path), displayable(image)
         first = self.models[0].predictor.config.model
+        # As `evaluate` does, predict labelled images at their own size: a protocol that is given downscales none.
         predicted = [
-            one.predictor.predict(image if _same_images(one.predictor.config.model, first) else path)
-            for one in self.models
+            model.predict(
+                image if _same_images(model.config.model, first) else path,
+                None if labels is None else model.protocol,
+            )
+            for model in (one.predictor for one in self.models)
         ]
         of = difference(predicted[0], predicted[-1], labels, len(self.classes))
         insets = find_insets(of.marks, self.options.insets)
@@ -371,7 +375,8 @@ class Comparison:
 
     def numbers(self) -> dict[str, Any]:
         """The content of `compare.json`: models, images (the most improved first), and `all` labelled images."""
-        scores = {one.name: counts.scores() for one, counts in zip(self.models, self._counts, strict=True)}
+        absent, _ = absent_rule(self.models[0].predictor.config.dataset)
+        scores = {one.name: counts.scores(absent) for one, counts in zip(self.models, self._counts, strict=True)}
         some = any(of.pixels for of in scores.values())
         return {
             "models": [

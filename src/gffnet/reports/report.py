@@ -30,7 +30,7 @@ from gffnet.data.colors import MARK, Palette, displayable, hex_color, legend
 from gffnet.data.dataset import Dataset, Sample, class_difference, evenly_spaced
 from gffnet.data.datasets import dataset_classes, open_dataset
 from gffnet.data.io import as_array
-from gffnet.errors import UserError
+from gffnet.errors import CannotWrite, UserError
 from gffnet.evaluation.evaluate import images_for, score_dataset
 from gffnet.evaluation.paper import match
 from gffnet.evaluation.results import (
@@ -40,6 +40,7 @@ from gffnet.evaluation.results import (
     ImageScore,
     Result,
     pixel_range,
+    protocol_of,
     protocol_rows,
     read_result,
     readable,
@@ -53,7 +54,7 @@ from gffnet.inference.predictor import Predictor, load
 from gffnet.metrics.scores import Scores
 from gffnet.models.gffnet import load_model
 from gffnet.models.model_io import CONFIG, ModelConfig, hash_weights, read_config
-from gffnet.recipe import EvaluationRecipe, Recipe, from_mapping, load_recipe, load_recorded
+from gffnet.recipe import EvaluationRecipe, Recipe, load_recipe, load_recorded
 from gffnet.reports.cost import costs
 from gffnet.reports.pictures import Picture, gate_picture, label_picture, marked_picture, photo, share_picture
 from gffnet.templates import fill
@@ -754,8 +755,11 @@ def scores_of_run(run: Run, images: Images | None, named: Path | None = None, de
         return None
     result = score_dataset(load(run.folder, device), images.dataset, images.name, images.split, run.config.evaluation)
     to = places[-1] if (scores / SCORES).is_file() else scores  # what is there may have taken hours
-    write_result(to, result)
-    screen.print(f"scores: {to}")
+    try:
+        write_result(to, result)
+        screen.print(f"scores: {to}")
+    except CannotWrite as error:  # the page goes elsewhere
+        screen.print(f"scores: not kept: {error}", style="yellow")
     return result
 
 
@@ -974,22 +978,19 @@ def _examples(run: Run, images: Images | None, result: Result | None, count: int
     """Example images, selected by their scores."""
     if images is None or run.config is None or count == 0:
         return []
-    predictor, protocol = load(run.folder, device), run.config.evaluation
+    folder, best = run.folder, run.folder / "best"
+    scored = None if result is None else result.scores.protocol.get("weights_sha256")
+    if scored not in {None, run.weights} and (best / CONFIG).is_file():
+        folder = best  # see `scores_of_run`: the scores are of the one or of the other
+    predictor, protocol = load(folder, device), run.config.evaluation
     dataset = images_for(predictor, images.dataset)
     choices = [Choice(i, "", None) for i in evenly_spaced(len(dataset), count)]
     if result is not None and [name for name, _ in result.images] == [dataset.name(i) for i in range(len(dataset))]:
-        choices, protocol = choose(result.images, count), _protocol(result)
+        choices, protocol = choose(result.images, count), protocol_of(result.scores, SCORES)
     return [
         make_example(predictor, dataset[choice.sample], protocol, choice)
         for choice in track(choices, "looking at images")
     ]
-
-
-def _protocol(result: Result) -> EvaluationRecipe:
-    """That the images were predicted by."""
-    keys = [field.name for field in dataclasses.fields(EvaluationRecipe)]
-    given = {key: value for key, value in result.scores.protocol.items() if key in keys}
-    return from_mapping(EvaluationRecipe, given, "scores.json")
 
 
 def _baseline_recipe(baseline: Path, protocol: Mapping[str, Any]) -> Recipe | None:
@@ -1008,7 +1009,7 @@ def _commands(folder: Path, record: Mapping[str, Any], result: Result | None) ->
     commands = [Command("Trained by", line) for line in lines]
     if result is None:
         return commands
-    protocol, recipe = result.scores.protocol, _protocol(result)
+    protocol, recipe = result.scores.protocol, protocol_of(result.scores, SCORES)
     words = ["gffnet", "evaluate", "--model", str(folder), "--dataset", protocol["dataset"], "--root", "ROOT"]
     words += ["--split", str(protocol["split"])]
     words += ["--crop", f"{recipe.crop[0]}x{recipe.crop[1]}" if recipe.crop else "none"]

@@ -114,7 +114,7 @@ class ScoredRun:
         """The protocol in words."""
         get = self.scores.protocol.get
         crop, scales = get("crop"), " ".join(f"{scale:g}" for scale in get("scales") or [1.0])
-        window = f"window {crop[0]}x{crop[1]}, overlap {get('overlap'):.4g}" if crop else "whole images"
+        window = f"window {crop[0]}x{crop[1]}, overlap {get('overlap', 1 / 3):.4g}" if crop else "whole images"
         scale = "single scale" if scales == "1" else f"scales {scales}"
         data, images = f"{self.dataset} {self.split}", self.scores.images
         if images not in (None, image_count(self.dataset, self.split)):  # a part of it, or data of one's own

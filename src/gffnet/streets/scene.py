@@ -13,6 +13,7 @@ from gffnet.streets.population import populate
 from gffnet.streets.render import Bytes, Canvas, Label
 
 MIN_SIZE = (64, 128)
+MAX_SIDE = 8192
 
 
 class Street(NamedTuple):
@@ -26,7 +27,7 @@ def render_street(seed: int | tuple[int, ...], size: tuple[int, int] = (512, 102
     """Render the street scene of a seed at `size` (rows, columns).
 
     The same seed and size give the same bytes; another size shows the same street. Raises `ValueError` for a negative
-    seed or a size below 64 x 128.
+    seed or a size outside 64 x 128 to 8192 x 8192.
     """
     check_size(size)
     parts = seed if isinstance(seed, tuple) else (seed,)
@@ -48,10 +49,11 @@ def render_street(seed: int | tuple[int, ...], size: tuple[int, int] = (512, 102
 
 
 def check_size(size: tuple[int, int]) -> None:
-    """Raise `ValueError` if a size (rows, columns) is too small."""
-    if size[0] < MIN_SIZE[0] or size[1] < MIN_SIZE[1]:
+    """Raise `ValueError` if a size (rows, columns) is too small or too large."""
+    if size[0] < MIN_SIZE[0] or size[1] < MIN_SIZE[1] or max(size) > MAX_SIDE:
         raise ValueError(
-            f"size is {size[0]}x{size[1]} (rows x columns): at least {MIN_SIZE[0]}x{MIN_SIZE[1]} is needed"
+            f"size is {size[0]}x{size[1]} (rows x columns): allowed are at least {MIN_SIZE[0]}x{MIN_SIZE[1]}, and at "
+            f"most {MAX_SIDE}x{MAX_SIDE}"
         )
 
 

@@ -27,7 +27,8 @@ def write_streets(
 
     The files depend on counts, size and seed only, not on the number of workers (default: one per core). Scenes
     of the two splits come from different seeds and cities. `progress(done, total)` is called after every scene.
-    Raises `ValueError` for negative counts, no scenes at all, a negative seed, less than one worker, too small a size.
+    Raises `ValueError` for negative counts, no scenes at all, a negative seed, less than one worker, another size than
+    `render_street` takes.
     """
     check_size(size)
     for name, value, least in (("train", train, 0), ("val", val, 0), ("seed", seed, 0), ("workers", workers, 1)):
